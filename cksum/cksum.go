@@ -1,0 +1,129 @@
+// Package cksum takes all digests of a stream in one read, and reads and
+// writes the two lists of digests that lie beside the files of a mirror.
+//
+// # Digests
+//
+//   - CRC: the checksum of cksum(1) as POSIX specifies it, a CRC with the
+//     polynomial 0x04C11DB7, most significant bit first, initial value 0, over
+//     the bytes of the stream followed by its length (least significant byte
+//     first, as few bytes as hold it, none for 0), and complemented.
+//     It finds accidents, not attacks.
+//   - SHA256 and SHA512: FIPS 180-4.
+//   - BLAKE3: the default hash mode with 32 bytes of output; the fast one.
+//
+// # CKSUMS
+//
+// The output of cksum(1): a line for each file, of its CRC and its size in
+// bytes, both decimal without sign or leading zeros, and its base name,
+// separated by one space each.
+//
+//	930766865 9 a.img
+//
+// # SHA256SUMS
+//
+// The output of sha256sum(1) in text mode, which "sha256sum -c" checks: a line
+// for each file, of its digest in lower-case hexadecimal, two spaces, and its
+// slash-separated path relative to the directory of the list.
+//
+//	15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225  rdiffs/a.rdiff
+//
+// # Both lists
+//
+// Every line ends in a newline, the last one too, and is at most 4096 bytes
+// long without it. An empty list is valid, an empty line is not. Names and
+// paths are valid UTF-8 and have no control character, no backslash (for which
+// sha256sum(1) has an escape that is not supported), no leading or trailing
+// slash, and no element that is empty, "." or ".."; none comes twice. Lists are
+// written in the byte order of the names, and read in any order.
+//
+// # Sources
+//
+//   - https://pubs.opengroup.org/onlinepubs/9799919799/utilities/cksum.html
+//   - https://www.gnu.org/software/coreutils/manual/html_node/cksum-output-modes.html
+//   - https://github.com/BLAKE3-team/BLAKE3-specs
+package cksum
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/zeebo/blake3"
+)
+
+// bufferSize is the size of the reads of [Read], in bytes.
+const bufferSize = 1 << 20
+
+// Sums is the size and the digests of a stream. Two Sums are equal (==) if all
+// of them are.
+type Sums struct {
+	Size   int64  // in bytes
+	CRC    uint32 // of cksum(1), over the bytes and the size
+	SHA256 [32]byte
+	SHA512 [64]byte
+	BLAKE3 [32]byte
+}
+
+// Hash takes all digests of what is written to it. Make one with [New]. It is
+// not safe for concurrent use.
+type Hash struct {
+	size   int64
+	crc    crc
+	sha256 hash.Hash
+	sha512 hash.Hash
+	blake3 hash.Hash
+}
+
+// New returns a Hash to which nothing has been written.
+func New() *Hash {
+	return &Hash{sha256: sha256.New(), sha512: sha512.New(), blake3: NewBLAKE3()}
+}
+
+// Write adds p to all digests. It never returns an error.
+func (h *Hash) Write(p []byte) (int, error) {
+	h.size += int64(len(p))
+	h.crc.write(p)
+	h.sha256.Write(p)
+	h.sha512.Write(p)
+	h.blake3.Write(p)
+	return len(p), nil
+}
+
+// Sums returns the size and the digests of all that was written so far. It
+// does not change h: more may be written after it.
+func (h *Hash) Sums() Sums {
+	s := Sums{Size: h.size, CRC: h.crc.sum(h.size)}
+	h.sha256.Sum(s.SHA256[:0])
+	h.sha512.Sum(s.SHA512[:0])
+	h.blake3.Sum(s.BLAKE3[:0])
+	return s
+}
+
+// Read reads r to its end and returns its Sums. It looks at ctx before and
+// after each read of up to 1 MiB, but cannot interrupt one.
+//
+// When ctx has ended, also if that was during the last read, the error is
+// ctx.Err(); else an error of r is wrapped. With an error, the Sums are zero.
+func Read(ctx context.Context, r io.Reader) (Sums, error) {
+	h, buf := New(), make([]byte, bufferSize)
+	var err error
+	for err == nil && ctx.Err() == nil {
+		var n int
+		n, err = r.Read(buf)
+		h.Write(buf[:n])
+	}
+	if ctx.Err() != nil {
+		return Sums{}, ctx.Err()
+	}
+	if err != io.EOF {
+		return Sums{}, fmt.Errorf("cksum: %w", err)
+	}
+	return h.Sums(), nil
+}
+
+// NewBLAKE3 returns a hash of which Sum appends what [Sums] has as BLAKE3, for
+// where no other digest is needed. It is not safe for concurrent use.
+func NewBLAKE3() hash.Hash { return blake3.New() }

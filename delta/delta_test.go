@@ -1,0 +1,418 @@
+package delta
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"puavo-image-repository/testdata"
+)
+
+var errDisk = errors.New("no space left")
+
+// random returns n bytes that are the same in every run.
+func random(seed uint64, n int) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
+
+// pairs are bases and targets, with the most bytes their delta may have.
+func pairs() map[string]struct {
+	base, target []byte
+	most         int
+} {
+	type pair = struct {
+		base, target []byte
+		most         int
+	}
+	a, b := random(1, 200_000), random(2, 50_000)
+	cat := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
+	zeros := make([]byte, 100_000)
+	return map[string]pair{
+		"empty to empty":      {nil, nil, 5},
+		"empty base":          {nil, b, len(b) + 20},
+		"empty target":        {a, nil, 5},
+		"one byte":            {[]byte{1}, []byte{2}, 7},
+		"shorter than a seed": {a[:seedLen-1], a[:seedLen-1], seedLen + 6},
+		"a seed":              {a[:seedLen], a[:seedLen], 8},
+		"identical":           {a, a, 16},
+		"unrelated":           {a, b, len(b) + 20},
+		"byte inserted":       {a, cat(a[:99_999], []byte("x"), a[99_999:]), 32},
+		"byte deleted":        {a, cat(a[:99_999], a[100_000:]), 32},
+		"byte changed":        {a, cat(a[:99_999], []byte{^a[99_999]}, a[100_000:]), 32},
+		"block inserted":      {a, cat(a[:70_000], b, a[70_000:]), len(b) + 40},
+		"blocks swapped":      {a, cat(a[120_000:], a[:120_000]), 40},
+		"block moved":         {a, cat(a[20_000:150_000], a[:20_000], a[150_000:]), 60},
+		"end appended":        {a, cat(a, b), len(b) + 32},
+		"beginning appended":  {a, cat(b, a), len(b) + 32},
+		"base much larger":    {a, a[77_777:88_888], 40},
+		"target repeats base": {b, cat(b, b, b, b), 60},
+		"zeros":               {zeros, zeros[:50_000], 16},
+		"zeros cut":           {cat(a, zeros, b), cat(a, zeros[:70_000], b), 40},
+	}
+}
+
+func diff(t testing.TB, base, target []byte) ([]byte, Stats) {
+	t.Helper()
+	x, err := NewIndex(t.Context(), base, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d bytes.Buffer
+	stats, err := x.Diff(t.Context(), &d, target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Bytes(), stats
+}
+
+// The two decoders, which must agree on everything.
+var decoders = map[string]func(context.Context, io.Writer, io.ReaderAt, int64, io.Reader, int64) error{
+	"Patch":  Patch,
+	"Verify": Verify,
+}
+
+func TestDiff(t *testing.T) {
+	for name, p := range pairs() {
+		t.Run(name, func(t *testing.T) {
+			d, stats := diff(t, p.base, p.target)
+			if len(d) > p.most {
+				t.Errorf("delta of %d bytes, want at most %d", len(d), p.most)
+			}
+			inspected, err := Inspect(t.Context(), bytes.NewReader(d))
+			if err != nil || inspected != stats {
+				t.Errorf("Inspect says %+v, %v; Diff said %+v", inspected, err, stats)
+			}
+			for decoder, patch := range decoders {
+				var out bytes.Buffer
+				err := patch(t.Context(), &out, bytes.NewReader(p.base), int64(len(p.base)), bytes.NewReader(d), int64(len(p.target)))
+				if err != nil || !bytes.Equal(out.Bytes(), p.target) {
+					t.Errorf("%s: %v, %d bytes of %d", decoder, err, out.Len(), len(p.target))
+				}
+			}
+		})
+	}
+}
+
+func TestDiffIsDeterministic(t *testing.T) {
+	p := pairs()["block moved"]
+	first, _ := diff(t, p.base, p.target)
+	second, _ := diff(t, p.base, p.target)
+	if !bytes.Equal(first, second) {
+		t.Error("two deltas of one pair differ")
+	}
+}
+
+func TestDiffProgress(t *testing.T) {
+	for name, p := range pairs() {
+		x, err := NewIndex(t.Context(), p.base, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := 0
+		if _, err := x.Diff(t.Context(), io.Discard, p.target, func(n int) {
+			if n < 0 {
+				t.Errorf("%s: progress of %d", name, n)
+			}
+			sum += n
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if sum != len(p.target) {
+			t.Errorf("%s: progress of %d bytes in all, want %d", name, sum, len(p.target))
+		}
+	}
+}
+
+func TestDiffFails(t *testing.T) {
+	p := pairs()["block inserted"]
+	x, err := NewIndex(t.Context(), p.base, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, _ := diff(t, p.base, p.target)
+	for room := range len(d) {
+		if room > 100 && room%977 != 0 {
+			continue
+		}
+		if _, err := x.Diff(t.Context(), &full{room: room}, p.target, nil); !errors.Is(err, errDisk) {
+			t.Fatalf("with room for %d bytes of %d: %v", room, len(d), err)
+		}
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := x.Diff(cancelled, io.Discard, p.target, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: Diff returns %v", err)
+	}
+	if _, err := NewIndex(cancelled, p.base, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: NewIndex returns %v", err)
+	}
+}
+
+// full is a disk with room for so many bytes.
+type full struct{ room int }
+
+func (f *full) Write(p []byte) (int, error) {
+	n := min(len(p), f.room)
+	f.room -= n
+	if n < len(p) {
+		return n, errDisk
+	}
+	return n, nil
+}
+
+func TestGeometry(t *testing.T) {
+	const mi, gi = 1 << 20, 1 << 30
+	for _, c := range []struct{ size, memory int64 }{
+		{0, 0}, {1, 1}, {mi, mi}, {gi, 64 * mi}, {10 * gi, 256 * mi}, {100 * gi, 64 * mi}, {maxBase, mi}, {gi, 1000 * gi},
+	} {
+		slots, sampling := geometry(c.size, c.memory)
+		if slots*8 > max(c.memory, minMemory) {
+			t.Errorf("%+v: %d slots are more than the memory", c, slots)
+		}
+		if slots&(slots-1) != 0 || sampling < minSampling || sampling > 31 {
+			t.Errorf("%+v: %d slots, sampling %d", c, slots, sampling)
+		}
+		if slots < 2*(c.size>>sampling) {
+			t.Errorf("%+v: %d slots for %d samples", c, slots, c.size>>sampling)
+		}
+	}
+}
+
+// With less memory the sampling is coarser and the delta larger, but never by
+// much more than one sampling distance a change.
+func TestLittleMemory(t *testing.T) {
+	base := random(3, 4<<20)
+	target := slices.Clone(base)
+	for i := 50_000; i < len(target); i += 100_000 {
+		target[i]++
+	}
+	x, err := NewIndex(t.Context(), base, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d bytes.Buffer
+	if _, err := x.Diff(t.Context(), &d, target, nil); err != nil {
+		t.Fatal(err)
+	}
+	if most := 42 * (16 + 8*1024); d.Len() > most {
+		t.Errorf("delta of %d bytes, want at most %d", d.Len(), most)
+	}
+}
+
+func TestEncoding(t *testing.T) {
+	for _, c := range []struct {
+		cmd  command
+		want string
+	}{
+		{command{literal: true, length: 1}, "\x01"},
+		{command{literal: true, length: 0x40}, "\x40"},
+		{command{literal: true, length: 0x41}, "\x41\x41"},
+		{command{literal: true, length: 0x100}, "\x42\x01\x00"},
+		{command{literal: true, length: 0x1_0000}, "\x43\x00\x01\x00\x00"},
+		{command{literal: true, length: 0x1_0000_0000}, "\x44\x00\x00\x00\x01\x00\x00\x00\x00"},
+		{command{offset: 0, length: 1}, "\x45\x00\x01"},
+		{command{offset: 256, length: 5}, "\x49\x01\x00\x05"},
+		{command{offset: 1 << 16, length: 1 << 8}, "\x4e\x00\x01\x00\x00\x01\x00"},
+		{command{offset: 1 << 32, length: 1 << 32}, "\x54\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00"},
+	} {
+		got := c.cmd.appendHeader(nil)
+		if string(got) != c.want {
+			t.Errorf("%+v: % x, want % x", c.cmd, got, c.want)
+		}
+		cs, err := newCommands(strings.NewReader("rs\x02\x36" + c.want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := cs.next(); err != nil || back != c.cmd {
+			t.Errorf("%+v: read back as %+v, %v", c.cmd, back, err)
+		}
+	}
+}
+
+// TestMalformed gives both decoders deltas that are no deltas, or not for this
+// base of 10 bytes and target of 5.
+func TestMalformed(t *testing.T) {
+	const magic = "rs\x02\x36"
+	for name, d := range map[string]string{
+		"empty":                     "",
+		"magic cut":                 magic[:3],
+		"magic of a signature":      "rs\x01\x37" + "\x05hello\x00",
+		"no end":                    magic + "\x05hello",
+		"nothing but magic":         magic,
+		"reserved opcode":           magic + "\x55\x00",
+		"last reserved opcode":      magic + "\xff\x00",
+		"literal cut":               magic + "\x05hel",
+		"literal without length":    magic + "\x42\x01",
+		"literal of length 0":       magic + "\x41\x00\x05hello\x00",
+		"literal of 2^63":           magic + "\x44\x80\x00\x00\x00\x00\x00\x00\x00hello\x00",
+		"copy cut in its offset":    magic + "\x4d\x00",
+		"copy cut in its length":    magic + "\x45\x00",
+		"copy of length 0":          magic + "\x45\x00\x00\x05hello\x00",
+		"copy of 2^64-1":            magic + "\x48\x00\xff\xff\xff\xff\xff\xff\xff\xff\x00",
+		"copy from 2^64-1":          magic + "\x51\xff\xff\xff\xff\xff\xff\xff\xff\x01\x04hell\x00",
+		"copy beyond the base":      magic + "\x45\x06\x05\x00",
+		"copy from beyond the base": magic + "\x45\x0b\x05\x00",
+		"target too short":          magic + "\x04hell\x00",
+		"target too long":           magic + "\x06hello!\x00",
+		"target far too long":       magic + "\x45\x00\x0a\x45\x00\x0a\x00",
+		"data after the end":        magic + "\x05hello\x00x",
+	} {
+		for decoder, patch := range decoders {
+			err := patch(t.Context(), io.Discard, strings.NewReader("0123456789"), 10, strings.NewReader(d), 5)
+			if !errors.Is(err, ErrFormat) {
+				t.Errorf("%s of %q: %v, want ErrFormat", decoder, name, err)
+			}
+		}
+	}
+}
+
+func TestPatchFails(t *testing.T) {
+	p := pairs()["block inserted"]
+	d, _ := diff(t, p.base, p.target)
+	base, size := bytes.NewReader(p.base), int64(len(p.base))
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for decoder, patch := range decoders {
+		for room := 0; room < len(p.target); room += 10_007 {
+			err := patch(t.Context(), &full{room}, base, size, bytes.NewReader(d), int64(len(p.target)))
+			if !errors.Is(err, errDisk) {
+				t.Fatalf("%s with room for %d bytes: %v", decoder, room, err)
+			}
+		}
+		for _, c := range []struct {
+			name  string
+			ctx   context.Context
+			base  io.ReaderAt
+			delta io.Reader
+			want  error
+		}{
+			{"cancelled", cancelled, base, bytes.NewReader(d), context.Canceled},
+			{"base unreadable", t.Context(), badReader{}, bytes.NewReader(d), errDisk},
+			{"delta unreadable", t.Context(), base, io.MultiReader(bytes.NewReader(d[:1000]), badReader{}), errDisk},
+			{"delta unreadable at once", t.Context(), base, badReader{}, errDisk},
+			{"delta unreadable at its end", t.Context(), base, io.MultiReader(bytes.NewReader(d), badReader{}), errDisk},
+		} {
+			err := patch(c.ctx, io.Discard, c.base, size, c.delta, int64(len(p.target)))
+			if !errors.Is(err, c.want) {
+				t.Errorf("%s, %s: %v, want %v", decoder, c.name, err, c.want)
+			}
+		}
+		err := patch(t.Context(), io.Discard, bytes.NewReader(p.base[:1000]), size, bytes.NewReader(d), int64(len(p.target)))
+		if err == nil || errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "at byte 1000") {
+			t.Errorf("%s of a base cut short: %v", decoder, err)
+		}
+	}
+}
+
+type badReader struct{}
+
+func (badReader) Read([]byte) (int, error)          { return 0, errDisk }
+func (badReader) ReadAt([]byte, int64) (int, error) { return 0, errDisk }
+
+func TestInspect(t *testing.T) {
+	const magic = "rs\x02\x36"
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		name  string
+		ctx   context.Context
+		delta io.Reader
+		want  Stats
+		err   error
+	}{
+		{"both", t.Context(), strings.NewReader(magic + "\x02ab\x45\x07\x05\x00"), Stats{1, 1, 5, 2, 12}, nil},
+		{"sum over 2^63", t.Context(), strings.NewReader(magic + strings.Repeat("\x48\x00\x7f\xff\xff\xff\xff\xff\xff\xff", 2) + "\x00"), Stats{}, ErrFormat},
+		{"literal cut", t.Context(), strings.NewReader(magic + "\x43\x00\x10\x00\x00ab"), Stats{}, ErrFormat},
+		{"cancelled", cancelled, strings.NewReader(magic + "\x00"), Stats{}, context.Canceled},
+		{"unreadable", t.Context(), badReader{}, Stats{}, errDisk},
+	} {
+		got, err := Inspect(c.ctx, c.delta)
+		if !errors.Is(err, c.err) || err == nil && got != c.want {
+			t.Errorf("%s: %+v, %v; want %+v, %v", c.name, got, err, c.want, c.err)
+		}
+	}
+}
+
+// Stock rdiff applies our deltas.
+func TestRdiffPatch(t *testing.T) {
+	testdata.Tool(t, "rdiff")
+	dir := t.TempDir()
+	for name, p := range pairs() {
+		d, _ := diff(t, p.base, p.target)
+		got := testdata.Run(t, "rdiff", "patch", write(t, dir, "base", p.base), write(t, dir, "delta", d), "-")
+		if !bytes.Equal(got, p.target) {
+			t.Errorf("%s: rdiff patch gives %d other bytes, want %d", name, len(got), len(p.target))
+		}
+	}
+}
+
+// Our decoders apply stock rdiff's deltas.
+func TestRdiffDelta(t *testing.T) {
+	testdata.Tool(t, "rdiff")
+	dir := t.TempDir()
+	for name, p := range pairs() {
+		sig, d := filepath.Join(dir, "sig"), filepath.Join(dir, "delta")
+		testdata.Run(t, "rdiff", "-f", "-b", "128", "signature", write(t, dir, "base", p.base), sig)
+		testdata.Run(t, "rdiff", "-f", "delta", sig, write(t, dir, "target", p.target), d)
+		made, err := os.ReadFile(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for decoder, patch := range decoders {
+			var out bytes.Buffer
+			err := patch(t.Context(), &out, bytes.NewReader(p.base), int64(len(p.base)), bytes.NewReader(made), int64(len(p.target)))
+			if err != nil || !bytes.Equal(out.Bytes(), p.target) {
+				t.Errorf("%s, %s: %v", name, decoder, err)
+			}
+		}
+	}
+}
+
+func write(t *testing.T, dir, name string, b []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, b, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func BenchmarkIndex(b *testing.B) {
+	base := random(1, 64<<20)
+	b.SetBytes(int64(len(base)))
+	for b.Loop() {
+		if _, err := NewIndex(b.Context(), base, 64<<20); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDiff(b *testing.B) {
+	base := random(1, 64<<20)
+	x, err := NewIndex(b.Context(), base, 64<<20)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, target := range map[string][]byte{"unrelated": random(2, 64<<20), "identical": base} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(target)))
+			for b.Loop() {
+				if _, err := x.Diff(b.Context(), io.Discard, target, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

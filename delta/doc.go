@@ -1,0 +1,69 @@
+// Package delta makes, applies and inspects deltas in the format of rdiff(1),
+// and makes rdiff signatures. It deals in bytes and streams; it knows no paths
+// and no images.
+//
+// # The delta format
+//
+// A delta rebuilds a target from a base. It is a magic number, 72 73 02 36,
+// followed by commands. Numbers are unsigned and big-endian, lengths and
+// offsets count bytes.
+//
+//	opcode     command
+//	0x00       end of the delta; nothing follows
+//	0x01-0x40  literal: the opcode is the length, so many bytes follow
+//	0x41-0x44  literal: a length of 1, 2, 4 or 8 bytes, then so many bytes
+//	0x45-0x54  copy: an offset in the base of 1, 2, 4 or 8 bytes, then a length
+//	           of 1, 2, 4 or 8 bytes; opcode = 0x45 + 4*log2(offset bytes) +
+//	           log2(length bytes)
+//	others     reserved
+//
+// The commands yield the target from its first byte to its last. For example,
+// "take 5 bytes of the base from offset 256, then XY":
+//
+//	72 73 02 36  49 0100 05  02 58 59  00
+//
+// A length of zero is an error, as it is for rdiff. The source of the format is
+// librsync: doc/formats.md, and the table of opcodes in its prototab.c. librsync
+// itself only writes copies of whole blocks; the format allows any range, and
+// every rdiff patch applies any range.
+//
+// # The signature format
+//
+// A signature stands for a base that is not at hand when the delta is made:
+//
+//	4 bytes  magic: 72730136 rollsum and MD4, 72730137 rollsum and BLAKE2b,
+//	         72730146 RabinKarp and MD4, 72730147 RabinKarp and BLAKE2b
+//	4 bytes  block length
+//	4 bytes  strong sum length, up to 16 (MD4) or 32 (BLAKE2b-256)
+//
+// and then, for each block of the base, 4 bytes of weak sum and as many bytes of
+// strong sum as the header says. The last block may be short. Signer writes
+// rollsum and BLAKE2b, which every rdiff since librsync 1.0 reads.
+//
+// # How a delta is made
+//
+// librsync's algorithm is for a maker who has only the base's signature. Diff
+// has both files, so it needs no strong sums and no grid of blocks: it finds
+// places where base and target may agree, compares the bytes, and extends each
+// agreement to its true ends.
+//
+// A place to look at is called a seed: 32 bytes that start at some position. To
+// remember every seed of the base would need many times its size, so seeds are
+// sampled by their content: a rolling hash (a gear hash: shift, add a random
+// word for the new byte) runs over the bytes, and a seed counts only where the
+// top bits of the hash are all zero, one position in 2^s. Since only the 32 bytes
+// decide, the same content is sampled in base and target alike, wherever it
+// stands. An Index holds one slot a sampled seed of the base: 40 bits of
+// position and 24 bits of hash to turn most misses away without a look at the
+// base. Where two seeds want one slot the first stays.
+//
+// A stretch that base and target share is found when it holds at least one
+// sample, so one of n times 2^s bytes is missed with a chance of about e^-n,
+// as is the part of it that an earlier seed of the same content hides. After a
+// mismatch the diagonal, where the last match would go on, is tried at each
+// sample before the table.
+//
+// The work is one pass over each file: a shift, an add, a load and a compare
+// for most bytes. Memory is the table, 8 bytes a slot, two slots or more a
+// sample; NewIndex chooses s so that it fits its budget.
+package delta

@@ -1,0 +1,88 @@
+package delta
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"io"
+)
+
+// encoder writes the commands of a delta. Copies arrive in the order of the
+// target; what lies between them becomes literals.
+type encoder struct {
+	ctx    context.Context
+	w      *bufio.Writer
+	target []byte
+	done   int     // bytes of target that are in the delta or in pending
+	last   command // a copy not yet written, since the next may continue it
+	head   [17]byte
+	stats  Stats
+}
+
+func newEncoder(ctx context.Context, dst io.Writer, target []byte) *encoder {
+	e := &encoder{ctx: ctx, w: bufio.NewWriterSize(dst, 256<<10), target: target}
+	// A bufio.Writer keeps its error, so that only flushes and long writes need
+	// to look at it.
+	e.w.Write(binary.BigEndian.AppendUint32(e.head[:0], deltaMagic))
+	return e
+}
+
+// copy says that the n bytes of target from t, not before done, are the base's
+// from b.
+func (e *encoder) copy(b, t, n int) error {
+	if t == e.done && e.last.length > 0 && e.last.offset+e.last.length == int64(b) {
+		e.last.length += int64(n)
+		e.done += n
+		return nil
+	}
+	if err := e.literal(t); err != nil {
+		return err
+	}
+	e.flush()
+	e.last = command{offset: int64(b), length: int64(n)}
+	e.done = t + n
+	return nil
+}
+
+// literal writes the bytes of target from done to end.
+func (e *encoder) literal(end int) error {
+	if end == e.done {
+		return nil
+	}
+	e.flush()
+	e.write(command{literal: true, length: int64(end - e.done)})
+	for e.done < end {
+		if err := e.ctx.Err(); err != nil {
+			return err
+		}
+		part := e.target[e.done:min(end, e.done+step)]
+		if _, err := e.w.Write(part); err != nil {
+			return err
+		}
+		e.done += len(part)
+	}
+	return nil
+}
+
+// flush writes the pending copy.
+func (e *encoder) flush() {
+	if e.last.length > 0 {
+		e.write(e.last)
+		e.last = command{}
+	}
+}
+
+func (e *encoder) write(c command) {
+	e.stats.add(c)
+	e.w.Write(c.appendHeader(e.head[:0]))
+}
+
+// finish writes what is left of the target and the end of the delta.
+func (e *encoder) finish() (Stats, error) {
+	if err := e.literal(len(e.target)); err != nil {
+		return Stats{}, err
+	}
+	e.flush()
+	e.w.WriteByte(opEnd)
+	return e.stats, e.w.Flush()
+}

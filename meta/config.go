@@ -1,0 +1,104 @@
+package meta
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// SeriesConfig is one series of a series file.
+type SeriesConfig struct {
+	Name   string
+	Images []Name          // oldest first
+	Extra  map[Name][]Name // bases wanted for a target beyond the usual ones
+}
+
+// ParseConfig parses a series file in either form, sorted by the name of the
+// series. Errors say where in the document the fault is.
+func ParseConfig(data []byte) ([]SeriesConfig, error) {
+	var doc map[string]json.RawMessage
+	if err := decode(data, &doc); err != nil {
+		return nil, err
+	}
+	if doc == nil {
+		return nil, errors.New("not an object of series")
+	}
+	var all []SeriesConfig
+	for _, name := range slices.Sorted(maps.Keys(doc)) {
+		if _, err := ParseSeriesName(name); err != nil {
+			return nil, err
+		}
+		c, err := parseSeriesConfig(name, doc[name])
+		if err != nil {
+			return nil, fmt.Errorf("series %q: %w", name, err)
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func parseSeriesConfig(name string, data json.RawMessage) (SeriesConfig, error) {
+	var form struct {
+		Images []string            `json:"images"`
+		Extra  map[string][]string `json:"extra_rdiffs"`
+	}
+	var err error
+	if bytes.HasPrefix(data, []byte("[")) {
+		err = json.Unmarshal(data, &form.Images)
+	} else {
+		err = json.Unmarshal(data, &form)
+	}
+	if err != nil || form.Images == nil {
+		return SeriesConfig{}, errors.New(`want an array of image names, or {"images": [...], "extra_rdiffs": {"<target>": ["<base>", ...]}}`)
+	}
+	c := SeriesConfig{Name: name, Extra: make(map[Name][]Name)}
+	if c.Images, err = parseNames(form.Images); err != nil {
+		return SeriesConfig{}, fmt.Errorf("images%w", err)
+	}
+	slices.SortFunc(c.Images, Name.Compare)
+	for _, target := range slices.Sorted(maps.Keys(form.Extra)) {
+		t, err := ParseName(target)
+		if err != nil {
+			return SeriesConfig{}, fmt.Errorf("extra_rdiffs: %w", err)
+		}
+		if c.Extra[t], err = parseNames(form.Extra[target]); err != nil {
+			return SeriesConfig{}, fmt.Errorf("extra_rdiffs: %s%w", target, err)
+		}
+	}
+	return c, nil
+}
+
+// parseNames parses a list of image names; its errors begin with the place in
+// the list.
+func parseNames(list []string) ([]Name, error) {
+	names := make([]Name, 0, len(list))
+	for i, s := range list {
+		n, err := ParseName(s)
+		if err != nil {
+			return nil, fmt.Errorf("[%d]: %w", i, err)
+		}
+		if slices.Contains(names, n) {
+			return nil, fmt.Errorf("[%d]: %s stands twice", i, n)
+		}
+		names = append(names, n)
+	}
+	return names, nil
+}
+
+// decode unmarshals one JSON document; its errors give the line.
+func decode(data []byte, v any) error {
+	err := json.Unmarshal(data, v)
+	var offset int64
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		offset = e.Offset
+	} else if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		offset = e.Offset
+	} else {
+		return err
+	}
+	line := 1 + bytes.Count(data[:min(offset, int64(len(data)))], []byte("\n"))
+	return fmt.Errorf("line %d: %w", line, err)
+}

@@ -1,0 +1,62 @@
+package meta
+
+import "fmt"
+
+// Index is the document index.json: the series of a mirror, sorted by name.
+type Index struct {
+	Series []IndexEntry `json:"series"`
+}
+
+// IndexEntry tells of one series.
+type IndexEntry struct {
+	Name   string `json:"name"`
+	Meta   string `json:"meta"`   // SeriesPath of the name
+	Images int    `json:"images"` // how many
+	Newest string `json:"newest"` // file name of the newest, "" for none
+}
+
+// NewIndex makes the index of a mirror's series, in their order.
+func NewIndex(series []Series) Index {
+	ix := Index{Series: make([]IndexEntry, 0, len(series))}
+	for i := range series {
+		s := &series[i]
+		e := IndexEntry{Name: s.Name, Meta: SeriesPath(s.Name), Images: len(s.Images)}
+		if im := s.Newest(); im != nil {
+			e.Newest = im.Name.String()
+		}
+		ix.Series = append(ix.Series, e)
+	}
+	return ix
+}
+
+// Encode returns the document.
+func (ix Index) Encode() ([]byte, error) { return encode(ix) }
+
+// ParseIndex parses index.json. A series whose name or path is not as it must
+// be is an error.
+func ParseIndex(data []byte) (Index, error) {
+	var ix Index
+	if err := decode(data, &ix); err != nil {
+		return Index{}, err
+	}
+	seen := make(map[string]bool, len(ix.Series))
+	for i, e := range ix.Series {
+		if _, err := ParseSeriesName(e.Name); err != nil {
+			return Index{}, fmt.Errorf("series[%d]: %w", i, err)
+		}
+		if seen[e.Name] {
+			return Index{}, fmt.Errorf("series[%d]: %s stands twice", i, e.Name)
+		}
+		seen[e.Name] = true
+		if e.Meta != SeriesPath(e.Name) {
+			return Index{}, fmt.Errorf("series[%d]: meta is %q, want %q", i, e.Meta, SeriesPath(e.Name))
+		}
+		if e.Newest == "" {
+			continue
+		}
+		if _, err := ParseName(e.Newest); err != nil {
+			return Index{}, fmt.Errorf("series[%d]: newest: %w", i, err)
+		}
+	}
+	return ix, nil
+}

@@ -1,0 +1,268 @@
+package meta
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"puavo-image-repository/cksum"
+)
+
+// File is what a mirror offers under one name.
+type File struct {
+	URLs []string
+	// Sums tells the size and the digests. Size and SHA512 are always there; a
+	// zero CRC, SHA256 or BLAKE3 was not given.
+	Sums cksum.Sums
+}
+
+// Diff is a delta to the image it belongs to.
+type Diff struct {
+	File
+	Filename string // as DeltaName makes it
+	Base     Name
+}
+
+// Image is one image of a series.
+type Image struct {
+	File
+	Name Name
+	// Conf is puavo-conf: the merged definitions of the image, never nil after
+	// ParseSeries.
+	Conf  map[string]json.RawMessage
+	Diffs []Diff
+}
+
+// Diff returns the delta that makes the image from base.
+func (im *Image) Diff(base Name) (Diff, bool) {
+	i := slices.IndexFunc(im.Diffs, func(d Diff) bool { return d.Base == base })
+	if i < 0 {
+		return Diff{}, false
+	}
+	return im.Diffs[i], true
+}
+
+// Series is the document of one series.
+type Series struct {
+	Name   string
+	Images []Image // oldest first
+}
+
+// Image returns the image of that name.
+func (s *Series) Image(n Name) (*Image, bool) {
+	i := slices.IndexFunc(s.Images, func(im Image) bool { return im.Name == n })
+	if i < 0 {
+		return nil, false
+	}
+	return &s.Images[i], true
+}
+
+// Newest returns the last image, or nil where there is none.
+func (s *Series) Newest() *Image {
+	if len(s.Images) == 0 {
+		return nil
+	}
+	return &s.Images[len(s.Images)-1]
+}
+
+// The documents, field by field in the order of their keys.
+type (
+	jsonSeries struct {
+		Images []jsonImage `json:"images"`
+	}
+	jsonImage struct {
+		Diffs    []jsonDiff                 `json:"diffs"`
+		Filename string                     `json:"filename"`
+		ID       string                     `json:"id"`
+		Conf     map[string]json.RawMessage `json:"puavo-conf"`
+		Size     int64                      `json:"size"`
+		URLs     []string                   `json:"urls"`
+		Version  string                     `json:"version"`
+		jsonSums
+	}
+	jsonDiff struct {
+		Filename string   `json:"filename"`
+		URLs     []string `json:"urls"`
+		Version  string   `json:"version"`
+		Size     int64    `json:"size"`
+		jsonSums
+	}
+	jsonSums struct {
+		CRC    string `json:"cksum"`
+		SHA256 string `json:"sha256"`
+		SHA512 string `json:"sha512"`
+		BLAKE3 string `json:"blake3,omitempty"`
+	}
+)
+
+// Encode returns the document of the series.
+func (s *Series) Encode() ([]byte, error) {
+	images := make([]jsonImage, 0, len(s.Images))
+	for _, im := range s.Images {
+		diffs := make([]jsonDiff, 0, len(im.Diffs))
+		for _, d := range im.Diffs {
+			diffs = append(diffs, jsonDiff{d.Filename, d.URLs, d.Base.Digits(), d.Sums.Size, encodeSums(d.Sums)})
+		}
+		conf := im.Conf
+		if conf == nil {
+			conf = map[string]json.RawMessage{}
+		}
+		images = append(images, jsonImage{diffs, im.Name.String(), im.Name.ID(), conf,
+			im.Sums.Size, im.URLs, im.Name.Digits(), encodeSums(im.Sums)})
+	}
+	return encode(map[string]jsonSeries{s.Name: {images}})
+}
+
+// encode marshals v with <, > and & as they are, and a final newline.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return b.Bytes(), err
+}
+
+func encodeSums(s cksum.Sums) jsonSums {
+	j := jsonSums{
+		CRC:    strconv.FormatUint(uint64(s.CRC), 10),
+		SHA256: hex.EncodeToString(s.SHA256[:]),
+		SHA512: hex.EncodeToString(s.SHA512[:]),
+	}
+	if s.BLAKE3 != [32]byte{} {
+		j.BLAKE3 = hex.EncodeToString(s.BLAKE3[:])
+	}
+	return j
+}
+
+// ParseSeries parses the document of a series. Every name, version, size and
+// digest in it is checked, and names agree with each other: a delta's with its
+// image's, an id's with its file's.
+func ParseSeries(data []byte) (Series, error) {
+	var doc map[string]*jsonSeries
+	if err := decode(data, &doc); err != nil {
+		return Series{}, err
+	}
+	if len(doc) != 1 {
+		return Series{}, fmt.Errorf("%d series in one document, want 1", len(doc))
+	}
+	for name, js := range doc {
+		if _, err := ParseSeriesName(name); err != nil {
+			return Series{}, err
+		}
+		if js == nil || js.Images == nil {
+			return Series{}, fmt.Errorf("series %s: no images", name)
+		}
+		s, err := js.series(name)
+		if err != nil {
+			return Series{}, fmt.Errorf("series %s: %w", name, err)
+		}
+		return s, nil
+	}
+	panic("unreachable")
+}
+
+func (js *jsonSeries) series(name string) (Series, error) {
+	s := Series{Name: name, Images: make([]Image, 0, len(js.Images))}
+	seen := make(map[Name]bool, len(js.Images))
+	for i := range js.Images {
+		im, err := js.Images[i].image()
+		if err != nil {
+			return Series{}, fmt.Errorf("images[%d]: %w", i, err)
+		}
+		if seen[im.Name] {
+			return Series{}, fmt.Errorf("images[%d]: %s stands twice", i, im.Name)
+		}
+		seen[im.Name] = true
+		s.Images = append(s.Images, im)
+	}
+	slices.SortStableFunc(s.Images, func(a, b Image) int { return a.Name.Compare(b.Name) })
+	return s, nil
+}
+
+func (ji *jsonImage) image() (Image, error) {
+	name, err := ParseName(ji.Filename)
+	if err != nil {
+		return Image{}, err
+	}
+	if ji.ID != name.ID() || ji.Version != name.Digits() {
+		return Image{}, fmt.Errorf("%s: id %q and version %q do not fit the file's name", name, ji.ID, ji.Version)
+	}
+	im := Image{Name: name, Conf: ji.Conf}
+	if im.Conf == nil {
+		im.Conf = map[string]json.RawMessage{}
+	}
+	if im.File, err = ji.file(ji.Size, ji.URLs); err != nil {
+		return Image{}, fmt.Errorf("%s: %w", name, err)
+	}
+	for _, jd := range ji.Diffs {
+		d, err := jd.diff(name)
+		if err != nil {
+			return Image{}, fmt.Errorf("%s: %w", name, err)
+		}
+		if _, dup := im.Diff(d.Base); dup {
+			return Image{}, fmt.Errorf("%s: two diffs from %s", name, d.Base)
+		}
+		im.Diffs = append(im.Diffs, d)
+	}
+	return im, nil
+}
+
+func (jd *jsonDiff) diff(target Name) (Diff, error) {
+	base, version, err := ParseDeltaName(jd.Filename)
+	if err != nil {
+		return Diff{}, err
+	}
+	if version != target.Version || jd.Version != base.Digits() {
+		return Diff{}, fmt.Errorf("%s: its name does not fit version %q or the image", jd.Filename, jd.Version)
+	}
+	f, err := jd.file(jd.Size, jd.URLs)
+	if err != nil {
+		return Diff{}, fmt.Errorf("%s: %w", jd.Filename, err)
+	}
+	return Diff{File: f, Filename: jd.Filename, Base: base}, nil
+}
+
+func (js *jsonSums) file(size int64, urls []string) (File, error) {
+	f := File{URLs: urls, Sums: cksum.Sums{Size: size}}
+	if size < 0 {
+		return File{}, fmt.Errorf("size %d is negative", size)
+	}
+	if js.CRC != "" {
+		crc, err := strconv.ParseUint(js.CRC, 10, 32)
+		if err != nil {
+			return File{}, fmt.Errorf("cksum %q is no 32-bit number", js.CRC)
+		}
+		f.Sums.CRC = uint32(crc)
+	}
+	if js.SHA512 == "" {
+		return File{}, fmt.Errorf("no sha512")
+	}
+	for _, d := range []struct {
+		key, hex string
+		sum      []byte
+	}{
+		{"sha256", js.SHA256, f.Sums.SHA256[:]},
+		{"sha512", js.SHA512, f.Sums.SHA512[:]},
+		{"blake3", js.BLAKE3, f.Sums.BLAKE3[:]},
+	} {
+		if err := parseDigest(d.sum, d.hex); err != nil {
+			return File{}, fmt.Errorf("%s: %w", d.key, err)
+		}
+	}
+	return f, nil
+}
+
+// parseDigest decodes s into sum, and leaves sum as it is where s is empty.
+func parseDigest(sum []byte, s string) error {
+	if s == "" {
+		return nil
+	}
+	if len(s) != hex.EncodedLen(len(sum)) {
+		return fmt.Errorf("%d digits, want %d", len(s), hex.EncodedLen(len(sum)))
+	}
+	_, err := hex.Decode(sum, []byte(s))
+	return err
+}
