@@ -62,9 +62,9 @@ const bufferSize = 1 << 20
 type Sums struct {
 	Size   int64  // in bytes
 	CRC    uint32 // of cksum(1), over the bytes and the size
-	SHA256 [32]byte
-	SHA512 [64]byte
-	BLAKE3 [32]byte
+	SHA256 Digest256
+	SHA512 Digest512
+	BLAKE3 Digest256
 }
 
 // Hash takes all digests of what is written to it. Make one with [New]. It is

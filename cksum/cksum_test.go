@@ -69,7 +69,7 @@ func TestBLAKE3Long(t *testing.T) {
 		for i := range in {
 			in[i] = byte(i % 251)
 		}
-		if got := fmt.Sprintf("%x", sumsOf(in).BLAKE3); got != want {
+		if got := fmt.Sprintf("%s", sumsOf(in).BLAKE3); got != want {
 			t.Errorf("%d bytes: got %s, want %s", size, got, want)
 		}
 	}
@@ -184,7 +184,7 @@ func TestCommands(t *testing.T) {
 		s := sumsOf(data)
 		lines = append(lines, Line{s.CRC, s.Size, name})
 		shaLines = append(shaLines, SHA256Line{s.SHA256, name})
-		fmt.Fprintf(&sha512s, "%x  %s\n", s.SHA512, name)
+		fmt.Fprintf(&sha512s, "%s  %s\n", s.SHA512, name)
 	}
 	files, err := filepath.Glob("*.img")
 	if err != nil {

@@ -27,7 +27,7 @@ type Line struct {
 
 // SHA256Line is a line of a SHA256SUMS list.
 type SHA256Line struct {
-	SHA256 [32]byte
+	SHA256 Digest256
 	Path   string // slash-separated, relative to the directory of the list
 }
 
@@ -57,7 +57,7 @@ func AppendCKSUMS(b []byte, lines []Line) []byte {
 // AppendSHA256SUMS is like [AppendCKSUMS], for a SHA256SUMS list.
 func AppendSHA256SUMS(b []byte, lines []SHA256Line) []byte {
 	for _, l := range sorted(lines, SHA256Line.name) {
-		b = fmt.Appendf(b, "%x  %s\n", l.SHA256, l.Path)
+		b = fmt.Appendf(b, "%s  %s\n", l.SHA256, l.Path)
 	}
 	return b
 }

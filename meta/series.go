@@ -2,11 +2,10 @@ package meta
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"puavo-image-repository/cksum"
 )
@@ -81,20 +80,20 @@ type (
 		Size     int64                      `json:"size"`
 		URLs     []string                   `json:"urls"`
 		Version  string                     `json:"version"`
-		jsonSums
+		jsonDigests
 	}
 	jsonDiff struct {
 		Filename string   `json:"filename"`
 		URLs     []string `json:"urls"`
 		Version  string   `json:"version"`
 		Size     int64    `json:"size"`
-		jsonSums
+		jsonDigests
 	}
-	jsonSums struct {
-		CRC    string `json:"cksum"`
-		SHA256 string `json:"sha256"`
-		SHA512 string `json:"sha512"`
-		BLAKE3 string `json:"blake3,omitempty"`
+	jsonDigests struct {
+		CRC    uint32          `json:"cksum,string"`
+		SHA256 cksum.Digest256 `json:"sha256"`
+		SHA512 cksum.Digest512 `json:"sha512"`
+		BLAKE3 cksum.Digest256 `json:"blake3,omitzero"`
 	}
 )
 
@@ -104,14 +103,14 @@ func (s *Series) Encode() ([]byte, error) {
 	for _, im := range s.Images {
 		diffs := make([]jsonDiff, 0, len(im.Diffs))
 		for _, d := range im.Diffs {
-			diffs = append(diffs, jsonDiff{d.Filename, d.URLs, d.Base.Digits(), d.Sums.Size, encodeSums(d.Sums)})
+			diffs = append(diffs, jsonDiff{d.Filename, d.URLs, d.Base.Digits(), d.Sums.Size, digests(d.Sums)})
 		}
 		conf := im.Conf
 		if conf == nil {
 			conf = map[string]json.RawMessage{}
 		}
 		images = append(images, jsonImage{diffs, im.Name.String(), im.Name.ID(), conf,
-			im.Sums.Size, im.URLs, im.Name.Digits(), encodeSums(im.Sums)})
+			im.Sums.Size, im.URLs, im.Name.Digits(), digests(im.Sums)})
 	}
 	return encode(map[string]jsonSeries{s.Name: {images}})
 }
@@ -125,16 +124,8 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-func encodeSums(s cksum.Sums) jsonSums {
-	j := jsonSums{
-		CRC:    strconv.FormatUint(uint64(s.CRC), 10),
-		SHA256: hex.EncodeToString(s.SHA256[:]),
-		SHA512: hex.EncodeToString(s.SHA512[:]),
-	}
-	if s.BLAKE3 != [32]byte{} {
-		j.BLAKE3 = hex.EncodeToString(s.BLAKE3[:])
-	}
-	return j
+func digests(s cksum.Sums) jsonDigests {
+	return jsonDigests{s.CRC, s.SHA256, s.SHA512, s.BLAKE3}
 }
 
 // ParseSeries parses the document of a series. Every name, version, size and
@@ -225,44 +216,14 @@ func (jd *jsonDiff) diff(target Name) (Diff, error) {
 	return Diff{File: f, Filename: jd.Filename, Base: base}, nil
 }
 
-func (js *jsonSums) file(size int64, urls []string) (File, error) {
-	f := File{URLs: urls, Sums: cksum.Sums{Size: size}}
+func (jd *jsonDigests) file(size int64, urls []string) (File, error) {
 	if size < 0 {
 		return File{}, fmt.Errorf("size %d is negative", size)
 	}
-	if js.CRC != "" {
-		crc, err := strconv.ParseUint(js.CRC, 10, 32)
-		if err != nil {
-			return File{}, fmt.Errorf("cksum %q is no 32-bit number", js.CRC)
-		}
-		f.Sums.CRC = uint32(crc)
+	if jd.SHA512 == (cksum.Digest512{}) {
+		return File{}, errors.New("no sha512")
 	}
-	if js.SHA512 == "" {
-		return File{}, fmt.Errorf("no sha512")
-	}
-	for _, d := range []struct {
-		key, hex string
-		sum      []byte
-	}{
-		{"sha256", js.SHA256, f.Sums.SHA256[:]},
-		{"sha512", js.SHA512, f.Sums.SHA512[:]},
-		{"blake3", js.BLAKE3, f.Sums.BLAKE3[:]},
-	} {
-		if err := parseDigest(d.sum, d.hex); err != nil {
-			return File{}, fmt.Errorf("%s: %w", d.key, err)
-		}
-	}
-	return f, nil
-}
-
-// parseDigest decodes s into sum, and leaves sum as it is where s is empty.
-func parseDigest(sum []byte, s string) error {
-	if s == "" {
-		return nil
-	}
-	if len(s) != hex.EncodedLen(len(sum)) {
-		return fmt.Errorf("%d digits, want %d", len(s), hex.EncodedLen(len(sum)))
-	}
-	_, err := hex.Decode(sum, []byte(s))
-	return err
+	return File{URLs: urls, Sums: cksum.Sums{
+		Size: size, CRC: jd.CRC, SHA256: jd.SHA256, SHA512: jd.SHA512, BLAKE3: jd.BLAKE3,
+	}}, nil
 }
