@@ -60,11 +60,11 @@ const bufferSize = 1 << 20
 // Sums is the size and the digests of a stream. Two Sums are equal (==) if all
 // of them are.
 type Sums struct {
-	Size   int64  // in bytes
-	CRC    uint32 // of cksum(1), over the bytes and the size
-	SHA256 Digest256
-	SHA512 Digest512
-	BLAKE3 Digest256
+	Size   int64     `json:"size"`  // in bytes
+	CRC    uint32    `json:"cksum"` // of cksum(1), over the bytes and the size
+	SHA256 Digest256 `json:"sha256"`
+	SHA512 Digest512 `json:"sha512"`
+	BLAKE3 Digest256 `json:"blake3"`
 }
 
 // Hash takes all digests of what is written to it. Make one with [New]. It is

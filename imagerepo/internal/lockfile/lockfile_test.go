@@ -1,0 +1,77 @@
+package lockfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"puavo-image-repository/testdata"
+)
+
+func TestAcquire(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for range 2 { // the second time the file is there
+		lock, err := Acquire(root, "lock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Acquire(root, "lock")
+		if !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), fmt.Sprintf("by process %d (", os.Getpid())) {
+			t.Errorf("second holder: %v", err)
+		}
+		if err := lock.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Acquire(root, "none/lock"); err == nil {
+		t.Error("a lock in no directory")
+	}
+	if _, err := Acquire(root, "../lock"); err == nil {
+		t.Error("a lock outside of the root")
+	}
+}
+
+// The shell's flock(1), which installed tools use, and we keep each other out.
+func TestShell(t *testing.T) {
+	testdata.Tool(t, "flock")
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	path := filepath.Join(dir, "lock")
+	lock, err := Acquire(root, "lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Command("flock", "-nx", path, "true").Run(); err == nil {
+		t.Error("flock takes the lock that we hold")
+	}
+	lock.Release()
+	cmd := exec.Command("flock", "-nx", path, "sh", "-c", "echo got it; read end")
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out.Read(make([]byte, 6))
+	if _, err := Acquire(root, "lock"); !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("while flock holds it: %v", err)
+	}
+	in.Close()
+	cmd.Wait()
+	if lock, err := Acquire(root, "lock"); err != nil {
+		t.Errorf("after flock gave it back: %v", err)
+	} else {
+		lock.Release()
+	}
+}

@@ -1,0 +1,59 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestEach(t *testing.T) {
+	failed := errors.New("failed")
+	for _, c := range []struct {
+		name   string
+		jobs   int
+		cancel time.Duration // when the context ends, 0: never
+		fail   int           // which item fails, 0: none
+		want   error
+		most   int64 // calls
+	}{
+		{"all", 3, 0, 0, nil, 10},
+		{"one at a time", 1, 0, 0, nil, 10},
+		{"no jobs is one", 0, 0, 0, nil, 10},
+		{"one fails", 1, 0, 4, failed, 4},
+		{"one of many fails", 3, 0, 4, failed, 6},
+		{"cancelled before", 3, 1, 0, context.Canceled, 3},
+		{"cancelled", 3, 1500 * time.Millisecond, 0, context.Canceled, 6},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if c.cancel > 0 {
+					time.AfterFunc(c.cancel, cancel)
+				}
+				var calls, running atomic.Int64
+				err := Each(ctx, c.jobs, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, func(ctx context.Context, i int) error {
+					calls.Add(1)
+					if n := running.Add(1); n > int64(max(c.jobs, 1)) {
+						t.Errorf("%d calls at a time", n)
+					}
+					defer running.Add(-1)
+					time.Sleep(time.Second) // does not look at ctx and returns nil
+					if i == c.fail {
+						return failed
+					}
+					return nil
+				})
+				if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+					t.Errorf("error %v, want %v", err, c.want)
+				}
+				if n := calls.Load(); n > c.most || running.Load() != 0 || err == nil && n != 10 {
+					t.Errorf("%d calls, %d still running", n, running.Load())
+				}
+			})
+		})
+	}
+}

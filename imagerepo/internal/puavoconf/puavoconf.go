@@ -1,0 +1,155 @@
+// Package puavoconf reads the definitions of puavo-conf, the settings of
+// Puavo-OS, out of an image of it, without root and without mounting.
+//
+// # What is read
+//
+// An image is a squashfs 4.0 file system whose blocks, of 4 KiB to 1 MiB, are
+// compressed with gzip, lzo, xz (without a filter for machine code) or zstd. The
+// definitions are its files /usr/share/puavo-conf/definitions/*.json, as the
+// shell takes that pattern: names with a leading dot are not meant. Each file is
+// a JSON object with a member for each setting:
+//
+//	{
+//	  "puavo.hosttype": {
+//	    "typehint": "string",
+//	    "choices": ["fatclient", "thinclient", "laptop"],
+//	    "default": "laptop",
+//	    "description": "..."
+//	  }
+//	}
+//
+// No setting is defined twice, so that the order of the files does not matter.
+// What is inside the definition of a setting is not looked at.
+//
+// Symbolic links are followed as long as they are relative and stay inside the
+// image. Anything else than a regular file at the end of them is passed over.
+//
+// # Limits
+//
+//   - 4 MiB for a file of definitions, 32 MiB for all of them
+//   - 4096 names in their directory
+//   - 65536 reads of the image, of at most 1 MiB each
+//   - 1 MiB for a block or a table that is decompressed
+//
+// Two things are left to the squashfs library. For a regular file that claims a
+// size of many terabytes it asks for memory in proportion, before that size can be
+// looked at: only a forged image does that, and it can end the process. And it
+// reports inodes of an unknown type to the standard logger.
+//
+// # Sources
+//
+//   - https://github.com/puavo-org/puavo-os, parts/conf/puavo-conf: README.md and
+//     puavo-conf-init, which reads the same files on a running system
+//   - https://docs.kernel.org/filesystems/squashfs.html
+//   - https://dr-emann.github.io/squashfs/squashfs.html
+package puavoconf
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// dir is the directory of the definitions, relative to the root of the image.
+const dir = "usr/share/puavo-conf/definitions"
+
+// ErrNone is wrapped in the errors of [Read] that say that an image has no
+// definitions, or none that can be got at. An image may well be published
+// without them, with a warning.
+var ErrNone = errors.New("no puavo-conf definitions")
+
+// Read returns the settings that are defined in the squashfs image of size
+// bytes: for each, its name and its definition, compact JSON.
+//
+// An error is one of these:
+//
+//   - It wraps [ErrNone], and says why: image is no squashfs, or is cut off or
+//     damaged, or has no directory of definitions, or no *.json file in it.
+//   - It names the file of definitions that is not a JSON object or is too large,
+//     or that defines a setting for the second time, with the first file.
+//   - It wraps an error of image, or is the one of ctx.
+//
+// Read reads at any offsets, a few megabytes of a usual image in some hundred
+// reads. It may be called concurrently.
+func Read(ctx context.Context, image io.ReaderAt, size int64) (map[string]json.RawMessage, error) {
+	r := &reader{ctx: ctx, image: image, size: size}
+	files, err := readFiles(r)
+	if r.err != nil { // the cause of err, whatever the library made of it
+		err = r.err
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return merge(files)
+}
+
+// file is a file of definitions.
+type file struct {
+	name string
+	data []byte
+}
+
+// merge returns the members of the objects in files.
+func merge(files []file) (map[string]json.RawMessage, error) {
+	all := make(map[string]json.RawMessage)
+	from := make(map[string]string) // the file of a key
+	for _, f := range files {
+		err := members(f.data, func(key string, value json.RawMessage) error {
+			if first, ok := from[key]; ok {
+				return fmt.Errorf("%q is already defined in %s; remove one", key, path(first))
+			}
+			all[key], from[key] = value, f.name
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s in the image: %w", path(f.name), err)
+		}
+	}
+	return all, nil
+}
+
+// members calls add with each member of the JSON object in data, in order.
+func members(data []byte, add func(key string, value json.RawMessage) error) error {
+	if err := validate(data); err != nil {
+		return err
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, data); err != nil {
+		return err
+	}
+	d := json.NewDecoder(&compact)
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return errors.New("the JSON is not an object")
+	}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return err
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+		if err := add(key.(string), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validate returns where data is not JSON. The offsets of a [json.Decoder] are
+// of no use for this: they leave out some of what it has read.
+func validate(data []byte) error {
+	var value json.RawMessage
+	err := json.Unmarshal(data, &value)
+	if s, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Errorf("bad JSON at byte %d: %w", s.Offset, err)
+	}
+	return err
+}

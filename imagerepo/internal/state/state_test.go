@@ -1,0 +1,136 @@
+package state
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"puavo-image-repository/cksum"
+)
+
+func open(t *testing.T) (*Dir, *os.Root) {
+	t.Helper()
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	d, err := Open(root, ".repo/state", ".repo/tmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, root
+}
+
+var full = Record{
+	Stamp:   Stamp{5, 6, 7},
+	Sums:    cksum.Sums{Size: 5, CRC: 1, SHA256: [32]byte{2}, SHA512: [64]byte{3}, BLAKE3: [32]byte{4}},
+	Copy:    Stamp{5, 8, 9},
+	Conf:    map[string]json.RawMessage{"a": json.RawMessage(`{"default":"<ä>"}`)},
+	Base:    [32]byte{5},
+	Target:  [32]byte{6},
+	Dropped: true,
+}
+
+func TestRoundTrip(t *testing.T) {
+	d, _ := open(t)
+	want := map[string]*Record{"a.img": &full, "b.rdiff": {}}
+	for name, r := range want {
+		if err := d.Put(name, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, damaged, err := d.Load()
+	if err != nil || len(damaged) > 0 || len(got) != 2 || !reflect.DeepEqual(got["b.rdiff"], want["b.rdiff"]) {
+		t.Fatalf("%v, %v, %v", got, damaged, err)
+	}
+	a, b := *got["a.img"], full
+	if string(a.Conf["a"]) == "" || !json.Valid(a.Conf["a"]) {
+		t.Errorf("conf %s", a.Conf)
+	}
+	a.Conf, b.Conf = nil, nil
+	if !reflect.DeepEqual(a, b) {
+		t.Errorf("got %+v, want %+v", a, b)
+	}
+	for range 2 {
+		if err := d.Delete("a.img"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, _, err := d.Load(); err != nil || got["a.img"] != nil || got["b.rdiff"] == nil {
+		t.Errorf("after Delete: %v, %v", got, err)
+	}
+}
+
+// Whatever is wrong with a record, the others are read, and it can be written
+// anew.
+func TestDamaged(t *testing.T) {
+	d, root := open(t)
+	dir := filepath.Join(root.Name(), ".repo/state")
+	for name, data := range map[string]string{"empty": "", "cut": `{"stamp":{"si`, "other": `[1]`, "digest": `{"base":"00"}`} {
+		if err := os.WriteFile(filepath.Join(dir, name+".json"), []byte(data), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "dir.json", "x"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "README"), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Put("good", &full); err != nil {
+		t.Fatal(err)
+	}
+	records, damaged, err := d.Load()
+	if err != nil || len(records) != 1 || records["good"] == nil {
+		t.Errorf("%v, %v", records, err)
+	}
+	if want := []string{"cut", "digest", "dir", "empty", "other"}; !slices.Equal(slices.Sorted(slices.Values(damaged)), want) {
+		t.Errorf("damaged are %v, want %v", damaged, want)
+	}
+	for _, name := range damaged {
+		if err := d.Delete(name); err != nil {
+			t.Error(err)
+		}
+		if err := d.Put(name, &full); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestStamp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	stamp := func() Stamp {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return StampOf(info)
+	}
+	write := func(s string) {
+		if err := os.WriteFile(path, []byte(s), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("one")
+	first := stamp()
+	r := &Record{Stamp: first, Sums: full.Sums}
+	if !r.Known(stamp()) || (*Record)(nil).Known(first) || (&Record{Stamp: first}).Known(first) {
+		t.Error("Known is wrong for the same file, no record, or no sums")
+	}
+	if err := os.Chtimes(path, time.Time{}, time.Unix(1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if r.Known(stamp()) {
+		t.Error("a touched file is known")
+	}
+	os.Remove(path)
+	write("longer")
+	if r.Known(stamp()) {
+		t.Error("another file is known")
+	}
+}

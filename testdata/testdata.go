@@ -1,0 +1,89 @@
+// Package testdata gives tests the fixtures of this folder and the installed
+// tools that they compare with.
+package testdata
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+)
+
+// Path returns the path of a fixture, named from this folder with slashes.
+func Path(name string) string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), filepath.FromSlash(name))
+}
+
+// Read returns the content of a fixture.
+func Read(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(Path(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Glob returns the paths of the fixtures that match, which must be some.
+func Glob(t testing.TB, pattern string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(Path(pattern))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no fixture matches %s (%v)", pattern, err)
+	}
+	return paths
+}
+
+// Tool skips the test where the named command is not installed. Where CI is
+// set, it fails instead: there, every tool must be.
+func Tool(t testing.TB, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err == nil {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is not installed", name)
+	}
+	t.Skipf("%s is not installed", name)
+}
+
+// Run runs an installed command and returns what it writes to standard output;
+// that it fails is fatal. Tool is implied.
+func Run(t testing.TB, name string, args ...string) []byte {
+	t.Helper()
+	Tool(t, name)
+	cmd := exec.Command(name, args...)
+	out, err := cmd.Output()
+	if err != nil {
+		var stderr []byte
+		if e, ok := err.(*exec.ExitError); ok {
+			stderr = e.Stderr
+		}
+		t.Fatalf("%v: %v\n%s", cmd.Args, err, stderr)
+	}
+	return out
+}
+
+// SmallDisk mounts a file system of so many bytes for the time of the test and
+// returns its directory. It skips the test where mounting is not allowed; where
+// CI is set, it fails instead.
+func SmallDisk(t testing.TB, size int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("mounting a small disk: %v", err)
+		}
+		t.Skipf("mounting a small disk: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
