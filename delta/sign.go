@@ -95,9 +95,12 @@ type Signature struct {
 }
 
 // Fits reports whether the signature can be that of a base of size bytes.
-func (s Signature) Fits(size int64) bool {
+func (s Signature) Fits(size int64) bool { return s.Blocks == s.blocks(size) }
+
+// blocks returns how many blocks a base of size bytes has.
+func (s Signature) blocks(size int64) int64 {
 	n := int64(s.BlockLen)
-	return s.Blocks == size/n+min(1, size%n)
+	return size/n + min(1, size%n)
 }
 
 // ReadSignature reads a whole signature and checks its form; the sums in it are
@@ -145,4 +148,11 @@ func (s Signature) check() error {
 		return malformed("block length 0")
 	}
 	return nil
+}
+
+// SignatureSize returns the size in bytes of the signature that a Signer with
+// SignBlockLen makes of a base of size bytes.
+func SignatureSize(size int64) int64 {
+	s := Signature{BlockLen: SignBlockLen}
+	return 12 + s.blocks(size)*(4+blake2b.Size256)
 }

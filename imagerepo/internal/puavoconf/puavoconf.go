@@ -33,13 +33,13 @@
 //
 // Two things are left to the squashfs library. For a regular file that claims a
 // size of many terabytes it asks for memory in proportion, before that size can be
-// looked at: only a forged image does that, and it can end the process. And it
-// reports inodes of an unknown type to the standard logger.
+// looked at. Only a forged or damaged image does that, but it can end the process.
+// And the library reports inodes of an unknown type to the standard logger.
 //
 // # Sources
 //
-//   - https://github.com/puavo-org/puavo-os, parts/conf/puavo-conf: README.md and
-//     puavo-conf-init, which reads the same files on a running system
+//   - https://github.com/puavo-org/puavo-os, parts/conf: README.md, and
+//     puavo-conf-update.c, which reads the same files on a running system
 //   - https://docs.kernel.org/filesystems/squashfs.html
 //   - https://dr-emann.github.io/squashfs/squashfs.html
 package puavoconf

@@ -10,6 +10,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -72,16 +73,9 @@ type Dir struct {
 	dir, tmp string
 }
 
-// Open returns the records in dir, with temporary files in tmp; both are made
-// where they are not there.
-func Open(root *os.Root, dir, tmp string) (*Dir, error) {
-	for _, d := range []string{dir, tmp} {
-		if err := root.MkdirAll(d, 0o777); err != nil {
-			return nil, err
-		}
-	}
-	return &Dir{root, dir, tmp}, nil
-}
+// New returns the records in dir, with temporary files in tmp. Both need to be
+// there before a record is written.
+func New(root *os.Root, dir, tmp string) *Dir { return &Dir{root, dir, tmp} }
 
 const suffix = ".json"
 
@@ -91,7 +85,7 @@ func (d *Dir) path(name string) string { return d.dir + "/" + name + suffix }
 // damaged.
 func (d *Dir) Load() (records map[string]*Record, damaged []string, err error) {
 	entries, err := fs.ReadDir(d.root.FS(), d.dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
 	records = make(map[string]*Record, len(entries))
@@ -113,11 +107,13 @@ func (d *Dir) Load() (records map[string]*Record, damaged []string, err error) {
 
 // Put writes the record of a file.
 func (d *Dir) Put(name string, r *Record) error {
-	data, err := json.Marshal(r)
-	if err != nil {
+	var data bytes.Buffer
+	e := json.NewEncoder(&data)
+	e.SetEscapeHTML(false) // so that Conf comes back as it went in
+	if err := e.Encode(r); err != nil {
 		return err
 	}
-	_, err = atomicfile.WriteFile(d.root, d.tmp+"/"+name+suffix, d.path(name), append(data, '\n'))
+	_, err := atomicfile.WriteFile(d.root, d.tmp+"/"+name+suffix, d.path(name), data.Bytes())
 	return err
 }
 

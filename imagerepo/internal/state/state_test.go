@@ -19,9 +19,14 @@ func open(t *testing.T) (*Dir, *os.Root) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { root.Close() })
-	d, err := Open(root, ".repo/state", ".repo/tmp")
-	if err != nil {
-		t.Fatal(err)
+	d := New(root, ".repo/state", ".repo/tmp")
+	if records, damaged, err := d.Load(); len(records) > 0 || len(damaged) > 0 || err != nil {
+		t.Errorf("no directory: %v, %v, %v", records, damaged, err)
+	}
+	for _, dir := range []string{".repo/state", ".repo/tmp"} {
+		if err := root.MkdirAll(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return d, root
 }
@@ -45,16 +50,11 @@ func TestRoundTrip(t *testing.T) {
 		}
 	}
 	got, damaged, err := d.Load()
-	if err != nil || len(damaged) > 0 || len(got) != 2 || !reflect.DeepEqual(got["b.rdiff"], want["b.rdiff"]) {
+	if err != nil || len(damaged) > 0 || len(got) != 2 {
 		t.Fatalf("%v, %v, %v", got, damaged, err)
 	}
-	a, b := *got["a.img"], full
-	if string(a.Conf["a"]) == "" || !json.Valid(a.Conf["a"]) {
-		t.Errorf("conf %s", a.Conf)
-	}
-	a.Conf, b.Conf = nil, nil
-	if !reflect.DeepEqual(a, b) {
-		t.Errorf("got %+v, want %+v", a, b)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got["a.img"], full)
 	}
 	for range 2 {
 		if err := d.Delete("a.img"); err != nil {

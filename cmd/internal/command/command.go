@@ -1,0 +1,174 @@
+// Package command is what the commands of this project have in common: how they
+// end, and how they read their arguments.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// The exit codes of all commands.
+const (
+	Done        = 0
+	Failed      = 1
+	WrongUsage  = 2
+	NoInput     = 3
+	Interrupted = 130
+)
+
+// ExitCodes explains the exit codes, for --help.
+const ExitCodes = `0 done, 1 failed, 2 wrong usage, 3 nothing usable found (corrupt or
+   contradictory input), 130 interrupted`
+
+// ErrUsage is wrapped by the errors for wrong arguments.
+var ErrUsage = errors.New("wrong usage")
+
+// Usage returns an error for wrong arguments.
+func Usage(format string, a ...any) error {
+	return fmt.Errorf("%w: %s; see --help", ErrUsage, fmt.Sprintf(format, a...))
+}
+
+// Func is a command without its process.
+type Func func(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error
+
+// Main runs a command as this process and returns its exit code. SIGINT and
+// SIGTERM end its context; a second one ends the process. input are the errors
+// that say that the input is not usable.
+func Main(run Func, input ...error) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	if ctx.Err() != nil && err != nil {
+		err = errors.New("interrupted; run again to go on")
+		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+		return Interrupted
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+	}
+	return exitCode(err, input)
+}
+
+func exitCode(err error, input []error) int {
+	is := func(target error) bool { return errors.Is(err, target) }
+	switch {
+	case err == nil:
+		return Done
+	case is(ErrUsage):
+		return WrongUsage
+	case slices.ContainsFunc(input, is):
+		return NoInput
+	default:
+		return Failed
+	}
+}
+
+// Run runs a cli app with these arguments, flags anywhere among them. Errors are
+// returned, and those of the arguments wrap ErrUsage.
+func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Writer) error {
+	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}
+	app.Version = version()
+	app.Writer, app.ErrWriter = stdout, stderr
+	app.HideHelpCommand = true
+	app.ExitErrHandler = func(*cli.Context, error) {}
+	app.OnUsageError = usageError
+	app.CustomAppHelpTemplate = helpTemplate
+	for _, c := range app.Commands {
+		c.OnUsageError = usageError
+		c.HideHelpCommand = true
+	}
+	app.Setup()
+	return app.RunContext(ctx, append([]string{app.Name}, arrange(app, args)...))
+}
+
+func usageError(_ *cli.Context, err error, _ bool) error { return Usage("%v", err) }
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(unknown)"
+}
+
+// helpTemplate is cli's, less what the commands do not use.
+const helpTemplate = `{{.Name}} - {{.Usage}}
+
+Usage:
+   {{.UsageText}}
+{{with .Description}}
+   {{.}}
+{{end}}{{if .VisibleCommands}}
+Commands:{{range .VisibleCommands}}
+   {{join .Names ", "}}{{"\t"}}{{.Usage}}{{end}}
+{{end}}
+Options:{{range .VisibleFlags}}
+   {{.}}{{end}}
+`
+
+// arrange moves flags before positional arguments, since cli takes a flag after
+// a positional for a positional too. What follows "--" are positionals, and the
+// name of a command begins that command's own arguments.
+func arrange(app *cli.App, args []string) []string {
+	flags, rest := split(app.Flags, args, true)
+	if len(rest) > 0 && rest[0] != "--" {
+		if c := app.Command(rest[0]); c != nil {
+			more, positionals := split(c.Flags, rest[1:], false)
+			return slices.Concat(flags, rest[:1], more, positionals)
+		}
+		more, positionals := split(app.Flags, rest, false)
+		return slices.Concat(flags, more, positionals)
+	}
+	return slices.Concat(flags, rest)
+}
+
+// split parts arguments into flags with their values and positionals, the
+// latter after a "--" where there are any. With leading it stops at the first
+// positional and returns all from there as they are.
+func split(known []cli.Flag, args []string, leading bool) (flags, positionals []string) {
+	for len(args) > 0 {
+		arg := args[0]
+		switch {
+		case arg == "--":
+			positionals = append(positionals, args[1:]...)
+			args = nil
+		case len(arg) < 2 || arg[0] != '-':
+			if leading {
+				return flags, args
+			}
+			positionals = append(positionals, arg)
+			args = args[1:]
+		default:
+			n := min(1+values(known, arg), len(args))
+			flags = append(flags, args[:n]...)
+			args = args[n:]
+		}
+	}
+	if len(positionals) > 0 {
+		positionals = append([]string{"--"}, positionals...)
+	}
+	return flags, positionals
+}
+
+// values returns how many arguments after a flag are its value: 0 or 1.
+func values(known []cli.Flag, arg string) int {
+	name := strings.TrimLeft(arg, "-")
+	for _, f := range known {
+		_, isBool := f.(*cli.BoolFlag)
+		if slices.Contains(f.Names(), name) && !isBool {
+			return 1
+		}
+	}
+	return 0
+}

@@ -1,0 +1,141 @@
+// Package ui is the only place that prints progress and log lines. Both go to
+// standard error; a progress bar is drawn only on a terminal.
+package ui
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// Screen is standard error, shared by log lines and a progress bar. Its methods
+// can be called concurrently.
+type Screen struct {
+	mu  sync.Mutex
+	w   io.Writer
+	bar *progressbar.ProgressBar
+	tty bool
+}
+
+// New returns the screen for w. Quiet ones, and those that are no terminal, show
+// no progress.
+func New(w io.Writer, quiet bool) *Screen {
+	f, ok := w.(*os.File)
+	return &Screen{w: w, tty: !quiet && ok && term.IsTerminal(int(f.Fd()))}
+}
+
+// Progress shows how many bytes of work are done, with the rate and the time
+// that is left.
+func (s *Screen) Progress(done, total int64) {
+	if !s.tty || total == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bar == nil {
+		s.bar = progressbar.NewOptions64(total,
+			progressbar.OptionSetWriter(s.w),
+			progressbar.OptionShowBytes(true),
+			progressbar.OptionUseIECUnits(true),
+			progressbar.OptionSetPredictTime(true),
+			progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionClearOnFinish(),
+		)
+	}
+	// A bar that cannot be drawn is no reason to stop the work.
+	_ = s.bar.Set64(min(done, total))
+}
+
+// Done takes the bar away.
+func (s *Screen) Done() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bar != nil {
+		_ = s.bar.Clear()
+		s.bar = nil
+	}
+}
+
+// Write writes a line above the bar.
+func (s *Screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bar != nil {
+		_ = s.bar.Clear()
+	}
+	return s.w.Write(p)
+}
+
+// Log returns a logger that writes a line a message to the screen: warnings, and
+// from Info on where verbose is set; errors alone where quiet is set.
+func (s *Screen) Log(quiet, verbose bool) *slog.Logger {
+	level := slog.LevelWarn
+	switch {
+	case quiet:
+		level = slog.LevelError
+	case verbose:
+		level = slog.LevelInfo
+	}
+	return slog.New(&lines{screen: s, level: level})
+}
+
+// lines is a slog.Handler for people: "warning: message: key value, key value".
+type lines struct {
+	screen *Screen
+	level  slog.Level
+	attrs  []slog.Attr
+}
+
+func (l *lines) Enabled(_ context.Context, level slog.Level) bool { return level >= l.level }
+
+func (l *lines) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &lines{l.screen, l.level, append(l.attrs[:len(l.attrs):len(l.attrs)], attrs...)}
+}
+
+// WithGroup has no effect: nothing here uses groups.
+func (l *lines) WithGroup(string) slog.Handler { return l }
+
+func (l *lines) Handle(_ context.Context, r slog.Record) error {
+	var b strings.Builder
+	switch {
+	case r.Level >= slog.LevelError:
+		b.WriteString("error: ")
+	case r.Level >= slog.LevelWarn:
+		b.WriteString("warning: ")
+	}
+	b.WriteString(r.Message)
+	sep := ": "
+	add := func(a slog.Attr) bool {
+		fmt.Fprintf(&b, "%s%s %v", sep, a.Key, a.Value)
+		sep = ", "
+		return true
+	}
+	for _, a := range l.attrs {
+		add(a)
+	}
+	r.Attrs(add)
+	b.WriteByte('\n')
+	_, err := io.WriteString(l.screen, b.String())
+	return err
+}
+
+// Bytes returns a number of bytes for people, such as 1.2 GiB.
+func Bytes(n int64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, unit := float64(n), 0
+	for f >= 1024 && unit < 4 {
+		f /= 1024
+		unit++
+	}
+	return fmt.Sprintf("%.1f %ciB", f, " KMGT"[unit])
+}

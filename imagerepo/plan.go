@@ -1,0 +1,299 @@
+package imagerepo
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/meta"
+)
+
+// Action is what a plan does about a file.
+type Action string
+
+const (
+	// Of an image: Link puts it into the mirror, Replace puts it in the place of
+	// another content of that name, after withdrawing that from the meta. BaseOnly
+	// leaves an image out that only extra_rdiffs names, as a base.
+	Link     Action = "link"
+	Replace  Action = "replace"
+	BaseOnly Action = "base"
+	// Of a delta: Make makes it; Check keeps it if it proves right, which no record
+	// tells, and makes it if not; Drop leaves it out as not worth having.
+	Make  Action = "make"
+	Check Action = "check"
+	Drop  Action = "drop"
+	// Of both: Keep leaves it as it is.
+	Keep Action = "keep"
+)
+
+// Plan is what a run will do. Making one changes nothing, and the same input
+// gives the same plan.
+type Plan struct {
+	Series []PlannedSeries `json:"series"`
+	Images []PlannedImage  `json:"images"` // sorted by name
+	Deltas []PlannedDelta  `json:"deltas"` // those of one base beside each other
+	Remove []PlannedRemove `json:"remove"` // sorted by path
+}
+
+// PlannedSeries is a series with its images, oldest first, and the deltas of
+// each in the order they have in the meta.
+type PlannedSeries struct {
+	Name   string              `json:"name"`
+	Images []string            `json:"images"`
+	Deltas map[string][]string `json:"deltas"` // by image
+}
+
+// PlannedImage is an image of the image directory.
+type PlannedImage struct {
+	Image  `json:"-"`
+	File   string `json:"file"`
+	Size   int64  `json:"size"`
+	Action Action `json:"action"`
+	// Read says that the image must be read for its digests and its signature.
+	Read bool `json:"read"`
+}
+
+// PlannedDelta is a delta between two images.
+type PlannedDelta struct {
+	File         string    `json:"file"`
+	Base, Target meta.Name `json:"-"`
+	Action       Action    `json:"action"`
+	Size         int64     `json:"size,omitempty"` // where it is known
+	TargetSize   int64     `json:"target_size"`
+}
+
+// PlannedRemove is a file of an earlier run that nothing will name any more.
+type PlannedRemove struct {
+	Path string `json:"path"` // in the mirror
+	Size int64  `json:"size"`
+	name string // of its record
+}
+
+// Policy says which deltas are made.
+type Policy struct {
+	Targets    int     // for how many of the newest images
+	Bases      int     // from how many others at most, the nearest; 0: from all
+	Downgrades bool    // also to an older image
+	MaxRatio   float64 // the largest share of its target that a delta may have
+}
+
+// tooLarge reports whether a delta of that size is not worth having.
+func (p Policy) tooLarge(delta, target int64) bool {
+	return float64(delta) > p.MaxRatio*float64(target)
+}
+
+// bases returns the bases wanted for the image at i of a series: of the newest
+// images all others, in the order of the series, and then the extra ones.
+func (p Policy) bases(s meta.SeriesConfig, i int) []meta.Name {
+	var bases []meta.Name
+	if i >= len(s.Images)-p.Targets {
+		// The nearest are the newest before it; after them the ones that follow.
+		before := slices.Clone(s.Images[:i])
+		slices.Reverse(before)
+		bases = before
+		if p.Downgrades {
+			bases = append(bases, s.Images[i+1:]...)
+		}
+		if p.Bases > 0 && len(bases) > p.Bases {
+			bases = bases[:p.Bases]
+		}
+		slices.SortFunc(bases, meta.Name.Compare)
+	}
+	for _, extra := range s.Extra[s.Images[i]] {
+		if extra != s.Images[i] && !slices.Contains(bases, extra) {
+			bases = append(bases, extra)
+		}
+	}
+	return bases
+}
+
+// planner makes a plan.
+type planner struct {
+	Plan
+	policy Policy
+	held   held
+	found  map[meta.Name]Image
+	images map[meta.Name]*PlannedImage
+	deltas map[string]*PlannedDelta
+}
+
+// newPlan makes the plan for the images of the image directory, their series,
+// and what the mirror holds.
+func newPlan(images []Image, series []meta.SeriesConfig, held held, policy Policy) (Plan, error) {
+	p := planner{
+		policy: policy, held: held, found: make(map[meta.Name]Image, len(images)),
+		images: make(map[meta.Name]*PlannedImage), deltas: make(map[string]*PlannedDelta),
+	}
+	for _, im := range images {
+		p.found[im.Name] = im
+	}
+	for _, s := range series {
+		if err := p.addSeries(s); err != nil {
+			return Plan{}, err
+		}
+	}
+	for i, s := range series {
+		if err := p.addDeltas(i, s); err != nil {
+			return Plan{}, err
+		}
+	}
+	p.collect()
+	p.addRemovals()
+	return p.Plan, nil
+}
+
+// addSeries adds a series and its images.
+func (p *planner) addSeries(s meta.SeriesConfig) error {
+	planned := PlannedSeries{Name: s.Name, Deltas: make(map[string][]string)}
+	for _, name := range s.Images {
+		if err := p.addImage(name); err != nil {
+			return err
+		}
+		planned.Images = append(planned.Images, name.String())
+	}
+	p.Series = append(p.Series, planned)
+	return nil
+}
+
+// addDeltas adds the deltas of the series at i of the plan.
+func (p *planner) addDeltas(i int, s meta.SeriesConfig) error {
+	for j, target := range s.Images {
+		for _, base := range p.policy.bases(s, j) {
+			if p.images[base] == nil {
+				p.images[base] = p.image(base, BaseOnly)
+			}
+			file, err := p.addDelta(base, target)
+			if err != nil {
+				return err
+			}
+			deltas := p.Series[i].Deltas
+			deltas[target.String()] = append(deltas[target.String()], file)
+		}
+	}
+	return nil
+}
+
+// image returns an image as it is planned.
+func (p *planner) image(name meta.Name, action Action) *PlannedImage {
+	im := p.found[name]
+	record := p.held.records[name.String()]
+	return &PlannedImage{
+		Image: im, File: name.String(), Size: im.Stamp.Size, Action: action,
+		Read: !record.Known(im.Stamp) || record.Conf == nil || !p.held.signed(im),
+	}
+}
+
+// addImage adds an image that is published.
+func (p *planner) addImage(name meta.Name) error {
+	if p.images[name] != nil {
+		return nil
+	}
+	im := p.image(name, Link)
+	record := p.held.records[im.File]
+	if stamp, there := p.held.files[im.File]; there {
+		switch {
+		case stamp == im.Stamp, record.Known(im.Stamp) && record.Copy == stamp:
+			im.Action = Keep
+		case p.held.owned(im.File):
+			im.Action = Replace
+		default:
+			return fmt.Errorf("%s in the mirror is not the image of that name and was not put there by this tool; remove it", im.File)
+		}
+	}
+	p.images[name] = im
+	return nil
+}
+
+func (p *planner) addDelta(base, target meta.Name) (file string, err error) {
+	file = meta.DeltaName(base, target)
+	if d := p.deltas[file]; d != nil {
+		if d.Target != target {
+			return "", fmt.Errorf("%w: deltas from %s to %s and to %s would have one name, %s; drop one from extra_rdiffs", ErrConfig, base, d.Target, target, file)
+		}
+		return file, nil
+	}
+	b, t := p.images[base], p.images[target]
+	d := &PlannedDelta{File: file, Base: base, Target: target, TargetSize: t.Size}
+	record, stamp := p.held.records[file], p.held.files[meta.DeltaPath(file)]
+	switch {
+	case b.Read || t.Read:
+		d.Action = Make
+		if record != nil || stamp != (state.Stamp{}) {
+			d.Action = Check
+		}
+	default:
+		d.Action = p.policy.decide(record, stamp, p.held.records[b.File].Sums, p.held.records[t.File].Sums)
+	}
+	if d.Action == Keep || d.Action == Drop {
+		d.Size = record.Sums.Size
+	}
+	p.deltas[file] = d
+	return file, nil
+}
+
+// decide says what to do about a delta between images of these digests, with its
+// record and the stamp of the file in the mirror, which may both be missing.
+func (p Policy) decide(record *state.Record, file state.Stamp, base, target cksum.Sums) Action {
+	there := file != state.Stamp{}
+	of := record != nil && record.Base == base.BLAKE3 && record.Target == target.BLAKE3
+	switch {
+	case of && record.Dropped && p.tooLarge(record.Sums.Size, target.Size):
+		return Drop
+	case of && !record.Dropped && record.Known(file) && p.tooLarge(file.Size, target.Size):
+		return Drop
+	case of && !record.Dropped && record.Known(file):
+		return Keep
+	case there:
+		return Check
+	default:
+		return Make
+	}
+}
+
+// collect puts images and deltas into the plan in their orders.
+func (p *planner) collect() {
+	for _, im := range p.images {
+		p.Images = append(p.Images, *im)
+	}
+	slices.SortFunc(p.Images, func(a, b PlannedImage) int { return a.Name.Compare(b.Name) })
+	for _, file := range slices.Sorted(maps.Keys(p.deltas)) {
+		p.Deltas = append(p.Deltas, *p.deltas[file])
+	}
+	slices.SortStableFunc(p.Deltas, func(a, b PlannedDelta) int { return a.Base.Compare(b.Base) })
+}
+
+// addRemovals plans to remove what is the tool's own and not wanted any more.
+func (p *planner) addRemovals() {
+	wanted := make(map[string]bool)
+	for _, s := range p.Series {
+		wanted[s.Name+".json"] = true
+	}
+	for _, im := range p.Images {
+		wanted[im.File] = im.Action != BaseOnly || !p.held.named[im.File]
+	}
+	for _, d := range p.Deltas {
+		wanted[d.File] = d.Action != Drop || p.held.files[meta.DeltaPath(d.File)] == state.Stamp{}
+	}
+	for _, name := range p.held.own() {
+		if !wanted[name] {
+			where := pathOf(name)
+			p.Remove = append(p.Remove, PlannedRemove{where, p.held.files[where].Size, name})
+		}
+	}
+}
+
+// pathOf returns where in a mirror the file of that name lies.
+func pathOf(name string) string {
+	switch path.Ext(name) {
+	case ".rdiff":
+		return meta.DeltaPath(name)
+	case ".json":
+		return "meta/" + name
+	default:
+		return name
+	}
+}
