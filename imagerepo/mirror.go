@@ -49,6 +49,12 @@ type held struct {
 
 func (h held) owned(name string) bool { return h.records[name] != nil || h.named[name] }
 
+// placed reports whether the tool put a file of that name into the mirror. The
+// record of an image alone does not tell: it may have served as a base only.
+func (h held) placed(name string) bool {
+	return h.named[name] || path.Ext(name) != ".img"
+}
+
 // own returns the names of the tool's own files, sorted.
 func (h held) own() []string {
 	all := maps.Clone(h.named)

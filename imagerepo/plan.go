@@ -68,9 +68,9 @@ type PlannedDelta struct {
 
 // PlannedRemove is a file of an earlier run that nothing will name any more.
 type PlannedRemove struct {
-	Path string `json:"path"` // in the mirror
-	Size int64  `json:"size"`
-	name string // of its record
+	Path   string `json:"path"` // in the mirror
+	Size   int64  `json:"size"`
+	forget string // the file whose record is removed too, if any
 }
 
 // Policy says which deltas are made.
@@ -268,20 +268,25 @@ func (p *planner) collect() {
 
 // addRemovals plans to remove what is the tool's own and not wanted any more.
 func (p *planner) addRemovals() {
-	wanted := make(map[string]bool)
+	wanted := make(map[string]bool) // true: the file, false: its record alone
 	for _, s := range p.Series {
 		wanted[s.Name+".json"] = true
 	}
 	for _, im := range p.Images {
-		wanted[im.File] = im.Action != BaseOnly || !p.held.named[im.File]
+		wanted[im.File] = im.Action != BaseOnly
 	}
 	for _, d := range p.Deltas {
-		wanted[d.File] = d.Action != Drop || p.held.files[meta.DeltaPath(d.File)] == state.Stamp{}
+		wanted[d.File] = d.Action != Drop
 	}
 	for _, name := range p.held.own() {
-		if !wanted[name] {
-			where := pathOf(name)
-			p.Remove = append(p.Remove, PlannedRemove{where, p.held.files[where].Size, name})
+		published, known := wanted[name]
+		stamp, there := p.held.files[pathOf(name)]
+		switch {
+		case published, known && !there, known && !p.held.placed(name):
+		case known:
+			p.Remove = append(p.Remove, PlannedRemove{Path: pathOf(name), Size: stamp.Size})
+		default:
+			p.Remove = append(p.Remove, PlannedRemove{pathOf(name), stamp.Size, name})
 		}
 	}
 }

@@ -136,12 +136,12 @@ func (r *run) payload() (lines []cksum.Line, sums []cksum.SHA256Line) {
 	return lines, sums
 }
 
-// remove removes what nothing names any more, and at last the records of it.
+// remove removes what nothing names any more, and the records of it.
 func (r *run) remove(ctx context.Context) error {
 	remove := r.plan.Remove
 	for _, d := range r.plan.Deltas {
 		if r.record(d.File).Dropped {
-			remove = append(remove, PlannedRemove{Path: meta.DeltaPath(d.File), name: d.File})
+			remove = append(remove, PlannedRemove{Path: meta.DeltaPath(d.File)})
 		}
 	}
 	for _, old := range remove {
@@ -163,15 +163,15 @@ func (r *run) removeOne(old PlannedRemove) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if n, err := meta.ParseName(old.name); err == nil {
+	if old.forget == "" {
+		return nil
+	}
+	if n, err := meta.ParseName(old.forget); err == nil {
 		if err := r.mirror.root.Remove(signaturePath(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	if r.record(old.name).Dropped {
-		return nil // which is worth remembering
-	}
-	return r.mirror.state.Delete(old.name)
+	return r.mirror.state.Delete(old.forget)
 }
 
 // without takes an image and the deltas from it out of a series, and reports

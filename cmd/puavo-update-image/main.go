@@ -1,0 +1,115 @@
+// Command puavo-update-image brings OS images up to date from a repository that
+// puavo-update-repository made. See its --help and the README.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/client"
+)
+
+func main() {
+	os.Exit(command.Main(run, delta.ErrFormat, client.ErrNoImage, client.ErrVerify))
+}
+
+func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
+	common := []cli.Flag{
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors only"},
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "print what is done"},
+	}
+	app := &cli.App{
+		Name:      "puavo-update-image",
+		Usage:     "bring OS images up to date",
+		UsageText: "puavo-update-image --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]\n   puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--sha512 HEX]",
+		Description: `Makes IMAGE, or else the newest image of the series of the newest image in
+   DIR, from what the mirror holds: by a delta from an image in DIR if there is
+   one, and else from the full image. The image gets its name when it is complete
+   and its SHA-512 is right.
+
+   Example:
+      puavo-update-image --mirror https://images.example.org --images-dir /images
+
+   Exit codes: ` + command.ExitCodes,
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "mirror", Usage: "the repository, a `DIR_OR_URL`"},
+			&cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"},
+		}, common...),
+		Action: func(c *cli.Context) error { return update(c, stdout, ui.New(stderr, c.Bool("quiet"))) },
+		Commands: []*cli.Command{{
+			Name:      "apply",
+			Usage:     "make an image from an old one and deltas, offline",
+			UsageText: "puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--sha512 HEX]",
+			Flags: append([]cli.Flag{
+				&cli.StringFlag{Name: "base", Usage: "the old image, a `FILE`"},
+				&cli.StringSliceFlag{Name: "delta", Usage: "a delta, a `FILE`; several are applied one after the other"},
+				&cli.StringFlag{Name: "out", Usage: "the new image, a `FILE` that is not there yet"},
+				&cli.StringFlag{Name: "sha512", Usage: "the digest `HEX` that the new image must have"},
+			}, common...),
+			Action: func(c *cli.Context) error { return apply(c, stdout, ui.New(stderr, c.Bool("quiet"))) },
+		}},
+	}
+	return command.Run(ctx, app, args, stdout, stderr)
+}
+
+// update brings a directory of images up to date.
+func update(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
+	switch {
+	case c.String("mirror") == "" || c.String("images-dir") == "":
+		return command.Usage("--mirror and --images-dir are needed")
+	case c.NArg() > 1:
+		return command.Usage("want one IMAGE at most, got %d arguments", c.NArg())
+	}
+	result, err := client.Update(c.Context, client.Options{
+		Mirror: c.String("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(),
+		Log: screen.Log(c.Bool("quiet"), c.Bool("verbose")), Progress: screen.Progress,
+	})
+	screen.Done()
+	if err != nil {
+		return err
+	}
+	if c.Bool("quiet") {
+		return nil
+	}
+	switch {
+	case result.Disabled:
+		_, err = fmt.Fprintf(stdout, "Updates are disabled by DISABLE_IMAGE_UPDATES in %s.\n", c.String("images-dir"))
+	case result.UpToDate:
+		_, err = fmt.Fprintf(stdout, "%s is up to date.\n", c.String("images-dir"))
+	default:
+		_, err = fmt.Fprintf(stdout, "%s is there, from %s of %s.\n", result.Image, result.Route, ui.Bytes(result.Route.Bytes()))
+	}
+	return err
+}
+
+// apply makes one image offline.
+func apply(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
+	o := client.ApplyOptions{
+		Base: c.String("base"), Deltas: c.StringSlice("delta"), Out: c.String("out"),
+		Progress: screen.Progress,
+	}
+	switch {
+	case c.NArg() > 0:
+		return command.Usage("unknown argument %q", c.Args().First())
+	case o.Base == "" || len(o.Deltas) == 0 || o.Out == "":
+		return command.Usage("--base, --delta and --out are needed")
+	}
+	if hex := c.String("sha512"); hex == "" {
+		screen.Log(c.Bool("quiet"), false).Warn("nothing tells whether the result is right; give --sha512")
+	} else if err := o.SHA512.UnmarshalText([]byte(hex)); err != nil {
+		return command.Usage("--sha512: %v", err)
+	}
+	err := client.Apply(c.Context, o)
+	screen.Done()
+	if err == nil && !c.Bool("quiet") {
+		_, err = fmt.Fprintf(stdout, "%s is there.\n", o.Out)
+	}
+	return err
+}

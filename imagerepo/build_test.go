@@ -1,0 +1,602 @@
+package imagerepo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/internal/lockfile"
+	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
+)
+
+// place is an image directory and a mirror on the disk.
+type place struct {
+	t   testing.TB
+	log bytes.Buffer
+	Options
+}
+
+// newPlace returns a place with those of the test images.
+func newPlace(t testing.TB, images ...string) *place {
+	p := &place{t: t, Options: Options{Policy: usual, Jobs: 2, URL: "https://images.example.org"}}
+	p.Log = slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	p.ImageDir = filepath.Join(t.TempDir(), "images")
+	p.MirrorDir = filepath.Join(filepath.Dir(p.ImageDir), "mirror")
+	if err := os.Mkdir(p.ImageDir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, im := range images {
+		p.add(im)
+	}
+	return p
+}
+
+// add copies a test image into the image directory.
+func (p *place) add(image string) {
+	p.write(image, testdata.Read(p.t, "images/"+image))
+}
+
+// write replaces a file of the image directory.
+func (p *place) write(file string, data []byte) {
+	p.t.Helper()
+	path := filepath.Join(p.ImageDir, file)
+	os.Remove(path)
+	if err := os.WriteFile(path, data, 0o666); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *place) remove(file string) {
+	p.t.Helper()
+	if err := os.Remove(filepath.Join(p.ImageDir, file)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// build builds the mirror, which must succeed.
+func (p *place) build() Summary {
+	p.t.Helper()
+	_, s, err := Build(p.t.Context(), p.Options)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.valid()
+	return s
+}
+
+// tree returns the public files of the mirror with their digests.
+func (p *place) tree() string {
+	p.t.Helper()
+	var b strings.Builder
+	root := os.DirFS(p.MirrorDir)
+	err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			if path == private {
+				return fs.SkipDir
+			}
+			return err
+		}
+		data, err := fs.ReadFile(root, path)
+		fmt.Fprintf(&b, "%s %d %s\n", path, len(data), sha256Of(data))
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return b.String()
+}
+
+// valid checks what a client may rely on at any instant: each file that the meta
+// names is there, with its digests.
+func (p *place) valid() {
+	p.t.Helper()
+	docs, err := filepath.Glob(filepath.Join(p.MirrorDir, "meta", "*.json"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, doc := range docs {
+		data, err := os.ReadFile(doc)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		s, err := meta.ParseSeries(data)
+		if err != nil {
+			p.t.Errorf("%s: %v", doc, err)
+		}
+		for _, im := range s.Images {
+			p.same(im.Name.String(), im.Sums)
+			for _, d := range im.Diffs {
+				p.same(meta.DeltaPath(d.Filename), d.Sums)
+			}
+		}
+	}
+}
+
+func (p *place) same(file string, want cksum.Sums) {
+	p.t.Helper()
+	data, err := os.ReadFile(filepath.Join(p.MirrorDir, file))
+	if err != nil {
+		p.t.Errorf("the meta names what is not there: %v", err)
+		return
+	}
+	h := cksum.New()
+	h.Write(data)
+	if h.Sums() != want {
+		p.t.Errorf("%s is not what the meta says", file)
+	}
+}
+
+func TestBuild(t *testing.T) {
+	p := newPlace(t, image1, image2, image3, image4, other)
+	first := p.build()
+	if first.Series != 2 || first.Images != 5 || first.Made != 9 || first.Kept+first.Dropped != 0 || !first.Changed {
+		t.Errorf("first run: %+v", first)
+	}
+	want := p.tree()
+	for _, f := range []string{"CKSUMS", "SHA256SUMS", "index.json", "meta/puavo-os-amxa-buster-amd64.json", "meta/puavo-os-free-buster-amd64.json"} {
+		if !strings.Contains(want, "\n"+f+" ") && !strings.HasPrefix(want, f+" ") {
+			t.Errorf("no %s in\n%s", f, want)
+		}
+	}
+	if n := strings.Count(want, "\n"); n != 5+9+5 {
+		t.Errorf("%d files, want 19:\n%s", n, want)
+	}
+	second := p.build()
+	if second.Changed || second.Made != 0 || second.Kept != 9 || p.tree() != want {
+		t.Errorf("second run: %+v", second)
+	}
+	for _, im := range []string{image1, other} {
+		a, _ := os.Stat(filepath.Join(p.ImageDir, im))
+		b, err := os.Stat(filepath.Join(p.MirrorDir, im))
+		if err != nil || !os.SameFile(a, b) {
+			t.Errorf("%s is not linked: %v", im, err)
+		}
+	}
+	if p.log.Len() > 0 {
+		t.Errorf("warnings: %s", &p.log)
+	}
+}
+
+// Whatever happens between two runs, the second leaves the mirror that a first
+// run would have made.
+func TestRebuild(t *testing.T) {
+	d34 := meta.DeltaPath(meta.DeltaName(name(image3), name(image4)))
+	inMirror := func(p *place, f string) string { return filepath.Join(p.MirrorDir, filepath.FromSlash(f)) }
+	for _, c := range []struct {
+		name   string
+		change func(t *testing.T, p *place)
+		made   int
+		warns  string
+	}{
+		{"an image is new", func(t *testing.T, p *place) { p.add(other) }, 0, ""},
+		{"an image left", func(t *testing.T, p *place) { p.remove(image1) }, 0, ""},
+		{"an image was touched", func(t *testing.T, p *place) { p.add(image4) }, 0, ""},
+		{"an image was replaced", func(t *testing.T, p *place) { p.write(image4, testdata.Read(t, "images/"+other)) }, 5, ""},
+		{"an image was overwritten", func(t *testing.T, p *place) {
+			data := testdata.Read(t, "images/"+image4)
+			data[len(data)/2]++
+			os.WriteFile(filepath.Join(p.ImageDir, image4), data, 0o666)
+		}, 4, ""}, // one of its five deltas is right all the same
+		{"a delta is missing", func(t *testing.T, p *place) { os.Remove(inMirror(p, d34)) }, 1, ""},
+		{"a delta was damaged", func(t *testing.T, p *place) { os.WriteFile(inMirror(p, d34), []byte("rs\x026\x00"), 0o666) }, 1, ""},
+		{"a delta was touched", func(t *testing.T, p *place) {
+			data, _ := os.ReadFile(inMirror(p, d34))
+			os.Remove(inMirror(p, d34))
+			os.WriteFile(inMirror(p, d34), data, 0o666)
+		}, 0, ""},
+		{"an image is missing in the mirror", func(t *testing.T, p *place) { os.Remove(inMirror(p, image4)) }, 0, ""},
+		{"the meta is missing", func(t *testing.T, p *place) { os.RemoveAll(inMirror(p, "meta")) }, 0, ""},
+		{"the meta was damaged", func(t *testing.T, p *place) {
+			os.WriteFile(inMirror(p, "meta/puavo-os-amxa-buster-amd64.json"), []byte("{"), 0o666)
+		}, 0, ""},
+		{"the lists are missing", func(t *testing.T, p *place) { os.Remove(inMirror(p, "CKSUMS")); os.Remove(inMirror(p, "SHA256SUMS")) }, 0, ""},
+		{".repo is missing", func(t *testing.T, p *place) { os.RemoveAll(inMirror(p, private)) }, 0, ""},
+		{".repo is missing and an image left", func(t *testing.T, p *place) { os.RemoveAll(inMirror(p, private)); p.remove(image1) }, 0, ""},
+		{".repo/state is a file", func(t *testing.T, p *place) {
+			os.RemoveAll(inMirror(p, stateDir))
+			os.WriteFile(inMirror(p, stateDir), nil, 0o666)
+		}, 0, "not a directory"},
+		{"records were damaged", func(t *testing.T, p *place) {
+			for _, f := range testGlob(t, inMirror(p, stateDir+"/*")) {
+				os.WriteFile(f, []byte(`{"stamp":`), 0o666)
+			}
+		}, 0, "damaged record"},
+		{"a damaged record of an image that left", func(t *testing.T, p *place) {
+			os.WriteFile(inMirror(p, stateDir+"/"+image1+".json"), nil, 0o666)
+			p.remove(image1)
+		}, 0, "damaged record"},
+		{"signatures were damaged", func(t *testing.T, p *place) {
+			for _, f := range testGlob(t, inMirror(p, signatureDir+"/*")) {
+				os.WriteFile(f, []byte("x"), 0o666)
+			}
+		}, 0, ""},
+		{"a dead run left files", func(t *testing.T, p *place) { os.WriteFile(inMirror(p, tmpDir+"/"+image1), []byte("x"), 0o666) }, 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, image1, image2, image3, image4)
+			p.build()
+			if err := os.WriteFile(inMirror(p, "foreign"), []byte("stays"), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			c.change(t, p)
+			if s := p.build(); s.Made != c.made {
+				t.Errorf("%d deltas made, want %d: %+v", s.Made, c.made, s)
+			}
+			if (p.log.Len() > 0) != (c.warns != "") || !strings.Contains(p.log.String(), c.warns) {
+				t.Errorf("warnings %q, want one of %q", &p.log, c.warns)
+			}
+			if b, err := os.ReadFile(inMirror(p, "foreign")); err != nil || string(b) != "stays" {
+				t.Errorf("a foreign file: %q, %v", b, err)
+			}
+			os.Remove(inMirror(p, "foreign"))
+			fresh := newPlace(t)
+			fresh.ImageDir = p.ImageDir
+			fresh.build()
+			if got, want := p.tree(), fresh.tree(); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+			if left := testGlob(t, inMirror(p, tmpDir+"/*")); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+			if s := p.build(); s.Changed {
+				t.Errorf("a third run changes something: %+v", s)
+			}
+		})
+	}
+}
+
+func testGlob(t *testing.T, pattern string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+// A delta that is not worth having is made once, remembered, and made again only
+// when it may be worth it.
+func TestMaxRatio(t *testing.T) {
+	p := newPlace(t, image1, image2, image3, image4)
+	for _, c := range []struct {
+		ratio               float64
+		made, kept, dropped int
+		changed             bool
+	}{
+		{0.4, 5, 0, 4, true},
+		{0.4, 0, 5, 4, false},
+		{0.2, 0, 2, 7, true},
+		{0.2, 0, 2, 7, false},
+		{0.9, 7, 2, 0, true},
+	} {
+		p.Policy.MaxRatio = c.ratio
+		s := p.build()
+		if s.Made != c.made || s.Kept != c.kept || s.Dropped != c.dropped || s.Changed != c.changed {
+			t.Errorf("%+v: %+v", c, s)
+		}
+		for _, d := range s.Deltas {
+			_, err := os.Stat(filepath.Join(p.MirrorDir, "rdiffs", d.File))
+			if (err == nil) != (d.Action != Drop) || d.Action != Drop && d.Share > c.ratio {
+				t.Errorf("%+v: %+v, %v", c, d, err)
+			}
+		}
+	}
+}
+
+// Where images cannot be linked they are copied, and copied once.
+func TestCopy(t *testing.T) {
+	p := newPlace(t, image3, image4)
+	want := func() string { p.build(); return p.tree() }()
+	p.MirrorDir = filepath.Join(testdata.SmallDisk(t, 16<<20), "mirror")
+	if p.build(); p.tree() != want {
+		t.Error("the mirror of copies is another")
+	}
+	if s := p.build(); s.Changed {
+		t.Errorf("a second run changes something: %+v", s)
+	}
+	p.write(image4, testdata.Read(t, "images/"+other))
+	p.build()
+}
+
+func TestWarnings(t *testing.T) {
+	for file, says := range map[string]string{
+		"puavo-os-nodefs-buster-2022-02-04-140532-amd64.img": "no puavo-conf",
+		"puavo-os-text-buster-2022-02-04-140532-amd64.img":   "no puavo-conf",
+		"puavo-os-cut-buster-2022-02-04-140532-amd64.img":    "no puavo-conf",
+		"odd name.img": "odd name.img",
+	} {
+		p := newPlace(t, other)
+		data := []byte("x")
+		if file != "odd name.img" {
+			data = testdata.Read(t, "badimages/"+file)
+		}
+		p.write(file, data)
+		p.build()
+		if !strings.Contains(p.log.String(), says) || !strings.Contains(p.log.String(), file) {
+			t.Errorf("%s: warnings %q, want %q", file, &p.log, says)
+		}
+	}
+}
+
+// Each fault gives an error that names the file, and leaves the mirror valid and
+// the rest of it as it was.
+func TestBuildFails(t *testing.T) {
+	bad := func(prefix string) func(*place) {
+		file := "puavo-os-" + prefix + "-buster-2022-02-04-140532-amd64.img"
+		return func(p *place) { p.write(file, testdata.Read(p.t, "badimages/"+file)) }
+	}
+	for _, c := range []struct {
+		name   string
+		change func(p *place)
+		err    error
+		says   []string
+	}{
+		{"no image directory", func(p *place) { p.ImageDir += "/none" }, fs.ErrNotExist, []string{"/none", "check the path"}},
+		{"the image directory is a file", func(p *place) { p.ImageDir += "/" + image3 }, nil, []string{image3, "not a directory"}},
+		{"no images", func(p *place) { p.remove(image3); p.remove(image4) }, ErrInput, []string{"images", "no images"}},
+		{"an empty image", bad("empty"), ErrInput, []string{"puavo-os-empty", "is empty"}},
+		{"a setting twice", bad("twice"), ErrInput, []string{"puavo-os-twice", "definitions", ".json"}},
+		{"definitions that are no JSON", bad("nojson"), ErrInput, []string{"puavo-os-nojson", ".json"}},
+		{"definitions that are no object", bad("array"), ErrInput, []string{"puavo-os-array", ".json"}},
+		{"the mirror is a file", func(p *place) { p.MirrorDir += "/CKSUMS" }, nil, []string{"CKSUMS", "not a directory"}},
+		{"the mirror is the image directory", func(p *place) { p.MirrorDir = p.ImageDir }, nil, []string{"is in the mirror"}},
+		{"the image directory is in the mirror", func(p *place) { p.MirrorDir = filepath.Dir(p.ImageDir) }, nil, []string{"is in the mirror"}},
+		{"the mirror is in a mirror", func(p *place) { p.MirrorDir += "/mirror" }, nil, []string{"in another mirror"}},
+		{"a file in the way of a folder", func(p *place) {
+			os.RemoveAll(p.MirrorDir + "/meta")
+			os.WriteFile(p.MirrorDir+"/meta", nil, 0o666)
+		}, nil, []string{"meta"}},
+		{"a folder in the way of an image", func(p *place) { p.add(other); os.MkdirAll(filepath.Join(p.MirrorDir, other, "x"), 0o777) }, nil, []string{other}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, image3, image4)
+			p.build()
+			mirror := p.MirrorDir
+			before := p.tree()
+			c.change(p)
+			_, _, err := Build(t.Context(), p.Options)
+			if err == nil || c.err != nil && !errors.Is(err, c.err) {
+				t.Fatalf("error %v, want %v", err, c.err)
+			}
+			for _, s := range c.says {
+				if !strings.Contains(err.Error(), s) {
+					t.Errorf("%v, want one that says %q", err, s)
+				}
+			}
+			p.MirrorDir = mirror
+			p.valid()
+			if after := p.tree(); !strings.HasPrefix(c.name, "a f") && after != before {
+				t.Errorf("the mirror was changed from\n%s\nto\n%s", before, after)
+			}
+		})
+	}
+}
+
+func TestLocked(t *testing.T) {
+	p := newPlace(t, image3, image4)
+	p.build()
+	root, err := os.OpenRoot(p.MirrorDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	lock, err := lockfile.Acquire(root, lockFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
+	_, _, err = Build(t.Context(), p.Options)
+	if !errors.Is(err, lockfile.ErrHeld) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+		t.Errorf("while another holds the lock: %v", err)
+	}
+	if _, err := MakePlan(t.Context(), p.Options); err != nil {
+		t.Errorf("a plan needs no lock: %v", err)
+	}
+}
+
+func TestReadOnlyMirror(t *testing.T) {
+	p := newPlace(t, image3, image4)
+	disk := testdata.SmallDisk(t, 16<<20)
+	p.MirrorDir = filepath.Join(disk, "mirror")
+	p.build()
+	p.add(other)
+	if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := Build(t.Context(), p.Options)
+	if !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), "make it writable") {
+		t.Errorf("on a read-only disk: %v", err)
+	}
+	p.valid()
+}
+
+// On a disk that gets full at any point the mirror stays valid, and with room
+// the next run ends as any.
+func TestFullDisk(t *testing.T) {
+	p := newPlace(t, image2, image3, image4)
+	want := func() string { p.build(); return p.tree() }()
+	full := 0
+	for size := 256 << 10; size < 2<<20; size += 96 << 10 {
+		disk := testdata.SmallDisk(t, size)
+		p.MirrorDir = filepath.Join(disk, "mirror")
+		_, _, err := Build(t.Context(), p.Options)
+		p.valid()
+		if err == nil {
+			break
+		}
+		full++
+		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "make room") {
+			t.Fatalf("on a disk of %d bytes: %v", size, err)
+		}
+		if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT, "size=16m"); err != nil {
+			t.Fatal(err)
+		}
+		if p.build(); p.tree() != want {
+			t.Errorf("after a disk of %d bytes the mirror is another", size)
+		}
+	}
+	if full < 10 {
+		t.Errorf("only %d disks got full", full)
+	}
+}
+
+// A run that is cancelled at any point says so, leaves no temporary file, and
+// the next ends as any.
+func TestCancelled(t *testing.T) {
+	p := newPlace(t, image2, image3, image4)
+	want := func() string { p.build(); return p.tree() }()
+	cancelled := 0
+	for point := range int64(40) {
+		p.MirrorDir = filepath.Join(t.TempDir(), "mirror")
+		ctx, cancel := context.WithCancel(t.Context())
+		var calls atomic.Int64
+		p.Progress = func(int64, int64) {
+			if calls.Add(1) > point {
+				cancel()
+			}
+		}
+		_, _, err := Build(ctx, p.Options)
+		cancel()
+		p.Progress = nil
+		if err == nil {
+			break
+		}
+		cancelled++
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("point %d: %v", point, err)
+		}
+		p.valid()
+		if left := testGlob(t, filepath.Join(p.MirrorDir, tmpDir, "*")); len(left) > 0 {
+			t.Errorf("point %d: left %v", point, left)
+		}
+		if p.build(); p.tree() != want {
+			t.Errorf("point %d: the mirror is another", point)
+		}
+	}
+	if cancelled < 10 {
+		t.Errorf("only %d runs were cancelled", cancelled)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := MakePlan(ctx, p.Options); !errors.Is(err, context.Canceled) {
+		t.Errorf("MakePlan: %v", err)
+	}
+}
+
+// An image that changes or shrinks while it is read is an error that names it,
+// at whatever point of the run.
+func TestImageChanges(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(path string) error
+	}{
+		{"shrinks", func(path string) error { return os.Truncate(path, 1000) }},
+		{"grows", func(path string) error { return os.Truncate(path, 10<<20) }},
+		{"changes", func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = f.WriteAt(bytes.Repeat([]byte("changed "), 20_000), 100_000)
+			return err
+		}},
+		{"is removed", os.Remove},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			failed := 0
+			for point := range int64(24) {
+				p := newPlace(t, image3, image4)
+				var calls atomic.Int64
+				p.Progress = func(int64, int64) {
+					if calls.Add(1) == point+1 {
+						if err := c.change(filepath.Join(p.ImageDir, image4)); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				_, _, err := Build(t.Context(), p.Options)
+				if calls.Load() <= point {
+					break
+				}
+				if err == nil {
+					continue // it was read already; the next run sees it
+				}
+				failed++
+				if !strings.Contains(err.Error(), image4) && !strings.Contains(err.Error(), "2022-01-20-173248") {
+					t.Errorf("point %d: %v does not name the image", point, err)
+				}
+				if c.name != "is removed" && !errors.Is(err, ErrChanged) {
+					t.Errorf("point %d: %v, want ErrChanged", point, err)
+				}
+			}
+			if failed == 0 {
+				t.Error("no run failed")
+			}
+		})
+	}
+}
+
+func TestMakePlanChangesNothing(t *testing.T) {
+	p := newPlace(t, image3, image4)
+	plan, err := MakePlan(t.Context(), p.Options)
+	if err != nil || len(plan.Deltas) != 2 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	if _, err := os.Stat(p.MirrorDir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the mirror is there: %v", err)
+	}
+	p.build()
+	before, records := p.tree(), len(testGlob(t, filepath.Join(p.MirrorDir, stateDir, "*")))
+	p.add(other)
+	if plan, err = MakePlan(t.Context(), p.Options); err != nil || len(plan.Images) != 3 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	if p.tree() != before || len(testGlob(t, filepath.Join(p.MirrorDir, stateDir, "*"))) != records {
+		t.Error("a plan changes the mirror")
+	}
+}
+
+// Series files with shared images, deltas across prefixes, and bases that are
+// not published.
+func TestBuildWithConfig(t *testing.T) {
+	p := newPlace(t, image1, image2, image3, image4, other)
+	p.Config = Config{Series: []meta.SeriesConfig{
+		{Name: "release", Images: names(image2, image4), Extra: map[meta.Name][]meta.Name{name(image4): names(other)}},
+		{Name: "devel", Images: names(image2, image3, image4)},
+	}}
+	s := p.build()
+	if s.Series != 2 || s.Images != 3 || s.Made != 7 {
+		t.Errorf("%+v", s)
+	}
+	tree := p.tree()
+	for _, f := range []string{image1, other, "puavo-os-amxa-buster-amd64.json"} {
+		if strings.Contains(tree, f) {
+			t.Errorf("%s is published:\n%s", f, tree)
+		}
+	}
+	if !strings.Contains(tree, meta.DeltaName(name(other), name(image4))) {
+		t.Errorf("no delta from %s:\n%s", other, tree)
+	}
+	p.Config = Config{}
+	p.build()
+	p.Config = Config{Series: []meta.SeriesConfig{{Name: "release", Images: names(image2, image4), Extra: map[meta.Name][]meta.Name{name(image4): names(other)}}}}
+	p.build()
+	if tree := p.tree(); strings.Contains(tree, "\n"+other) || strings.Contains(tree, "devel") {
+		t.Errorf("what left the series is published:\n%s", tree)
+	}
+	if s := p.build(); s.Changed {
+		t.Errorf("another run changes something: %+v", s)
+	}
+}

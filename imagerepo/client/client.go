@@ -1,0 +1,314 @@
+// Package client brings a directory of images up to date from a mirror: it
+// fetches the meta of the series, chooses a delta from an image that is there or
+// else the full image, and makes the new image, verified, in one go.
+//
+//	meta.Series -> Routes -> fetch and patch into <image>.tmp while hashing
+//	            -> compare size and SHA-512 -> rename
+//
+// # The images directory
+//
+//	<image>.img             an image; only whole, verified ones get such a name
+//	<image>.img.tmp         one that is being made
+//	.image_updates_lock     flock(2)ed meanwhile, as by the installed tools
+//	DISABLE_IMAGE_UPDATES   where it is there, nothing is done
+//
+// # What is trusted
+//
+// The meta says what size and digests its files have; names in it are parsed
+// strictly, bodies are never read beyond their size, and what does not fit is an
+// error. A base is used for its name and size: a wrong one is noticed by the
+// digest of what it gives.
+package client
+
+import (
+	"context"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/internal/lockfile"
+	"puavo-image-repository/meta"
+)
+
+const (
+	lockName    = ".image_updates_lock"
+	disableName = "DISABLE_IMAGE_UPDATES"
+)
+
+var (
+	// ErrVerify is wrapped by the errors for what is not as the meta says.
+	ErrVerify = errors.New("verification failed")
+	// ErrNoImage is wrapped where there is no image to start from or to get.
+	ErrNoImage = errors.New("no such image")
+)
+
+// Options say what Update is to do.
+type Options struct {
+	Mirror string // a directory, or a http or https URL
+	Dir    string // of the images
+	Image  string // file name of the image wanted; "": the newest of the series
+	Log    *slog.Logger
+	// Progress, which may be nil, is called with the bytes of the new image that
+	// are made, and its size.
+	Progress func(done, total int64)
+}
+
+// Result tells what Update did.
+type Result struct {
+	Image    meta.Name
+	UpToDate bool  // the image was there already, or a newer one is
+	Disabled bool  // updates are disabled in the images directory
+	Route    Route // how the image was made
+}
+
+// Update makes the wanted image in the images directory, unless it is there. It
+// tries the routes to it from the cheapest to the full image. After an error the
+// images are what they were.
+func Update(ctx context.Context, o Options) (Result, error) {
+	root, err := os.OpenRoot(o.Dir)
+	if err != nil {
+		return Result{}, fmt.Errorf("images directory: %w", err)
+	}
+	defer root.Close()
+	if _, err := root.Lstat(disableName); err == nil {
+		return Result{Disabled: true}, nil
+	}
+	lock, err := lockfile.Acquire(root, lockName)
+	if err != nil {
+		return Result{}, err
+	}
+	defer lock.Release()
+	m, err := openMirror(o.Mirror)
+	if err != nil {
+		return Result{}, err
+	}
+	defer m.close()
+	u := &update{Options: o, root: root, mirror: m}
+	return u.run(ctx)
+}
+
+// update is the state of one Update.
+type update struct {
+	Options
+	root   *os.Root
+	mirror *mirror
+}
+
+func (u *update) run(ctx context.Context) (Result, error) {
+	local, err := Local(u.root.FS())
+	if err != nil {
+		return Result{}, err
+	}
+	series, target, err := u.find(ctx, local)
+	if err != nil {
+		return Result{}, err
+	}
+	if u.there(target, local) {
+		return Result{Image: target.Name, UpToDate: true}, nil
+	}
+	var failed []error
+	for _, route := range Routes(series, target, local) {
+		err := u.follow(ctx, route)
+		if err == nil {
+			return Result{Image: target.Name, Route: route}, nil
+		}
+		if ctx.Err() != nil {
+			return Result{}, ctx.Err()
+		}
+		err = fmt.Errorf("%s from %s: %w", target.Name, route, err)
+		u.Log.Warn("a way to the image failed", "reason", err)
+		failed = append(failed, err)
+	}
+	return Result{}, errors.Join(failed...)
+}
+
+// there reports whether nothing is to be done: the wanted image is there, or
+// none was named and there is a newer one.
+func (u *update) there(target *meta.Image, local []LocalImage) bool {
+	return slices.ContainsFunc(local, func(l LocalImage) bool {
+		return l.Name == target.Name && l.Size == target.Sums.Size ||
+			u.Image == "" && l.Name.Series() == target.Name.Series() && l.Name.Version > target.Name.Version
+	})
+}
+
+// find fetches the meta and finds the image that is wanted.
+func (u *update) find(ctx context.Context, local []LocalImage) (*meta.Series, *meta.Image, error) {
+	if u.Image != "" {
+		name, err := meta.ParseName(u.Image)
+		if err != nil {
+			return nil, nil, err
+		}
+		series, err := u.mirror.seriesOf(ctx, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		im, _ := series.Image(name)
+		return series, im, nil
+	}
+	if len(local) == 0 {
+		return nil, nil, fmt.Errorf("%w in %s to tell the series by; name the image you want", ErrNoImage, u.Dir)
+	}
+	series, err := u.mirror.seriesOf(ctx, local[len(local)-1].Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return series, series.Newest(), nil
+}
+
+// follow makes the image of a route.
+func (u *update) follow(ctx context.Context, route Route) error {
+	body, err := u.fetch(ctx, route)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	name := route.Target.Name.String()
+	out, err := atomicfile.Create(u.root, name+".tmp", name)
+	if err != nil {
+		return err
+	}
+	defer out.Discard()
+	if route.Diff == nil {
+		_, err = io.Copy(out.File, body)
+	} else {
+		err = u.patch(ctx, out.File, body, route)
+	}
+	if err != nil {
+		return err
+	}
+	return out.Commit()
+}
+
+// patch makes the target of a route from its base, and compares it with what the
+// meta says.
+func (u *update) patch(ctx context.Context, w io.Writer, body io.Reader, route Route) error {
+	base, err := u.root.Open(route.Diff.Base.String())
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	info, err := base.Stat()
+	if err != nil {
+		return err
+	}
+	target := newChecked(route.Target.Name.String(), route.Target.Sums)
+	target.progress = u.Progress
+	if err := delta.Patch(ctx, io.MultiWriter(w, target), base, info.Size(), body, route.Target.Sums.Size); err != nil {
+		return err
+	}
+	return target.check()
+}
+
+// fetch opens what a route fetches. Reading it gives an error instead of its end
+// if it is not what the meta says.
+func (u *update) fetch(ctx context.Context, route Route) (io.ReadCloser, error) {
+	name, file := route.file()
+	body, err := u.mirror.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	c := newChecked(name, file.Sums)
+	if route.Diff == nil {
+		c.progress = u.Progress
+	}
+	return readCloser{&checkedReader{ctx, body, c}, body}, nil
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
+// checked compares a stream with its size and SHA-512.
+type checked struct {
+	name     string
+	want     cksum.Sums
+	size     int64
+	digest   hash.Hash
+	progress func(done, total int64)
+}
+
+func newChecked(name string, want cksum.Sums) *checked {
+	return &checked{name: name, want: want, digest: sha512.New()}
+}
+
+// Write counts and digests p. It refuses what goes beyond the size.
+func (c *checked) Write(p []byte) (int, error) {
+	if c.size += int64(len(p)); c.size > c.want.Size {
+		return 0, fmt.Errorf("%w: %s has more than its %d bytes", ErrVerify, c.name, c.want.Size)
+	}
+	if c.progress != nil {
+		c.progress(c.size, c.want.Size)
+	}
+	return c.digest.Write(p)
+}
+
+// check returns an error if what was written is not all, or not right.
+func (c *checked) check() error {
+	if c.size != c.want.Size {
+		return fmt.Errorf("%w: %s has %d bytes, want %d", ErrVerify, c.name, c.size, c.want.Size)
+	}
+	if cksum.Digest512(c.digest.Sum(nil)) != c.want.SHA512 {
+		return fmt.Errorf("%w: %s has another SHA-512", ErrVerify, c.name)
+	}
+	return nil
+}
+
+// checkedReader gives the error of check instead of the end.
+type checkedReader struct {
+	ctx context.Context
+	r   io.Reader
+	c   *checked
+}
+
+func (r *checkedReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.r.Read(p)
+	if _, tooLong := r.c.Write(p[:n]); tooLong != nil {
+		return 0, tooLong
+	}
+	if err == io.EOF {
+		if wrong := r.c.check(); wrong != nil {
+			return n, wrong
+		}
+	}
+	return n, err
+}
+
+// LocalImage is an image of the images directory.
+type LocalImage struct {
+	Name meta.Name
+	Size int64
+}
+
+// Local returns the images of a directory, oldest first.
+func Local(dir fs.FS) ([]LocalImage, error) {
+	entries, err := fs.ReadDir(dir, ".")
+	if err != nil {
+		return nil, err
+	}
+	var local []LocalImage
+	for _, e := range entries {
+		name, err := meta.ParseName(e.Name())
+		if err != nil || filepath.Ext(e.Name()) != ".img" {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			local = append(local, LocalImage{name, info.Size()})
+		}
+	}
+	slices.SortFunc(local, func(a, b LocalImage) int { return a.Name.Compare(b.Name) })
+	return local, nil
+}

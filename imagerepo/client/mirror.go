@@ -1,0 +1,165 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"puavo-image-repository/meta"
+)
+
+// maxDocument bounds the size of a JSON document, in bytes.
+const maxDocument = 64 << 20
+
+// mirror gives the files of a mirror, which is a directory or a web site.
+type mirror struct {
+	root *os.Root // of a directory
+	url  string   // of a web site, without a final slash
+	http *http.Client
+}
+
+// openMirror opens a mirror: a http or https URL, a file URL, or a directory.
+func openMirror(where string) (*mirror, error) {
+	scheme, path, isURL := strings.Cut(where, "://")
+	switch {
+	case isURL && (scheme == "http" || scheme == "https"):
+		return openSite(where)
+	case isURL && scheme == "file":
+		where = path
+	case isURL:
+		return nil, fmt.Errorf("mirror %s: want a directory or a http, https or file URL", where)
+	}
+	root, err := os.OpenRoot(where)
+	if err != nil {
+		return nil, fmt.Errorf("mirror: %w", err)
+	}
+	return &mirror{root: root}, nil
+}
+
+func openSite(where string) (*mirror, error) {
+	u, err := url.Parse(where)
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("mirror %s: not the URL of a mirror", where)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.ResponseHeaderTimeout = time.Minute
+	transport.DisableCompression = true // digests are of the bytes as they lie there
+	return &mirror{
+		url:  strings.TrimRight(u.String(), "/"),
+		http: &http.Client{Transport: transport, CheckRedirect: checkRedirect},
+	}, nil
+}
+
+// checkRedirect lets no one lead from https to plain http.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) >= 10:
+		return errors.New("more than 10 redirects")
+	case req.URL.Scheme != "https" && via[0].URL.Scheme == "https":
+		return errors.New("a redirect from https to " + req.URL.Scheme)
+	}
+	return nil
+}
+
+func (m *mirror) close() {
+	if m.root != nil {
+		m.root.Close()
+	} else {
+		m.http.CloseIdleConnections()
+	}
+}
+
+// open returns a file of the mirror. A file that is not there is an
+// fs.ErrNotExist.
+func (m *mirror) open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if m.root != nil {
+		return m.root.Open(name)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.url+"/"+name, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := m.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return resp.Body, nil
+	case http.StatusNotFound, http.StatusGone:
+		err = fs.ErrNotExist
+	default:
+		err = errors.New(resp.Status)
+	}
+	resp.Body.Close()
+	return nil, &fs.PathError{Op: "GET", Path: req.URL.Redacted(), Err: err}
+}
+
+// document returns a JSON document of the mirror.
+func (m *mirror) document(ctx context.Context, name string) ([]byte, error) {
+	body, err := m.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	data, err := io.ReadAll(io.LimitReader(body, maxDocument+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(data) > maxDocument {
+		return nil, fmt.Errorf("%s has more than %d bytes", name, maxDocument)
+	}
+	return data, nil
+}
+
+// seriesOf returns the series that an image is in. Most often it has the name
+// that the image's name gives; where not, the index is asked.
+func (m *mirror) seriesOf(ctx context.Context, n meta.Name) (*meta.Series, error) {
+	s, err := m.series(ctx, n.Series(), n)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNoImage) {
+		return s, err
+	}
+	data, indexErr := m.document(ctx, "index.json")
+	if errors.Is(indexErr, fs.ErrNotExist) {
+		return nil, err
+	} else if indexErr != nil {
+		return nil, indexErr
+	}
+	index, indexErr := meta.ParseIndex(data)
+	if indexErr != nil {
+		return nil, fmt.Errorf("index.json: %w", indexErr)
+	}
+	for _, e := range index.Series {
+		if e.Name == n.Series() {
+			continue
+		}
+		s, err := m.series(ctx, e.Name, n)
+		if err == nil || !errors.Is(err, ErrNoImage) {
+			return s, err
+		}
+	}
+	return nil, fmt.Errorf("%w on the mirror: %s is in none of its series", ErrNoImage, n)
+}
+
+// series returns a series, or ErrNoImage if it does not have the image.
+func (m *mirror) series(ctx context.Context, series string, n meta.Name) (*meta.Series, error) {
+	data, err := m.document(ctx, meta.SeriesPath(series))
+	if err != nil {
+		return nil, err
+	}
+	s, err := meta.ParseSeries(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", meta.SeriesPath(series), err)
+	}
+	if _, ok := s.Image(n); !ok {
+		return nil, fmt.Errorf("%w: %s is not in the series %s", ErrNoImage, n, series)
+	}
+	return &s, nil
+}

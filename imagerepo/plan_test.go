@@ -1,0 +1,253 @@
+package imagerepo
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/meta"
+)
+
+var usual = Policy{Targets: 3, Downgrades: true, MaxRatio: 0.9}
+
+// sums are digests that differ with seed.
+func sums(size int64, seed byte) cksum.Sums {
+	return cksum.Sums{Size: size, CRC: uint32(seed), SHA256: [32]byte{seed}, SHA512: [64]byte{seed}, BLAKE3: [32]byte{seed}}
+}
+
+// world is an image directory and a mirror.
+type world struct {
+	images  fstest.MapFS
+	mirror  fstest.MapFS
+	records map[string]*state.Record
+	series  []meta.SeriesConfig
+}
+
+// built is a mirror of images 1 to 4 in which nothing is left to do.
+func built() *world {
+	w := &world{files(image1, image2, image3, image4), make(fstest.MapFS), make(map[string]*state.Record), nil}
+	for i, f := range []string{image1, image2, image3, image4} {
+		w.mirror[f] = w.images[f]
+		w.mirror[signaturePath(name(f))] = &fstest.MapFile{Data: make([]byte, delta.SignatureSize(int64(len(f))))}
+		w.records[f] = &state.Record{Stamp: w.stamp(w.images, f), Sums: sums(int64(len(f)), byte(i+1)), Conf: map[string]json.RawMessage{}}
+	}
+	for _, pair := range [][2]string{{image1, image2}, {image1, image3}, {image1, image4}, {image2, image3}, {image2, image4}, {image3, image2}, {image3, image4}, {image4, image2}, {image4, image3}} {
+		w.delta(pair[0], pair[1], 10)
+	}
+	w.records["puavo-os-amxa-buster-amd64.json"] = &state.Record{}
+	w.mirror["meta/puavo-os-amxa-buster-amd64.json"] = &fstest.MapFile{}
+	return w
+}
+
+func (w *world) stamp(dir fs.FS, f string) state.Stamp {
+	info, err := fs.Stat(dir, f)
+	if err != nil {
+		panic(err)
+	}
+	return state.StampOf(info)
+}
+
+// delta puts a delta of so many bytes into the mirror.
+func (w *world) delta(base, target string, size int) string {
+	f := meta.DeltaName(name(base), name(target))
+	w.mirror[meta.DeltaPath(f)] = &fstest.MapFile{Data: make([]byte, size)}
+	w.records[f] = &state.Record{
+		Stamp: w.stamp(w.mirror, meta.DeltaPath(f)), Sums: sums(int64(size), 99),
+		Base: w.records[base].Sums.BLAKE3, Target: w.records[target].Sums.BLAKE3,
+	}
+	return f
+}
+
+func (w *world) plan(p Policy) (Plan, error) {
+	images, _, err := Scan(w.images)
+	if err != nil {
+		return Plan{}, err
+	}
+	series := w.series
+	if series == nil {
+		if series, err = groupSeries(images, Config{}); err != nil {
+			return Plan{}, err
+		}
+	}
+	held, err := look(w.mirror, w.records)
+	if err != nil {
+		return Plan{}, err
+	}
+	return newPlan(images, series, held, p)
+}
+
+// brief is a plan in words: what is not kept.
+func brief(p Plan) string {
+	short := strings.NewReplacer("puavo-os-amxa-buster-", "", "-amd64", "", "2021-04-13-192449", "1", "2021-04-13-193910", "2", "2022-01-17-120001", "3", "2022-01-20-173248", "4", ".img", "", ".rdiff", "", "rdiffs/", "", "puavo-os-free-buster-2022-02-04-140532", "other")
+	var all []string
+	for _, im := range p.Images {
+		if im.Action != Keep {
+			all = append(all, string(im.Action)+" "+im.File)
+		}
+		if im.Read {
+			all = append(all, "read "+im.File)
+		}
+	}
+	for _, d := range p.Deltas {
+		if d.Action != Keep {
+			all = append(all, string(d.Action)+" "+d.File)
+		}
+	}
+	for _, r := range p.Remove {
+		all = append(all, "remove "+r.Path)
+	}
+	return short.Replace(strings.Join(all, ", "))
+}
+
+func TestPlan(t *testing.T) {
+	const all = "make 1--2, make 1--3, make 1--4, make 2--3, make 2--4, make 3--2, make 3--4, make 4--2, make 4--3"
+	for _, c := range []struct {
+		name   string
+		change func(*world)
+		policy func(*Policy)
+		want   string
+	}{
+		{"nothing to do", nil, nil, ""},
+		{"no mirror", func(w *world) { w.mirror, w.records = fstest.MapFS{}, nil }, nil,
+			"link 1, read 1, link 2, read 2, link 3, read 3, link 4, read 4, " + all},
+		{"an image was touched", func(w *world) {
+			w.images[image4] = &fstest.MapFile{Data: []byte(image4), ModTime: w.images[image4].ModTime.Add(1)}
+			w.mirror[image4] = w.images[image4]
+		}, nil, "read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
+		{"an image was replaced", func(w *world) { w.images[image4] = &fstest.MapFile{Data: []byte("longer than it was: " + image4)} }, nil,
+			"replace 4, read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
+		{"an image is new", func(w *world) { w.images[other] = &fstest.MapFile{Data: []byte("x")} }, nil, "link other, read other"},
+		{"an image left", func(w *world) { delete(w.images, image1) }, nil, "remove 1--2, remove 1--3, remove 1--4, remove 1"},
+		{"an image was copied", func(w *world) {
+			w.mirror[image4] = &fstest.MapFile{Data: []byte(image4), ModTime: w.images[image4].ModTime.Add(1)}
+			w.records[image4].Copy = w.stamp(w.mirror, image4)
+		}, nil, ""},
+		{"a copy was damaged", func(w *world) { w.mirror[image4] = &fstest.MapFile{Data: []byte("x")} }, nil, "replace 4"},
+		{"an image is missing in the mirror", func(w *world) { delete(w.mirror, image4) }, nil, "link 4"},
+		{"a signature is missing", func(w *world) { delete(w.mirror, signaturePath(name(image4))) }, nil,
+			"read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
+		{"a record is missing", func(w *world) { delete(w.records, image4) }, nil,
+			"read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
+		{"no records", func(w *world) { w.records = nil }, nil,
+			"read 1, read 2, read 3, read 4, " + strings.ReplaceAll(all, "make", "check")},
+		{"a delta is missing", func(w *world) { delete(w.mirror, meta.DeltaPath(meta.DeltaName(name(image3), name(image4)))) }, nil, "make 3--4"},
+		{"a delta was changed", func(w *world) {
+			w.mirror[meta.DeltaPath(meta.DeltaName(name(image3), name(image4)))] = &fstest.MapFile{Data: []byte("x")}
+		}, nil, "check 3--4"},
+		{"a delta's record is missing", func(w *world) { delete(w.records, meta.DeltaName(name(image3), name(image4))) }, nil, "check 3--4"},
+		{"a delta is of another base", func(w *world) { w.records[meta.DeltaName(name(image3), name(image4))].Base[1]++ }, nil, "check 3--4"},
+		{"a delta is too large now", nil, func(p *Policy) { p.MaxRatio = 0.1 },
+			strings.ReplaceAll(all, "make", "drop") + ", " + strings.ReplaceAll(strings.Join(slices.Sorted(slices.Values(strings.Split(all, ", "))), ", "), "make", "remove")},
+		{"a delta was dropped", func(w *world) {
+			f := meta.DeltaName(name(image3), name(image4))
+			delete(w.mirror, meta.DeltaPath(f))
+			w.records[f] = &state.Record{Dropped: true, Sums: cksum.Sums{Size: 46}, Base: w.records[f].Base, Target: w.records[f].Target}
+		}, nil, "drop 3--4"},
+		{"a dropped delta is wanted now", func(w *world) {
+			f := meta.DeltaName(name(image3), name(image4))
+			delete(w.mirror, meta.DeltaPath(f))
+			w.records[f] = &state.Record{Dropped: true, Sums: cksum.Sums{Size: 46}, Base: w.records[f].Base, Target: w.records[f].Target}
+		}, func(p *Policy) { p.MaxRatio = 1 }, "make 3--4"},
+		{"one target", nil, func(p *Policy) { p.Targets = 1 }, "remove 1--2, remove 1--3, remove 2--3, remove 3--2, remove 4--2, remove 4--3"},
+		{"no targets", nil, func(p *Policy) { p.Targets = 0 }, "remove 1--2, remove 1--3, remove 1--4, remove 2--3, remove 2--4, remove 3--2, remove 3--4, remove 4--2, remove 4--3"},
+		{"many targets", nil, func(p *Policy) { p.Targets = 9 }, "make 2--1, make 3--1, make 4--1"},
+		{"no downgrades", nil, func(p *Policy) { p.Downgrades = false }, "remove 3--2, remove 4--2, remove 4--3"},
+		{"one base", nil, func(p *Policy) { p.Bases = 1 }, "remove 1--3, remove 1--4, remove 2--4, remove 3--2, remove 4--2, remove 4--3"},
+		{"two bases", nil, func(p *Policy) { p.Bases = 2 }, "remove 1--4, remove 4--2, remove 4--3"},
+		{"extra deltas", func(w *world) {
+			w.series = []meta.SeriesConfig{{Name: "puavo-os-amxa-buster-amd64", Images: names(image1, image2, image3, image4), Extra: map[meta.Name][]meta.Name{name(image1): names(image4, image1)}}}
+		}, nil, "make 4--1"},
+		{"a base of no series", func(w *world) {
+			w.images[other] = &fstest.MapFile{Data: []byte("x")}
+			w.series = []meta.SeriesConfig{{Name: "puavo-os-amxa-buster-amd64", Images: names(image1, image2, image3, image4), Extra: map[meta.Name][]meta.Name{name(image4): names(other)}}}
+		}, nil, "base other, read other, make other--4"},
+		{"foreign files stay", func(w *world) {
+			for _, f := range []string{"README", "index.html", "rdiffs/notes", "rdiffs/x.rdiff", "meta/extra.json", "ltsp.img", other, ".checksums/x"} {
+				w.mirror[f] = &fstest.MapFile{Data: []byte("x")}
+			}
+		}, nil, ""},
+		{"without records the lists tell what is ours", func(w *world) {
+			w.records = nil
+			delete(w.images, image1)
+			w.mirror[other] = &fstest.MapFile{Data: []byte("x")}
+			w.mirror["meta/old.json"] = &fstest.MapFile{Data: []byte("x")}
+			w.mirror["meta/foreign.json"] = &fstest.MapFile{Data: []byte("x")}
+			w.mirror["CKSUMS"] = &fstest.MapFile{Data: []byte("1 2 " + image1 + "\n1 2 README\n1 2 " + meta.DeltaName(name(image1), name(image2)) + "\n")}
+			w.mirror["index.json"] = &fstest.MapFile{Data: []byte(`{"series":[{"name":"old","meta":"meta/old.json"}]}`)}
+		}, nil, "read 2, read 3, read 4, check 2--3, check 2--4, check 3--2, check 3--4, check 4--2, check 4--3, remove meta/old.json, remove 1--2, remove 1"},
+	} {
+		w, p := built(), usual
+		if c.change != nil {
+			c.change(w)
+		}
+		if c.policy != nil {
+			c.policy(&p)
+		}
+		plan, err := w.plan(p)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if got := brief(plan); got != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", c.name, got, c.want)
+		}
+		again, _ := w.plan(p)
+		if fmt.Sprint(plan) != fmt.Sprint(again) {
+			t.Errorf("%s: another plan the second time", c.name)
+		}
+	}
+}
+
+func TestPlanRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*world)
+		err    error
+		says   string
+	}{
+		{"a foreign file with an image's name", func(w *world) {
+			w.images[other] = &fstest.MapFile{Data: []byte("x")}
+			w.mirror[other] = &fstest.MapFile{Data: []byte("y, not x")}
+		}, nil, other + " in the mirror is not"},
+		{"two deltas of one name", func(w *world) {
+			twin := "puavo-os-free-buster-2022-01-20-173248-amd64.img"
+			w.images[twin] = &fstest.MapFile{Data: []byte("x")}
+			w.series = []meta.SeriesConfig{
+				{Name: "a", Images: names(image3, image4)},
+				{Name: "b", Images: names(twin), Extra: map[meta.Name][]meta.Name{name(twin): names(image3)}},
+			}
+		}, ErrConfig, "would have one name"},
+	} {
+		w := built()
+		c.change(w)
+		if _, err := w.plan(usual); err == nil || !errors.Is(err, c.err) && c.err != nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// Two series can share an image; its deltas are made once.
+func TestPlanSharedImages(t *testing.T) {
+	w := built()
+	w.records["release.json"], w.records["devel.json"] = &state.Record{}, &state.Record{}
+	delete(w.records, "puavo-os-amxa-buster-amd64.json")
+	w.series = []meta.SeriesConfig{
+		{Name: "devel", Images: names(image1, image2, image3, image4)},
+		{Name: "release", Images: names(image2, image4)},
+	}
+	plan, err := w.plan(usual)
+	if err != nil || brief(plan) != "" || len(plan.Series) != 2 || len(plan.Deltas) != 9 {
+		t.Fatalf("%s, %v", brief(plan), err)
+	}
+	if got := plan.Series[1].Deltas[image4]; len(got) != 1 || got[0] != meta.DeltaName(name(image2), name(image4)) {
+		t.Errorf("deltas of %s in release: %v", image4, got)
+	}
+}
