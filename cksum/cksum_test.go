@@ -69,7 +69,7 @@ func TestBLAKE3Long(t *testing.T) {
 		for i := range in {
 			in[i] = byte(i % 251)
 		}
-		if got := fmt.Sprintf("%s", sumsOf(in).BLAKE3); got != want {
+		if got := sumsOf(in).BLAKE3.String(); got != want {
 			t.Errorf("%d bytes: got %s, want %s", size, got, want)
 		}
 	}

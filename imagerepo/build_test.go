@@ -3,12 +3,14 @@ package imagerepo
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -42,10 +44,11 @@ func newPlace(t testing.TB, images ...string) *place {
 	return p
 }
 
+// read returns a test image.
+func (p *place) read(image string) []byte { return testdata.Read(p.t, "images/"+image) }
+
 // add copies a test image into the image directory.
-func (p *place) add(image string) {
-	p.write(image, testdata.Read(p.t, "images/"+image))
-}
+func (p *place) add(image string) { p.write(image, p.read(image)) }
 
 // write replaces a file of the image directory.
 func (p *place) write(file string, data []byte) {
@@ -182,9 +185,9 @@ func TestRebuild(t *testing.T) {
 		{"an image is new", func(t *testing.T, p *place) { p.add(other) }, 0, ""},
 		{"an image left", func(t *testing.T, p *place) { p.remove(image1) }, 0, ""},
 		{"an image was touched", func(t *testing.T, p *place) { p.add(image4) }, 0, ""},
-		{"an image was replaced", func(t *testing.T, p *place) { p.write(image4, testdata.Read(t, "images/"+other)) }, 5, ""},
+		{"an image was replaced", func(t *testing.T, p *place) { p.write(image4, p.read(other)) }, 5, ""},
 		{"an image was overwritten", func(t *testing.T, p *place) {
-			data := testdata.Read(t, "images/"+image4)
+			data := p.read(image4)
 			data[len(data)/2]++
 			os.WriteFile(filepath.Join(p.ImageDir, image4), data, 0o666)
 		}, 4, ""}, // one of its five deltas is right all the same
@@ -305,7 +308,7 @@ func TestCopy(t *testing.T) {
 	if s := p.build(); s.Changed {
 		t.Errorf("a second run changes something: %+v", s)
 	}
-	p.write(image4, testdata.Read(t, "images/"+other))
+	p.write(image4, p.read(other))
 	p.build()
 }
 
@@ -599,4 +602,87 @@ func TestBuildWithConfig(t *testing.T) {
 	if s := p.build(); s.Changed {
 		t.Errorf("another run changes something: %+v", s)
 	}
+}
+
+// The meta and CKSUMS are the predecessor's for the same images, apart from
+// blake3 and the sizes and digests of the deltas themselves.
+func TestPredecessor(t *testing.T) {
+	p := newPlace(t, image1, image2, image3, image4, other)
+	p.build()
+	for _, doc := range testdata.Glob(t, "predecessor/*.json") {
+		var want, got any
+		decode(t, doc, &want)
+		decode(t, filepath.Join(p.MirrorDir, "meta", filepath.Base(doc)), &got)
+		if diff := difference("", common(want), common(got)); diff != "" {
+			t.Errorf("%s: %s", filepath.Base(doc), diff)
+		}
+	}
+	ours, err := os.ReadFile(filepath.Join(p.MirrorDir, "CKSUMS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := strings.Lines(string(testdata.Read(t, "predecessor/CKSUMS")))
+	for line := range theirs {
+		if strings.Contains(line, ".img") && !strings.Contains(string(ours), line) {
+			t.Errorf("CKSUMS lacks %s", line)
+		}
+	}
+}
+
+func decode(t *testing.T, path string, v any) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// common takes out of a document what may differ.
+func common(v any) any {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			common(e)
+		}
+	case map[string]any:
+		delete(v, "blake3")
+		if name, _ := v["filename"].(string); strings.HasSuffix(name, ".rdiff") {
+			for _, key := range []string{"size", "cksum", "sha256", "sha512"} {
+				if v[key] == nil {
+					v["missing"] = key
+				}
+				delete(v, key)
+			}
+		}
+		for _, e := range v {
+			common(e)
+		}
+	}
+	return v
+}
+
+// difference tells where two documents differ, or "".
+func difference(path string, want, got any) string {
+	w, wok := want.(map[string]any)
+	g, gok := got.(map[string]any)
+	if !wok || !gok {
+		if !reflect.DeepEqual(want, got) {
+			return fmt.Sprintf("%s is %v, want %v", path, got, want)
+		}
+		return ""
+	}
+	for key := range g {
+		if _, ok := w[key]; !ok {
+			return path + "." + key + " is too much"
+		}
+	}
+	for key := range w {
+		if diff := difference(path+"."+key, w[key], g[key]); diff != "" {
+			return diff
+		}
+	}
+	return ""
 }
