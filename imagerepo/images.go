@@ -107,13 +107,12 @@ func (r *run) linkImage(ctx context.Context, im PlannedImage) error {
 		r.meter.add(im.Size)
 		return nil
 	}
-	r.Log.Info("the image cannot be linked into the mirror and is copied", "image", im.File, "reason", linkErr)
-	return r.copyImage(ctx, im, source)
+	return r.copyImage(ctx, im, source, linkErr)
 }
 
 // copyImage copies an image into the mirror, sharing its blocks where the file
 // system can.
-func (r *run) copyImage(ctx context.Context, im PlannedImage, source string) error {
+func (r *run) copyImage(ctx context.Context, im PlannedImage, source string, linkErr error) error {
 	src, err := os.Open(source)
 	if err != nil {
 		return err
@@ -126,8 +125,11 @@ func (r *run) copyImage(ctx context.Context, im PlannedImage, source string) err
 	defer dst.Discard()
 	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
 		r.meter.add(im.Size)
-	} else if _, err := io.Copy(dst.File, &reader{ctx, src, r.meter}); err != nil {
-		return err
+	} else {
+		r.Log.Warn("the image cannot be linked into the mirror: it is copied and takes its space twice", "image", im.File, "reason", linkErr)
+		if _, err := io.Copy(dst.File, &reader{ctx, src, r.meter}); err != nil {
+			return err
+		}
 	}
 	if err := r.unchanged(im.Image); err != nil {
 		return err
