@@ -44,8 +44,8 @@ func pairs() map[string]struct {
 		"empty base":          {nil, b, len(b) + 20},
 		"empty target":        {a, nil, 5},
 		"one byte":            {[]byte{1}, []byte{2}, 7},
-		"shorter than a seed": {a[:seedLen-1], a[:seedLen-1], seedLen + 6},
-		"a seed":              {a[:seedLen], a[:seedLen], 8},
+		"shorter than a seed": {a[:32-1], a[:32-1], 32 + 6},
+		"a seed":              {a[:32], a[:32], 8},
 		"identical":           {a, a, 16},
 		"unrelated":           {a, b, len(b) + 20},
 		"byte inserted":       {a, cat(a[:99_999], []byte("x"), a[99_999:]), 32},
@@ -65,7 +65,7 @@ func pairs() map[string]struct {
 
 func diff(t testing.TB, base, target []byte) ([]byte, Stats) {
 	t.Helper()
-	x, err := NewIndex(t.Context(), base, 1<<20)
+	x, err := NewIndex(t.Context(), base, Options{Memory: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestDiffIsDeterministic(t *testing.T) {
 
 func TestDiffProgress(t *testing.T) {
 	for name, p := range pairs() {
-		x, err := NewIndex(t.Context(), p.base, 1<<20)
+		x, err := NewIndex(t.Context(), p.base, Options{Memory: 1 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ func TestDiffProgress(t *testing.T) {
 
 func TestDiffFails(t *testing.T) {
 	p := pairs()["block inserted"]
-	x, err := NewIndex(t.Context(), p.base, 0)
+	x, err := NewIndex(t.Context(), p.base, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestDiffFails(t *testing.T) {
 	if _, err := x.Diff(cancelled, io.Discard, p.target, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: Diff returns %v", err)
 	}
-	if _, err := NewIndex(cancelled, p.base, 0); !errors.Is(err, context.Canceled) {
+	if _, err := NewIndex(cancelled, p.base, Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: NewIndex returns %v", err)
 	}
 }
@@ -172,24 +172,6 @@ func (f *full) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestGeometry(t *testing.T) {
-	const mi, gi = 1 << 20, 1 << 30
-	for _, c := range []struct{ size, memory int64 }{
-		{0, 0}, {1, 1}, {mi, mi}, {gi, 64 * mi}, {10 * gi, 256 * mi}, {100 * gi, 64 * mi}, {maxBase, mi}, {gi, 1000 * gi},
-	} {
-		slots, sampling := geometry(c.size, c.memory)
-		if slots*8 > max(c.memory, minMemory) {
-			t.Errorf("%+v: %d slots are more than the memory", c, slots)
-		}
-		if slots&(slots-1) != 0 || sampling < minSampling || sampling > 31 {
-			t.Errorf("%+v: %d slots, sampling %d", c, slots, sampling)
-		}
-		if slots < 2*(c.size>>sampling) {
-			t.Errorf("%+v: %d slots for %d samples", c, slots, c.size>>sampling)
-		}
-	}
-}
-
 // With less memory the sampling is coarser and the delta larger, but never by
 // much more than one sampling distance a change.
 func TestLittleMemory(t *testing.T) {
@@ -198,7 +180,7 @@ func TestLittleMemory(t *testing.T) {
 	for i := 50_000; i < len(target); i += 100_000 {
 		target[i]++
 	}
-	x, err := NewIndex(t.Context(), base, 0)
+	x, err := NewIndex(t.Context(), base, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +375,7 @@ func BenchmarkIndex(b *testing.B) {
 	base := random(1, 64<<20)
 	b.SetBytes(int64(len(base)))
 	for b.Loop() {
-		if _, err := NewIndex(b.Context(), base, 64<<20); err != nil {
+		if _, err := NewIndex(b.Context(), base, Options{Memory: 64 << 20}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -401,7 +383,7 @@ func BenchmarkIndex(b *testing.B) {
 
 func BenchmarkDiff(b *testing.B) {
 	base := random(1, 64<<20)
-	x, err := NewIndex(b.Context(), base, 64<<20)
+	x, err := NewIndex(b.Context(), base, Options{Memory: 64 << 20})
 	if err != nil {
 		b.Fatal(err)
 	}

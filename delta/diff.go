@@ -1,141 +1,171 @@
 package delta
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
+	"fmt"
 	"io"
-	"math/bits"
+	"runtime"
+	"sync"
+
+	"puavo-image-repository/delta/internal/match"
 )
 
+// ErrChanged is wrapped by the errors for a base or target, mapped into memory
+// from a file, that became shorter while it was looked at.
+var ErrChanged = match.ErrChanged
+
+// Effort is how hard Diff looks for matches.
+type Effort string
+
+const (
+	Fast    Effort = "fast"
+	Default Effort = "default"
+	Best    Effort = "best"
+)
+
+// ParseEffort returns the effort of that name.
+func ParseEffort(s string) (Effort, error) {
+	if _, ok := efforts[Effort(s)]; !ok {
+		return "", fmt.Errorf("effort %q, want fast, default or best", s)
+	}
+	return Effort(s), nil
+}
+
+// What the efforts are; measured by go run ./bench --efforts.
+var efforts = map[Effort]match.Effort{
+	Fast:    {Sampling: 6, Gap: 32, Slack: 512},
+	Default: {Sampling: 4, Gap: 12, Slack: 8 << 10},
+	Best:    {Sampling: 3, Gap: 11, Slack: 64 << 10},
+}
+
+// Options say how an Index is made and used.
+type Options struct {
+	// Memory bounds the table of the Index, in bytes; it takes 64 KiB at least.
+	Memory int64
+	Effort Effort // "" is Default
+}
+
+// Index knows where in a base its content is. It is not changed once it is made,
+// so any number of goroutines may Diff against it at the same time. It refers to
+// the base's bytes, which must stay as they are.
+type Index struct {
+	index  *match.Index
+	effort match.Effort
+}
+
+// NewIndex makes the index of base, of less than 1 TiB, on all cores. It returns
+// ctx's error when that ends first.
+func NewIndex(ctx context.Context, base []byte, o Options) (*Index, error) {
+	if o.Effort == "" {
+		o.Effort = Default
+	}
+	effort := efforts[o.Effort]
+	x, err := match.New(ctx, base, o.Memory, effort, runtime.GOMAXPROCS(0))
+	if err != nil {
+		return nil, err
+	}
+	return &Index{x, effort}, nil
+}
+
 // Diff writes to dst the delta that makes target from the index's base, and
-// tells what it consists of. The same base, budget and target always give the
-// same delta. progress, which may be nil, is called with the number of bytes of
-// target that were dealt with since its last call. Errors are those of dst and
-// ctx; the bytes written before one are no delta. A literal's bytes are written
-// from target, so memory does not grow with them.
+// tells what it consists of. It works on all cores; yet the same base, options
+// and target always give the same delta. progress, which may be nil, is called
+// with the number of bytes of target that were dealt with since its last call.
+// Errors are those of dst and ctx, or ErrChanged; the bytes written before one
+// are no delta. Besides the index it needs about 10 MiB a core: a literal's bytes
+// are written from target, so memory does not grow with them.
 func (x *Index) Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (Stats, error) {
+	return encode(ctx, dst, target, progress, func() finder { return x.index.NewFinder(target, x.effort) })
+}
+
+// finder finds the matches in target[lo:hi], in order and without overlap. One is
+// used by one goroutine.
+type finder interface {
+	Find(ctx context.Context, lo, hi int) ([]match.Match, error)
+}
+
+// pieceLen is the length of the pieces that a target is searched in, in bytes.
+// Matches end at the border of a piece; where they go on behind it, the encoder
+// makes one copy of both.
+const pieceLen = 4 << 20
+
+// encode writes the delta of the matches that finders find in a target.
+func encode(ctx context.Context, dst io.Writer, target []byte, progress func(n int), newFinder func() finder) (stats Stats, err error) {
 	if progress == nil {
 		progress = func(int) {}
 	}
-	d := &differ{Index: x, target: target, out: newEncoder(ctx, dst, target), progress: progress}
-	if err := d.run(ctx); err != nil {
-		return Stats{}, err
-	}
-	return d.out.finish()
-}
-
-// differ is the state of one Diff. Bytes of target before out.done are in the
-// delta, those from there are to become a literal unless a match reaches back.
-type differ struct {
-	*Index
-	target   []byte
-	out      *encoder
-	diagonal int // of the last match: its place in the base less that in target
-	progress func(n int)
-}
-
-func (d *differ) run(ctx context.Context) error {
-	var batch samples
-	at, err := d.match(0, 0)
-	if err != nil {
-		return err
-	}
-	d.progress(at)
-	// After a match few samples are taken at once, as the next match may be near
-	// and what was scanned behind its start is scanned again.
-	most := 1
-	for at+seedLen <= len(d.target) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		next := batch.scan(d.target, at, most, d.limit)
-		end, err := d.tryAll(&batch)
+	err = match.Guard(func() error {
+		out := newEncoder(ctx, dst, target)
+		err := findAll(ctx, len(target), newFinder, func(found []match.Match, n int) error {
+			for _, m := range found {
+				if err := out.copy(m); err != nil {
+					return err
+				}
+			}
+			progress(n)
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		if end > at {
-			next, most = end, 1
-		} else {
-			most = min(2*most, len(batch.pos))
-		}
-		d.progress(next - at)
-		at = next
+		stats, err = out.finish()
+		return err
+	})
+	if err != nil {
+		return Stats{}, err
 	}
-	d.progress(len(d.target) - at)
-	return d.suffix()
+	return stats, nil
 }
 
-// tryAll emits the first match that one of the samples leads to and returns its
-// end in the target, or 0 where there is none.
-func (d *differ) tryAll(s *samples) (end int, err error) {
-	var found [len(s.pos)]int
-	for i, h := range s.hash[:s.n] {
-		found[i] = d.lookup(h)
+// findAll searches a target of that size, a piece a core at a time, and calls
+// emit with the matches of each piece and its length, in order.
+func findAll(ctx context.Context, size int, newFinder func() finder, emit func(found []match.Match, n int) error) error {
+	type result struct {
+		found []match.Match
+		err   error
 	}
-	for i, p := range s.pos[:s.n] {
-		for _, b := range [...]int{p + d.diagonal, found[i]} {
-			if end, err := d.match(b, p); end > 0 || err != nil {
-				return end, err
+	pieces := (size + pieceLen - 1) / pieceLen
+	results := make([]chan result, pieces)
+	for i := range results {
+		results[i] = make(chan result, 1)
+	}
+	// Work goes on while emit writes, but not far ahead of it.
+	cores := runtime.GOMAXPROCS(0)
+	ahead := min(3*cores, pieces)
+	todo := make(chan int, ahead)
+	for i := range ahead {
+		todo <- i
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait() // nobody looks at the target after the return
+	defer close(todo)
+	defer cancel()
+	for range min(cores, pieces) {
+		group.Go(func() {
+			f := newFinder()
+			for i := range todo {
+				var r result
+				r.err = match.Guard(func() (err error) {
+					r.found, err = f.Find(ctx, i*pieceLen, min((i+1)*pieceLen, size))
+					return err
+				})
+				results[i] <- r
 			}
+		})
+	}
+	for i := range pieces {
+		r := <-results[i]
+		if r.err != nil {
+			return r.err
+		}
+		if err := emit(r.found, min(pieceLen, size-i*pieceLen)); err != nil {
+			return err
+		}
+		results[i] = nil
+		if i+ahead < pieces {
+			todo <- i + ahead
 		}
 	}
-	return 0, nil
-}
-
-// match emits the longest match around base[b:] and target[t:] if these begin
-// with the same seed, and returns its end in the target, or 0.
-func (d *differ) match(b, t int) (end int, err error) {
-	if b < 0 || len(d.base)-b < seedLen || len(d.target)-t < seedLen ||
-		!bytes.Equal(d.base[b:b+seedLen], d.target[t:t+seedLen]) {
-		return 0, nil
-	}
-	n := seedLen + commonPrefix(d.base[b+seedLen:], d.target[t+seedLen:])
-	back := commonSuffix(d.base[:b], d.target[d.out.done:t])
-	d.diagonal = b - t
-	return t + n, d.out.copy(b-back, t-back, n+back)
-}
-
-// suffix emits the common end of base and target, which may hold no sample.
-func (d *differ) suffix() error {
-	n := commonSuffix(d.base, d.target[d.out.done:])
-	if n < seedLen {
-		return nil
-	}
-	return d.out.copy(len(d.base)-n, len(d.target)-n, n)
-}
-
-// commonPrefix returns how many bytes a and b have in common at their starts.
-func commonPrefix(a, b []byte) int {
-	n := min(len(a), len(b))
-	a, b = a[:n], b[:n]
-	i := 0
-	// Long matches by memory comparison, then words, then bytes.
-	for n-i >= 256 && bytes.Equal(a[i:i+256], b[i:i+256]) {
-		i += 256
-	}
-	for ; n-i >= 8; i += 8 {
-		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
-			return i + bits.TrailingZeros64(x)/8
-		}
-	}
-	for i < n && a[i] == b[i] {
-		i++
-	}
-	return i
-}
-
-// commonSuffix returns how many bytes a and b have in common at their ends.
-func commonSuffix(a, b []byte) int {
-	n := min(len(a), len(b))
-	a, b = a[len(a)-n:], b[len(b)-n:]
-	for ; n >= 8; n -= 8 {
-		if x := binary.LittleEndian.Uint64(a[n-8:]) ^ binary.LittleEndian.Uint64(b[n-8:]); x != 0 {
-			return len(a) - n + bits.LeadingZeros64(x)/8
-		}
-	}
-	for n > 0 && a[n-1] == b[n-1] {
-		n--
-	}
-	return len(a) - n
+	return nil
 }

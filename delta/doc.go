@@ -45,25 +45,40 @@
 // librsync's algorithm is for a maker who has only the base's signature. Diff
 // has both files, so it needs no strong sums and no grid of blocks: it finds
 // places where base and target may agree, compares the bytes, and extends each
-// agreement to its true ends.
+// agreement to its true ends. It does so in two passes.
 //
-// A place to look at is called a seed: 32 bytes that start at some position. To
-// remember every seed of the base would need many times its size, so seeds are
-// sampled by their content: a rolling hash (a gear hash: shift, add a random
-// word for the new byte) runs over the bytes, and a seed counts only where the
-// top bits of the hash are all zero, one position in 2^s. Since only the 32 bytes
-// decide, the same content is sampled in base and target alike, wherever it
-// stands. An Index holds one slot a sampled seed of the base: 40 bits of
-// position and 24 bits of hash to turn most misses away without a look at the
-// base. Where two seeds want one slot the first stays.
+// The first pass finds long matches anywhere. A place to look at is called a
+// seed: 32 bytes that start at some position. To remember every seed of the base
+// would need many times its size, so seeds are sampled by their content: a
+// rolling hash (a gear hash: shift, add a random word for the new byte) runs over
+// the bytes, and a seed counts only where the top bits of the hash are all zero,
+// one position in 2^s. Since only the 32 bytes decide, the same content is
+// sampled in base and target alike, wherever it stands. An Index holds one slot a
+// sampled seed of the base: 40 bits of position and 24 bits of hash, which turn
+// most misses away without a look at the base. Of two seeds that want one slot
+// the one that stands first gets it. At each sample of the target the diagonal,
+// where the last match would go on, is tried before the table.
 //
-// A stretch that base and target share is found when it holds at least one
-// sample, so one of n times 2^s bytes is missed with a chance of about e^-n,
-// as is the part of it that an earlier seed of the same content hides. After a
-// mismatch the diagonal, where the last match would go on, is tried at each
-// sample before the table.
+// What is lost by sampling: a stretch that base and target share is found only
+// if it holds a sample that has its slot, so one of n times 2^s bytes is missed
+// with a chance of about e^-n, and what is shorter than a seed always.
 //
-// The work is one pass over each file: a shift, an add, a load and a compare
-// for most bytes. Memory is the table, 8 bytes a slot, two slots or more a
-// sample; NewIndex chooses s so that it fits its budget.
+// The second pass, the gap search, wins most of that back. What changed between
+// two images often changed in place: between two matches that lie near each other
+// in the target, the base has content that is nearly the gap's. So the stretch
+// of the base where the gap's content is to be expected is hashed, 8 bytes at
+// every 4th position, into a table that fits the processor's first-level cache,
+// and the gap is scanned for matches down to some dozen bytes. Where nothing has
+// matched for long, it is scanned in longer and longer steps.
+//
+// The target is searched in pieces of 4 MiB, so that all cores work; a match that
+// spans pieces becomes one copy again when they are written in order. A copy that
+// would take more bytes than a literal is left out.
+//
+// # What it costs
+//
+// Time is linear: for most bytes of base and target a shift, an add, a load and a
+// compare, and for those in gaps about as much again. Memory is the table, 8 bytes
+// a slot and two slots or more a sample; NewIndex chooses s so that the table fits
+// its budget.
 package delta

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+
+	"puavo-image-repository/delta/internal/match"
 )
 
 // encoder writes the commands of a delta. Copies arrive in the order of the
@@ -27,21 +29,31 @@ func newEncoder(ctx context.Context, dst io.Writer, target []byte) *encoder {
 	return e
 }
 
-// copy says that the n bytes of target from t, not before done, are the base's
-// from b.
-func (e *encoder) copy(b, t, n int) error {
-	if t == e.done && e.last.length > 0 && e.last.offset+e.last.length == int64(b) {
-		e.last.length += int64(n)
-		e.done += n
+// copy adds a match, which must not begin before done.
+func (e *encoder) copy(m match.Match) error {
+	if m.Target == e.done && e.last.length > 0 && e.last.offset+e.last.length == int64(m.Base) {
+		e.last.length += int64(m.Len)
+		e.done += m.Len
 		return nil
 	}
-	if err := e.literal(t); err != nil {
+	c := command{offset: int64(m.Base), length: int64(m.Len)}
+	if !c.worthwhile() {
+		return nil
+	}
+	if err := e.literal(m.Target); err != nil {
 		return err
 	}
 	e.flush()
-	e.last = command{offset: int64(b), length: int64(n)}
-	e.done = t + n
+	e.last = c
+	e.done = m.Target + m.Len
 	return nil
+}
+
+// worthwhile reports whether a copy is shorter than its bytes in a literal that
+// it cuts in two.
+func (c command) worthwhile() bool {
+	const secondLiteral = 3
+	return int64(1+1<<width(c.offset)+1<<width(c.length)+secondLiteral) < c.length
 }
 
 // literal writes the bytes of target from done to end.
@@ -55,7 +67,7 @@ func (e *encoder) literal(end int) error {
 		if err := e.ctx.Err(); err != nil {
 			return err
 		}
-		part := e.target[e.done:min(end, e.done+step)]
+		part := e.target[e.done:min(end, e.done+patchBuffer)]
 		if _, err := e.w.Write(part); err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ import (
 )
 
 // indexMemory bounds the index of one base, in bytes; there are as many as jobs.
-const indexMemory = 256 << 20
+const indexMemory = 128 << 20
 
 // errTooLarge ends a diff whose delta is not worth having.
 var errTooLarge = errors.New("the delta is too large")
@@ -155,17 +155,13 @@ func (b *base) diff(ctx context.Context, d PlannedDelta, f io.Writer) (cksum.Sum
 		return cksum.Sums{}, err
 	}
 	defer unmap()
-	err = mapfile.Guard(func() error {
-		if err := b.open(ctx); err != nil {
-			return err
-		}
-		_, err := b.index.Diff(ctx, w, target, func(n int) { b.meter.add(int64(n)) })
-		return err
-	})
+	if err = b.open(ctx); err == nil {
+		_, err = b.index.Diff(ctx, w, target, func(n int) { b.meter.add(int64(n)) })
+	}
 	switch {
 	case errors.Is(err, errTooLarge):
 		return cksum.Sums{Size: w.size}, err
-	case errors.Is(err, mapfile.ErrChanged):
+	case errors.Is(err, delta.ErrChanged):
 		return cksum.Sums{}, cmp.Or(b.changed(d), err)
 	}
 	return hash.Sums(), err
@@ -181,7 +177,7 @@ func (b *base) open(ctx context.Context) error {
 		return err
 	}
 	b.unmap = unmap
-	b.index, err = delta.NewIndex(ctx, data, indexMemory)
+	b.index, err = delta.NewIndex(ctx, data, delta.Options{Memory: indexMemory, Effort: b.Effort})
 	return err
 }
 

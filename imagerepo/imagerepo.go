@@ -52,6 +52,7 @@ import (
 	"syscall"
 	"time"
 
+	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
 )
@@ -62,7 +63,8 @@ type Options struct {
 	URL                 string // base of the urls in the meta, without a final slash; "" makes them relative
 	Config              Config // the zero Config means that ImageDir is scanned for series
 	Policy              Policy
-	Jobs                int // how many images or bases are worked on at a time
+	Effort              delta.Effort // how hard deltas are worked on
+	Jobs                int          // how many images or bases are worked on at a time
 	// Log takes warnings, and at level Info what becomes of each file.
 	Log *slog.Logger
 	// Progress, which may be nil, is called with the bytes of work done and in

@@ -1,0 +1,136 @@
+package match
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+)
+
+const (
+	gapSeed  = 8        // bytes that are hashed
+	gapStep  = 4        // every so many bytes of the base
+	gapPiece = 32 << 10 // of the target that is searched at once
+	gapBits  = 14       // of the largest table
+)
+
+// unknown is the diagonal where there is no match to take it from.
+const unknown = math.MinInt
+
+// gapSearch looks for short matches in the gaps between long ones, in the stretch
+// of the base where the gap's content is likely to be. The stretch is hashed into
+// a small table, which stays in the first-level cache.
+type gapSearch struct {
+	base, target []byte
+	least, slack int // see Effort
+	found        []Match
+
+	// The window of the base that is in the table: for each hash the last place,
+	// in the high half in units of gapStep from the window's start, and 16 more
+	// bits of the hash in the low half. 0 is empty.
+	table  [1 << gapBits]uint32
+	shift  uint
+	window []byte
+	start  int
+}
+
+// search looks for matches in target[lo:hi], before which the diagonal, base less
+// target, is before, and after which it is after.
+func (g *gapSearch) search(lo, hi, before, after int) {
+	if hi-lo < g.least {
+		return
+	}
+	if before == unknown {
+		before = after
+	}
+	if after == unknown {
+		after = before
+	}
+	if before == unknown {
+		before, after = 0, 0
+	}
+	done := lo
+	for at := lo; at < hi; at += gapPiece {
+		end := min(at+gapPiece, hi)
+		slack := min(g.slack, max(256, end-at))
+		from, to := at+before-slack, end+before+slack
+		if end == hi {
+			from2, to2 := at+after-slack, end+after+slack
+			if from2 <= to && from <= to2 && max(to, to2)-min(from, from2) <= 4*gapPiece {
+				from, to = min(from, from2), max(to, to2)
+			} else if at > lo {
+				from, to = from2, to2
+			} else {
+				// Two places: the gap is searched for both in turn.
+				g.load(from, to)
+				done, _ = g.scan(at, end, done)
+				if done < end {
+					g.load(from2, to2)
+					done, _ = g.scan(done, end, done)
+				}
+				continue
+			}
+		}
+		g.load(from, to)
+		var d int
+		if done, d = g.scan(at, end, done); d != unknown {
+			before = d
+		}
+	}
+}
+
+// load hashes base[from:to], as far as it is there.
+func (g *gapSearch) load(from, to int) {
+	from, to = max(from, 0), min(to, len(g.base))
+	if to-from < gapSeed {
+		g.window = nil
+		return
+	}
+	g.start, g.window = from, g.base[from:to]
+	size := min(bits.Len(uint(len(g.window)/gapStep)), gapBits)
+	g.shift = uint(64 - size)
+	clear(g.table[:1<<size])
+	w := g.window
+	for i := uint32(0); len(w) >= gapSeed; i++ {
+		h := gapHash(binary.LittleEndian.Uint64(w))
+		g.table[h>>g.shift] = i<<16 | uint32(h&0xffff)
+		w = w[gapStep:]
+	}
+}
+
+func gapHash(x uint64) uint64 { x *= 0x9e3779b97f4a7c15; return x ^ x>>29 }
+
+// scan takes the matches of target[at:end] with the window; done is the end of
+// the last match before. It returns the end of the last match and its diagonal.
+func (g *gapSearch) scan(at, end, done int) (int, int) {
+	diagonal := unknown
+	if g.window == nil {
+		return done, diagonal
+	}
+	skip := at
+	for p := at; p+gapSeed <= end; {
+		x := binary.LittleEndian.Uint64(g.target[p:])
+		h := gapHash(x)
+		e := g.table[h>>g.shift]
+		if uint16(e) != uint16(h) {
+			// Where nothing has matched for long, go faster.
+			p += 1 + (p-skip)>>11
+			continue
+		}
+		b := g.start + int(e>>16)*gapStep
+		if binary.LittleEndian.Uint64(g.base[b:]) != x {
+			p++
+			continue
+		}
+		n := gapSeed + commonPrefix(g.base[b+gapSeed:], g.target[p+gapSeed:end])
+		back := commonSuffix(g.base[:b], g.target[done:p])
+		if n+back < g.least {
+			p++
+			continue
+		}
+		g.found = append(g.found, Match{p - back, b - back, n + back})
+		diagonal = b - p
+		p += n
+		done, skip = p, p
+	}
+	return done, diagonal
+}

@@ -1,0 +1,122 @@
+// Package match finds what a base and a target have in common: the heart of
+// package delta, whose documentation explains how it works.
+package match
+
+import (
+	"context"
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+)
+
+// Match says that Len bytes of the target from Target are those of the base from
+// Base.
+type Match struct{ Target, Base, Len int }
+
+// Effort trades time for the number and length of the matches.
+type Effort struct {
+	// Sampling is the densest sampling: one seed in 1<<Sampling.
+	Sampling int
+	// Gap is the length in bytes of the shortest match that the gap search takes;
+	// 0 leaves the search out.
+	Gap int
+	// Slack is how far in bytes, at most, the gap search looks around the place
+	// where it expects the gap's content.
+	Slack int
+}
+
+const (
+	positionBits = 40 // of a slot; the other 24 are the tag
+
+	// MaxBase is the size of the largest base, in bytes.
+	MaxBase = 1<<positionBits - 1
+	// MinMemory is the least memory of an Index, in bytes.
+	MinMemory = 64 << 10
+
+	// step is how many bytes are dealt with between two looks at the context.
+	step = 1 << 20
+)
+
+// Index knows where sampled seeds of a base are. It is not changed once it is
+// made: any number of Finders may use it at the same time.
+type Index struct {
+	base []byte
+	// slots are position+1 in the low bits and a tag from the seed's hash in the
+	// high ones; 0 is empty. There is a power of two of them.
+	slots []uint64
+	// limit tells which seeds are sampled: those whose rolling hash is below it.
+	limit uint32
+}
+
+// New makes the index of base in at most memory bytes, but MinMemory at least.
+// parts is how many parts of it are read at the same time; the index does not
+// depend on it.
+func New(ctx context.Context, base []byte, memory int64, effort Effort, parts int) (*Index, error) {
+	if int64(len(base)) > MaxBase {
+		return nil, fmt.Errorf("a base of %d bytes is more than the %d that an index can hold", len(base), int64(MaxBase))
+	}
+	slots, sampling := geometry(int64(len(base)), memory, effort.Sampling)
+	x := &Index{base: base, slots: alloc(slots), limit: 1 << (32 - sampling)}
+	size := max(len(base)/max(parts, 1)+1, step)
+	var starts []int
+	for at := 0; at < len(base); at += size {
+		starts = append(starts, at)
+	}
+	return x, Parallel(starts, func(at int) error { return x.add(ctx, at, min(at+size, len(base))) })
+}
+
+// geometry chooses the number of slots, a power of two, and the sampling, one
+// seed in 1<<sampling, so that there are two slots or more for each sample that
+// is to be expected.
+func geometry(size, memory int64, densest int) (slots int64, sampling int) {
+	most := int64(1) << (bits.Len64(uint64(max(memory, MinMemory)/8)) - 1)
+	for sampling = densest; 2*(size>>sampling) > most; sampling++ {
+	}
+	slots = MinMemory / 8
+	for slots < most && slots < 2*(size>>sampling) {
+		slots *= 2
+	}
+	return slots, sampling
+}
+
+// add stores the sampled seeds that start in base[lo:hi].
+func (x *Index) add(ctx context.Context, lo, hi int) error {
+	var batch samples
+	data := x.base[:min(hi+seedLen-1, len(x.base))]
+	for lo < hi {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		lo = batch.scan(data, lo, len(batch.pos), x.limit)
+		x.insert(&batch)
+	}
+	return nil
+}
+
+// insert stores samples. Of several that want one slot the one with the lowest
+// position gets it, whoever comes first.
+func (x *Index) insert(s *samples) {
+	mask := uint64(len(x.slots) - 1)
+	for i, h := range s.hash[:s.n] {
+		slot := &x.slots[h&mask]
+		want := h>>positionBits<<positionBits | uint64(s.pos[i]+1)
+		for {
+			have := atomic.LoadUint64(slot)
+			if have != 0 && have&MaxBase <= want&MaxBase {
+				break
+			}
+			if atomic.CompareAndSwapUint64(slot, have, want) {
+				break
+			}
+		}
+	}
+}
+
+// lookup returns where in the base a seed of that hash may stand, or -1.
+func (x *Index) lookup(hash uint64) int {
+	slot := x.slots[hash&uint64(len(x.slots)-1)]
+	if slot == 0 || (slot^hash)>>positionBits != 0 {
+		return -1
+	}
+	return int(slot&MaxBase) - 1
+}

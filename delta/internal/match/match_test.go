@@ -1,0 +1,258 @@
+package match
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"hash/crc32"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+)
+
+var effort = Effort{Sampling: 4, Gap: 12, Slack: 8 << 10}
+
+// random returns n bytes that are the same in every run.
+func random(seed uint64, n int) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
+
+// The index does not depend on how many parts of the base are read at a time.
+func TestNewInParts(t *testing.T) {
+	base := slices.Concat(random(1, 3<<20), make([]byte, 1<<20), random(1, 2<<20), random(2, 1<<20+77))
+	want, err := New(t.Context(), base, 1<<20, effort, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, parts := range []int{2, 3, 7, 100} {
+		x, err := New(t.Context(), base, 1<<20, effort, parts)
+		if err != nil || !slices.Equal(x.slots, want.slots) {
+			t.Errorf("%d parts: another index, %v", parts, err)
+		}
+	}
+}
+
+func TestNewFails(t *testing.T) {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := New(cancelled, random(1, 1000), 0, effort, 2); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestGeometry(t *testing.T) {
+	const mi, gi = 1 << 20, 1 << 30
+	for _, c := range []struct{ size, memory int64 }{
+		{0, 0}, {1, 1}, {mi, mi}, {gi, 64 * mi}, {10 * gi, 256 * mi}, {100 * gi, 64 * mi}, {MaxBase, mi}, {gi, 1000 * gi},
+	} {
+		slots, sampling := geometry(c.size, c.memory, 4)
+		if slots*8 > max(c.memory, MinMemory) {
+			t.Errorf("%+v: %d slots are more than the memory", c, slots)
+		}
+		if slots&(slots-1) != 0 || sampling < 4 || sampling > 31 {
+			t.Errorf("%+v: %d slots, sampling %d", c, slots, sampling)
+		}
+		if slots < 2*(c.size>>sampling) {
+			t.Errorf("%+v: %d slots for %d samples", c, slots, c.size>>sampling)
+		}
+	}
+}
+
+// Matches are in order, do not overlap, stay in their piece, and are right.
+func TestFind(t *testing.T) {
+	base := random(1, 1<<20)
+	target := slices.Concat(base[500_000:], random(2, 10_000), base[:500_000])
+	for i := 1000; i < len(target); i += 5000 {
+		target[i]++
+	}
+	for _, e := range []Effort{{Sampling: 6}, effort, {Sampling: 3, Gap: 10, Slack: 64 << 10}} {
+		x, err := New(t.Context(), base, 1<<20, e, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := x.NewFinder(target, e)
+		for _, piece := range [][2]int{{0, len(target)}, {0, 10}, {0, 0}, {300_001, 600_000}, {1 << 19, len(target)}} {
+			found, err := f.Find(t.Context(), piece[0], piece[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			at, sum := piece[0], 0
+			for _, m := range found {
+				if m.Target < at || m.Len <= 0 || m.Target+m.Len > piece[1] || !bytes.Equal(base[m.Base:m.Base+m.Len], target[m.Target:m.Target+m.Len]) {
+					t.Fatalf("%+v, piece %v: %+v after %d", e, piece, m, at)
+				}
+				at = m.Target + m.Len
+				sum += m.Len
+			}
+			if n := piece[1] - piece[0]; n > 1000 && sum < n-12_000-n/100 {
+				t.Errorf("%+v, piece %v: only %d bytes match", e, piece, sum)
+			}
+		}
+	}
+}
+
+// What changed in place is found again to the byte, where the first pass has no
+// samples.
+func TestGapSearch(t *testing.T) {
+	base := random(1, 200_000)
+	target := slices.Clone(base)
+	for i := 100_000; i < 110_000; i += 50 {
+		target[i]++
+	}
+	x, err := New(t.Context(), base, 0, effort, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := func(e Effort) (n int) {
+		found, err := x.NewFinder(target, e).Find(t.Context(), 0, len(target))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range found {
+			n += m.Len
+		}
+		return n
+	}
+	if n := len(target) - sum(effort); n > 400 {
+		t.Errorf("%d bytes without a match, of which 200 changed", n)
+	}
+	without := effort
+	without.Gap = 0
+	if n := len(target) - sum(without); n < 1000 {
+		t.Errorf("the first pass alone leaves only %d bytes: the test shows nothing", n)
+	}
+}
+
+func TestCommon(t *testing.T) {
+	a := random(1, 5000)
+	for _, n := range []int{0, 1, 7, 8, 9, 63, 127, 128, 135, 136, 137, 639, 640, 648, 649, 1160, 1161, 4999, 5000} {
+		b := slices.Clone(a)
+		if n < len(b) {
+			b[n]++
+		}
+		if got := commonPrefix(a, b); got != n {
+			t.Errorf("prefix of %d: %d", n, got)
+		}
+		slices.Reverse(b)
+		c := slices.Clone(a)
+		slices.Reverse(c)
+		if got := commonSuffix(c, b); got != n {
+			t.Errorf("suffix of %d: %d", n, got)
+		}
+		if got := commonPrefix(a[:n], a); got != n {
+			t.Errorf("prefix of all %d: %d", n, got)
+		}
+		if got := commonSuffix(a[len(a)-n:], a); got != n {
+			t.Errorf("suffix of all %d: %d", n, got)
+		}
+	}
+}
+
+func TestParallel(t *testing.T) {
+	one, two := errors.New("one"), errors.New("two")
+	errs := []error{nil, one, two}
+	if err := Parallel([]int{0, 2, 1}, func(i int) error { return errs[i] }); err != two {
+		t.Errorf("got %v, want the first in order", err)
+	}
+	if err := Parallel(nil, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// A file cut short is an error, in Go's code and in assembly, and the process
+// goes on.
+func TestGuard(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, make([]byte, 1<<20), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	data, err := syscall.Mmap(int(f.Fd()), 0, 1<<20, syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Munmap(data)
+	if err := os.Truncate(path, 10); err != nil {
+		t.Fatal(err)
+	}
+	for name, use := range map[string]func(){
+		"index":   func() { sink = data[len(data)-1] },
+		"compare": func() { bytes.Equal(data[:len(data)/2], data[len(data)/2:]) },
+		"copy":    func() { copy(make([]byte, len(data)), data) },
+		"crc":     func() { crc32.ChecksumIEEE(data) },
+	} {
+		if err := Guard(func() error { use(); return nil }); !errors.Is(err, ErrChanged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	failed := errors.New("failed")
+	if err := Guard(func() error { return failed }); err != failed {
+		t.Errorf("an error of use becomes %v", err)
+	}
+}
+
+func TestGuardPassesPanics(t *testing.T) {
+	defer func() {
+		if r := recover(); r != "mistake" {
+			t.Errorf("recovered %v", r)
+		}
+	}()
+	Guard(func() error { panic("mistake") })
+}
+
+// sink keeps the compiler from leaving out a look at a byte.
+var sink byte
+
+func BenchmarkNew(b *testing.B) {
+	base := random(1, 64<<20)
+	b.SetBytes(int64(len(base)))
+	for b.Loop() {
+		if _, err := New(b.Context(), base, 16<<20, effort, 1); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	base := random(1, 64<<20)
+	x, err := New(b.Context(), base, 16<<20, effort, 2)
+	if err != nil {
+		b.Fatal(err)
+	}
+	changed := slices.Clone(base)
+	for i := 0; i < len(changed); i += 4000 {
+		changed[i]++
+	}
+	for _, c := range []struct {
+		name   string
+		target []byte
+		effort Effort
+	}{
+		{"unrelated seeds", random(2, 64<<20), Effort{Sampling: 4}},
+		{"unrelated", random(2, 64<<20), effort},
+		{"changed", changed, effort},
+		{"identical", base, effort},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.SetBytes(int64(len(c.target)))
+			f := x.NewFinder(c.target, c.effort)
+			for b.Loop() {
+				if _, err := f.Find(b.Context(), 0, len(c.target)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
