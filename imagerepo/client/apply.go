@@ -29,10 +29,16 @@ type ApplyOptions struct {
 
 // Apply makes an image offline from an old one and deltas. The new image gets
 // its name when it is complete and verified; images between two deltas are never
-// seen. Deltas that are malformed wrap delta.ErrFormat.
+// seen. Deltas that are malformed wrap delta.ErrFormat, and a new image that is
+// there already fs.ErrExist.
 func Apply(ctx context.Context, o ApplyOptions) error {
-	if _, err := os.Lstat(o.Out); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is there already; remove it or give another name", o.Out)
+	if len(o.Deltas) == 0 {
+		return errors.New("no deltas to apply")
+	}
+	if _, err := os.Lstat(o.Out); err == nil {
+		return fmt.Errorf("%s: %w; remove it or give another name", o.Out, fs.ErrExist)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	a, err := inspect(ctx, o)
 	if err != nil {
@@ -48,7 +54,6 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 		return err
 	}
 	defer func() { base.Close() }()
-	name := filepath.Base(o.Out)
 	for i := range len(o.Deltas) - 1 {
 		next, err := a.between(ctx, i, base)
 		if err != nil {
@@ -57,7 +62,8 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 		base.Close()
 		base = next
 	}
-	out, err := atomicfile.Create(root, name+".tmp", name)
+	name := filepath.Base(o.Out)
+	out, err := atomicfile.Create(root, "."+name+".tmp", name)
 	if err != nil {
 		return err
 	}
@@ -68,6 +74,9 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 	}
 	if got := cksum.Digest512(digest.Sum(nil)); o.SHA512 != (cksum.Digest512{}) && got != o.SHA512 {
 		return fmt.Errorf("%w: what the deltas make of %s has the SHA-512 %s; is it the right base?", ErrVerify, o.Base, got)
+	}
+	if err := ctx.Err(); err != nil { // it may have ended with the last byte
+		return err
 	}
 	return out.Commit()
 }

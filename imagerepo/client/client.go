@@ -8,7 +8,7 @@
 // # The images directory
 //
 //	<image>.img             an image; only whole, verified ones get such a name
-//	<image>.img.tmp         one that is being made
+//	<image>.img.tmp         one that is being made; one that a dead run left is removed
 //	.image_updates_lock     flock(2)ed meanwhile, as by the installed tools
 //	DISABLE_IMAGE_UPDATES   where it is there, nothing is done
 //
@@ -30,8 +30,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
@@ -74,6 +75,9 @@ type Result struct {
 // Update makes the wanted image in the images directory, unless it is there. It
 // tries the routes to it from the cheapest to the full image. After an error the
 // images are what they were.
+//
+// If no image is named, the series is that of the newest image that is there,
+// also where the mirror no longer has this image, or not yet.
 func Update(ctx context.Context, o Options) (Result, error) {
 	root, err := os.OpenRoot(o.Dir)
 	if err != nil {
@@ -116,6 +120,9 @@ func (u *update) run(ctx context.Context) (Result, error) {
 	if u.there(target, local) {
 		return Result{Image: target.Name, UpToDate: true}, nil
 	}
+	if err := u.sweep(); err != nil {
+		return Result{}, err
+	}
 	var failed []error
 	for _, route := range Routes(series, target, local) {
 		err := u.follow(ctx, route)
@@ -126,6 +133,9 @@ func (u *update) run(ctx context.Context) (Result, error) {
 			return Result{}, ctx.Err()
 		}
 		err = fmt.Errorf("%s from %s: %w", target.Name, route, err)
+		if errors.Is(err, syscall.ENOSPC) { // every other route needs as much
+			return Result{}, fmt.Errorf("%w; make room in %s", err, u.Dir)
+		}
 		u.Log.Warn("a way to the image failed", "reason", err)
 		failed = append(failed, err)
 	}
@@ -137,32 +147,58 @@ func (u *update) run(ctx context.Context) (Result, error) {
 func (u *update) there(target *meta.Image, local []LocalImage) bool {
 	return slices.ContainsFunc(local, func(l LocalImage) bool {
 		return l.Name == target.Name && l.Size == target.Sums.Size ||
-			u.Image == "" && l.Name.Series() == target.Name.Series() && l.Name.Version > target.Name.Version
+			u.Image == "" && l.Name.Version > target.Name.Version
 	})
 }
 
 // find fetches the meta and finds the image that is wanted.
 func (u *update) find(ctx context.Context, local []LocalImage) (*meta.Series, *meta.Image, error) {
-	if u.Image != "" {
-		name, err := meta.ParseName(u.Image)
-		if err != nil {
-			return nil, nil, err
-		}
-		series, err := u.mirror.seriesOf(ctx, name)
-		if err != nil {
-			return nil, nil, err
-		}
-		im, _ := series.Image(name)
-		return series, im, nil
-	}
-	if len(local) == 0 {
-		return nil, nil, fmt.Errorf("%w in %s to tell the series by; name the image you want", ErrNoImage, u.Dir)
-	}
-	series, err := u.mirror.seriesOf(ctx, local[len(local)-1].Name)
+	name, err := u.guide(local)
 	if err != nil {
 		return nil, nil, err
 	}
-	return series, series.Newest(), nil
+	series, err := u.mirror.seriesOf(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	target := series.Newest()
+	if u.Image != "" {
+		target, _ = series.Image(name)
+	}
+	if target == nil {
+		return nil, nil, fmt.Errorf("%w: %s is not in the series %s of the mirror", ErrNoImage, name, series.Name)
+	}
+	return series, target, nil
+}
+
+// guide returns the image that leads to the series: the wanted one, or else the
+// newest that is there.
+func (u *update) guide(local []LocalImage) (meta.Name, error) {
+	switch {
+	case u.Image != "":
+		return meta.ParseName(u.Image)
+	case len(local) == 0:
+		return meta.Name{}, fmt.Errorf("%w in %s to tell the series by; name the image you want", ErrNoImage, u.Dir)
+	}
+	return local[len(local)-1].Name, nil
+}
+
+// sweep removes what dead runs left. They are dead, for the lock is held.
+func (u *update) sweep() error {
+	entries, err := fs.ReadDir(u.root.FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		image, isTmp := strings.CutSuffix(e.Name(), ".tmp")
+		if _, err := meta.ParseName(image); err != nil || !isTmp || !e.Type().IsRegular() {
+			continue
+		}
+		if err := u.root.Remove(e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // follow makes the image of a route.
@@ -182,6 +218,9 @@ func (u *update) follow(ctx context.Context, route Route) error {
 		_, err = io.Copy(out.File, body)
 	} else {
 		err = u.patch(ctx, out.File, body, route)
+	}
+	if err == nil {
+		err = ctx.Err() // it may have ended with the last byte
 	}
 	if err != nil {
 		return err
@@ -283,6 +322,8 @@ func (r *checkedReader) Read(p []byte) (int, error) {
 		if wrong := r.c.check(); wrong != nil {
 			return n, wrong
 		}
+	} else if err != nil { // wrapped, a cut connection is not mistaken for a cut delta
+		err = fmt.Errorf("%s: %w", r.c.name, err)
 	}
 	return n, err
 }
@@ -302,7 +343,7 @@ func Local(dir fs.FS) ([]LocalImage, error) {
 	var local []LocalImage
 	for _, e := range entries {
 		name, err := meta.ParseName(e.Name())
-		if err != nil || filepath.Ext(e.Name()) != ".img" {
+		if err != nil {
 			continue
 		}
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {

@@ -27,34 +27,34 @@ type mirror struct {
 
 // openMirror opens a mirror: a http or https URL, a file URL, or a directory.
 func openMirror(where string) (*mirror, error) {
-	scheme, path, isURL := strings.Cut(where, "://")
-	switch {
-	case isURL && (scheme == "http" || scheme == "https"):
-		return openSite(where)
-	case isURL && scheme == "file":
-		where = path
-	case isURL:
-		return nil, fmt.Errorf("mirror %s: want a directory or a http, https or file URL", where)
+	dir := where
+	if strings.Contains(where, "://") {
+		u, err := url.Parse(where)
+		switch {
+		case err != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+			return nil, fmt.Errorf("mirror %s: not the URL of a mirror", where)
+		case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
+			return openSite(u), nil
+		case u.Scheme != "file" || u.Host != "" && u.Host != "localhost":
+			return nil, fmt.Errorf("mirror %s: want a directory or a http, https or file URL", where)
+		}
+		dir = u.Path
 	}
-	root, err := os.OpenRoot(where)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
 	return &mirror{root: root}, nil
 }
 
-func openSite(where string) (*mirror, error) {
-	u, err := url.Parse(where)
-	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("mirror %s: not the URL of a mirror", where)
-	}
+func openSite(u *url.URL) *mirror {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = time.Minute
 	transport.DisableCompression = true // digests are of the bytes as they lie there
 	return &mirror{
 		url:  strings.TrimRight(u.String(), "/"),
 		http: &http.Client{Transport: transport, CheckRedirect: checkRedirect},
-	}, nil
+	}
 }
 
 // checkRedirect lets no one lead from https to plain http.
@@ -79,6 +79,9 @@ func (m *mirror) close() {
 // open returns a file of the mirror. A file that is not there is an
 // fs.ErrNotExist.
 func (m *mirror) open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if m.root != nil {
 		return m.root.Open(name)
 	}
@@ -120,46 +123,62 @@ func (m *mirror) document(ctx context.Context, name string) ([]byte, error) {
 }
 
 // seriesOf returns the series that an image is in. Most often it has the name
-// that the image's name gives; where not, the index is asked.
+// that the image's name gives; where not, the index is asked. An image that is in
+// no series leads to the one whose name its name gives.
 func (m *mirror) seriesOf(ctx context.Context, n meta.Name) (*meta.Series, error) {
-	s, err := m.series(ctx, n.Series(), n)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNoImage) {
-		return s, err
+	own, ownErr := m.series(ctx, n.Series())
+	if ownErr == nil && has(own, n) {
+		return own, nil
+	} else if ownErr != nil && !errors.Is(ownErr, fs.ErrNotExist) {
+		return nil, ownErr
 	}
-	data, indexErr := m.document(ctx, "index.json")
-	if errors.Is(indexErr, fs.ErrNotExist) {
+	index, err := m.index(ctx)
+	if err != nil {
 		return nil, err
-	} else if indexErr != nil {
-		return nil, indexErr
-	}
-	index, indexErr := meta.ParseIndex(data)
-	if indexErr != nil {
-		return nil, fmt.Errorf("index.json: %w", indexErr)
 	}
 	for _, e := range index.Series {
 		if e.Name == n.Series() {
 			continue
 		}
-		s, err := m.series(ctx, e.Name, n)
-		if err == nil || !errors.Is(err, ErrNoImage) {
+		if s, err := m.series(ctx, e.Name); err != nil || has(s, n) {
 			return s, err
 		}
 	}
-	return nil, fmt.Errorf("%w on the mirror: %s is in none of its series", ErrNoImage, n)
+	if ownErr != nil {
+		return nil, fmt.Errorf("%w: %s is in no series of the mirror: %w", ErrNoImage, n, ownErr)
+	}
+	return own, nil
 }
 
-// series returns a series, or ErrNoImage if it does not have the image.
-func (m *mirror) series(ctx context.Context, series string, n meta.Name) (*meta.Series, error) {
-	data, err := m.document(ctx, meta.SeriesPath(series))
+func has(s *meta.Series, n meta.Name) bool {
+	_, ok := s.Image(n)
+	return ok
+}
+
+// index returns the index; mirrors of the predecessor have none.
+func (m *mirror) index(ctx context.Context) (meta.Index, error) {
+	data, err := m.document(ctx, "index.json")
+	if errors.Is(err, fs.ErrNotExist) {
+		return meta.Index{}, nil
+	} else if err != nil {
+		return meta.Index{}, err
+	}
+	index, err := meta.ParseIndex(data)
+	if err != nil {
+		return meta.Index{}, fmt.Errorf("index.json: %w", err)
+	}
+	return index, nil
+}
+
+// series returns the series of that name.
+func (m *mirror) series(ctx context.Context, name string) (*meta.Series, error) {
+	data, err := m.document(ctx, meta.SeriesPath(name))
 	if err != nil {
 		return nil, err
 	}
 	s, err := meta.ParseSeries(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", meta.SeriesPath(series), err)
-	}
-	if _, ok := s.Image(n); !ok {
-		return nil, fmt.Errorf("%w: %s is not in the series %s", ErrNoImage, n, series)
+		return nil, fmt.Errorf("%s: %w", meta.SeriesPath(name), err)
 	}
 	return &s, nil
 }

@@ -1,0 +1,253 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/client"
+	"puavo-image-repository/testdata"
+)
+
+// deltaPath returns the path of a delta in the mirror that has all.
+func deltaPath(base, target string) string {
+	buildMirrors()
+	return filepath.Join(mirrorDir("all"), filepath.FromSlash(deltaFile(base, target)))
+}
+
+func sha512Of(data []byte) cksum.Digest512 {
+	h := cksum.New()
+	h.Write(data)
+	return h.Sums().SHA512
+}
+
+// chain makes image4 of image1 over the images between them.
+func chain(p *place) client.ApplyOptions {
+	return client.ApplyOptions{
+		Base:   filepath.Join(p.dir, image1),
+		Deltas: []string{deltaPath(image1, image2), deltaPath(image2, image3), deltaPath(image3, image4)},
+		Out:    filepath.Join(p.dir, "new.img"),
+	}
+}
+
+// TestApply makes what stock rdiff makes, from our deltas and from its own.
+func TestApply(t *testing.T) {
+	rdiff := filepath.Join(t.TempDir(), "by rdiff")
+	testdata.Run(t, "rdiff", "signature", testdata.Path("images/"+image3), rdiff+".sig")
+	testdata.Run(t, "rdiff", "delta", rdiff+".sig", testdata.Path("images/"+image4), rdiff)
+	for _, c := range []struct {
+		name   string
+		base   string
+		deltas []string
+		want   string
+	}{
+		{"one", image1, []string{deltaPath(image1, image4)}, image4},
+		{"two", image1, []string{deltaPath(image1, image2), deltaPath(image2, image4)}, image4},
+		{"three", image1, []string{deltaPath(image1, image2), deltaPath(image2, image3), deltaPath(image3, image4)}, image4},
+		{"there and back", image3, []string{deltaPath(image3, image4), deltaPath(image4, image3)}, image3},
+		{"by rdiff", image3, []string{rdiff}, image4},
+		{"by both", image1, []string{deltaPath(image1, image3), rdiff, deltaPath(image4, image2)}, image2},
+	} {
+		for _, digest := range []cksum.Digest512{{}, sha512Of(imageData(c.want))} {
+			t.Run(fmt.Sprintf("%s/%.4s", c.name, digest), func(t *testing.T) {
+				p := newPlace(t, c.base)
+				want := p.files()
+				out, stock := filepath.Join(p.dir, "new.img"), testdata.Path("images/"+c.base)
+				var done, total int64
+				err := client.Apply(t.Context(), client.ApplyOptions{
+					Base: filepath.Join(p.dir, c.base), Deltas: c.deltas, Out: out, SHA512: digest,
+					Progress: func(d, of int64) {
+						if d < done {
+							t.Errorf("progress %d after %d", d, done)
+						}
+						done, total = d, of
+					},
+				})
+				if err != nil || done != total || done < int64(len(imageData(c.want))) {
+					t.Errorf("%v, progress ends with %d of %d", err, done, total)
+				}
+				dir := t.TempDir()
+				for i, d := range c.deltas {
+					next := filepath.Join(dir, fmt.Sprint(i))
+					testdata.Run(t, "rdiff", "patch", stock, d, next)
+					stock = next
+				}
+				want["new.img"] = string(must(os.ReadFile(stock)))
+				p.want(want)
+			})
+		}
+	}
+}
+
+// Nothing is made by halves, and the error names what is wrong.
+func TestApplyFails(t *testing.T) {
+	const magic = "rs\x02\x36"
+	bad := func(at int, data string) func(*place, *client.ApplyOptions) {
+		return func(p *place, o *client.ApplyOptions) {
+			p.write("bad", []byte(data))
+			o.Deltas[at] = filepath.Join(p.dir, "bad")
+		}
+	}
+	whole := string(must(os.ReadFile(deltaPath(image3, image4))))
+	for _, c := range []struct {
+		name   string
+		change func(p *place, o *client.ApplyOptions)
+		err    error
+		says   string
+	}{
+		{"wrong digest", func(p *place, o *client.ApplyOptions) { o.SHA512 = sha512Of(imageData(image3)) }, client.ErrVerify, image1},
+		{"other base of the same size", func(p *place, o *client.ApplyOptions) {
+			p.write(image1, make([]byte, len(imageData(image1))))
+			o.SHA512 = sha512Of(imageData(image4))
+		}, client.ErrVerify, "right base"},
+		{"base too short", func(p *place, o *client.ApplyOptions) { p.write(image1, imageData(image1)[:100_000]) }, delta.ErrFormat, "this one has 100000"},
+		{"deltas that do not follow", func(p *place, o *client.ApplyOptions) { o.Deltas = slices.Insert(o.Deltas, 1, o.Deltas[2]) }, delta.ErrFormat, "it needs a base of"},
+		{"first is no delta", bad(0, "<!DOCTYPE html>"), delta.ErrFormat, "/bad"},
+		{"second is empty", bad(1, ""), delta.ErrFormat, "/bad"},
+		{"last is cut", bad(2, whole[:len(whole)-1]), delta.ErrFormat, "/bad"},
+		{"last goes on after its end", bad(2, whole+"x"), delta.ErrFormat, "/bad"},
+		{"copy from 2^63-1", bad(1, magic+"\x51\x7f\xff\xff\xff\xff\xff\xff\xff\x01\x00"), delta.ErrFormat, "/bad"},
+		{"no deltas", func(p *place, o *client.ApplyOptions) { o.Deltas = nil }, nil, "no deltas"},
+		{"no base", func(p *place, o *client.ApplyOptions) { o.Base += "x" }, fs.ErrNotExist, image1 + "x"},
+		{"missing delta", func(p *place, o *client.ApplyOptions) { o.Deltas[1] += "x" }, fs.ErrNotExist, ".rdiffx"},
+		{"a directory for a delta", func(p *place, o *client.ApplyOptions) { o.Deltas[2] = p.t.TempDir() }, nil, "is a directory"},
+		{"out is there", func(p *place, o *client.ApplyOptions) { p.write("new.img", nil) }, fs.ErrExist, "new.img"},
+		{"out is a dangling link", func(p *place, o *client.ApplyOptions) {
+			if err := os.Symlink("none", o.Out); err != nil {
+				p.t.Fatal(err)
+			}
+			p.t.Cleanup(func() { os.Remove(o.Out) })
+		}, fs.ErrExist, "new.img"},
+		{"no directory for out", func(p *place, o *client.ApplyOptions) { o.Out = filepath.Join(p.dir, "none", "new.img") }, fs.ErrNotExist, "none"},
+		{"a file for a directory for out", func(p *place, o *client.ApplyOptions) { o.Out = filepath.Join(p.dir, image1, "new.img") }, syscall.ENOTDIR, image1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, image1)
+			o := chain(p)
+			c.change(p, &o)
+			before := p.links()
+			err := client.Apply(t.Context(), o)
+			if err == nil || c.err != nil && !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, want %v that says %q", err, c.err, c.says)
+			}
+			if after := p.links(); after != before {
+				t.Errorf("in the directory are\n%s, were\n%s", after, before)
+			}
+		})
+	}
+}
+
+// links returns what is in the directory without following links.
+func (p *place) links() string {
+	var b strings.Builder
+	for _, e := range must(os.ReadDir(p.dir)) {
+		info := must(e.Info())
+		fmt.Fprintln(&b, info.Mode(), e.Name(), info.Size(), info.ModTime())
+	}
+	return b.String()
+}
+
+// A base or delta may have any name, and is never written to.
+func TestApplyToLikeName(t *testing.T) {
+	p := newPlace(t)
+	p.write("new.img.tmp", imageData(image3))
+	p.write("new.img.rdiff", must(os.ReadFile(deltaPath(image3, image4))))
+	want := p.files()
+	err := client.Apply(t.Context(), client.ApplyOptions{
+		Base:   filepath.Join(p.dir, "new.img.tmp"),
+		Deltas: []string{filepath.Join(p.dir, "new.img.rdiff")},
+		Out:    filepath.Join(p.dir, "new.img"),
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	want["new.img"] = string(imageData(image4))
+	p.want(want)
+}
+
+// A full disk, whichever image it is full with, is an error and not an image.
+func TestApplyFullDisk(t *testing.T) {
+	p := newPlace(t, image1)
+	o := chain(p)
+	for size := 64 << 10; ; size += 128 << 10 {
+		disk := newPlaceIn(t, testdata.SmallDisk(t, size))
+		o.Out = filepath.Join(disk.dir, "new.img")
+		err := client.Apply(t.Context(), o)
+		if err == nil {
+			disk.want(map[string]string{"new.img": string(imageData(image4))})
+			if size < len(imageData(image3))+len(imageData(image4)) {
+				t.Errorf("%d bytes cannot be enough", size)
+			}
+			return
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("on a disk of %d bytes: %v", size, err)
+		}
+		disk.want(map[string]string{})
+	}
+}
+
+// At whatever point it is cancelled, with the last byte too, there is no image.
+func TestApplyCancelled(t *testing.T) {
+	p := newPlace(t, image1)
+	before := p.files()
+	for point := 0; ; point++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		if point == 0 {
+			cancel()
+		}
+		calls := 0
+		o := chain(p)
+		o.Progress = func(int64, int64) {
+			if calls++; calls == point {
+				cancel()
+			}
+		}
+		err := client.Apply(ctx, o)
+		cancel()
+		if calls < point {
+			if err != nil || point < 4 {
+				t.Errorf("%v after %d calls", err, calls)
+			}
+			return
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("point %d: %v", point, err)
+		}
+		p.want(before)
+	}
+}
+
+// A delta that changes after it was looked at is an error as any.
+func TestApplyDeltaChanges(t *testing.T) {
+	p := newPlace(t, image1)
+	o := chain(p)
+	last := filepath.Join(t.TempDir(), "delta")
+	data := must(os.ReadFile(o.Deltas[2]))
+	for name, change := range map[string][]byte{
+		"cut":    data[:len(data)/2],
+		"longer": append(slices.Clone(data), 0),
+		"other":  bytes.Repeat([]byte("x"), len(data)),
+	} {
+		if err := os.WriteFile(last, data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		o.Deltas[2] = last
+		o.Progress = func(int64, int64) { os.WriteFile(last, change, 0o666) }
+		before := p.files()
+		if err := client.Apply(t.Context(), o); !errors.Is(err, delta.ErrFormat) || !strings.Contains(err.Error(), last) {
+			t.Errorf("%s: %v", name, err)
+		}
+		p.want(before)
+	}
+}

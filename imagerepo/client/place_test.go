@@ -1,0 +1,250 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/client"
+	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
+)
+
+const (
+	image1 = "puavo-os-amxa-buster-2021-04-13-192449-amd64.img"
+	image2 = "puavo-os-amxa-buster-2021-04-13-193910-amd64.img"
+	image3 = "puavo-os-amxa-buster-2022-01-17-120001-amd64.img"
+	image4 = "puavo-os-amxa-buster-2022-01-20-173248-amd64.img"
+	other  = "puavo-os-free-buster-2022-02-04-140532-amd64.img"
+	big1   = "puavo-os-big-buster-2022-03-01-000000-amd64.img"
+	big2   = "puavo-os-big-buster-2022-03-02-000000-amd64.img"
+
+	lockFile = ".image_updates_lock"
+	disable  = "DISABLE_IMAGE_UPDATES"
+	series   = "meta/puavo-os-amxa-buster-amd64.json"
+	fromFull = "the full image"
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func name(s string) meta.Name { return must(meta.ParseName(s)) }
+
+func deltaFile(base, target string) string {
+	return meta.DeltaPath(meta.DeltaName(name(base), name(target)))
+}
+
+// imageData returns an image as it must be: of testdata/images, or one of the
+// big ones, which are larger than all buffers.
+func imageData(image string) []byte {
+	if image != big1 && image != big2 {
+		return must(os.ReadFile(testdata.Path("images/" + image)))
+	}
+	data := make([]byte, 3<<20+1)
+	rand.NewChaCha8([32]byte{}).Read(data)
+	if image == big2 {
+		copy(data[1<<20:], "an update")
+	}
+	return data
+}
+
+// mirrors is where the mirrors are, one a folder. No test changes them.
+var mirrors string
+
+func mirrorDir(name string) string { return filepath.Join(mirrors, name) }
+
+func TestMain(m *testing.M) {
+	mirrors = must(os.MkdirTemp("", "the mirrors")) // with a space, which URLs must escape
+	code := m.Run()
+	os.RemoveAll(mirrors)
+	os.Exit(code)
+}
+
+var buildMirrors = sync.OnceFunc(func() {
+	build := func(mirror string, config imagerepo.Config, images ...string) {
+		source := mirrorDir(mirror + " source")
+		for _, im := range images {
+			os.MkdirAll(source, 0o777)
+			os.WriteFile(filepath.Join(source, im), imageData(im), 0o666)
+		}
+		_, _, err := imagerepo.Build(context.Background(), imagerepo.Options{
+			ImageDir: source, MirrorDir: mirrorDir(mirror), Config: config,
+			Policy: imagerepo.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.9},
+			Jobs:   2, Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			panic(err)
+		}
+	}
+	build("all", imagerepo.Config{}, image1, image2, image3, image4, other)
+	build("early", imagerepo.Config{}, image1, image2)
+	build("late", imagerepo.Config{}, image3, image4)
+	build("big", imagerepo.Config{}, big1, big2)
+	build("named", imagerepo.Config{Series: []meta.SeriesConfig{
+		{Name: "a-first", Images: []meta.Name{name(image1)}},
+		{Name: "release", Images: []meta.Name{name(image2), name(image4)}, Extra: map[meta.Name][]meta.Name{name(image4): {name(other)}}},
+	}}, image1, image2, image4, other)
+	predecessor()
+})
+
+// predecessor makes of a mirror one as the predecessor made them.
+func predecessor() {
+	dir := mirrorDir("predecessor")
+	if err := os.CopyFS(dir, os.DirFS(mirrorDir("all"))); err != nil {
+		panic(err)
+	}
+	for _, f := range []string{"index.json", "SHA256SUMS", ".repo"} {
+		os.RemoveAll(filepath.Join(dir, f))
+	}
+	doc := filepath.Join(dir, filepath.FromSlash(series))
+	data := must(os.ReadFile(doc))
+	old := regexp.MustCompile(`,"blake3":"[0-9a-f]{64}"`).ReplaceAll(data, nil)
+	if len(old) == len(data) || os.WriteFile(doc, old, 0o666) != nil {
+		panic("the predecessor's mirror could not be made")
+	}
+}
+
+// site is a web site that serves a mirror, some files of it wrongly.
+type site struct {
+	*httptest.Server
+	mu       sync.Mutex
+	requests []string // paths
+}
+
+// A fault answers a request for a file that has this data.
+type fault func(w http.ResponseWriter, data []byte)
+
+// newSite serves a mirror. Where bad returns a fault for a path, that answers.
+func newSite(t testing.TB, mirror string, bad func(path string) fault) *site {
+	buildMirrors()
+	s := new(site)
+	s.Server = httptest.NewServer(s.handler(mirrorDir(mirror), bad))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *site) handler(dir string, bad func(path string) fault) http.Handler {
+	files := http.FileServer(http.Dir(dir))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := strings.TrimPrefix(r.URL.Path, "/")
+		s.mu.Lock()
+		s.requests = append(s.requests, path)
+		s.mu.Unlock()
+		if bad != nil {
+			if f := bad(path); f != nil {
+				data, _ := os.ReadFile(filepath.Join(dir, path))
+				f(w, data)
+				return
+			}
+		}
+		files.ServeHTTP(w, r)
+	})
+}
+
+// asked returns the paths that were asked for.
+func (s *site) asked() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+// access are the ways to a mirror, all of which must do the same.
+var access = map[string]func(t testing.TB, mirror string) string{
+	"directory": func(_ testing.TB, mirror string) string { buildMirrors(); return mirrorDir(mirror) },
+	"file URL": func(_ testing.TB, mirror string) string {
+		buildMirrors()
+		return (&url.URL{Scheme: "file", Path: mirrorDir(mirror)}).String()
+	},
+	"http": func(t testing.TB, mirror string) string { return newSite(t, mirror, nil).URL + "/" },
+}
+
+// place is an images directory.
+type place struct {
+	t   testing.TB
+	dir string
+	log bytes.Buffer
+}
+
+func newPlace(t testing.TB, images ...string) *place {
+	return newPlaceIn(t, t.TempDir(), images...)
+}
+
+func newPlaceIn(t testing.TB, dir string, images ...string) *place {
+	p := &place{t: t, dir: dir}
+	for _, im := range images {
+		p.write(im, imageData(im))
+	}
+	return p
+}
+
+func (p *place) write(file string, data []byte) {
+	p.t.Helper()
+	if err := os.WriteFile(filepath.Join(p.dir, file), data, 0o666); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// files returns what is in the directory, but for the lock.
+func (p *place) files() map[string]string {
+	p.t.Helper()
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	files := make(map[string]string)
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(p.dir, e.Name()))
+		if err != nil && !e.IsDir() {
+			p.t.Fatal(err)
+		}
+		files[e.Name()] = string(data)
+	}
+	delete(files, lockFile)
+	return files
+}
+
+// want checks that the directory holds these files.
+func (p *place) want(files map[string]string) {
+	p.t.Helper()
+	got := p.files()
+	if maps.Equal(got, files) {
+		return
+	}
+	p.t.Errorf("in the images directory are %q, want %q", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(files)))
+	for f, data := range files {
+		if now, ok := got[f]; ok && now != data {
+			p.t.Errorf("%s has %d other bytes, want %d", f, len(now), len(data))
+		}
+	}
+}
+
+// update brings the directory up to date.
+func (p *place) update(mirror, image string) (client.Result, error) {
+	return client.Update(p.t.Context(), p.options(mirror, image))
+}
+
+func (p *place) options(mirror, image string) client.Options {
+	return client.Options{
+		Mirror: mirror, Dir: p.dir, Image: image,
+		Log: slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+}
+
+func from(base string) string { return "the delta from " + base }
