@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -158,11 +159,78 @@ func (c *commands) number(w byte) (int64, error) {
 	return n, nil
 }
 
-// cut turns an early end of the input into an ErrFormat that says where, and
-// passes other errors on.
+// cut turns an early end of the input into an ErrFormat that says where, and that
+// is an io.ErrUnexpectedEOF too. It passes other errors on.
 func cut(err error, format string, a ...any) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return malformed(format, a...)
+		return fmt.Errorf("%w: %w: %s", ErrFormat, io.ErrUnexpectedEOF, fmt.Sprintf(format, a...))
 	}
 	return err
+}
+
+// Stats tells what a delta consists of.
+type Stats struct {
+	Copies, Literals        int64 // commands
+	CopyBytes, LiteralBytes int64 // bytes of the target they make
+	BaseEnd                 int64 // where the furthest copy ends in the base
+}
+
+// Target returns the size of the target in bytes.
+func (s Stats) Target() int64 { return s.CopyBytes + s.LiteralBytes }
+
+func (s *Stats) add(c command) {
+	if c.literal {
+		s.Literals++
+		s.LiteralBytes += c.length
+		return
+	}
+	s.Copies++
+	s.CopyBytes += c.length
+	s.BaseEnd = max(s.BaseEnd, c.offset+c.length)
+}
+
+// Inspect reads a whole delta and tells what it consists of: the size of its
+// target, and how large a base it needs. Errors in the delta wrap ErrFormat.
+func Inspect(ctx context.Context, delta io.Reader) (Stats, error) {
+	var s Stats
+	cs, err := newCommands(delta)
+	if err != nil {
+		return s, err
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return s, err
+		}
+		c, err := cs.next()
+		if err == io.EOF {
+			return s, nil
+		} else if err != nil {
+			return s, err
+		}
+		if c.offset+c.length < 0 || s.Target()+c.length < 0 {
+			return s, malformed("command %d goes beyond 2^63 bytes", cs.n)
+		}
+		s.add(c)
+		if err := cs.skip(ctx, c); err != nil {
+			return s, err
+		}
+	}
+}
+
+// skip passes over the bytes of a literal.
+func (c *commands) skip(ctx context.Context, cmd command) error {
+	if !cmd.literal {
+		return nil
+	}
+	for left := cmd.length; left > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := c.r.Discard(int(min(left, patchBuffer)))
+		if err != nil {
+			return cut(err, "the delta ends within a literal")
+		}
+		left -= int64(n)
+	}
+	return nil
 }
