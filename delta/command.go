@@ -32,6 +32,10 @@ type command struct {
 // formed, or does not fit the base or the target's size it is used with.
 var ErrFormat = errors.New("not valid")
 
+// ErrMagic is wrapped, besides ErrFormat, by the errors for what is no delta, or
+// no signature, at all.
+var ErrMagic = fmt.Errorf("%w: another kind of file", ErrFormat)
+
 func malformed(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrFormat, fmt.Sprintf(format, a...))
 }
@@ -94,7 +98,7 @@ func newCommands(delta io.Reader) (*commands, error) {
 		return nil, cut(err, "the delta ends within its magic number")
 	}
 	if m := binary.BigEndian.Uint32(magic[:]); m != deltaMagic {
-		return nil, malformed("magic number %08x, a delta has %08x", m, deltaMagic)
+		return nil, fmt.Errorf("%w: magic number %08x, a delta has %08x", ErrMagic, m, deltaMagic)
 	}
 	return c, nil
 }

@@ -3,13 +3,16 @@ package delta
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"puavo-image-repository/testdata"
@@ -323,6 +326,87 @@ func TestInspect(t *testing.T) {
 		got, err := Inspect(c.ctx, c.delta)
 		if !errors.Is(err, c.err) || err == nil && got != c.want {
 			t.Errorf("%s: %+v, %v; want %+v, %v", c.name, got, err, c.want, c.err)
+		}
+	}
+}
+
+// A base or target that becomes shorter while it is mapped is an error, from
+// whichever goroutine meets it.
+func TestMappedFileShrinks(t *testing.T) {
+	data := random(1, 20<<20)
+	for _, c := range []string{"base", "target"} {
+		path := write(t, t.TempDir(), c, data)
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		mapped, err := syscall.Mmap(int(f.Fd()), 0, len(data), syscall.PROT_READ, syscall.MAP_SHARED)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Munmap(mapped)
+		base, target := mapped, data
+		if c == "target" {
+			base, target = data, mapped
+		}
+		x, err := NewIndex(t.Context(), base, Options{Memory: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.Diff(t.Context(), io.Discard, target, nil); !errors.Is(err, ErrChanged) {
+			t.Errorf("%s: Diff returns %v", c, err)
+		}
+		if _, err := NewIndex(t.Context(), mapped, Options{}); !errors.Is(err, ErrChanged) {
+			t.Errorf("%s: NewIndex returns %v", c, err)
+		}
+	}
+}
+
+// Offsets and lengths over 4 GiB, which take 8 bytes, for us and for rdiff.
+func TestFarCopies(t *testing.T) {
+	const far = 5 << 30
+	path := filepath.Join(t.TempDir(), "sparse")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("far away"), far); err != nil {
+		t.Fatal(err)
+	}
+	d := binary.BigEndian.AppendUint32(nil, deltaMagic)
+	for _, c := range []command{{offset: far, length: 8}, {offset: far + 4, length: 4}} {
+		d = c.appendHeader(d)
+	}
+	d = append(d, opEnd)
+	for decoder, patch := range decoders {
+		var out bytes.Buffer
+		if err := patch(t.Context(), &out, f, far+8, bytes.NewReader(d), 12); err != nil || out.String() != "far awayaway" {
+			t.Errorf("%s: %q, %v", decoder, &out, err)
+		}
+	}
+	if got := testdata.Run(t, "rdiff", "patch", path, write(t, t.TempDir(), "delta", d), "-"); string(got) != "far awayaway" {
+		t.Errorf("rdiff: %q", got)
+	}
+}
+
+// The same delta comes of any number of cores.
+func TestDiffOnAnyCores(t *testing.T) {
+	base := random(1, 24<<20)
+	target := slices.Concat(base[9_000_000:], random(2, 1<<20), base[:9_000_000])
+	for i := 0; i < len(target); i += 10_007 {
+		target[i]++
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	want, _ := diff(t, base, target)
+	for _, cores := range []int{2, 3, 8} {
+		runtime.GOMAXPROCS(cores)
+		if got, _ := diff(t, base, target); !bytes.Equal(got, want) {
+			t.Errorf("%d cores make another delta", cores)
 		}
 	}
 }

@@ -31,11 +31,11 @@ func ParseEffort(s string) (Effort, error) {
 	return Effort(s), nil
 }
 
-// What the efforts are; measured by go run ./bench --efforts.
+// What the efforts are, as go run ./bench compares them.
 var efforts = map[Effort]match.Effort{
-	Fast:    {Sampling: 6, Gap: 32, Slack: 512},
-	Default: {Sampling: 4, Gap: 12, Slack: 8 << 10},
-	Best:    {Sampling: 3, Gap: 11, Slack: 64 << 10},
+	Fast:    {Sampling: 6, Gap: 24, Slack: 1 << 10, Patience: 7},
+	Default: {Sampling: 4, Gap: 12, Slack: 8 << 10, Patience: 10},
+	Best:    {Sampling: 3, Gap: 10, Slack: 64 << 10, Patience: 14},
 }
 
 // Options say how an Index is made and used.
@@ -75,11 +75,12 @@ func NewIndex(ctx context.Context, base []byte, o Options) (*Index, error) {
 // are no delta. Besides the index it needs about 10 MiB a core: a literal's bytes
 // are written from target, so memory does not grow with them.
 func (x *Index) Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (Stats, error) {
-	return encode(ctx, dst, target, progress, func() finder { return x.index.NewFinder(target, x.effort) })
+	return encode(ctx, dst, target, pieceLen, progress, func() finder { return x.index.NewFinder(target, x.effort) })
 }
 
-// finder finds the matches in target[lo:hi], in order and without overlap. One is
-// used by one goroutine.
+// finder finds the matches in target[lo:hi], in order and without overlap. The
+// last may end behind hi, and the first may begin before lo: what a piece before
+// has matched is then cut off. One is used by one goroutine.
 type finder interface {
 	Find(ctx context.Context, lo, hi int) ([]match.Match, error)
 }
@@ -89,14 +90,15 @@ type finder interface {
 // makes one copy of both.
 const pieceLen = 4 << 20
 
-// encode writes the delta of the matches that finders find in a target.
-func encode(ctx context.Context, dst io.Writer, target []byte, progress func(n int), newFinder func() finder) (stats Stats, err error) {
+// encode writes the delta of the matches that finders find in pieces of a target,
+// of so many bytes.
+func encode(ctx context.Context, dst io.Writer, target []byte, piece int, progress func(n int), newFinder func() finder) (stats Stats, err error) {
 	if progress == nil {
 		progress = func(int) {}
 	}
 	err = match.Guard(func() error {
 		out := newEncoder(ctx, dst, target)
-		err := findAll(ctx, len(target), newFinder, func(found []match.Match, n int) error {
+		err := findAll(ctx, len(target), piece, newFinder, func(found []match.Match, n int) error {
 			for _, m := range found {
 				if err := out.copy(m); err != nil {
 					return err
@@ -119,12 +121,12 @@ func encode(ctx context.Context, dst io.Writer, target []byte, progress func(n i
 
 // findAll searches a target of that size, a piece a core at a time, and calls
 // emit with the matches of each piece and its length, in order.
-func findAll(ctx context.Context, size int, newFinder func() finder, emit func(found []match.Match, n int) error) error {
+func findAll(ctx context.Context, size, piece int, newFinder func() finder, emit func(found []match.Match, n int) error) error {
 	type result struct {
 		found []match.Match
 		err   error
 	}
-	pieces := (size + pieceLen - 1) / pieceLen
+	pieces := (size + piece - 1) / piece
 	results := make([]chan result, pieces)
 	for i := range results {
 		results[i] = make(chan result, 1)
@@ -147,7 +149,7 @@ func findAll(ctx context.Context, size int, newFinder func() finder, emit func(f
 			for i := range todo {
 				var r result
 				r.err = match.Guard(func() (err error) {
-					r.found, err = f.Find(ctx, i*pieceLen, min((i+1)*pieceLen, size))
+					r.found, err = f.Find(ctx, i*piece, min((i+1)*piece, size))
 					return err
 				})
 				results[i] <- r
@@ -159,7 +161,7 @@ func findAll(ctx context.Context, size int, newFinder func() finder, emit func(f
 		if r.err != nil {
 			return r.err
 		}
-		if err := emit(r.found, min(pieceLen, size-i*pieceLen)); err != nil {
+		if err := emit(r.found, min(piece, size-i*piece)); err != nil {
 			return err
 		}
 		results[i] = nil

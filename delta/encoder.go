@@ -29,8 +29,14 @@ func newEncoder(ctx context.Context, dst io.Writer, target []byte) *encoder {
 	return e
 }
 
-// copy adds a match, which must not begin before done.
+// copy adds a match, less what of it lies before done.
 func (e *encoder) copy(m match.Match) error {
+	if over := e.done - m.Target; over > 0 {
+		m = match.Match{Target: e.done, Base: m.Base + over, Len: m.Len - over}
+	}
+	if m.Len <= 0 {
+		return nil
+	}
 	if m.Target == e.done && e.last.length > 0 && e.last.offset+e.last.length == int64(m.Base) {
 		e.last.length += int64(m.Len)
 		e.done += m.Len

@@ -3,96 +3,122 @@ package delta
 import (
 	"bufio"
 	"encoding/binary"
+	"fmt"
 	"io"
+	"math"
+	"math/bits"
+	"runtime"
 
-	"golang.org/x/crypto/blake2b"
+	"puavo-image-repository/delta/internal/blocks"
+	"puavo-image-repository/delta/internal/sums"
 )
 
-// The magic numbers of signatures: weak sum and strong sum.
+// Magic is the magic number of a signature, which names its weak and strong sums.
+type Magic uint32
+
 const (
-	rollsumMD4      = 0x72730136
-	rollsumBLAKE2   = 0x72730137
-	rabinKarpMD4    = 0x72730146
-	rabinKarpBLAKE2 = 0x72730147
+	RollsumMD4      Magic = 0x72730136
+	RollsumBLAKE2   Magic = 0x72730137
+	RabinKarpMD4    Magic = 0x72730146
+	RabinKarpBLAKE2 Magic = 0x72730147 // rdiff's default
 )
 
-// SignBlockLen is the block length of the signatures this project keeps, in
-// bytes: 36 bytes of signature for each 2048 of the base, rdiff's own default.
+// SignBlockLen is rdiff's block length for a base of unknown size, in bytes.
 const SignBlockLen = 2048
 
-// Signer is an io.WriteCloser that writes the rdiff signature, rollsum and
-// BLAKE2b-256, of the bytes written to it. It holds one block in memory. It is
-// not for concurrent use.
-type Signer struct {
-	w     *bufio.Writer
-	block []byte // the block begun
-}
+// Kept is the form of the signatures that this project keeps. Every rdiff since
+// librsync 1.0 reads them: 36 bytes for each 2048 of the base.
+var Kept = Signature{Magic: RollsumBLAKE2, BlockLen: SignBlockLen, StrongLen: sums.MaxStrong}
 
-// NewSigner returns a Signer that writes to w. Errors of w come from a later
-// Write or from Close.
-func NewSigner(w io.Writer, blockLen int) *Signer {
-	s := &Signer{w: bufio.NewWriter(w), block: make([]byte, 0, blockLen)}
-	var header [12]byte
-	binary.BigEndian.PutUint32(header[0:], rollsumBLAKE2)
-	binary.BigEndian.PutUint32(header[4:], uint32(blockLen))
-	binary.BigEndian.PutUint32(header[8:], blake2b.Size256)
-	s.w.Write(header[:]) // a bufio.Writer keeps its error for Flush
-	return s
-}
-
-// Write signs p.
-func (s *Signer) Write(p []byte) (n int, err error) {
-	n = len(p)
-	for len(p) > 0 {
-		part := min(len(p), cap(s.block)-len(s.block))
-		s.block = append(s.block, p[:part]...)
-		p = p[part:]
-		if len(s.block) == cap(s.block) {
-			if err := s.sign(); err != nil {
-				return 0, err
-			}
-		}
-	}
-	return n, nil
-}
-
-// Close signs the last, short block and writes out all there is. It does not
-// close the underlying writer.
-func (s *Signer) Close() error {
-	if len(s.block) > 0 {
-		if err := s.sign(); err != nil {
-			return err
-		}
-	}
-	return s.w.Flush()
-}
-
-func (s *Signer) sign() error {
-	var weak [4]byte
-	binary.BigEndian.PutUint32(weak[:], rollsum(s.block))
-	strong := blake2b.Sum256(s.block)
-	s.block = s.block[:0]
-	s.w.Write(weak[:])
-	_, err := s.w.Write(strong[:])
-	return err
-}
-
-// rollsum is librsync's variant of the Adler checksum: 31 is added to each byte.
-func rollsum(block []byte) uint32 {
-	var a, b uint32
-	for _, c := range block {
-		a += uint32(c) + 31
-		b += a
-	}
-	return b<<16 | a&0xffff
-}
-
-// Signature tells what a signature file holds.
+// Signature tells the form of a signature, and how much it signs.
 type Signature struct {
-	Magic               uint32
+	Magic               Magic
 	BlockLen, StrongLen int   // bytes
 	Blocks              int64 // how many blocks are signed
 }
+
+// Shortest, as the strong length, is the shortest that is safe.
+const Shortest = -1
+
+// NewSignature returns the form that rdiff gives the signature of a base of size
+// bytes, -1 if that is not known. A block length of 0 is about the square root of
+// the size, and 2048 for an unknown one. A strong length of 0 is the longest;
+// Shortest, the shortest that makes a delta with a wrong block as good as
+// impossible, if nobody makes sums collide by intent.
+func NewSignature(magic Magic, blockLen, strongLen int, size int64) (Signature, error) {
+	s := Signature{Magic: magic, BlockLen: blockLen, StrongLen: strongLen}
+	if blockLen == 0 {
+		s.BlockLen = recommendedBlockLen(size)
+	}
+	switch strongLen {
+	case 0:
+		s.StrongLen = sums.StrongLen(s.md4())
+	case Shortest:
+		s.StrongLen = shortestStrongLen(s.BlockLen, size)
+	}
+	return s, s.check()
+}
+
+// recommendedBlockLen is librsync's: the root of the size, 256 at least, in whole
+// blocks of BLAKE2b.
+func recommendedBlockLen(size int64) int {
+	switch {
+	case size < 0:
+		return SignBlockLen
+	case size <= 256*256:
+		return 256
+	default:
+		return root(size) &^ 127
+	}
+}
+
+// root returns the square root of n, rounded down.
+func root(n int64) int {
+	r := int64(math.Sqrt(float64(n)))
+	for r*r > n {
+		r--
+	}
+	for (r+1)*(r+1) <= n {
+		r++
+	}
+	return int(r)
+}
+
+// shortestStrongLen is librsync's: with each position of a target compared with
+// each block, 32 bits more than what makes a false match likely, of which the
+// weak sum is worth 16.
+func shortestStrongLen(blockLen int, size int64) int {
+	if size < 0 || blockLen < 1 {
+		return 12
+	}
+	log2 := func(n int64) int { return bits.Len64(uint64(n)) - 1 }
+	return 2 + (log2(size+1<<24)+log2(size/int64(blockLen)+1)+7)/8
+}
+
+func (s Signature) md4() bool { return s.Magic == RollsumMD4 || s.Magic == RabinKarpMD4 }
+
+func (s Signature) weak() sums.Weak {
+	return s.Magic == RabinKarpMD4 || s.Magic == RabinKarpBLAKE2
+}
+
+// check reports what is wrong with a signature's form.
+func (s Signature) check() error {
+	switch s.Magic {
+	case RollsumMD4, RollsumBLAKE2, RabinKarpMD4, RabinKarpBLAKE2:
+	default:
+		return fmt.Errorf("%w: magic number %08x is not a signature's", ErrMagic, uint32(s.Magic))
+	}
+	if longest := sums.StrongLen(s.md4()); s.StrongLen < 1 || s.StrongLen > longest {
+		return malformed("strong sums of %d bytes, want 1 to %d", s.StrongLen, longest)
+	}
+	if s.BlockLen < 1 || s.BlockLen > math.MaxInt32 {
+		return malformed("block length %d, want 1 to %d", s.BlockLen, math.MaxInt32)
+	}
+	return nil
+}
+
+// each is the length of one block's sums in bytes.
+func (s Signature) each() int { return 4 + s.StrongLen }
 
 // Fits reports whether the signature can be that of a base of size bytes.
 func (s Signature) Fits(size int64) bool { return s.Blocks == s.blocks(size) }
@@ -103,56 +129,151 @@ func (s Signature) blocks(size int64) int64 {
 	return size/n + min(1, size%n)
 }
 
-// ReadSignature reads a whole signature and checks its form; the sums in it are
-// not looked at. Errors in the signature wrap ErrFormat.
-func ReadSignature(r io.Reader) (Signature, error) {
-	br := bufio.NewReaderSize(r, 64<<10)
-	var header [12]byte
-	if _, err := io.ReadFull(br, header[:]); err != nil {
-		return Signature{}, cut(err, "the signature ends within its header")
+// SignatureSize returns the size in bytes of the signature, in the form Kept, of
+// a base of size bytes.
+func SignatureSize(size int64) int64 {
+	return signatureHeader + Kept.blocks(size)*int64(Kept.each())
+}
+
+// signatureHeader is the length of a signature's header in bytes.
+const signatureHeader = 12
+
+func (s Signature) appendHeader(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(s.Magic))
+	b = binary.BigEndian.AppendUint32(b, uint32(s.BlockLen))
+	return binary.BigEndian.AppendUint32(b, uint32(s.StrongLen))
+}
+
+// readHeader reads the header of a signature and checks it.
+func readHeader(r io.Reader) (s Signature, err error) {
+	var b [signatureHeader]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return s, cut(err, "the signature ends within its header")
 	}
-	s := Signature{
-		Magic:     binary.BigEndian.Uint32(header[0:]),
-		BlockLen:  int(binary.BigEndian.Uint32(header[4:])),
-		StrongLen: int(binary.BigEndian.Uint32(header[8:])),
-	}
+	s.Magic = Magic(binary.BigEndian.Uint32(b[0:]))
+	s.BlockLen = int(binary.BigEndian.Uint32(b[4:]))
+	s.StrongLen = int(binary.BigEndian.Uint32(b[8:]))
 	if err := s.check(); err != nil {
 		return Signature{}, err
 	}
-	sums, err := io.Copy(io.Discard, br)
-	if err != nil {
-		return Signature{}, err
-	}
-	each := int64(4 + s.StrongLen)
-	if sums%each != 0 {
-		return Signature{}, malformed("the signature ends within a block's sums")
-	}
-	s.Blocks = sums / each
 	return s, nil
 }
 
-func (s Signature) check() error {
-	var longest int
-	switch s.Magic {
-	case rollsumMD4, rabinKarpMD4:
-		longest = 16
-	case rollsumBLAKE2, rabinKarpBLAKE2:
-		longest = blake2b.Size256
-	default:
-		return malformed("magic number %08x is not a signature's", s.Magic)
+// count sets the number of blocks from the length of their sums.
+func (s *Signature) count(length int64) error {
+	each := int64(s.each())
+	if length%each != 0 {
+		return cut(io.ErrUnexpectedEOF, "the signature ends within a block's sums")
 	}
-	if s.StrongLen < 1 || s.StrongLen > longest {
-		return malformed("strong sums of %d bytes, want 1 to %d", s.StrongLen, longest)
-	}
-	if s.BlockLen < 1 {
-		return malformed("block length 0")
+	s.Blocks = length / each
+	if s.Blocks > blocks.MaxBlocks {
+		return malformed("a signature of %d blocks is more than the %d that are supported", s.Blocks, int64(blocks.MaxBlocks))
 	}
 	return nil
 }
 
-// SignatureSize returns the size in bytes of the signature that a Signer with
-// SignBlockLen makes of a base of size bytes.
-func SignatureSize(size int64) int64 {
-	s := Signature{BlockLen: SignBlockLen}
-	return 12 + s.blocks(size)*(4+blake2b.Size256)
+// ReadSignature reads a whole signature and checks its form; the sums in it are
+// not looked at. Errors in the signature wrap ErrFormat.
+func ReadSignature(r io.Reader) (Signature, error) {
+	br := bufio.NewReaderSize(r, 64<<10)
+	s, err := readHeader(br)
+	if err != nil {
+		return Signature{}, err
+	}
+	length, err := io.Copy(io.Discard, br)
+	if err != nil {
+		return Signature{}, err
+	}
+	if err := s.count(length); err != nil {
+		return Signature{}, err
+	}
+	return s, nil
+}
+
+// Signer is an io.WriteCloser that writes the rdiff signature of the bytes
+// written to it. Blocks are signed on all cores; a batch for each is in memory, of
+// 256 KiB, or one block where that is longer. It is not for concurrent use.
+type Signer struct {
+	Signature
+	w       *bufio.Writer
+	batch   []byte        // whole blocks, but for the last
+	limit   int           // of a batch
+	pending []chan []byte // sums of batches to come, the next to be written first
+	free    [][]byte      // batches to be used again
+	err     error
+}
+
+// NewSigner returns a Signer that writes a signature of this form to w; Blocks is
+// not looked at. An error in the form, and those of w, come from a later Write or
+// from Close.
+func NewSigner(w io.Writer, form Signature) *Signer {
+	s := &Signer{Signature: form, w: bufio.NewWriter(w), err: form.check()}
+	if s.err != nil {
+		s.err = fmt.Errorf("no signature can be made: %w", s.err)
+		return s
+	}
+	s.limit = max(1, 256<<10/form.BlockLen) * form.BlockLen
+	_, s.err = s.w.Write(form.appendHeader(nil))
+	return s
+}
+
+// Write signs p.
+func (s *Signer) Write(p []byte) (n int, err error) {
+	for s.err == nil && n < len(p) {
+		part := min(len(p)-n, s.limit-len(s.batch))
+		s.batch = append(s.batch, p[n:n+part]...)
+		n += part
+		if len(s.batch) == s.limit {
+			s.sign()
+		}
+	}
+	return n, s.err
+}
+
+// Close signs the last, short block and writes out all there is. It does not
+// close the underlying writer.
+func (s *Signer) Close() error {
+	if len(s.batch) > 0 {
+		s.sign()
+	}
+	for len(s.pending) > 0 {
+		s.writeNext()
+	}
+	if s.err != nil {
+		return s.err
+	}
+	return s.w.Flush()
+}
+
+// sign begins to sign the batch, on another core, and waits for the first of
+// those begun if they are many.
+func (s *Signer) sign() {
+	sums, batch := make(chan []byte, 1), s.batch
+	go func() { sums <- s.sums(batch) }() // ends by itself: the channel has room
+	s.pending = append(s.pending, sums)
+	s.batch = nil
+	if len(s.pending) > runtime.GOMAXPROCS(0) {
+		s.writeNext()
+	}
+}
+
+// writeNext waits for the sums that are next and writes them.
+func (s *Signer) writeNext() {
+	sums := <-s.pending[0]
+	s.pending = s.pending[1:]
+	if s.err == nil {
+		_, s.err = s.w.Write(sums)
+	}
+}
+
+// sums returns the sums of a batch of blocks.
+func (s *Signer) sums(batch []byte) (b []byte) {
+	strong := sums.NewStrong(s.md4())
+	for len(batch) > 0 {
+		block := batch[:min(s.BlockLen, len(batch))]
+		batch = batch[len(block):]
+		b = binary.BigEndian.AppendUint32(b, s.weak().Sum(block))
+		b = append(b, strong.Sum(block)[:s.StrongLen]...)
+	}
+	return b
 }

@@ -329,6 +329,9 @@ func TestWarnings(t *testing.T) {
 		if !strings.Contains(p.log.String(), says) || !strings.Contains(p.log.String(), file) {
 			t.Errorf("%s: warnings %q, want %q", file, &p.log, says)
 		}
+		if s := p.build(); s.Changed {
+			t.Errorf("%s: a second run changes something", file)
+		}
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
+	"puavo-image-repository/delta/mapfile"
 	"puavo-image-repository/imagerepo/internal/atomicfile"
-	"puavo-image-repository/imagerepo/internal/mapfile"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"

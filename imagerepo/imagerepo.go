@@ -117,7 +117,7 @@ func MakePlan(ctx context.Context, o Options) (Plan, error) {
 // of it. What was done before an error stays done.
 func Build(ctx context.Context, o Options) (Plan, Summary, error) {
 	start := time.Now()
-	r := &run{Options: o, confs: make(map[meta.Name]map[string]json.RawMessage)}
+	r := &run{Options: o, confs: make(map[meta.Name]map[string]json.RawMessage), summary: Summary{Deltas: []DeltaResult{}}}
 	err := r.build(ctx)
 	if ctx.Err() != nil {
 		err = ctx.Err()

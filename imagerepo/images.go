@@ -202,7 +202,7 @@ func (r *run) readImage(ctx context.Context, im PlannedImage) error {
 		return err
 	}
 	defer signature.Discard()
-	signer := delta.NewSigner(signature, delta.SignBlockLen)
+	signer := delta.NewSigner(signature, delta.Kept)
 	sums, err := cksum.Read(ctx, io.TeeReader(&reader{ctx, f, r.meter}, signer))
 	if err != nil {
 		return err

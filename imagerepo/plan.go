@@ -5,6 +5,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/state"
@@ -127,6 +128,7 @@ func newPlan(images []Image, series []meta.SeriesConfig, held held, policy Polic
 	p := planner{
 		policy: policy, held: held, found: make(map[meta.Name]Image, len(images)),
 		images: make(map[meta.Name]*PlannedImage), deltas: make(map[string]*PlannedDelta),
+		Plan: Plan{Series: []PlannedSeries{}, Images: []PlannedImage{}, Deltas: []PlannedDelta{}, Remove: []PlannedRemove{}},
 	}
 	for _, im := range images {
 		p.found[im.Name] = im
@@ -289,6 +291,7 @@ func (p *planner) addRemovals() {
 			p.Remove = append(p.Remove, PlannedRemove{pathOf(name), stamp.Size, name})
 		}
 	}
+	slices.SortFunc(p.Remove, func(a, b PlannedRemove) int { return strings.Compare(a.Path, b.Path) })
 }
 
 // pathOf returns where in a mirror the file of that name lies.

@@ -125,7 +125,7 @@ func TestPlan(t *testing.T) {
 		{"an image was replaced", func(w *world) { w.images[image4] = &fstest.MapFile{Data: []byte("longer than it was: " + image4)} }, nil,
 			"replace 4, read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
 		{"an image is new", func(w *world) { w.images[other] = &fstest.MapFile{Data: []byte("x")} }, nil, "link other, read other"},
-		{"an image left", func(w *world) { delete(w.images, image1) }, nil, "remove 1--2, remove 1--3, remove 1--4, remove 1"},
+		{"an image left", func(w *world) { delete(w.images, image1) }, nil, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
 		{"an image was copied", func(w *world) {
 			w.mirror[image4] = &fstest.MapFile{Data: []byte(image4), ModTime: w.images[image4].ModTime.Add(1)}
 			w.records[image4].Copy = w.stamp(w.mirror, image4)
@@ -182,7 +182,7 @@ func TestPlan(t *testing.T) {
 			w.mirror["meta/foreign.json"] = &fstest.MapFile{Data: []byte("x")}
 			w.mirror["CKSUMS"] = &fstest.MapFile{Data: []byte("1 2 " + image1 + "\n1 2 README\n1 2 " + meta.DeltaName(name(image1), name(image2)) + "\n")}
 			w.mirror["index.json"] = &fstest.MapFile{Data: []byte(`{"series":[{"name":"old","meta":"meta/old.json"}]}`)}
-		}, nil, "read 2, read 3, read 4, check 2--3, check 2--4, check 3--2, check 3--4, check 4--2, check 4--3, remove meta/old.json, remove 1--2, remove 1"},
+		}, nil, "read 2, read 3, read 4, check 2--3, check 2--4, check 3--2, check 3--4, check 4--2, check 4--3, remove meta/old.json, remove 1, remove 1--2"},
 	} {
 		w, p := built(), usual
 		if c.change != nil {

@@ -24,7 +24,7 @@ type Finder struct {
 
 // NewFinder returns a Finder for a target.
 func (x *Index) NewFinder(target []byte, effort Effort) *Finder {
-	return &Finder{Index: x, target: target, effort: effort, gap: gapSearch{base: x.base, target: target, least: effort.Gap, slack: effort.Slack}}
+	return &Finder{Index: x, target: target, effort: effort, gap: gapSearch{base: x.base, target: target, Effort: effort}}
 }
 
 // Find returns the matches in target[lo:hi], in order and without overlap. Which

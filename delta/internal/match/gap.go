@@ -21,8 +21,8 @@ const unknown = math.MinInt
 // a small table, which stays in the first-level cache.
 type gapSearch struct {
 	base, target []byte
-	least, slack int // see Effort
-	found        []Match
+	Effort
+	found []Match
 
 	// The window of the base that is in the table: for each hash the last place,
 	// in the high half in units of gapStep from the window's start, and 16 more
@@ -36,7 +36,7 @@ type gapSearch struct {
 // search looks for matches in target[lo:hi], before which the diagonal, base less
 // target, is before, and after which it is after.
 func (g *gapSearch) search(lo, hi, before, after int) {
-	if hi-lo < g.least {
+	if hi-lo < g.Gap {
 		return
 	}
 	if before == unknown {
@@ -51,7 +51,7 @@ func (g *gapSearch) search(lo, hi, before, after int) {
 	done := lo
 	for at := lo; at < hi; at += gapPiece {
 		end := min(at+gapPiece, hi)
-		slack := min(g.slack, max(256, end-at))
+		slack := min(g.Slack, max(256, end-at))
 		from, to := at+before-slack, end+before+slack
 		if end == hi {
 			from2, to2 := at+after-slack, end+after+slack
@@ -113,7 +113,7 @@ func (g *gapSearch) scan(at, end, done int) (int, int) {
 		e := g.table[h>>g.shift]
 		if uint16(e) != uint16(h) {
 			// Where nothing has matched for long, go faster.
-			p += 1 + (p-skip)>>11
+			p += 1 + (p-skip)>>g.Patience
 			continue
 		}
 		b := g.start + int(e>>16)*gapStep
@@ -123,7 +123,7 @@ func (g *gapSearch) scan(at, end, done int) (int, int) {
 		}
 		n := gapSeed + commonPrefix(g.base[b+gapSeed:], g.target[p+gapSeed:end])
 		back := commonSuffix(g.base[:b], g.target[done:p])
-		if n+back < g.least {
+		if n+back < g.Gap {
 			p++
 			continue
 		}

@@ -23,6 +23,9 @@ type Effort struct {
 	// Slack is how far in bytes, at most, the gap search looks around the place
 	// where it expects the gap's content.
 	Slack int
+	// Patience is how long the gap search goes byte by byte where nothing matches:
+	// each 1<<Patience bytes its steps get longer by one.
+	Patience int
 }
 
 const (
@@ -56,7 +59,7 @@ func New(ctx context.Context, base []byte, memory int64, effort Effort, parts in
 		return nil, fmt.Errorf("a base of %d bytes is more than the %d that an index can hold", len(base), int64(MaxBase))
 	}
 	slots, sampling := geometry(int64(len(base)), memory, effort.Sampling)
-	x := &Index{base: base, slots: alloc(slots), limit: 1 << (32 - sampling)}
+	x := &Index{base: base, slots: Alloc[uint64](slots), limit: 1 << (32 - sampling)}
 	size := max(len(base)/max(parts, 1)+1, step)
 	var starts []int
 	for at := 0; at < len(base); at += size {

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-var effort = Effort{Sampling: 4, Gap: 12, Slack: 8 << 10}
+var effort = Effort{Sampling: 4, Gap: 12, Slack: 8 << 10, Patience: 10}
 
 // random returns n bytes that are the same in every run.
 func random(seed uint64, n int) []byte {
@@ -73,7 +73,7 @@ func TestFind(t *testing.T) {
 	for i := 1000; i < len(target); i += 5000 {
 		target[i]++
 	}
-	for _, e := range []Effort{{Sampling: 6}, effort, {Sampling: 3, Gap: 10, Slack: 64 << 10}} {
+	for _, e := range []Effort{{Sampling: 6}, effort, {Sampling: 3, Gap: 10, Slack: 64 << 10, Patience: 14}} {
 		x, err := New(t.Context(), base, 1<<20, e, 2)
 		if err != nil {
 			t.Fatal(err)
@@ -128,6 +128,35 @@ func TestGapSearch(t *testing.T) {
 	without.Gap = 0
 	if n := len(target) - sum(without); n < 1000 {
 		t.Errorf("the first pass alone leaves only %d bytes: the test shows nothing", n)
+	}
+}
+
+// Places behind 4 GiB are found as any.
+func TestFarOffsets(t *testing.T) {
+	const far = 5 << 30
+	f, err := os.Create(filepath.Join(t.TempDir(), "sparse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	content := random(1, 100_000)
+	if _, err := f.WriteAt(content, far); err != nil {
+		t.Fatal(err)
+	}
+	base, err := syscall.Mmap(int(f.Fd()), 0, far+len(content), syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Munmap(base)
+	// Only the content is indexed: to read all the zeros takes long.
+	x := &Index{base: base, slots: Alloc[uint64](1 << 13), limit: 1 << 28}
+	if err := x.add(t.Context(), far, len(base)); err != nil {
+		t.Fatal(err)
+	}
+	target := slices.Concat(random(2, 1000), content[50_000:], content[:50_000])
+	found, err := x.NewFinder(target, effort).Find(t.Context(), 0, len(target))
+	if err != nil || len(found) != 2 || found[0].Base+found[0].Len != far+100_000 || found[1].Base != far {
+		t.Errorf("%+v, %v", found, err)
 	}
 }
 

@@ -51,7 +51,7 @@ type Record struct {
 	// linked.
 	Copy Stamp `json:"copy,omitzero"`
 	// Conf is an image's puavo-conf, nil where it was not read.
-	Conf map[string]json.RawMessage `json:"conf,omitempty"`
+	Conf map[string]json.RawMessage `json:"conf,omitzero"`
 
 	// Base and Target are the BLAKE3 of what a delta was made of.
 	Base   cksum.Digest256 `json:"base,omitzero"`

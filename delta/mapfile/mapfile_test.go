@@ -21,6 +21,9 @@ func TestOpen(t *testing.T) {
 		if err != nil || !bytes.Equal(data, want) {
 			t.Fatalf("%d bytes: got %d, %v", size, len(data), err)
 		}
+		if Forget(data, size); !bytes.Equal(data, want) {
+			t.Errorf("%d bytes: forgotten ones are others", size)
+		}
 		if err := unmap(); err != nil {
 			t.Error(err)
 		}

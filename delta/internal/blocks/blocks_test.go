@@ -1,0 +1,172 @@
+package blocks
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"puavo-image-repository/delta/internal/sums"
+)
+
+// random returns n bytes that are the same in every run.
+func random(seed uint64, n int) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
+
+var form = Form{Weak: sums.RabinKarp, BlockLen: 64, StrongLen: 32}
+
+// sumsOf returns the sums of a base.
+func sumsOf(f Form, base []byte) (b []byte) {
+	strong := sums.NewStrong(f.MD4)
+	for block := range slices.Chunk(base, f.BlockLen) {
+		b = binary.BigEndian.AppendUint32(b, f.Weak.Sum(block))
+		b = append(b, strong.Sum(block)[:f.StrongLen]...)
+	}
+	return b
+}
+
+func newTable(t testing.TB, f Form, base []byte) *Table {
+	t.Helper()
+	table, err := New(t.Context(), f, sumsOf(f, base), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// The table does not depend on how many cores fill it.
+func TestNewOnCores(t *testing.T) {
+	s := sumsOf(form, random(1, 1<<20))
+	want, err := New(t.Context(), form, s, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cores := range []int{2, 3, 7, 100} {
+		x, err := New(t.Context(), form, s, cores)
+		if err != nil || !slices.Equal(x.slots, want.slots) || !slices.Equal(x.filter, want.filter) {
+			t.Errorf("%d cores: another table, %v", cores, err)
+		}
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	base := random(1, 10_000)
+	if _, err := New(cancelled, form, sumsOf(form, base), 2); !errors.Is(err, context.Canceled) {
+		t.Errorf("New: %v", err)
+	}
+	for name, b := range map[string][]byte{"some blocks": base, "no blocks": nil} {
+		if _, err := newTable(t, form, b).NewFinder(base).Find(cancelled, 0, len(base)); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: Find: %v", name, err)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	a, b := random(1, 64*100), random(2, 1000)
+	short := a[:64*99+10]
+	zeros := make([]byte, 64*50)
+	cat := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
+	type place struct{ Target, Base, Len int }
+	for _, c := range []struct {
+		name         string
+		base, target []byte
+		lo, hi       int
+		want         []place
+	}{
+		{"identical", a, a, 0, len(a), []place{{0, 0, len(a)}}},
+		{"short last block", short, short, 0, len(short), []place{{0, 0, len(short)}}},
+		{"short last block alone", short, cat(b, short[64*99:]), 0, 1010, []place{{1000, 64 * 99, 10}}},
+		{"short last block before lo", short, cat(b, short[64*99:]), 1005, 1010, []place{{1000, 64 * 99, 10}}},
+		{"short last block not at the end", short, cat(short[64*99:], b), 0, 1010, nil},
+		{"shorter than a block", a[:10], a[:10], 0, 10, []place{{0, 0, 10}}},
+		{"nothing", a, nil, 0, 0, nil},
+		{"of nothing", nil, a, 0, len(a), nil},
+		{"unrelated", a, b, 0, len(b), nil},
+		{"inserted", a, cat(a[:640], b, a[640:]), 0, len(a) + 1000, []place{{0, 0, 640}, {1640, 640, len(a) - 640}}},
+		{"at the last position", a, cat(b, a[:64]), 0, 1064, []place{{1000, 0, 64}}},
+		{"a piece without its beginning", a, a, 100, 300, []place{{128, 128, 192}}},
+		{"beyond the piece", a, a, 0, 1, []place{{0, 0, 64}}},
+		{"changed in place", a, cat(a[:64*3], b[:64], a[64*4:]), 0, len(a), []place{{0, 0, 64 * 3}, {64 * 4, 64 * 4, 64 * 96}}},
+		{"zeros follow each other", cat(zeros, a), cat(zeros, a), 0, len(a) + len(zeros), []place{{0, 0, len(a) + len(zeros)}}},
+		{"zeros changed in place", zeros, cat(zeros[:640], b[:64], zeros[:640]), 0, 1344, []place{{0, 0, 640}, {704, 704, 640}}},
+	} {
+		for name, f := range map[string]Form{
+			"RabinKarp, BLAKE2": form,
+			"rollsum, MD4":      {sums.Rollsum, true, 64, 8},
+		} {
+			matches, err := newTable(t, f, c.base).NewFinder(c.target).Find(t.Context(), c.lo, c.hi)
+			var found []place
+			for _, m := range matches {
+				found = append(found, place(m))
+			}
+			if err != nil || !slices.Equal(found, c.want) {
+				t.Errorf("%s, %s: %v, %v; want %v", name, c.name, found, err, c.want)
+			}
+		}
+	}
+}
+
+// Where all weak sums are one, the table stays small and usable.
+func TestEqualWeakSums(t *testing.T) {
+	s := random(1, 36*5000)
+	for i := 0; i < len(s); i += 36 {
+		copy(s[i:], "same")
+	}
+	x, err := New(t.Context(), form, s, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, e := range x.slots {
+		n += min(1, int(e))
+	}
+	if n != maxProbes {
+		t.Errorf("%d slots are in use, want %d", n, maxProbes)
+	}
+}
+
+// Every block is found again, however full the table is, unless it is equal to
+// another.
+func TestAllAreFound(t *testing.T) {
+	for _, n := range []int{1, 2, 2730, 2731, 50_000} {
+		base := random(uint64(n), 8*n)
+		f := Form{Weak: sums.RabinKarp, BlockLen: 8, StrongLen: 16}
+		x := newTable(t, f, base)
+		for b := range n {
+			weak := x.weak(b)
+			_, got := x.probe(hash(weak), weak, func(have int) bool { return bytes.Equal(x.strong(have), x.strong(b)) })
+			if got != b || x.filter[hash(weak)>>x.filterShift]&mask(hash(weak)) != mask(hash(weak)) {
+				t.Fatalf("block %d of %d: found %d", b, n, got)
+			}
+		}
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	base := random(1, 64<<20)
+	for _, n := range []int{128, 2048} {
+		f := Form{Weak: sums.RabinKarp, BlockLen: n, StrongLen: 32}
+		x := newTable(b, f, base)
+		for name, target := range map[string][]byte{"unrelated": random(2, 16<<20), "identical": base[:16<<20]} {
+			b.Run(name, func(b *testing.B) {
+				b.SetBytes(int64(len(target)))
+				for b.Loop() {
+					if _, err := x.NewFinder(target).Find(b.Context(), 0, len(target)); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
