@@ -14,6 +14,7 @@ import (
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/client"
+	"puavo-image-repository/meta"
 )
 
 func main() {
@@ -66,6 +67,10 @@ func update(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 		return command.Usage("--mirror and --images-dir are needed")
 	case c.NArg() > 1:
 		return command.Usage("want one IMAGE at most, got %d arguments", c.NArg())
+	case c.NArg() == 1:
+		if _, err := meta.ParseName(c.Args().First()); err != nil {
+			return command.Usage("IMAGE: %v", err)
+		}
 	}
 	result, err := client.Update(c.Context, client.Options{
 		Mirror: c.String("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(),
@@ -101,9 +106,9 @@ func apply(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 	case o.Base == "" || len(o.Deltas) == 0 || o.Out == "":
 		return command.Usage("--base, --delta and --out are needed")
 	}
-	if hex := c.String("sha512"); hex == "" {
+	if !c.IsSet("sha512") {
 		screen.Log(c.Bool("quiet"), false).Warn("nothing tells whether the result is right; give --sha512")
-	} else if err := o.SHA512.UnmarshalText([]byte(hex)); err != nil {
+	} else if err := o.SHA512.UnmarshalText([]byte(c.String("sha512"))); err != nil {
 		return command.Usage("--sha512: %v", err)
 	}
 	err := client.Apply(c.Context, o)

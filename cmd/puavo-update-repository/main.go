@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -37,6 +38,8 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 
    Example:
       puavo-update-repository -r images.example.org puavo-os-images mirror
+   To upload it, what the meta names before the meta, and removals at last:
+      rsync -a --exclude /.repo --exclude /meta --exclude /index.json --exclude '/*SUMS' mirror/ host:/srv/images/
       rsync -a --delete-after --exclude /.repo mirror/ host:/srv/images/
 
    Exit codes: ` + command.ExitCodes,
@@ -53,7 +56,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "puavo-os", Aliases: []string{"p"}, Usage: "take the series from `DIR`/config/images/*.json"},
 		&cli.BoolFlag{Name: "no-config", Aliases: []string{"n"}, Usage: "ignore series files, scan IMAGE_DIR"},
 		&cli.IntFlag{Name: "targets", Value: 3, Usage: "make deltas to the `N` newest images of a series"},
-		&cli.IntFlag{Name: "bases", Usage: "make deltas from the `N` nearest images only (default: from all others)", DefaultText: "all"},
+		&cli.IntFlag{Name: "bases", Usage: "make deltas from the `N` nearest images only", DefaultText: "all"},
 		&cli.BoolFlag{Name: "no-downgrades", Usage: "make no deltas to older images"},
 		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "publish no delta larger than this share `R` of its image"},
 		&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: runtime.NumCPU(), Usage: "work on `N` images at a time"},
@@ -97,6 +100,9 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 	if n := c.NArg(); n < 1 || n > 2 {
 		return o, command.Usage("want IMAGE_DIR and perhaps MIRROR_DIR, got %d arguments", n)
 	}
+	if slices.Contains(c.Args().Slice(), "") {
+		return o, command.Usage("an empty argument is no directory")
+	}
 	o.ImageDir, o.MirrorDir = c.Args().Get(0), c.Args().Get(1)
 	if o.MirrorDir == "" {
 		o.MirrorDir = filepath.Join(o.ImageDir, "mirror")
@@ -131,6 +137,9 @@ func parseURL(s string) (string, error) {
 		s = "https://" + s
 	}
 	u, err := url.Parse(s)
+	if err == nil && u.User != nil {
+		return "", command.Usage("--repository has a user or password, which the meta would tell to all")
+	}
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" {
 		return "", command.Usage("--repository %q is no base of https URLs", s)
 	}

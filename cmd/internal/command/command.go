@@ -82,15 +82,28 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 	app.Version = version()
 	app.Writer, app.ErrWriter = stdout, stderr
 	app.HideHelpCommand = true
+	app.DisableSliceFlagSeparator = true // a comma is part of a file's name
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.OnUsageError = usageError
 	app.CustomAppHelpTemplate = helpTemplate
+	hideDefaults(app.Flags)
 	for _, c := range app.Commands {
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
+		c.CustomHelpTemplate = helpTemplate
+		hideDefaults(c.Flags)
 	}
 	app.Setup()
 	return app.RunContext(ctx, append([]string{app.Name}, arrange(app, args)...))
+}
+
+// hideDefaults keeps the help from telling that switches are off by default.
+func hideDefaults(flags []cli.Flag) {
+	for _, f := range flags {
+		if b, ok := f.(*cli.BoolFlag); ok {
+			b.DisableDefaultText = true
+		}
+	}
 }
 
 func usageError(_ *cli.Context, err error, _ bool) error { return Usage("%v", err) }
@@ -103,7 +116,7 @@ func version() string {
 }
 
 // helpTemplate is cli's, less what the commands do not use.
-const helpTemplate = `{{.Name}} - {{.Usage}}
+const helpTemplate = `{{.HelpName}} - {{.Usage}}
 
 Usage:
    {{.UsageText}}
@@ -119,13 +132,14 @@ Options:{{range .VisibleFlags}}
 
 // arrange moves flags before positional arguments, since cli takes a flag after
 // a positional for a positional too. What follows "--" are positionals, and the
-// name of a command begins that command's own arguments.
+// name of a command begins that command's own arguments; flags before it are the
+// command's as well.
 func arrange(app *cli.App, args []string) []string {
 	flags, rest := split(app.Flags, args, true)
 	if len(rest) > 0 && rest[0] != "--" {
 		if c := app.Command(rest[0]); c != nil {
 			more, positionals := split(c.Flags, rest[1:], false)
-			return slices.Concat(flags, rest[:1], more, positionals)
+			return slices.Concat(rest[:1], flags, more, positionals)
 		}
 		more, positionals := split(app.Flags, rest, false)
 		return slices.Concat(flags, more, positionals)
@@ -136,6 +150,10 @@ func arrange(app *cli.App, args []string) []string {
 // split parts arguments into flags with their values and positionals, the
 // latter after a "--" where there are any. With leading it stops at the first
 // positional and returns all from there as they are.
+//
+// A flag that asks for help or the version is returned alone: cli would look for
+// help about a positional. So are flags of which the last lacks its value: cli
+// would take the "--" for it.
 func split(known []cli.Flag, args []string, leading bool) (flags, positionals []string) {
 	for len(args) > 0 {
 		arg := args[0]
@@ -149,8 +167,13 @@ func split(known []cli.Flag, args []string, leading bool) (flags, positionals []
 			}
 			positionals = append(positionals, arg)
 			args = args[1:]
+		case asks(arg):
+			return []string{arg}, nil
 		default:
-			n := min(1+values(known, arg), len(args))
+			n := 1 + values(known, arg)
+			if n > len(args) {
+				return append(flags, arg), nil
+			}
 			flags = append(flags, args[:n]...)
 			args = args[n:]
 		}
@@ -159,6 +182,11 @@ func split(known []cli.Flag, args []string, leading bool) (flags, positionals []
 		positionals = append([]string{"--"}, positionals...)
 	}
 	return flags, positionals
+}
+
+// asks reports whether a flag asks for help or the version.
+func asks(arg string) bool {
+	return slices.Contains([]string{"help", "h", "version"}, strings.TrimLeft(arg, "-"))
 }
 
 // values returns how many arguments after a flag are its value: 0 or 1.

@@ -40,10 +40,12 @@ func (s *Screen) Progress(done, total int64) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.bar == nil {
+	// After a full bar, less is another start: of the next way to an image.
+	if s.bar == nil || s.bar.IsFinished() && done < total {
 		s.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(s.w),
 			progressbar.OptionShowBytes(true),
+			progressbar.OptionShowCount(),
 			progressbar.OptionUseIECUnits(true),
 			progressbar.OptionSetPredictTime(true),
 			progressbar.OptionThrottle(100*time.Millisecond),
@@ -68,10 +70,13 @@ func (s *Screen) Done() {
 func (s *Screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.bar != nil {
-		_ = s.bar.Clear()
+	if s.bar == nil || s.bar.IsFinished() {
+		return s.w.Write(p)
 	}
-	return s.w.Write(p)
+	_ = s.bar.Clear()
+	n, err := s.w.Write(p)
+	_, _ = io.WriteString(s.w, s.bar.String())
+	return n, err
 }
 
 // Log returns a logger that writes a line a message to the screen: warnings, and
@@ -88,6 +93,7 @@ func (s *Screen) Log(quiet, verbose bool) *slog.Logger {
 }
 
 // lines is a slog.Handler for people: "warning: message: key value, key value".
+// A reason speaks for itself, without its key.
 type lines struct {
 	screen *Screen
 	level  slog.Level
@@ -114,7 +120,11 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 	b.WriteString(r.Message)
 	sep := ": "
 	add := func(a slog.Attr) bool {
-		fmt.Fprintf(&b, "%s%s %v", sep, a.Key, a.Value)
+		b.WriteString(sep)
+		if a.Key != "reason" {
+			b.WriteString(a.Key + " ")
+		}
+		b.WriteString(a.Value.String())
 		sep = ", "
 		return true
 	}
@@ -133,7 +143,7 @@ func Bytes(n int64) string {
 		return fmt.Sprintf("%d B", n)
 	}
 	f, unit := float64(n), 0
-	for f >= 1024 && unit < 4 {
+	for f >= 1023.95 && unit < 4 {
 		f /= 1024
 		unit++
 	}

@@ -1,0 +1,210 @@
+package cmd_test
+
+import (
+	"bufio"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "puavo-image-repository"
+
+// arrows tells which packages of the module those of a folder may import. "..."
+// stands for the folder before it and all below. The first line that fits counts.
+// What is internal is kept from others by the compiler.
+var arrows = []struct {
+	from string
+	to   []string
+}{
+	{"cksum/...", []string{"cksum/..."}},
+	{"delta/...", []string{"delta/..."}},
+	{"meta/...", []string{"cksum", "meta/..."}},
+	{"imagerepo", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
+	{"imagerepo/client", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
+	{"imagerepo/internal/...", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
+	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
+	{"cmd/internal/...", nil},
+	{"cmd/...", []string{"cksum", "delta/...", "meta", "imagerepo", "imagerepo/client", "cmd/internal/command", "cmd/internal/ui"}},
+	{"testdata", nil},
+	{"bench/...", []string{"..."}},
+}
+
+// users tells which third-party modules may be imported by several packages, and
+// by which. Every other module has one package that imports it.
+var users = map[string][]string{
+	"golang.org/x/sys":         {"..."},
+	"github.com/urfave/cli/v2": {"cmd/..."},
+}
+
+// source is a Go file that is no test.
+type source struct {
+	name   string // from the top of the module, with slashes
+	folder string
+	*ast.File
+}
+
+// sources parses the Go files of the module, tests left out.
+func sources(t *testing.T) (all []source) {
+	t.Helper()
+	root := os.DirFS("..")
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name != "." && strings.HasPrefix(d.Name(), "."):
+			return fs.SkipDir
+		case d.IsDir() || path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go"):
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", name), nil, parser.SkipObjectResolution)
+		all = append(all, source{name, path.Dir(name), f})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// imports returns the paths that a file imports.
+func (s source) imports() (paths []string) {
+	for _, spec := range s.Imports {
+		p, _ := strconv.Unquote(spec.Path.Value)
+		paths = append(paths, p)
+	}
+	return paths
+}
+
+// matches reports whether a folder is the one of a pattern, or, where that ends
+// in "...", lies there.
+func matches(pattern, folder string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "..."); ok {
+		return strings.HasPrefix(folder+"/", prefix)
+	}
+	return folder == pattern
+}
+
+func matchesOne(patterns []string, folder string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, folder) })
+}
+
+// Packages import each other only along the arrows.
+func TestArrows(t *testing.T) {
+	for _, s := range sources(t) {
+		i := 0
+		for i < len(arrows) && !matches(arrows[i].from, s.folder) {
+			i++
+		}
+		if i == len(arrows) {
+			t.Errorf("%s: nothing is said about the imports of %s", s.name, s.folder)
+			continue
+		}
+		for _, p := range s.imports() {
+			if p == module {
+				t.Errorf("%s imports %q", s.name, p)
+			}
+			if to, ours := strings.CutPrefix(p, module+"/"); ours && !matchesOne(arrows[i].to, to) {
+				t.Errorf("%s imports %q; %s may import %q of this module", s.name, p, s.folder, arrows[i].to)
+			}
+		}
+	}
+}
+
+// A third-party module is imported by one package, so that replacing it is a
+// change to one package.
+func TestThirdParty(t *testing.T) {
+	modules := required(t)
+	importers := make(map[string]map[string]string) // module, folder -> file
+	for _, s := range sources(t) {
+		for _, p := range s.imports() {
+			if first, _, _ := strings.Cut(p, "/"); !strings.Contains(first, ".") {
+				continue // this module's or the standard library's
+			}
+			m := moduleOf(p, modules)
+			if m == "" {
+				t.Errorf("%s imports %q, which is in no module of go.mod", s.name, p)
+			} else if importers[m] == nil {
+				importers[m] = map[string]string{s.folder: s.name}
+			} else {
+				importers[m][s.folder] = s.name
+			}
+		}
+	}
+	for m, files := range importers {
+		if allowed, several := users[m]; several {
+			maps.DeleteFunc(files, func(folder, _ string) bool { return matchesOne(allowed, folder) })
+		} else if len(files) == 1 {
+			continue
+		}
+		for _, file := range files {
+			t.Errorf("%s imports %s, which another package has", file, m)
+		}
+	}
+}
+
+// required returns the modules that go.mod requires.
+func required(t *testing.T) (modules []string) {
+	t.Helper()
+	f, err := os.Open("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		fields := strings.Fields(strings.TrimPrefix(lines.Text(), "require "))
+		if len(fields) >= 2 && strings.HasPrefix(fields[1], "v") {
+			modules = append(modules, fields[0])
+		}
+	}
+	if len(modules) == 0 {
+		t.Fatal("no modules in go.mod")
+	}
+	return modules
+}
+
+// moduleOf returns the module that has a package: the longest that fits.
+func moduleOf(pkg string, modules []string) (module string) {
+	for _, m := range modules {
+		if len(m) > len(module) && strings.HasPrefix(pkg+"/", m+"/") {
+			module = m
+		}
+	}
+	return module
+}
+
+// The process, its exit and its streams, belongs to main; package command is
+// what all mains have in common. The rest is given its writers.
+func TestOnlyMainPrints(t *testing.T) {
+	process := map[string][]string{
+		"os":  {"Exit", "Stdin", "Stdout", "Stderr"},
+		"fmt": {"Print", "Printf", "Println"},
+		"log": {"Print", "Printf", "Println", "Fatal", "Fatalf", "Fatalln", "Panic", "Panicf", "Panicln"},
+	}
+	for _, s := range sources(t) {
+		if path.Base(s.name) == "main.go" || s.name == "cmd/internal/command/command.go" {
+			continue
+		}
+		ast.Inspect(s.File, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.SelectorExpr:
+				if pkg, ok := n.X.(*ast.Ident); ok && slices.Contains(process[pkg.Name], n.Sel.Name) {
+					t.Errorf("%s uses %s.%s, which only main.go may", s.name, pkg.Name, n.Sel.Name)
+				}
+			case *ast.CallExpr:
+				if f, ok := n.Fun.(*ast.Ident); ok && (f.Name == "print" || f.Name == "println") {
+					t.Errorf("%s calls %s", s.name, f.Name)
+				}
+			}
+			return true
+		})
+	}
+}

@@ -1,0 +1,398 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// testEnv makes the test binary a command, see TestMain.
+const testEnv = "COMMAND_TEST"
+
+var errInput, errOther = errors.New("bad input"), errors.New("no such luck")
+
+// processes are the commands that tests run as processes of their own.
+var processes = map[string]Func{
+	"done": func(_ context.Context, args []string, stdin io.Reader, stdout, _ io.Writer) error {
+		in, err := io.ReadAll(stdin)
+		fmt.Fprintf(stdout, "%q %s", args, in)
+		return err
+	},
+	"fails":   func(context.Context, []string, io.Reader, io.Writer, io.Writer) error { return errOther },
+	"misused": func(context.Context, []string, io.Reader, io.Writer, io.Writer) error { return Usage("no %s", "way") },
+	"input": func(context.Context, []string, io.Reader, io.Writer, io.Writer) error {
+		return fmt.Errorf("a.img: %w", errInput)
+	},
+	"waits": func(ctx context.Context, _ []string, _ io.Reader, stdout, _ io.Writer) error {
+		fmt.Fprintln(stdout, "ready")
+		<-ctx.Done()
+		return fmt.Errorf("waiting: %w", context.Cause(ctx))
+	},
+	"finishes": func(ctx context.Context, _ []string, _ io.Reader, stdout, _ io.Writer) error {
+		fmt.Fprintln(stdout, "ready")
+		<-ctx.Done()
+		return nil
+	},
+	"stubborn": func(ctx context.Context, _ []string, _ io.Reader, stdout, _ io.Writer) error {
+		fmt.Fprintln(stdout, "ready")
+		<-ctx.Done()
+		time.Sleep(time.Minute)
+		return nil
+	},
+}
+
+func TestMain(m *testing.M) {
+	if run := processes[os.Getenv(testEnv)]; run != nil {
+		os.Args[0] = "/usr/bin/test-command"
+		os.Exit(Main(run, errInput))
+	}
+	os.Exit(m.Run())
+}
+
+func process(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), testEnv+"="+name)
+	return cmd
+}
+
+// A command gets its arguments and streams, and its error becomes a message and
+// an exit code.
+func TestMainProcess(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		code           int
+		stdout, stderr string
+	}{
+		{"done", Done, `["a" "-b"] from stdin`, ""},
+		{"fails", Failed, "", "test-command: no such luck\n"},
+		{"misused", WrongUsage, "", "test-command: wrong usage: no way; see --help\n"},
+		{"input", NoInput, "", "test-command: a.img: bad input\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			cmd := process(c.name, "a", "-b")
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("from stdin"), &stdout, &stderr
+			cmd.Run()
+			if code := cmd.ProcessState.ExitCode(); code != c.code || stdout.String() != c.stdout || stderr.String() != c.stderr {
+				t.Errorf("exit code %d, stdout %q, stderr %q; want %d, %q, %q", code, &stdout, &stderr, c.code, c.stdout, c.stderr)
+			}
+		})
+	}
+}
+
+// The first signal ends the context. What the command makes of that counts: an
+// error is an interruption, and if it got done all the same, it is done.
+func TestMainSignal(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		signal os.Signal
+		code   int
+		stderr string
+	}{
+		{"waits", os.Interrupt, Interrupted, "test-command: interrupted; run again to go on\n"},
+		{"waits", syscall.SIGTERM, Interrupted, "test-command: interrupted; run again to go on\n"},
+		{"finishes", os.Interrupt, Done, ""},
+	} {
+		t.Run(c.name+" "+c.signal.String(), func(t *testing.T) {
+			cmd, stderr := started(t, c.name)
+			cmd.Process.Signal(c.signal)
+			cmd.Wait()
+			if code := cmd.ProcessState.ExitCode(); code != c.code || stderr.String() != c.stderr {
+				t.Errorf("exit code %d, stderr %q; want %d, %q", code, stderr, c.code, c.stderr)
+			}
+		})
+	}
+}
+
+// Another signal ends a command that does not end by itself.
+func TestMainSecondSignal(t *testing.T) {
+	cmd, _ := started(t, "stubborn")
+	ended := make(chan error)
+	go func() { ended <- cmd.Wait() }()
+	// The second one may come before the first one is dealt with: repeat it.
+	for start := time.Now(); time.Since(start) < 10*time.Second; {
+		cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-ended:
+			if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGINT {
+				t.Errorf("ended with %v, want by SIGINT", cmd.ProcessState)
+			}
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	cmd.Process.Kill()
+	<-ended
+	t.Error("it goes on after several signals")
+}
+
+// started starts a process and waits until it is ready.
+func started(t *testing.T, name string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
+	t.Helper()
+	stderr = new(bytes.Buffer)
+	cmd = process(name)
+	cmd.Stderr = stderr
+	stdout, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		_, err = io.ReadFull(stdout, make([]byte, len("ready\n")))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmd, stderr
+}
+
+func TestExitCode(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, Done},
+		{errOther, Failed},
+		{errInput, NoInput},
+		{fmt.Errorf("reading a.img: %w", errInput), NoInput},
+		{errors.Join(errOther, errInput), NoInput},
+		{Usage("no"), WrongUsage},
+		{errors.Join(errInput, Usage("no")), WrongUsage},
+		{context.Canceled, Failed}, // without a signal
+	} {
+		if got := exitCode(c.err, []error{io.EOF, errInput}); got != c.want {
+			t.Errorf("%v: %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+// testApp returns an app with flags of each kind and a command; got is told what
+// runs and with what.
+func testApp(got *[]string) *cli.App {
+	flags := func() []cli.Flag {
+		return []cli.Flag{
+			&cli.StringFlag{Name: "url", Aliases: []string{"r"}},
+			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: 2},
+			&cli.StringSliceFlag{Name: "config"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}},
+		}
+	}
+	action := func(name string) cli.ActionFunc {
+		return func(c *cli.Context) error {
+			*got = []string{name, c.String("url"), fmt.Sprint(c.Int("jobs"), c.StringSlice("config"), c.Bool("quiet"))}
+			*got = append(*got, c.Args().Slice()...)
+			switch c.Args().First() {
+			case "fail":
+				return errOther
+			case "exit":
+				return cli.Exit(errOther, 7) // on which cli itself would end the process
+			}
+			return nil
+		}
+	}
+	return &cli.App{
+		Name: "app", Usage: "test", UsageText: "app [options] DIR", Description: "Tests.",
+		Flags: flags(), Action: action("app"),
+		Commands: []*cli.Command{{
+			Name: "apply", Usage: "apply it", UsageText: "app apply [options]",
+			Flags:  append(flags(), &cli.StringFlag{Name: "out"}),
+			Action: action("apply"),
+		}},
+	}
+}
+
+func TestArrange(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"", ""},
+		{"a", "-- a"},
+		{"a b", "-- a b"},
+		{"-", "-- -"},
+		// Flags before, between and after.
+		{"-q a b", "-q -- a b"},
+		{"a -q b", "-q -- a b"},
+		{"a b -q", "-q -- a b"},
+		{"-q a --quiet b -q=false", "-q --quiet -q=false -- a b"},
+		// Flags with values.
+		{"-r x a", "-r x -- a"},
+		{"a -r x b", "-r x -- a b"},
+		{"a b --url x", "--url x -- a b"},
+		{"a -url x b", "-url x -- a b"},
+		{"a --url=x b", "--url=x -- a b"},
+		{"a --url= b", "--url= -- a b"},
+		{"a --config x --config=y b --config z", "--config x --config=y --config z -- a b"},
+		{"a --jobs -1 b", "--jobs -1 -- a b"},
+		{"a --url -q b", "--url -q -- a b"},
+		{"a --url - b", "--url - -- a b"},
+		// A flag without its value.
+		{"--url", "--url"},
+		{"a b --url", "--url"},
+		{"-q a --url", "-q --url"},
+		{"apply a --out", "apply --out"},
+		// What follows "--" are positionals.
+		{"--", ""},
+		{"-- a", "-- a"},
+		{"-- -q --url", "-- -q --url"},
+		{"-q -- -q", "-q -- -q"},
+		{"a -- -q b", "-- a -q b"},
+		{"a -q -- b --", "-q -- a b --"},
+		{"-- apply", "-- apply"},
+		{"--url -- a", "--url -- -- a"}, // as the flag package has it, "--" is the value here
+		// Unknown flags are for cli to refuse; they have no value.
+		{"a --nope b", "--nope -- a b"},
+		{"--nope a b", "--nope -- a b"},
+		{"a --out x", "--out -- a x"},
+		{"---url x", "---url x"}, // cli refuses it
+		// Commands have their own flags, and those before them.
+		{"apply", "apply"},
+		{"apply a -q --out x", "apply -q --out x -- a"},
+		{"-q apply --out x", "apply -q --out x"},
+		{"-r x apply a", "apply -r x -- a"},
+		{"apply --out=x a -- -b", "apply --out=x -- a -b"},
+		{"a apply --url x", "--url x -- a apply"},
+		// Help and version, without what cli would take for a topic.
+		{"--help", "--help"},
+		{"a b --help", "--help"},
+		{"a -h b", "-h"},
+		{"--help a", "--help"},
+		{"-q --help a", "--help"},
+		{"apply --out x --help", "apply --help"},
+		{"apply a -h", "apply -h"},
+		{"--version apply", "--version"},
+		{"a --version", "--version"},
+		{"--url --help a", "--url --help -- a"},
+		{"-- --help", "-- --help"},
+	} {
+		got := strings.Join(arrange(testApp(nil), strings.Fields(c.args)), " ")
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q", c.args, got, c.want)
+		}
+	}
+}
+
+func TestSplit(t *testing.T) {
+	known := testApp(nil).Flags
+	for _, c := range []struct {
+		args                       string
+		leading                    bool
+		wantFlags, wantPositionals string
+	}{
+		{args: "", leading: true},
+		{args: "-q -r x a -q b", leading: true, wantFlags: "-q -r x", wantPositionals: "a -q b"},
+		{args: "-q -r x a -q b", wantFlags: "-q -r x -q", wantPositionals: "-- a b"},
+		{args: "-q -- a -q", leading: true, wantFlags: "-q", wantPositionals: "-- a -q"},
+		{args: "- -q", leading: true, wantPositionals: "- -q"},
+		{args: "-q --", leading: true, wantFlags: "-q"},
+		{args: "-q -r", leading: true, wantFlags: "-q -r"},
+		{args: "a -r", wantFlags: "-r"},
+	} {
+		args := strings.Fields(c.args)
+		before := slices.Clone(args)
+		flags, positionals := split(known, args, c.leading)
+		if f, p := strings.Join(flags, " "), strings.Join(positionals, " "); f != c.wantFlags || p != c.wantPositionals {
+			t.Errorf("%s, leading %t: %q and %q, want %q and %q", c.args, c.leading, f, p, c.wantFlags, c.wantPositionals)
+		}
+		if !reflect.DeepEqual(args, before) {
+			t.Errorf("%s: the arguments became %q", c.args, args)
+		}
+	}
+}
+
+// What an app is told in the end.
+func TestRun(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want string
+	}{
+		{"", "app||2 [] false"},
+		{"a b", "app||2 [] false|a|b"},
+		{"a --url x b -q -j 3", "app|x|3 [] true|a|b"},
+		{"a --config x --config=y", "app||2 [x y] false|a"},
+		{"a --config x,y", "app||2 [x,y] false|a"},
+		{"a -- -q", "app||2 [] false|a|-q"},
+		{"quiet url", "app||2 [] false|quiet|url"}, // names of flags as directories
+		{"apply a -j 3", "apply||3 [] false|a"},
+		{"-q --jobs 3 apply", "apply||3 [] true"},
+		{"-q apply -q=false", "apply||2 [] false"},
+		{"a apply", "app||2 [] false|a|apply"},
+		{"help", "app||2 [] false|help"},
+	} {
+		var got []string
+		var out bytes.Buffer
+		err := Run(t.Context(), testApp(&got), strings.Fields(c.args), &out, &out)
+		if strings.Join(got, "|") != c.want || err != nil || out.Len() > 0 {
+			t.Errorf("%s: got %q, %v, printed %q; want %q", c.args, strings.Join(got, "|"), err, &out, c.want)
+		}
+	}
+}
+
+// Wrong arguments are errors that wrap ErrUsage, other errors come through, and
+// neither prints anything.
+func TestRunFails(t *testing.T) {
+	for _, c := range []struct {
+		args, want string
+		is         error
+	}{
+		{"--nope", "-nope", ErrUsage},
+		{"a b --nope", "-nope", ErrUsage},
+		{"a --jobs x", "jobs", ErrUsage},
+		{"a --jobs", "-jobs", ErrUsage},
+		{"a --quiet=x", "quiet", ErrUsage},
+		{"a ---quiet", "bad flag", ErrUsage},
+		{"apply --nope", "-nope", ErrUsage},
+		{"apply --jobs x", "jobs", ErrUsage},
+		{"--out x apply", "-out", ErrUsage},
+		{"fail", "no such luck", errOther},
+		{"apply fail", "no such luck", errOther},
+		{"exit", "no such luck", errOther},
+	} {
+		var got []string
+		var out bytes.Buffer
+		err := Run(t.Context(), testApp(&got), strings.Fields(c.args), &out, &out)
+		if !errors.Is(err, c.is) || !strings.Contains(fmt.Sprint(err), c.want) || out.Len() > 0 {
+			t.Errorf("%s: %v, printed %q; want an error %q of %v", c.args, err, &out, c.want, c.is)
+		}
+		if c.is == ErrUsage && !strings.HasSuffix(fmt.Sprint(err), "; see --help") {
+			t.Errorf("%s: %v does not say where to look", c.args, err)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, c := range []struct {
+		args  string
+		lines []string
+	}{
+		{"--help", []string{"app - test", "   app [options] DIR", "   Tests.", "   apply  apply it", "   --quiet, -q", "   --version"}},
+		{"a b -h", []string{"app - test"}},
+		{"apply --help", []string{"app apply - apply it", "   app apply [options]", "   --quiet, -q", "   --out value"}},
+		{"apply a --jobs 3 -h", []string{"app apply - apply it"}},
+		{"--version", []string{"app version " + version()}},
+		{"a b --version", []string{"app version " + version()}},
+	} {
+		var got []string
+		var stdout, stderr bytes.Buffer
+		err := Run(t.Context(), testApp(&got), strings.Fields(c.args), &stdout, &stderr)
+		if err != nil || got != nil || stderr.Len() > 0 {
+			t.Errorf("%s: %v, ran %q, stderr %q", c.args, err, got, &stderr)
+		}
+		for _, line := range c.lines {
+			if !strings.Contains("\n"+stdout.String(), "\n"+line) {
+				t.Errorf("%s: no line %q in\n%s", c.args, line, &stdout)
+			}
+		}
+		if strings.Contains(stdout.String(), "default: false") {
+			t.Errorf("%s: tells the obvious:\n%s", c.args, &stdout)
+		}
+	}
+}

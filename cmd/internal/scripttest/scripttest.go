@@ -1,0 +1,110 @@
+// Package scripttest runs the test scripts of a command, testdata/*.txtar. They
+// are scripts of testscript, with these commands besides:
+//
+//	tool NAME...            skip the script where a tool is not installed; where CI
+//	                        is set, fail instead
+//	exits CODE COMMAND...   run the command, which must exit with that code
+//	tree DIR                print the files in DIR but not in DIR/.repo, sorted; for
+//	                        "cmp stdout"
+//
+// TESTDATA is the folder of the fixtures. The environment of the test is not
+// passed on.
+package scripttest
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"puavo-image-repository/testdata"
+)
+
+// gorace keeps programs that are built with the race detector from sleeping a
+// second before they exit.
+const gorace = "atexit_sleep_ms=10"
+
+// Main runs the tests of a command. Where it is called under the name of the
+// command, by a test, it is that command. It does not return.
+func Main(m *testing.M, name string, main func()) {
+	os.Setenv("GORACE", gorace)
+	testscript.Main(m, map[string]func(){name: main})
+}
+
+// Run runs the scripts in testdata with these variables, NAME=VALUE, in their
+// environment.
+func Run(t *testing.T, vars ...string) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Vars = append(e.Vars, "LC_ALL=C", "GORACE="+gorace, "TESTDATA="+testdata.Path(""))
+			e.Vars = append(e.Vars, vars...)
+			e.Values[scriptT{}] = e.T()
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"tool": tool, "exits": exits, "tree": tree,
+		},
+	})
+}
+
+// scriptT is the key of the testscript.T of a script.
+type scriptT struct{}
+
+func tool(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: tool NAME...")
+	}
+	for _, name := range args {
+		if _, err := exec.LookPath(name); err == nil {
+			continue
+		}
+		if os.Getenv("CI") != "" {
+			ts.Fatalf("%s is not installed", name)
+		}
+		ts.Value(scriptT{}).(testscript.T).Skip(name + " is not installed")
+	}
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func tree(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: tree DIR")
+	}
+	err := fs.WalkDir(os.DirFS(ts.MkAbs(args[0])), ".", func(name string, d fs.DirEntry, err error) error {
+		if name == ".repo" {
+			return fs.SkipDir
+		}
+		if err == nil && !d.IsDir() {
+			_, err = fmt.Fprintln(ts.Stdout(), path.Join(args[0], name))
+		}
+		return err
+	})
+	ts.Check(err)
+}

@@ -1,0 +1,338 @@
+package ui
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestLog(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		quiet, verbose bool
+		want           string
+	}{
+		{"default", false, false, "warning: two\nerror: three\n"},
+		{"verbose", false, true, "one\nwarning: two\nerror: three\n"},
+		{"quiet", true, false, "error: three\n"},
+		{"both", true, true, "error: three\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var b bytes.Buffer
+			log := New(&b, c.quiet).Log(c.quiet, c.verbose)
+			log.Debug("zero")
+			log.Info("one")
+			log.Warn("two")
+			log.Error("three")
+			if b.String() != c.want {
+				t.Errorf("got %q, want %q", &b, c.want)
+			}
+		})
+	}
+}
+
+// A message is one line: its text, and its attributes in their order, of which
+// a reason stands without its key.
+func TestLogAttributes(t *testing.T) {
+	for _, c := range []struct {
+		log  func(*slog.Logger)
+		want string
+	}{
+		{func(l *slog.Logger) { l.Info("linked") }, "linked\n"},
+		{func(l *slog.Logger) { l.Info("linked", "image", "a.img") }, "linked: image a.img\n"},
+		{func(l *slog.Logger) { l.Info("delta", "bytes", 12, "share", 0.5) }, "delta: bytes 12, share 0.5\n"},
+		{func(l *slog.Logger) { l.Warn("skipped", "reason", errors.New("a.img is empty")) }, "warning: skipped: a.img is empty\n"},
+		{func(l *slog.Logger) { l.Error("no way", "image", "a.img", "reason", "b") }, "error: no way: image a.img, b\n"},
+		{func(l *slog.Logger) { l.With("series", "s").Info("made", "images", 3) }, "made: series s, images 3\n"},
+		{func(l *slog.Logger) { l.WithGroup("g").Info("made", "images", 3) }, "made: images 3\n"},
+		{func(l *slog.Logger) {
+			l = l.With("a", 1).With("b", 2).With("c", 3)
+			one, _ := l.With("d", 4), l.With("e", 5) // this one does not overwrite that
+			one.Info("made")
+		}, "made: a 1, b 2, c 3, d 4\n"},
+	} {
+		var b bytes.Buffer
+		c.log(New(&b, false).Log(false, true))
+		if b.String() != c.want {
+			t.Errorf("got %q, want %q", &b, c.want)
+		}
+	}
+}
+
+// A writer that fails is the logger's error, not a panic.
+func TestLogFails(t *testing.T) {
+	r, w := io.Pipe()
+	r.CloseWithError(io.ErrShortWrite)
+	h := New(w, false).Log(false, false).Handler()
+	if err := h.Handle(t.Context(), slog.Record{Level: slog.LevelWarn, Message: "x"}); !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for _, c := range []struct {
+		n    int64
+		want string
+	}{
+		{0, "0 B"}, {1, "1 B"}, {1023, "1023 B"},
+		{1024, "1.0 KiB"}, {1536, "1.5 KiB"}, {315392, "308.0 KiB"},
+		{1<<20 - 1, "1.0 MiB"}, {1 << 20, "1.0 MiB"}, {1023 << 20, "1023.0 MiB"},
+		{1<<30 - 1, "1.0 GiB"}, {10 << 30, "10.0 GiB"},
+		{1 << 40, "1.0 TiB"}, {1 << 50, "1024.0 TiB"}, {1<<63 - 1, "8388608.0 TiB"},
+	} {
+		if got := Bytes(c.n); got != c.want {
+			t.Errorf("Bytes(%d) = %q, want %q", c.n, got, c.want)
+		}
+	}
+}
+
+// Without a terminal, and where quiet is set on one, there is no progress.
+func TestNoProgress(t *testing.T) {
+	draw := func(s *Screen) {
+		for i := range int64(101) {
+			s.Progress(i, 100)
+		}
+		s.Done()
+	}
+	var b bytes.Buffer
+	draw(New(&b, false))
+	if b.Len() > 0 {
+		t.Errorf("to a buffer: %q", &b)
+	}
+	f, err := os.Create(t.TempDir() + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	draw(New(f, false))
+	if info, err := f.Stat(); err != nil || info.Size() > 0 {
+		t.Errorf("to a file: %v, %v", info, err)
+	}
+	tty := openTerminal(t, 80)
+	draw(New(tty.File, true))
+	New(tty.File, false).Progress(0, 0) // nothing to be done, nothing to be shown
+	if got := tty.written(); got != "" {
+		t.Errorf("quiet: %q", got)
+	}
+}
+
+// On a terminal, a bar shows the progress and goes away in the end; log lines
+// stand above it, whole, and stay.
+func TestProgress(t *testing.T) {
+	for _, width := range []int{80, 50} {
+		tty := openTerminal(t, width)
+		s := New(tty.File, false)
+		log := s.Log(false, false)
+		log.Warn("before")
+		s.Progress(10<<20, 100<<20)
+		time.Sleep(120 * time.Millisecond) // the bar is not drawn more often than every 100 ms
+		s.Progress(50<<20, 100<<20)
+		lines := tty.lines(width)
+		if len(lines) != 2 || lines[0] != "warning: before" || !strings.Contains(lines[1], "50%") {
+			t.Errorf("%d columns: %q, want a line and a bar at 50%%", width, lines)
+		}
+		if width == 80 && !strings.Contains(lines[1], "50/100 MiB") {
+			t.Errorf("%q, want the bytes", lines)
+		}
+		log.Warn("in between")
+		log.Warn("and again")
+		lines = tty.lines(width)
+		if len(lines) != 4 || lines[1] != "warning: in between" || lines[2] != "warning: and again" || !strings.Contains(lines[3], "50%") {
+			t.Errorf("%d columns: %q, want three lines and the bar", width, lines)
+		}
+		s.Done()
+		s.Done()
+		log.Warn("after")
+		want := []string{"warning: before", "warning: in between", "warning: and again", "warning: after"}
+		if lines := tty.lines(width); !slices.Equal(lines, want) {
+			t.Errorf("%d columns: %q, want %q", width, lines, want)
+		}
+	}
+}
+
+// A bar that is full goes away by itself. Less after that is the progress of
+// another way to do the work.
+func TestProgressStartsOver(t *testing.T) {
+	tty := openTerminal(t, 80)
+	s := New(tty.File, false)
+	s.Progress(20, 100)
+	s.Progress(100, 100)
+	s.Progress(100, 100)
+	if lines := tty.lines(80); len(lines) > 0 {
+		t.Errorf("full: %q, want nothing", lines)
+	}
+	s.Log(false, false).Warn("the first way failed")
+	if lines := tty.lines(80); !slices.Equal(lines, []string{"warning: the first way failed"}) {
+		t.Errorf("in between: %q, want the line alone", lines)
+	}
+	s.Progress(30, 100)
+	if lines := tty.lines(80); len(lines) != 2 || !strings.Contains(lines[1], "30%") {
+		t.Errorf("again: %q, want a line and a bar at 30%%", lines)
+	}
+	s.Done()
+	if lines := tty.lines(80); !slices.Equal(lines, []string{"warning: the first way failed"}) {
+		t.Errorf("done: %q", lines)
+	}
+}
+
+// A screen is used by many goroutines; what is left on it are all the lines,
+// each whole.
+func TestConcurrent(t *testing.T) {
+	const workers, steps = 8, 200
+	tty := openTerminal(t, 80)
+	s := New(tty.File, false)
+	var done atomic.Int64
+	var wg sync.WaitGroup
+	var want []string
+	for w := range workers {
+		for i := 0; i < steps; i += 50 {
+			want = append(want, fmt.Sprintf("warning: worker %d: step %d", w, i))
+		}
+		wg.Go(func() {
+			log := s.Log(false, false)
+			for i := range steps {
+				s.Progress(done.Add(1), workers*steps)
+				if i%50 == 0 {
+					log.Warn(fmt.Sprintf("worker %d", w), "step", i)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	s.Done()
+	got := tty.lines(80)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// terminal is a pseudo-terminal: the file is the end that programs write to.
+type terminal struct {
+	*os.File
+	t     *testing.T
+	marks int
+
+	mu  sync.Mutex
+	got []byte // what arrived at the other end
+}
+
+// openTerminal opens a pseudo-terminal of so many columns.
+func openTerminal(t *testing.T, columns int) *terminal {
+	t.Helper()
+	other, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := int(other.Fd())
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: uint16(columns)})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty := &terminal{File: f, t: t}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for b := make([]byte, 4096); ; {
+			n, err := other.Read(b)
+			tty.mu.Lock()
+			tty.got = append(tty.got, b[:n]...)
+			tty.mu.Unlock()
+			if err != nil {
+				return // EIO: the end that programs write to was closed
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		f.Close()
+		<-ended
+		other.Close()
+	})
+	return tty
+}
+
+// written returns all that was written so far.
+func (tty *terminal) written() string {
+	tty.t.Helper()
+	tty.marks++
+	mark := fmt.Sprintf("\x00%d\x00", tty.marks)
+	if _, err := tty.WriteString(mark); err != nil {
+		tty.t.Fatal(err)
+	}
+	for start := time.Now(); time.Since(start) < 10*time.Second; time.Sleep(time.Millisecond) {
+		tty.mu.Lock()
+		before, _, found := bytes.Cut(tty.got, []byte(mark))
+		if found {
+			tty.got = slices.Clone(before)
+		}
+		tty.mu.Unlock()
+		if found {
+			return string(before)
+		}
+	}
+	tty.t.Fatal("what was written does not arrive")
+	return ""
+}
+
+// lines returns what a terminal of so many columns shows, which it tells from
+// carriage returns, newlines and spaces: trailing spaces and lines are left out.
+func (tty *terminal) lines(columns int) []string {
+	tty.t.Helper()
+	screen, row, column := [][]rune{nil}, 0, 0
+	down := func() {
+		if row++; row == len(screen) {
+			screen = append(screen, nil)
+		}
+	}
+	for _, c := range tty.written() {
+		switch {
+		case c == '\r':
+			column = 0
+			continue
+		case c == '\n':
+			down()
+			continue
+		case c < ' ':
+			tty.t.Fatalf("control character %q", c)
+		}
+		if column == columns { // the line is full and goes on in the next one
+			column = 0
+			down()
+		}
+		for len(screen[row]) <= column {
+			screen[row] = append(screen[row], ' ')
+		}
+		screen[row][column] = c
+		column++
+	}
+	var lines []string
+	for _, l := range screen {
+		lines = append(lines, strings.TrimRight(string(l), " "))
+	}
+	for len(lines) > 0 && lines[len(lines)-1] == "" {
+		lines = lines[:len(lines)-1]
+	}
+	return lines
+}
