@@ -33,9 +33,9 @@ func ParseEffort(s string) (Effort, error) {
 
 // What the efforts are, as go run ./bench compares them.
 var efforts = map[Effort]match.Effort{
-	Fast:    {Sampling: 6, Gap: 24, Slack: 1 << 10, Patience: 7},
-	Default: {Sampling: 4, Gap: 12, Slack: 8 << 10, Patience: 10},
-	Best:    {Sampling: 3, Gap: 10, Slack: 64 << 10, Patience: 14},
+	Fast:    {Sampling: 8, Gap: 24, Slack: 1 << 10, Patience: 7},
+	Default: {Sampling: 6, Gap: 12, Slack: 8 << 10, Patience: 10},
+	Best:    {Sampling: 4, Gap: 10, Slack: 64 << 10, Patience: 14},
 }
 
 // Options say how an Index is made and used.

@@ -19,6 +19,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo"
 )
 
@@ -59,6 +60,7 @@ func flags() []cli.Flag {
 		&cli.IntFlag{Name: "bases", Usage: "make deltas from the `N` nearest images only", DefaultText: "all"},
 		&cli.BoolFlag{Name: "no-downgrades", Usage: "make no deltas to older images"},
 		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "publish no delta larger than this share `R` of its image"},
+		&cli.StringFlag{Name: "effort", Value: string(delta.Default), Usage: "work this `HARD` on small deltas: fast, default or best"},
 		&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: runtime.NumCPU(), Usage: "work on `N` images at a time"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
 		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
@@ -121,6 +123,9 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 		return o, command.Usage("--max-delta-ratio %v, want more than 0", p.MaxRatio)
 	}
 	var err error
+	if o.Effort, err = delta.ParseEffort(c.String("effort")); err != nil {
+		return o, command.Usage("--effort: %v", err)
+	}
 	if o.URL, err = parseURL(c.String("repository")); err != nil {
 		return o, err
 	}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// pair is a base and a target. make, if any, makes them before they are used.
+type pair struct {
+	name         string
+	base, target string
+	make         func() error
+}
+
+func (p pair) prepare() error {
+	if p.make != nil {
+		if err := p.make(); err != nil {
+			return err
+		}
+	}
+	// All peers find the files in the page cache, as far as it holds them.
+	for _, path := range []string{p.base, p.target} {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, f)
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove removes what was made.
+func (p pair) remove() {
+	if p.make != nil {
+		os.Remove(p.base)
+		os.Remove(p.target)
+	}
+}
+
+// corpus returns the pairs of a corpus.
+func corpus(o options, tmp string) ([]pair, error) {
+	switch o.corpus {
+	case "small":
+		return small(tmp)
+	case "growth":
+		return growth(tmp, o.growth), nil
+	case "real":
+		return realPairs(o.dir)
+	default:
+		images, err := filepath.Glob(filepath.Join(o.corpus, "*.img"))
+		if err != nil || len(images) < 2 {
+			return nil, fmt.Errorf("%s has %d images, want two or more", o.corpus, len(images))
+		}
+		return chain(images), nil
+	}
+}
+
+// chain pairs each image with the one before it.
+func chain(images []string) (pairs []pair) {
+	for i := range images[1:] {
+		pairs = append(pairs, pair{name: filepath.Base(images[i]) + " to " + filepath.Base(images[i+1]), base: images[i], target: images[i+1]})
+	}
+	return pairs
+}
+
+// realPairs returns a large change, a release to its security updates, and a small
+// one, an image without three applications from one with them.
+func realPairs(dir string) ([]pair, error) {
+	images, err := filepath.Glob(filepath.Join(dir, "*.img"))
+	if err != nil || len(images) != 3 {
+		return nil, fmt.Errorf("%s has %d images, want the three of bench/corpus.sh %s", dir, len(images), dir)
+	}
+	slices.Sort(images)
+	a, b, c := images[0], images[1], images[2]
+	return []pair{
+		{name: "large change: a release to its security updates", base: a, target: b},
+		{name: "small change: three applications fewer", base: c, target: b},
+	}, nil
+}
+
+// small returns pairs of the test images and generated ones.
+func small(tmp string) ([]pair, error) {
+	images, err := filepath.Glob("testdata/images/*amxa*.img")
+	if err != nil || len(images) == 0 {
+		return nil, fmt.Errorf("no test images; run at the top of the repository")
+	}
+	pairs := chain(images)
+	return append(pairs, generated(tmp, "generated, 64 MB", 64<<20)), nil
+}
+
+// growth returns generated pairs of 1 GB, 2 GB and so on.
+func growth(tmp string, largest int) (pairs []pair) {
+	for gb := 1; gb <= largest; gb *= 2 {
+		pairs = append(pairs, generated(tmp, fmt.Sprintf("generated, %d GB", gb), int64(gb)*1e9))
+	}
+	return pairs
+}
+
+// generated returns a pair that is made when it is used: incompressible bytes, of
+// which about a third changes in pieces of all lengths, moves, or is new.
+func generated(tmp, name string, size int64) pair {
+	p := pair{name: name, base: filepath.Join(tmp, "base"), target: filepath.Join(tmp, "target")}
+	p.make = func() error { return generate(p.base, p.target, size) }
+	return p
+}
+
+// generate writes base and target together, block by block.
+func generate(base, target string, size int64) error {
+	b, err := os.Create(base)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	t, err := os.Create(target)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	bw, tw := bufio.NewWriterSize(b, 1<<20), bufio.NewWriterSize(t, 1<<20)
+	noise := rand.NewChaCha8([32]byte([]byte(strings.Repeat("rs\x02\x36", 8))))
+	r := rand.New(noise)
+	block, fresh := make([]byte, 1<<20), make([]byte, 1<<20)
+	for done := int64(0); done < size; done += int64(len(block)) {
+		noise.Read(block)
+		bw.Write(block)
+		switch r.IntN(6) {
+		case 0: // new
+			noise.Read(fresh)
+			tw.Write(fresh[:r.IntN(len(fresh))])
+		case 1: // changed in many places
+			for at := 0; at < len(block); at += 16 + r.IntN(4096) {
+				block[at]++
+			}
+			tw.Write(block)
+		default:
+			tw.Write(block)
+		}
+	}
+	if err := bw.Flush(); err != nil {
+		return err
+	}
+	return tw.Flush()
+}

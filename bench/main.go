@@ -1,0 +1,128 @@
+// Command bench compares this project with its peers, over a corpus of pairs of
+// images. Run it at the top of the repository:
+//
+//	go run ./bench [flags]
+//
+// Each peer runs as a process of its own, all of them in turn, several rounds; a
+// ratio is that of two runs of one round, so that it holds when the machine's
+// speed drifts, and what is printed are medians. Memory is the peak of what a
+// process holds resident, and of the part of it that is not files in the page
+// cache. Peers that are not installed are left out, and named.
+//
+// Corpora:
+//
+//	small   made from testdata and a fixed seed, needs no tools
+//	real    DIR/*.img as bench/corpus.sh DIR makes them, see --dir
+//	growth  pairs of 1 to 16 GB, sparse in neither, for time and memory by size
+//	DIR     your own images: each is diffed to from the one before it
+//
+// The table is printed, and written to bench/RESULTS.md with --write.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// options are the flags.
+type options struct {
+	corpus, dir, only string
+	rounds            int
+	write             bool
+	growth            int
+}
+
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&o.corpus, "corpus", "small", "small, real, growth, or a directory of images")
+	flags.StringVar(&o.dir, "dir", "/var/tmp/corpus", "the directory that bench/corpus.sh filled, for real")
+	flags.StringVar(&o.only, "only", "", "run only the peers that match this regular expression, and rdiff -b 128")
+	flags.IntVar(&o.rounds, "rounds", 3, "how many rounds")
+	flags.IntVar(&o.growth, "largest", 16, "the largest pair of growth, in GB")
+	flags.BoolVar(&o.write, "write", false, "write bench/RESULTS.md too")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	only, err := regexp.Compile(o.only)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp("/var/tmp", "bench-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	pairs, err := corpus(o, tmp)
+	if err != nil {
+		return err
+	}
+	peers, missing, err := findPeers(ctx, tmp, only)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	out := io.MultiWriter(stdout, &b)
+	if err := heading(out, args, peers, missing); err != nil {
+		return err
+	}
+	for _, p := range pairs {
+		if err := p.prepare(); err != nil {
+			return err
+		}
+		if err := compare(ctx, out, p, peers, o.rounds, tmp); err != nil {
+			return err
+		}
+		p.remove()
+	}
+	if o.write {
+		return os.WriteFile(filepath.Join("bench", "RESULTS.md"), []byte(b.String()), 0o666)
+	}
+	return nil
+}
+
+// heading writes what the results are of.
+func heading(w io.Writer, args []string, peers []peer, missing []string) error {
+	fmt.Fprintf(w, "# Results\n\n    go run ./bench %s\n\n", strings.Join(args, " "))
+	for _, line := range machine() {
+		fmt.Fprintf(w, "- %s\n", line)
+	}
+	seen := make(map[string]bool)
+	for _, p := range peers {
+		if len(p.version) > 0 && !seen[p.version[0]] {
+			seen[p.version[0]] = true
+			fmt.Fprintf(w, "- %s\n", first(p.version...))
+		}
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(w, "- not installed: %s\n", strings.Join(missing, ", "))
+	}
+	_, err := fmt.Fprintln(w, `
+Times are wall seconds of signature and delta together, medians; "memory" is the peak of anonymous memory, "resident" with the files that
+are mapped or cached for the process. Ratios are to "rdiff -b 128" in the same round: below 1 is less than it takes.`)
+	return err
+}
+
+// first returns the first line that a command prints.
+func first(command ...string) string {
+	out, _ := exec.Command(command[0], command[1:]...).CombinedOutput()
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(line)
+}
