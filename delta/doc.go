@@ -1,6 +1,6 @@
-// Package delta makes, applies and inspects deltas in the format of rdiff(1),
-// and makes rdiff signatures. It deals in bytes and streams; it knows no paths
-// and no images.
+// Package delta makes, applies and inspects deltas in the format of rdiff(1), and
+// makes and uses rdiff signatures. It deals in bytes and streams; it knows no
+// paths and no images.
 //
 // # The delta format
 //
@@ -37,8 +37,9 @@
 //	4 bytes  strong sum length, up to 16 (MD4) or 32 (BLAKE2b-256)
 //
 // and then, for each block of the base, 4 bytes of weak sum and as many bytes of
-// strong sum as the header says. The last block may be short. Signer writes
-// rollsum and BLAKE2b, which every rdiff since librsync 1.0 reads.
+// strong sum as the header says. The last block may be short. Signer writes all
+// four; package sums says what the sums are. Rollsum and BLAKE2b is what every
+// rdiff since librsync 1.0 reads.
 //
 // # How a delta is made
 //
@@ -74,6 +75,17 @@
 // The target is searched in pieces of 4 MiB, so that all cores work; a match that
 // spans pieces becomes one copy again when they are written in order. A copy that
 // would take more bytes than a literal is left out.
+//
+// # How a delta is made from a signature
+//
+// Blocks.Diff does what rdiff does: the weak sum of a block's length is rolled
+// over the target byte by byte, and where a block of the base has that sum and the
+// strong one too, it is copied. Matches are whole blocks, and the base's last,
+// short block at the target's end. What makes it fast is that the sums of a
+// thousand positions are computed first and then looked up, in a filter of three
+// bits a block, where no look waits for another; and that pieces of the target are
+// searched on all cores. A block that spans two pieces belongs to the one where it
+// begins, and what the next piece has found there too is cut off.
 //
 // # What it costs
 //

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/bits"
 	"runtime"
+	"slices"
 
 	"puavo-image-repository/delta/internal/blocks"
 	"puavo-image-repository/delta/internal/sums"
@@ -191,23 +192,27 @@ func ReadSignature(r io.Reader) (Signature, error) {
 }
 
 // Signer is an io.WriteCloser that writes the rdiff signature of the bytes
-// written to it. Blocks are signed on all cores; a batch for each is in memory, of
-// 256 KiB, or one block where that is longer. It is not for concurrent use.
+// written to it. Blocks are signed on all cores, in batches of 256 KiB, or of one
+// block where that is longer; a batch a core and another are in memory. It is not
+// for concurrent use.
 type Signer struct {
 	Signature
 	w       *bufio.Writer
-	batch   []byte        // whole blocks, but for the last
-	limit   int           // of a batch
-	pending []chan []byte // sums of batches to come, the next to be written first
-	free    [][]byte      // batches to be used again
+	batch   *signBatch        // the one begun
+	limit   int               // of a batch's data
+	pending []chan *signBatch // those that are being signed, in order
+	free    []*signBatch      // to be used again
 	err     error
 }
+
+// signBatch is whole blocks, but for the base's last one, and their sums.
+type signBatch struct{ data, sums []byte }
 
 // NewSigner returns a Signer that writes a signature of this form to w; Blocks is
 // not looked at. An error in the form, and those of w, come from a later Write or
 // from Close.
 func NewSigner(w io.Writer, form Signature) *Signer {
-	s := &Signer{Signature: form, w: bufio.NewWriter(w), err: form.check()}
+	s := &Signer{Signature: form, w: bufio.NewWriter(w), batch: new(signBatch), err: form.check()}
 	if s.err != nil {
 		s.err = fmt.Errorf("no signature can be made: %w", s.err)
 		return s
@@ -220,10 +225,10 @@ func NewSigner(w io.Writer, form Signature) *Signer {
 // Write signs p.
 func (s *Signer) Write(p []byte) (n int, err error) {
 	for s.err == nil && n < len(p) {
-		part := min(len(p)-n, s.limit-len(s.batch))
-		s.batch = append(s.batch, p[n:n+part]...)
+		part := min(len(p)-n, s.limit-len(s.batch.data))
+		s.batch.data = append(s.batch.data, p[n:n+part]...)
 		n += part
-		if len(s.batch) == s.limit {
+		if len(s.batch.data) == s.limit {
 			s.sign()
 		}
 	}
@@ -233,7 +238,7 @@ func (s *Signer) Write(p []byte) (n int, err error) {
 // Close signs the last, short block and writes out all there is. It does not
 // close the underlying writer.
 func (s *Signer) Close() error {
-	if len(s.batch) > 0 {
+	if len(s.batch.data) > 0 {
 		s.sign()
 	}
 	for len(s.pending) > 0 {
@@ -245,35 +250,41 @@ func (s *Signer) Close() error {
 	return s.w.Flush()
 }
 
-// sign begins to sign the batch, on another core, and waits for the first of
-// those begun if they are many.
+// sign begins to sign the batch, and waits for the first of those that are being
+// signed if they are many.
 func (s *Signer) sign() {
-	sums, batch := make(chan []byte, 1), s.batch
-	go func() { sums <- s.sums(batch) }() // ends by itself: the channel has room
-	s.pending = append(s.pending, sums)
-	s.batch = nil
+	b, done := s.batch, make(chan *signBatch, 1)
+	// It ends by itself, also where nobody waits: the channel has room.
+	go func() {
+		s.sum(b)
+		done <- b
+	}()
+	s.pending = append(s.pending, done)
 	if len(s.pending) > runtime.GOMAXPROCS(0) {
 		s.writeNext()
+	}
+	s.batch = new(signBatch)
+	if n := len(s.free); n > 0 {
+		s.batch, s.free = s.free[n-1], s.free[:n-1]
 	}
 }
 
 // writeNext waits for the sums that are next and writes them.
 func (s *Signer) writeNext() {
-	sums := <-s.pending[0]
+	b := <-s.pending[0]
 	s.pending = s.pending[1:]
 	if s.err == nil {
-		_, s.err = s.w.Write(sums)
+		_, s.err = s.w.Write(b.sums)
 	}
+	b.data, b.sums = b.data[:0], b.sums[:0]
+	s.free = append(s.free, b)
 }
 
-// sums returns the sums of a batch of blocks.
-func (s *Signer) sums(batch []byte) (b []byte) {
+// sum computes the sums of a batch.
+func (s *Signer) sum(b *signBatch) {
 	strong := sums.NewStrong(s.md4())
-	for len(batch) > 0 {
-		block := batch[:min(s.BlockLen, len(batch))]
-		batch = batch[len(block):]
-		b = binary.BigEndian.AppendUint32(b, s.weak().Sum(block))
-		b = append(b, strong.Sum(block)[:s.StrongLen]...)
+	for block := range slices.Chunk(b.data, s.BlockLen) {
+		b.sums = binary.BigEndian.AppendUint32(b.sums, s.weak().Sum(block))
+		b.sums = append(b.sums, strong.Sum(block)[:s.StrongLen]...)
 	}
-	return b
 }

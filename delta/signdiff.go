@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"puavo-image-repository/delta/internal/blocks"
+	"puavo-image-repository/delta/internal/match"
 )
 
 // Blocks knows the blocks of a base by its signature. It is not changed once it
@@ -18,9 +19,17 @@ type Blocks struct {
 
 // LoadSignature reads a signature, and prepares it on all cores to be looked up.
 // Besides the signature itself, to which the result refers and which must stay as
-// it is, it takes at most 14 bytes of memory a block. Errors in the signature wrap
-// ErrFormat.
-func LoadSignature(ctx context.Context, signature []byte) (*Blocks, error) {
+// it is, it takes 7 to 16 bytes of memory a block. Errors in the signature wrap
+// ErrFormat; those of a mapped file that became shorter are ErrChanged.
+func LoadSignature(ctx context.Context, signature []byte) (b *Blocks, err error) {
+	err = match.Guard(func() error {
+		b, err = loadSignature(ctx, signature)
+		return err
+	})
+	return b, err
+}
+
+func loadSignature(ctx context.Context, signature []byte) (*Blocks, error) {
 	s, err := readHeader(bytes.NewReader(signature))
 	if err != nil {
 		return nil, err
@@ -43,6 +52,6 @@ func LoadSignature(ctx context.Context, signature []byte) (*Blocks, error) {
 func (b *Blocks) Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (Stats, error) {
 	// Short pieces need little of the target in memory; but to begin one costs as
 	// much as a block's length.
-	piece := max(1<<20, 8*b.BlockLen)
+	piece := max(256<<10, 32*b.BlockLen)
 	return encode(ctx, dst, target, piece, progress, func() finder { return b.table.NewFinder(target) })
 }

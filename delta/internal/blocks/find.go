@@ -13,6 +13,11 @@ import (
 const (
 	leastBatch = 16
 	mostBatch  = 1024
+
+	// leastOverrun is how many bytes behind a piece, at least, a run of blocks that
+	// began in it goes on. Within bytes that repeat, as zeros do, the next piece may
+	// find blocks at other places and so miss where the run goes on.
+	leastOverrun = 32 << 10
 )
 
 // Finder finds the blocks in a target, a piece at a time. It is not for
@@ -26,10 +31,10 @@ type Finder struct {
 	batch  [mostBatch + 1]uint32 // weak sums
 	passed [mostBatch]uint32     // positions in the batch that the filter let pass
 
-	// Of the piece that is searched: its matches so far, and the end of the
-	// positions that are looked at.
-	found []match.Match
-	end   int
+	// Of the piece that is searched: its matches so far, the end of the positions
+	// that are looked at, and that of those where a run can go on.
+	found    []match.Match
+	end, run int
 }
 
 // NewFinder returns a Finder for a target.
@@ -46,7 +51,8 @@ func (f *Finder) Find(ctx context.Context, lo, hi int) ([]match.Match, error) {
 	if f.n == 0 {
 		return nil, ctx.Err()
 	}
-	f.end = min(hi, len(f.target)-f.BlockLen+1)
+	windows := len(f.target) - f.BlockLen + 1
+	f.end, f.run = min(hi, windows), min(hi+max(leastOverrun, 4*f.BlockLen), windows)
 	if lo < f.end {
 		f.batch[0] = f.Weak.Sum(f.window(lo))
 	}
@@ -144,14 +150,15 @@ func (f *Finder) expected(at int) int {
 }
 
 // take takes the match of a block, and those of the blocks that follow it, and
-// returns where they end. The sum of the window there is then in the batch.
+// returns where they end. The sum of the window there is then in the batch, if the
+// search goes on.
 func (f *Finder) take(at, b int) (end int) {
 	m := match.Match{Target: at, Base: b * f.BlockLen}
 	for {
 		m.Len += f.BlockLen
 		at += f.BlockLen
 		b++
-		if at >= f.end {
+		if at >= f.run {
 			break
 		}
 		w := f.window(at)

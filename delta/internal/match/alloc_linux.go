@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// Alloc returns n zero values of whole numbers, in huge pages where there are any: the table is
-// looked at all over, and with small pages each look would miss the cache of
+// Alloc returns n zeros, at least one, in huge pages where there are any: a table
+// is looked at all over, and with small pages each look would miss the cache of
 // page addresses too.
 func Alloc[T uint32 | uint64](n int64) []T {
 	slots := make([]T, n)

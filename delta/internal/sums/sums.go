@@ -16,7 +16,7 @@ import (
 	"hash"
 
 	"golang.org/x/crypto/blake2b"
-	"golang.org/x/crypto/md4"
+	"golang.org/x/crypto/md4" //lint:ignore SA1019 the format has it
 )
 
 // MaxStrong is the length of the longest strong sum in bytes.

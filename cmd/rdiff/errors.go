@@ -1,0 +1,40 @@
+package main
+
+import (
+	"errors"
+	"io"
+
+	"puavo-image-repository/delta"
+)
+
+// The exit codes, librsync's rs_result.
+const (
+	ioError     = 100
+	syntaxError = 101
+	inputEnded  = 103
+	badMagic    = 104
+	corrupt     = 106
+	paramError  = 108
+	interrupted = 130 // not librsync's
+)
+
+// errParam is wrapped by the error for wrong sizes of blocks or sums.
+var errParam = errors.New("no such signature")
+
+func exitCode(err error) int {
+	is := func(target error) bool { return errors.Is(err, target) }
+	switch {
+	case is(errUsage):
+		return syntaxError
+	case is(errParam):
+		return paramError
+	case is(io.ErrUnexpectedEOF):
+		return inputEnded
+	case is(delta.ErrMagic):
+		return badMagic
+	case is(delta.ErrFormat):
+		return corrupt
+	default:
+		return ioError
+	}
+}

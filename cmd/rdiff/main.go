@@ -1,0 +1,105 @@
+// Command rdiff makes and applies rsync-like deltas. It takes the arguments of
+// rdiff(1), of librsync 2.3, and reads and writes the same files, on all cores.
+// Beyond that it makes a smaller delta where both files are at hand, and tells
+// what a signature or delta holds. See its --help.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run runs the command and returns its exit code.
+func run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.Writer) int {
+	err := do(ctx, args, stdin, stdout, stderr)
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "rdiff: interrupted")
+		return interrupted
+	}
+	fmt.Fprintf(stderr, "rdiff: %v\n", err)
+	return exitCode(err)
+}
+
+func do(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.Writer) error {
+	o, names, err := parse(args)
+	switch {
+	case err != nil:
+		return err
+	case o.help:
+		_, err := io.WriteString(stdout, help)
+		return err
+	case o.version:
+		_, err := fmt.Fprintf(stdout, version, moduleVersion())
+		return err
+	}
+	a, names, err := findAction(names)
+	if err != nil {
+		return err
+	}
+	j := &job{options: o, stdin: stdin, stdout: stdout, stderr: stderr}
+	defer j.close()
+	return a.run(ctx, j, names)
+}
+
+func moduleVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(unknown)"
+}
+
+const version = `rdiff (puavo-image-repository %s)
+Compatible with rdiff of librsync 2.3.
+Capabilities: 64 bit files
+`
+
+const help = `Usage: rdiff [OPTIONS] signature [BASIS [SIGNATURE]]
+             [OPTIONS] delta SIGNATURE [NEWFILE [DELTA]]
+             [OPTIONS] patch BASIS [DELTA [NEWFILE]]
+             [OPTIONS] diff BASIS NEWFILE [DELTA]
+             [OPTIONS] info [FILE]
+
+signature, delta and patch are those of rdiff(1). diff makes a delta of two
+files: smaller than one from a signature, and as good for patch. info tells what
+a signature or delta holds. Commands can be cut short, as in "sig". A name that
+is missing or - stands for standard input or output; inputs that must be read
+twice are kept in a temporary file. An output file appears when it is complete.
+
+Options:
+  -v, --verbose             Print statistics, and what a signature holds
+  -V, --version             Show program version
+  -?, -h, --help            Show this help message
+  -s, --statistics          Show performance statistics
+  -f, --force               Force overwriting existing files
+Signature generation options:
+  -H, --hash=ALG            Hash algorithm: blake2 (default), md4
+  -R, --rollsum=ALG         Rollsum algorithm: rabinkarp (default), rollsum
+  -b, --block-size=BYTES    Signature block size, 0 (default) for recommended
+  -S, --sum-size=BYTES      Signature strength, 0 (default) for max, -1 for min
+IO options:
+  -I, --input-size=BYTES    Input buffer size: taken, without effect
+  -O, --output-size=BYTES   Output buffer size: taken, without effect
+Options of diff:
+      --effort=EFFORT       fast, default or best
+      --memory=SIZE         Memory for the index, such as 64M (default 128M)
+Options of info:
+      --json                Print JSON
+
+Exit codes, those of rdiff(1): 0 done, 100 a file cannot be read or written,
+101 wrong usage, 103 a file ends early, 104 not a signature or delta, 106 a
+corrupt one, 108 a wrong size of blocks or sums. Besides: 130 interrupted.
+`
