@@ -35,7 +35,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -49,9 +49,10 @@ type options struct {
 	growth            int
 }
 
-func run(ctx context.Context, args []string, stdout io.Writer) error {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
 	flags.StringVar(&o.corpus, "corpus", "small", "small, real, growth, or a directory of images")
 	flags.StringVar(&o.dir, "dir", "/var/tmp/corpus", "the directory that bench/corpus.sh filled, for real")
 	flags.StringVar(&o.only, "only", "", "run only the peers that match this regular expression, and rdiff -b 128")
@@ -74,7 +75,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	peers, missing, err := findPeers(ctx, tmp, only)
+	peers, missing, err := findPeers(ctx, tmp, only, stderr)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,13 +30,13 @@ const librsyncGoModule, librsyncGoVersion = "github.com/balena-os/librsync-go/cm
 
 // findPeers returns the peers that are there, ours built anew in tmp, and the
 // names of those that are not.
-func findPeers(ctx context.Context, tmp string, only *regexp.Regexp) (found []peer, missing []string, err error) {
+func findPeers(ctx context.Context, tmp string, only *regexp.Regexp, stderr io.Writer) (found []peer, missing []string, err error) {
 	ours, theirs := filepath.Join(tmp, "ours"), filepath.Join(tmp, "librsync-go")
 	if err := goRun(ctx, ".", "build", "-o", ours, "./cmd/rdiff"); err != nil {
 		return nil, nil, err
 	}
 	if err := buildLibrsyncGo(ctx, filepath.Join(tmp, "module"), theirs); err != nil {
-		fmt.Fprintln(os.Stderr, "bench: librsync-go is left out:", err)
+		fmt.Fprintln(stderr, "bench: librsync-go is left out:", err)
 	}
 	for _, p := range peers(ours, theirs) {
 		if p.name != reference && !only.MatchString(p.name) {
