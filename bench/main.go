@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	var b strings.Builder
 	out := io.MultiWriter(stdout, &b)
-	if err := heading(out, args, peers, missing); err != nil {
+	if err := heading(out, o, peers, missing); err != nil {
 		return err
 	}
 	for _, p := range pairs {
@@ -100,8 +100,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 // heading writes what the results are of.
-func heading(w io.Writer, args []string, peers []peer, missing []string) error {
-	fmt.Fprintf(w, "# Results\n\n    go run ./bench %s\n\n", strings.Join(args, " "))
+func heading(w io.Writer, o options, peers []peer, missing []string) error {
+	fmt.Fprintf(w, "# Results\n\n    go run ./bench --corpus %s --rounds %d\n\n", o.corpus, o.rounds)
 	for _, line := range machine() {
 		fmt.Fprintf(w, "- %s\n", line)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 
 	"puavo-image-repository/delta/internal/behind"
 )
@@ -16,7 +17,9 @@ const patchBuffer = 1 << 20
 // Patch writes to dst the target that delta makes from base. base has baseSize
 // bytes, the target must have exactly size bytes, and the delta must end with
 // its end command; no command reads outside the base, and nothing beyond size is
-// written. It writes while it goes on reading, and takes about 4 MiB of memory.
+// written. With a size of -1 the target may have any: as much as the delta says,
+// however small it is itself. Patch writes while it goes on reading, and takes
+// about 4 MiB of memory.
 //
 // Errors in the delta wrap ErrFormat; those of dst, base, delta and ctx are
 // passed on. After an error dst holds some beginning of a target and must not be
@@ -46,7 +49,11 @@ type patcher struct {
 	last   int64 // where the last short copy was
 }
 
-func (p *patcher) run(cs *commands, left int64) error {
+func (p *patcher) run(cs *commands, size int64) error {
+	left := size
+	if size < 0 {
+		left = math.MaxInt64
+	}
 	for {
 		if err := p.ctx.Err(); err != nil {
 			return err
@@ -65,7 +72,7 @@ func (p *patcher) run(cs *commands, left int64) error {
 			return err
 		}
 	}
-	if left != 0 {
+	if size >= 0 && left != 0 {
 		return malformed("the delta makes %d bytes too few", left)
 	}
 	return nil
@@ -78,7 +85,7 @@ func (c command) check(baseSize, left int64) error {
 		return malformed("the delta makes more bytes than the target has")
 	}
 	if !c.literal && (c.offset > baseSize || c.length > baseSize-c.offset) {
-		return malformed("a copy of %d bytes from offset %d, the base has %d", c.length, c.offset, baseSize)
+		return cut(io.ErrUnexpectedEOF, "a copy of %d bytes from offset %d, the base has %d", c.length, c.offset, baseSize)
 	}
 	return nil
 }

@@ -189,18 +189,16 @@ func patch(ctx context.Context, j *job, names []string) error {
 		return err
 	}
 	start := time.Now()
-	stats, err := delta.Inspect(ctx, io.NewSectionReader(d, 0, deltaSize))
-	switch {
-	case err != nil:
-		return fmt.Errorf("reading the delta %s: %w", nameOf(names[1]), err)
-	case stats.BaseEnd > size:
-		return fmt.Errorf("the delta %s needs a basis of %d bytes or more, %s has %d: %w",
-			nameOf(names[1]), stats.BaseEnd, nameOf(names[0]), size, io.ErrUnexpectedEOF)
+	if err := delta.Patch(ctx, out, base, size, io.NewSectionReader(d, 0, deltaSize), -1); err != nil {
+		return fmt.Errorf("applying the delta %s to %s: %w", nameOf(names[1]), nameOf(names[0]), err)
 	}
-	if err := delta.Patch(ctx, out, base, size, io.NewSectionReader(d, 0, deltaSize), stats.Target()); err != nil {
-		return fmt.Errorf("applying %s to %s: %w", nameOf(names[1]), nameOf(names[0]), err)
+	if j.stats || j.verbose {
+		stats, err := delta.Inspect(ctx, io.NewSectionReader(d, 0, deltaSize))
+		if err != nil {
+			return err
+		}
+		j.statistics("patch", describe(stats), deltaSize, out.n, start)
 	}
-	j.statistics("patch", describe(stats), deltaSize, out.n, start)
 	return out.commit()
 }
 
