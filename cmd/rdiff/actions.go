@@ -92,15 +92,7 @@ func (j *job) form(size int64) (delta.Signature, error) {
 
 // makeDelta is: delta SIGNATURE [NEWFILE [DELTA]].
 func makeDelta(ctx context.Context, j *job, names []string) error {
-	signature, err := j.mapped(names[0])
-	if err != nil {
-		return err
-	}
-	target, err := j.mapped(names[1])
-	if err != nil {
-		return err
-	}
-	out, err := j.create(names[2])
+	signature, target, out, err := j.two(names)
 	if err != nil {
 		return err
 	}
@@ -113,17 +105,21 @@ func makeDelta(ctx context.Context, j *job, names []string) error {
 	return j.diff(ctx, out, target, blocks.Diff)
 }
 
+// two opens two inputs, mapped, and the output of what is made of both.
+func (j *job) two(names []string) (first, second []byte, out *output, err error) {
+	if first, err = j.mapped(names[0]); err != nil {
+		return nil, nil, nil, err
+	}
+	if second, err = j.mapped(names[1]); err != nil {
+		return nil, nil, nil, err
+	}
+	out, err = j.create(names[2])
+	return first, second, out, err
+}
+
 // diff is: diff BASIS NEWFILE [DELTA].
 func diff(ctx context.Context, j *job, names []string) error {
-	base, err := j.mapped(names[0])
-	if err != nil {
-		return err
-	}
-	target, err := j.mapped(names[1])
-	if err != nil {
-		return err
-	}
-	out, err := j.create(names[2])
+	base, target, out, err := j.two(names)
 	if err != nil {
 		return err
 	}
