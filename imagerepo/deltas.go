@@ -18,7 +18,7 @@ import (
 )
 
 // indexMemory bounds the index of one base, in bytes; there are as many as jobs.
-const indexMemory = 128 << 20
+const indexMemory = 64 << 20
 
 // errTooLarge ends a diff whose delta is not worth having.
 var errTooLarge = errors.New("the delta is too large")

@@ -95,7 +95,7 @@ func size(s string) (int64, error) {
 // bundles, values in the same argument or the next. It ends at a flag that asks
 // for help or the version.
 func parse(args []string) (o options, names []string, err error) {
-	o = options{effort: delta.Default, memory: 128 << 20}
+	o = options{effort: delta.Default, memory: 64 << 20}
 	for len(args) > 0 && err == nil && !o.help && !o.version {
 		arg := args[0]
 		args = args[1:]

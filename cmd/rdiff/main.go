@@ -95,7 +95,7 @@ IO options:
   -O, --output-size=BYTES   Output buffer size: taken, without effect
 Options of diff:
       --effort=EFFORT       fast, default or best
-      --memory=SIZE         Memory for the index, such as 64M (default 128M)
+      --memory=SIZE         Memory for the index, such as 64M (default 64M)
 Options of info:
       --json                Print JSON
 

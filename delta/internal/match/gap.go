@@ -9,8 +9,8 @@ import (
 const (
 	gapSeed  = 8        // bytes that are hashed
 	gapStep  = 4        // every so many bytes of the base
-	gapPiece = 32 << 10 // of the target that is searched at once
-	gapBits  = 14       // of the largest table
+	gapPiece = 16 << 10 // of the target that is searched at once
+	gapBits  = 13       // of the largest table
 )
 
 // unknown is the diagonal where there is no match to take it from.
