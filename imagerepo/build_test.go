@@ -554,6 +554,33 @@ func TestImageChanges(t *testing.T) {
 	}
 }
 
+// An image that was overwritten in place is in the mirror what it is in the image
+// directory: once that is known, no meta says otherwise, however the run ends.
+func TestOverwrittenImage(t *testing.T) {
+	p := newPlace(t, image3, image4)
+	p.build()
+	data := p.read(image4)
+	data[len(data)/2]++
+	if err := os.WriteFile(filepath.Join(p.ImageDir, image4), data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p.Progress = func(done, _ int64) {
+		if done > int64(len(data)) { // it was read: now the deltas are made
+			cancel()
+		}
+	}
+	if _, _, err := Build(ctx, p.Options); !errors.Is(err, context.Canceled) {
+		t.Fatalf("not cancelled: %v", err)
+	}
+	p.valid()
+	p.Progress = nil
+	if s := p.build(); s.Images != 2 || s.Made+s.Kept != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestMakePlanChangesNothing(t *testing.T) {
 	p := newPlace(t, image3, image4)
 	plan, err := MakePlan(t.Context(), p.Options)

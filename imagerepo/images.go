@@ -146,10 +146,17 @@ func (r *run) copyImage(ctx context.Context, im PlannedImage, source string, lin
 	return r.put(im.File, record)
 }
 
-// withdraw takes an image out of what is published, with all deltas from and to
-// it, so that no client finds another content than the meta says; then it
-// removes the image.
+// withdraw takes an image out of what is published and out of the mirror.
 func (r *run) withdraw(n meta.Name) error {
+	if err := r.unpublish(n); err != nil {
+		return err
+	}
+	return r.mirror.root.Remove(n.String())
+}
+
+// unpublish takes an image out of the meta, with all deltas from and to it, so
+// that no client finds another content than the meta says.
+func (r *run) unpublish(n meta.Name) error {
 	docs, err := fs.Glob(r.mirror.root.FS(), metaDir+"/*.json")
 	if err != nil {
 		return err
@@ -170,18 +177,35 @@ func (r *run) withdraw(n meta.Name) error {
 			return err
 		}
 	}
-	return r.mirror.root.Remove(n.String())
+	return nil
 }
 
 // readImages reads the images that are to be read for their digests and
-// signatures.
+// signatures. One that was overwritten in place, and so in the mirror too, is no
+// longer published until its deltas are made anew.
 func (r *run) readImages(ctx context.Context) error {
 	var images []PlannedImage
+	before := make(map[string]cksum.Sums)
 	for _, im := range r.plan.Images {
 		if im.Read {
 			images = append(images, im)
+			before[im.File] = r.record(im.File).Sums
 		}
 	}
+	if err := r.readAll(ctx, images); err != nil {
+		return err
+	}
+	for _, im := range images {
+		if old := before[im.File]; old != (cksum.Sums{}) && old != r.record(im.File).Sums {
+			if err := r.unpublish(im.Name); err != nil {
+				return fmt.Errorf("withdrawing %s: %w", im.File, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (r *run) readAll(ctx context.Context, images []PlannedImage) error {
 	return pool.Each(ctx, r.Jobs, images, func(ctx context.Context, im PlannedImage) error {
 		if err := r.readImage(ctx, im); err != nil {
 			return fmt.Errorf("reading %s: %w", r.source(im.Name), err)
