@@ -72,6 +72,7 @@ func diff(t testing.TB, base, target []byte) ([]byte, Stats) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer x.Close()
 	var d bytes.Buffer
 	stats, err := x.Diff(t.Context(), &d, target, nil)
 	if err != nil {
@@ -123,6 +124,7 @@ func TestDiffProgress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer x.Close()
 		sum := 0
 		if _, err := x.Diff(t.Context(), io.Discard, p.target, func(n int) {
 			if n < 0 {
@@ -144,6 +146,7 @@ func TestDiffFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer x.Close()
 	d, _ := diff(t, p.base, p.target)
 	for room := range len(d) {
 		if room > 100 && room%977 != 0 {
@@ -187,6 +190,7 @@ func TestLittleMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer x.Close()
 	var d bytes.Buffer
 	if _, err := x.Diff(t.Context(), &d, target, nil); err != nil {
 		t.Fatal(err)
@@ -354,6 +358,7 @@ func TestMappedFileShrinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer x.Close()
 		if err := os.Truncate(path, 1<<20); err != nil {
 			t.Fatal(err)
 		}
@@ -459,9 +464,11 @@ func BenchmarkIndex(b *testing.B) {
 	base := random(1, 64<<20)
 	b.SetBytes(int64(len(base)))
 	for b.Loop() {
-		if _, err := NewIndex(b.Context(), base, Options{Memory: 64 << 20}); err != nil {
+		x, err := NewIndex(b.Context(), base, Options{Memory: 64 << 20})
+		if err != nil {
 			b.Fatal(err)
 		}
+		x.Close()
 	}
 }
 
@@ -471,6 +478,7 @@ func BenchmarkDiff(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	defer x.Close()
 	for name, target := range map[string][]byte{"unrelated": random(2, 64<<20), "identical": base} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(target)))

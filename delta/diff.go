@@ -47,7 +47,7 @@ type Options struct {
 
 // Index knows where in a base its content is. It is not changed once it is made,
 // so any number of goroutines may Diff against it at the same time. It refers to
-// the base's bytes, which must stay as they are.
+// the base's bytes, which must stay as they are, until Close.
 type Index struct {
 	index  *match.Index
 	effort match.Effort
@@ -66,6 +66,10 @@ func NewIndex(ctx context.Context, base []byte, o Options) (*Index, error) {
 	}
 	return &Index{x, effort}, nil
 }
+
+// Close gives back the index's memory, which is outside of Go's heap. It is
+// called once, when nobody uses the index any more.
+func (x *Index) Close() { x.index.Close() }
 
 // Diff writes to dst the delta that makes target from the index's base, and
 // tells what it consists of. It works on all cores; yet the same base, options

@@ -91,8 +91,8 @@
 //
 // Time is linear: for most bytes of base and target a shift, an add, a load and a
 // compare, and for those in gaps about as much again. Memory is the table, 8 bytes
-// a slot and two slots or more a sample; NewIndex chooses s so that the table fits
-// its budget. Go's heap can take twice that until the table is collected.
+// a slot and two slots or more a sample, outside of Go's heap; NewIndex chooses s so
+// that the table fits its budget.
 //
 // A smaller table means a coarser sampling, of which the gap search makes good
 // most. The sizes of deltas of images of 1.5 GB, as shares of what rdiff makes of

@@ -11,7 +11,8 @@ import (
 )
 
 // Blocks knows the blocks of a base by its signature. It is not changed once it
-// is made, so any number of goroutines may Diff against it at the same time.
+// is made, so any number of goroutines may Diff against it at the same time, until
+// Close.
 type Blocks struct {
 	Signature
 	table *blocks.Table
@@ -45,6 +46,10 @@ func loadSignature(ctx context.Context, signature []byte) (*Blocks, error) {
 	}
 	return &Blocks{s, table}, nil
 }
+
+// Close gives back the memory, which is outside of Go's heap. It is called once,
+// when nobody uses the blocks any more.
+func (b *Blocks) Close() { b.table.Close() }
 
 // Diff writes to dst the delta that makes target from the signature's base. It is
 // made of whole blocks, as rdiff's, and does what Index.Diff does in all else.

@@ -23,6 +23,7 @@ func signDiff(t testing.TB, signature, target []byte) ([]byte, Stats) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer b.Close()
 	var d bytes.Buffer
 	sum := 0
 	stats, err := b.Diff(t.Context(), &d, target, func(n int) { sum += n })
@@ -107,6 +108,7 @@ func TestSignDiffFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer b.Close()
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, c := range []struct {
@@ -171,6 +173,7 @@ func FuzzLoadSignature(f *testing.F) {
 		if err != nil {
 			return
 		}
+		b.Close()
 		d, stats := signDiff(t, signature, target)
 		if got, err := Inspect(t.Context(), bytes.NewReader(d)); err != nil || got != stats {
 			t.Errorf("%+v, %v, want %+v", got, err, stats)

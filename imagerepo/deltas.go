@@ -58,6 +58,9 @@ type base struct {
 }
 
 func (b *base) close() {
+	if b.index != nil {
+		b.index.Close()
+	}
 	if b.unmap != nil {
 		b.unmap()
 	}

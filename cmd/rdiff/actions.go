@@ -101,6 +101,7 @@ func makeDelta(ctx context.Context, j *job, names []string) error {
 	if err != nil {
 		return fmt.Errorf("reading the signature %s: %w", nameOf(names[0]), err)
 	}
+	defer blocks.Close()
 	j.statistics("loadsig", fmt.Sprintf("signature[%d blocks, %d bytes per block]", blocks.Blocks, blocks.BlockLen), int64(len(signature)), 0, start)
 	return j.diff(ctx, out, target, blocks.Diff)
 }
@@ -127,6 +128,7 @@ func diff(ctx context.Context, j *job, names []string) error {
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", nameOf(names[0]), err)
 	}
+	defer index.Close()
 	return j.diff(ctx, out, target, index.Diff)
 }
 

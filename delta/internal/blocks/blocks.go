@@ -62,6 +62,7 @@ type Table struct {
 
 	filter      []uint64 // one word for eight slots
 	filterShift int      // of a hash
+	free        func()
 }
 
 // New makes the table of these sums, which it refers to, on so many cores; it
@@ -71,17 +72,41 @@ func New(ctx context.Context, form Form, sums []byte, cores int) (*Table, error)
 	slots := max(regionLen, power(n+n/2))
 	t := &Table{
 		Form: form, sums: sums, n: n,
-		slots:       match.Alloc[uint32](int64(slots)),
 		numberBits:  bits.Len(uint(n)),
 		regions:     min(maxRegions, slots/regionLen),
-		filter:      match.Alloc[uint64](int64(slots / 8)),
 		filterShift: 64 - bits.Len(uint(slots/8-1)),
 	}
+	if err := t.alloc(slots); err != nil {
+		return nil, err
+	}
 	parts := slices.Collect(ranges(t.regions, cores))
-	return t, match.Parallel(parts, func(lo int) error {
+	err := match.Parallel(parts, func(lo int) error {
 		return t.fill(ctx, lo, min(lo+(t.regions+cores-1)/cores, t.regions))
 	})
+	if err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
 }
+
+// alloc makes the table of so many slots, and its filter.
+func (t *Table) alloc(slots int) error {
+	table, freeTable, err := match.Alloc[uint32](int64(slots))
+	if err != nil {
+		return err
+	}
+	filter, freeFilter, err := match.Alloc[uint64](int64(slots / 8))
+	if err != nil {
+		freeTable()
+		return err
+	}
+	t.slots, t.filter, t.free = table, filter, func() { freeTable(); freeFilter() }
+	return nil
+}
+
+// Close gives the table's memory back. Nobody may use the table any more.
+func (t *Table) Close() { t.free() }
 
 // ranges yields where each of so many parts of n begins.
 func ranges(n, parts int) func(yield func(int) bool) {

@@ -40,6 +40,7 @@ func newTable(t testing.TB, f Form, base []byte) *Table {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(table.Close)
 	return table
 }
 
@@ -50,11 +51,13 @@ func TestNewOnCores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer want.Close()
 	for _, cores := range []int{2, 3, 7, 100} {
 		x, err := New(t.Context(), form, s, cores)
 		if err != nil || !slices.Equal(x.slots, want.slots) || !slices.Equal(x.filter, want.filter) {
 			t.Errorf("%d cores: another table, %v", cores, err)
 		}
+		x.Close()
 	}
 }
 
@@ -127,6 +130,7 @@ func TestEqualWeakSums(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer x.Close()
 	n := 0
 	for _, e := range x.slots {
 		n += min(1, int(e))

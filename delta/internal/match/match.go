@@ -41,12 +41,13 @@ const (
 )
 
 // Index knows where sampled seeds of a base are. It is not changed once it is
-// made: any number of Finders may use it at the same time.
+// made: any number of Finders may use it at the same time, until it is closed.
 type Index struct {
 	base []byte
 	// slots are position+1 in the low bits and a tag from the seed's hash in the
 	// high ones; 0 is empty. There is a power of two of them.
 	slots []uint64
+	free  func()
 	// limit tells which seeds are sampled: those whose rolling hash is below it.
 	limit uint32
 }
@@ -59,14 +60,26 @@ func New(ctx context.Context, base []byte, memory int64, effort Effort, parts in
 		return nil, fmt.Errorf("a base of %d bytes is more than the %d that an index can hold", len(base), int64(MaxBase))
 	}
 	slots, sampling := geometry(int64(len(base)), memory, effort.Sampling)
-	x := &Index{base: base, slots: Alloc[uint64](slots), limit: 1 << (32 - sampling)}
+	table, free, err := Alloc[uint64](slots)
+	if err != nil {
+		return nil, err
+	}
+	x := &Index{base: base, slots: table, free: free, limit: 1 << (32 - sampling)}
 	size := max(len(base)/max(parts, 1)+1, step)
 	var starts []int
 	for at := 0; at < len(base); at += size {
 		starts = append(starts, at)
 	}
-	return x, Parallel(starts, func(at int) error { return x.add(ctx, at, min(at+size, len(base))) })
+	err = Parallel(starts, func(at int) error { return x.add(ctx, at, min(at+size, len(base))) })
+	if err != nil {
+		x.Close()
+		return nil, err
+	}
+	return x, nil
 }
+
+// Close gives the index's memory back. Nobody may use the index any more.
+func (x *Index) Close() { x.free() }
 
 // geometry chooses the number of slots, a power of two, and the sampling, one
 // seed in 1<<sampling, so that there are two slots or more for each sample that

@@ -32,6 +32,7 @@ func TestNewInParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer want.Close()
 	for _, parts := range []int{2, 3, 7, 100} {
 		x, err := New(t.Context(), base, 1<<20, effort, parts)
 		if err != nil || !slices.Equal(x.slots, want.slots) {
@@ -78,6 +79,7 @@ func TestFind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer x.Close()
 		f := x.NewFinder(target, e)
 		for _, piece := range [][2]int{{0, len(target)}, {0, 10}, {0, 0}, {300_001, 600_000}, {1 << 19, len(target)}} {
 			found, err := f.Find(t.Context(), piece[0], piece[1])
@@ -111,6 +113,7 @@ func TestGapSearch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer x.Close()
 	sum := func(e Effort) (n int) {
 		found, err := x.NewFinder(target, e).Find(t.Context(), 0, len(target))
 		if err != nil {
@@ -149,7 +152,7 @@ func TestFarOffsets(t *testing.T) {
 	}
 	defer syscall.Munmap(base)
 	// Only the content is indexed: to read all the zeros takes long.
-	x := &Index{base: base, slots: Alloc[uint64](1 << 13), limit: 1 << 28}
+	x := &Index{base: base, slots: make([]uint64, 1<<13), limit: 1 << 28}
 	if err := x.add(t.Context(), far, len(base)); err != nil {
 		t.Fatal(err)
 	}
@@ -260,6 +263,7 @@ func BenchmarkFind(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	defer x.Close()
 	changed := slices.Clone(base)
 	for i := 0; i < len(changed); i += 4000 {
 		changed[i]++
@@ -283,5 +287,12 @@ func BenchmarkFind(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// Memory that is not there is an error, not the end of the process.
+func TestAllocFails(t *testing.T) {
+	if _, _, err := Alloc[uint64](1 << 56); err == nil {
+		t.Error("2^59 bytes were found")
 	}
 }
