@@ -18,6 +18,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/lockfile"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -85,7 +86,7 @@ func (p *place) tree() string {
 	root := os.DirFS(p.MirrorDir)
 	err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			if path == private {
+			if path == mirror.Private {
 				return fs.SkipDir
 			}
 			return err
@@ -204,27 +205,27 @@ func TestRebuild(t *testing.T) {
 			os.WriteFile(inMirror(p, "meta/puavo-os-amxa-buster-amd64.json"), []byte("{"), 0o666)
 		}, 0, ""},
 		{"the lists are missing", func(t *testing.T, p *place) { os.Remove(inMirror(p, "CKSUMS")); os.Remove(inMirror(p, "SHA256SUMS")) }, 0, ""},
-		{".repo is missing", func(t *testing.T, p *place) { os.RemoveAll(inMirror(p, private)) }, 0, ""},
-		{".repo is missing and an image left", func(t *testing.T, p *place) { os.RemoveAll(inMirror(p, private)); p.remove(image1) }, 0, ""},
+		{".repo is missing", func(t *testing.T, p *place) { os.RemoveAll(inMirror(p, mirror.Private)) }, 0, ""},
+		{".repo is missing and an image left", func(t *testing.T, p *place) { os.RemoveAll(inMirror(p, mirror.Private)); p.remove(image1) }, 0, ""},
 		{".repo/state is a file", func(t *testing.T, p *place) {
-			os.RemoveAll(inMirror(p, stateDir))
-			os.WriteFile(inMirror(p, stateDir), nil, 0o666)
+			os.RemoveAll(inMirror(p, mirror.StateDir))
+			os.WriteFile(inMirror(p, mirror.StateDir), nil, 0o666)
 		}, 0, "not a directory"},
 		{"records were damaged", func(t *testing.T, p *place) {
-			for _, f := range testGlob(t, inMirror(p, stateDir+"/*")) {
+			for _, f := range testGlob(t, inMirror(p, mirror.StateDir+"/*")) {
 				os.WriteFile(f, []byte(`{"stamp":`), 0o666)
 			}
 		}, 0, "damaged record"},
 		{"a damaged record of an image that left", func(t *testing.T, p *place) {
-			os.WriteFile(inMirror(p, stateDir+"/"+image1+".json"), nil, 0o666)
+			os.WriteFile(inMirror(p, mirror.StateDir+"/"+image1+".json"), nil, 0o666)
 			p.remove(image1)
 		}, 0, "damaged record"},
 		{"signatures were damaged", func(t *testing.T, p *place) {
-			for _, f := range testGlob(t, inMirror(p, signatureDir+"/*")) {
+			for _, f := range testGlob(t, inMirror(p, ".repo/signatures/*")) {
 				os.WriteFile(f, []byte("x"), 0o666)
 			}
 		}, 0, ""},
-		{"a dead run left files", func(t *testing.T, p *place) { os.WriteFile(inMirror(p, tmpDir+"/"+image1), []byte("x"), 0o666) }, 0, ""},
+		{"a dead run left files", func(t *testing.T, p *place) { os.WriteFile(inMirror(p, ".repo/tmp"+"/"+image1), []byte("x"), 0o666) }, 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t, image1, image2, image3, image4)
@@ -249,7 +250,7 @@ func TestRebuild(t *testing.T) {
 			if got, want := p.tree(), fresh.tree(); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
-			if left := testGlob(t, inMirror(p, tmpDir+"/*")); len(left) > 0 {
+			if left := testGlob(t, inMirror(p, ".repo/tmp"+"/*")); len(left) > 0 {
 				t.Errorf("left: %v", left)
 			}
 			if s := p.build(); s.Changed {
@@ -397,7 +398,7 @@ func TestLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	lock, err := lockfile.Acquire(root, lockFile)
+	lock, err := lockfile.Acquire(root, mirror.Lock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -483,7 +484,7 @@ func TestCancelled(t *testing.T) {
 			t.Fatalf("point %d: %v", point, err)
 		}
 		p.valid()
-		if left := testGlob(t, filepath.Join(p.MirrorDir, tmpDir, "*")); len(left) > 0 {
+		if left := testGlob(t, filepath.Join(p.MirrorDir, ".repo/tmp", "*")); len(left) > 0 {
 			t.Errorf("point %d: left %v", point, left)
 		}
 		if p.build(); p.tree() != want {
@@ -591,12 +592,12 @@ func TestMakePlanChangesNothing(t *testing.T) {
 		t.Errorf("the mirror is there: %v", err)
 	}
 	p.build()
-	before, records := p.tree(), len(testGlob(t, filepath.Join(p.MirrorDir, stateDir, "*")))
+	before, records := p.tree(), len(testGlob(t, filepath.Join(p.MirrorDir, mirror.StateDir, "*")))
 	p.add(other)
 	if plan, err = MakePlan(t.Context(), p.Options); err != nil || len(plan.Images) != 3 {
 		t.Fatalf("%+v, %v", plan, err)
 	}
-	if p.tree() != before || len(testGlob(t, filepath.Join(p.MirrorDir, stateDir, "*"))) != records {
+	if p.tree() != before || len(testGlob(t, filepath.Join(p.MirrorDir, mirror.StateDir, "*"))) != records {
 		t.Error("a plan changes the mirror")
 	}
 }

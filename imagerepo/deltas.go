@@ -11,7 +11,7 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/mapfile"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
@@ -71,7 +71,7 @@ func (b *base) deal(ctx context.Context, d PlannedDelta) error {
 	record := b.record(d.File)
 	baseSums, targetSums := b.record(b.name.String()).Sums, b.record(d.Target.String()).Sums
 	var file state.Stamp
-	if info, err := b.mirror.root.Stat(meta.DeltaPath(d.File)); err == nil {
+	if info, err := b.mirror.Root.Stat(meta.DeltaPath(d.File)); err == nil {
 		file = state.StampOf(info)
 	}
 	action := b.Policy.decide(record, file, baseSums, targetSums)
@@ -114,7 +114,7 @@ func (b *base) make(ctx context.Context, d PlannedDelta, record *state.Record) e
 	if err := b.put(d.File, &state.Record{}); err != nil {
 		return err
 	}
-	f, err := atomicfile.Create(b.mirror.root, tmpPath(d.File), meta.DeltaPath(d.File))
+	f, err := b.mirror.Root.Begin(mirror.TmpPath(d.File), meta.DeltaPath(d.File))
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (b *base) make(ctx context.Context, d PlannedDelta, record *state.Record) e
 
 // publish records a delta that is in the mirror.
 func (b *base) publish(d PlannedDelta, sums cksum.Sums, record *state.Record) error {
-	info, err := b.mirror.root.Stat(meta.DeltaPath(d.File))
+	info, err := b.mirror.Root.Stat(meta.DeltaPath(d.File))
 	if err != nil {
 		return err
 	}
@@ -225,7 +225,7 @@ func (b *base) verify(ctx context.Context, d PlannedDelta, r io.Reader) error {
 
 // check verifies a delta that is in the mirror and records it if it is right.
 func (b *base) check(ctx context.Context, d PlannedDelta, record *state.Record) error {
-	f, err := b.mirror.root.Open(meta.DeltaPath(d.File))
+	f, err := b.mirror.Root.Open(meta.DeltaPath(d.File))
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ import (
 	"time"
 
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
 )
@@ -65,6 +66,7 @@ type Options struct {
 	Policy              Policy
 	Effort              delta.Effort // how hard deltas are worked on
 	Jobs                int          // how many images or bases are worked on at a time
+	NoSync              bool         // do not flush what is written to the disk
 	// Log takes warnings, and at level Info what becomes of each file.
 	Log *slog.Logger
 	// Progress, which may be nil, is called with the bytes of work done and in
@@ -101,14 +103,14 @@ func MakePlan(ctx context.Context, o Options) (Plan, error) {
 	if err := r.scan(); err != nil {
 		return Plan{}, advise(err)
 	}
-	root, err := os.OpenRoot(o.MirrorDir)
+	view, err := mirror.View(o.MirrorDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return r.plan, r.makePlan(ctx)
 	} else if err != nil {
 		return Plan{}, advise(err)
 	}
-	defer root.Close()
-	r.mirror = &mirror{dir: o.MirrorDir, root: root, state: state.New(root, stateDir, tmpDir)}
+	defer view.Close()
+	r.mirror = view
 	err = r.makePlan(ctx)
 	return r.plan, advise(err)
 }
@@ -131,7 +133,7 @@ type run struct {
 	Options
 	images []Image
 	series []meta.SeriesConfig
-	mirror *mirror
+	mirror *mirror.Mirror
 	plan   Plan
 	confs  map[meta.Name]map[string]json.RawMessage // of the images that are read
 	meter  *meter
@@ -147,10 +149,10 @@ func (r *run) build(ctx context.Context) (err error) {
 	if err := r.scan(); err != nil {
 		return err
 	}
-	if r.mirror, err = openMirror(r.MirrorDir, r.Log); err != nil {
+	if r.mirror, err = mirror.Open(r.MirrorDir, r.NoSync, r.Log); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.mirror.close()) }()
+	defer func() { err = errors.Join(err, r.mirror.Close()) }()
 	if err := r.makePlan(ctx); err != nil {
 		return err
 	}
@@ -185,13 +187,13 @@ func (r *run) scan() error {
 
 // makePlan makes the plan for what the mirror, if there is one, holds.
 func (r *run) makePlan(ctx context.Context) (err error) {
-	var h held
+	var h mirror.Held
 	r.records = make(map[string]*state.Record)
 	if r.mirror != nil {
 		if err := r.loadRecords(); err != nil {
 			return err
 		}
-		if h, err = look(r.mirror.root.FS(), r.records); err != nil {
+		if h, err = mirror.Look(r.mirror.Root.FS(), r.records); err != nil {
 			return err
 		}
 	}
@@ -202,7 +204,7 @@ func (r *run) makePlan(ctx context.Context) (err error) {
 }
 
 func (r *run) loadRecords() error {
-	records, damaged, err := r.mirror.state.Load()
+	records, damaged, err := r.mirror.State.Load()
 	if err != nil {
 		return err
 	}
@@ -232,7 +234,7 @@ func (r *run) put(name string, record *state.Record) error {
 	r.records[name] = record
 	r.mu.Unlock()
 	r.changed.Store(true)
-	return r.mirror.state.Put(name, record)
+	return r.mirror.State.Put(name, record)
 }
 
 // report takes down what became of a delta.

@@ -14,7 +14,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/puavoconf"
 	"puavo-image-repository/imagerepo/internal/state"
@@ -81,7 +81,7 @@ func (r *run) linkImages(ctx context.Context) error {
 			return fmt.Errorf("putting %s into the mirror: %w", im.File, err)
 		}
 	}
-	return atomicfile.SyncDir(r.mirror.root, ".")
+	return r.mirror.Root.SyncDir(".")
 }
 
 func (r *run) linkImage(ctx context.Context, im PlannedImage) error {
@@ -118,7 +118,7 @@ func (r *run) copyImage(ctx context.Context, im PlannedImage, source string, lin
 		return err
 	}
 	defer src.Close()
-	dst, err := atomicfile.Create(r.mirror.root, tmpPath(im.File), im.File)
+	dst, err := r.mirror.Root.Begin(mirror.TmpPath(im.File), im.File)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (r *run) copyImage(ctx context.Context, im PlannedImage, source string, lin
 	if err := dst.Commit(); err != nil {
 		return err
 	}
-	info, err := r.mirror.root.Stat(im.File)
+	info, err := r.mirror.Root.Stat(im.File)
 	if err != nil {
 		return err
 	}
@@ -151,18 +151,18 @@ func (r *run) withdraw(n meta.Name) error {
 	if err := r.unpublish(n); err != nil {
 		return err
 	}
-	return r.mirror.root.Remove(n.String())
+	return r.mirror.Root.Remove(n.String())
 }
 
 // unpublish takes an image out of the meta, with all deltas from and to it, so
 // that no client finds another content than the meta says.
 func (r *run) unpublish(n meta.Name) error {
-	docs, err := fs.Glob(r.mirror.root.FS(), metaDir+"/*.json")
+	docs, err := fs.Glob(r.mirror.Root.FS(), mirror.MetaDir+"/*.json")
 	if err != nil {
 		return err
 	}
 	for _, doc := range docs {
-		data, err := r.mirror.root.ReadFile(doc)
+		data, err := r.mirror.Root.ReadFile(doc)
 		if err != nil {
 			return err
 		}
@@ -221,7 +221,7 @@ func (r *run) readImage(ctx context.Context, im PlannedImage) error {
 		return err
 	}
 	defer f.Close()
-	signature, err := atomicfile.Create(r.mirror.root, tmpPath(im.File+".sig"), signaturePath(im.Name))
+	signature, err := r.mirror.Root.Begin(mirror.TmpPath(im.File+".sig"), mirror.SignaturePath(im.Name))
 	if err != nil {
 		return err
 	}

@@ -3,11 +3,11 @@ package imagerepo
 import (
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
 )
@@ -116,7 +116,7 @@ func (p Policy) bases(s meta.SeriesConfig, i int) []meta.Name {
 type planner struct {
 	Plan
 	policy Policy
-	held   held
+	held   mirror.Held
 	found  map[meta.Name]Image
 	images map[meta.Name]*PlannedImage
 	deltas map[string]*PlannedDelta
@@ -124,7 +124,7 @@ type planner struct {
 
 // newPlan makes the plan for the images of the image directory, their series,
 // and what the mirror holds.
-func newPlan(images []Image, series []meta.SeriesConfig, held held, policy Policy) (Plan, error) {
+func newPlan(images []Image, series []meta.SeriesConfig, held mirror.Held, policy Policy) (Plan, error) {
 	p := planner{
 		policy: policy, held: held, found: make(map[meta.Name]Image, len(images)),
 		images: make(map[meta.Name]*PlannedImage), deltas: make(map[string]*PlannedDelta),
@@ -182,10 +182,10 @@ func (p *planner) addDeltas(i int, s meta.SeriesConfig) error {
 // image returns an image as it is planned.
 func (p *planner) image(name meta.Name, action Action) *PlannedImage {
 	im := p.found[name]
-	record := p.held.records[name.String()]
+	record := p.held.Records[name.String()]
 	return &PlannedImage{
 		Image: im, File: name.String(), Size: im.Stamp.Size, Action: action,
-		Read: !record.Known(im.Stamp) || record.Conf == nil || !p.held.signed(im),
+		Read: !record.Known(im.Stamp) || record.Conf == nil || !p.held.Signed(name, im.Stamp.Size),
 	}
 }
 
@@ -195,12 +195,12 @@ func (p *planner) addImage(name meta.Name) error {
 		return nil
 	}
 	im := p.image(name, Link)
-	record := p.held.records[im.File]
-	if stamp, there := p.held.files[im.File]; there {
+	record := p.held.Records[im.File]
+	if stamp, there := p.held.Files[im.File]; there {
 		switch {
 		case stamp == im.Stamp, record.Known(im.Stamp) && record.Copy == stamp:
 			im.Action = Keep
-		case p.held.owned(im.File):
+		case p.held.Owned(im.File):
 			im.Action = Replace
 		default:
 			return fmt.Errorf("%s in the mirror is not the image of that name and was not put there by this tool; remove it", im.File)
@@ -220,7 +220,7 @@ func (p *planner) addDelta(base, target meta.Name) (file string, err error) {
 	}
 	b, t := p.images[base], p.images[target]
 	d := &PlannedDelta{File: file, Base: base, Target: target, TargetSize: t.Size}
-	record, stamp := p.held.records[file], p.held.files[meta.DeltaPath(file)]
+	record, stamp := p.held.Records[file], p.held.Files[meta.DeltaPath(file)]
 	switch {
 	case b.Read || t.Read:
 		d.Action = Make
@@ -228,7 +228,7 @@ func (p *planner) addDelta(base, target meta.Name) (file string, err error) {
 			d.Action = Check
 		}
 	default:
-		d.Action = p.policy.decide(record, stamp, p.held.records[b.File].Sums, p.held.records[t.File].Sums)
+		d.Action = p.policy.decide(record, stamp, p.held.Records[b.File].Sums, p.held.Records[t.File].Sums)
 	}
 	if d.Action == Keep || d.Action == Drop {
 		d.Size = record.Sums.Size
@@ -280,28 +280,16 @@ func (p *planner) addRemovals() {
 	for _, d := range p.Deltas {
 		wanted[d.File] = d.Action != Drop
 	}
-	for _, name := range p.held.own() {
+	for _, name := range p.held.Own() {
 		published, known := wanted[name]
-		stamp, there := p.held.files[pathOf(name)]
+		stamp, there := p.held.Files[mirror.PathOf(name)]
 		switch {
-		case published, known && !there, known && !p.held.placed(name):
+		case published, known && !there, known && !p.held.Placed(name):
 		case known:
-			p.Remove = append(p.Remove, PlannedRemove{Path: pathOf(name), Size: stamp.Size})
+			p.Remove = append(p.Remove, PlannedRemove{Path: mirror.PathOf(name), Size: stamp.Size})
 		default:
-			p.Remove = append(p.Remove, PlannedRemove{pathOf(name), stamp.Size, name})
+			p.Remove = append(p.Remove, PlannedRemove{mirror.PathOf(name), stamp.Size, name})
 		}
 	}
 	slices.SortFunc(p.Remove, func(a, b PlannedRemove) int { return strings.Compare(a.Path, b.Path) })
-}
-
-// pathOf returns where in a mirror the file of that name lies.
-func pathOf(name string) string {
-	switch path.Ext(name) {
-	case ".rdiff":
-		return meta.DeltaPath(name)
-	case ".json":
-		return "meta/" + name
-	default:
-		return name
-	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
 )
@@ -36,7 +37,7 @@ func built() *world {
 	w := &world{files(image1, image2, image3, image4), make(fstest.MapFS), make(map[string]*state.Record), nil}
 	for i, f := range []string{image1, image2, image3, image4} {
 		w.mirror[f] = w.images[f]
-		w.mirror[signaturePath(name(f))] = &fstest.MapFile{Data: make([]byte, delta.SignatureSize(int64(len(f))))}
+		w.mirror[mirror.SignaturePath(name(f))] = &fstest.MapFile{Data: make([]byte, delta.SignatureSize(int64(len(f))))}
 		w.records[f] = &state.Record{Stamp: w.stamp(w.images, f), Sums: sums(int64(len(f)), byte(i+1)), Conf: map[string]json.RawMessage{}}
 	}
 	for _, pair := range [][2]string{{image1, image2}, {image1, image3}, {image1, image4}, {image2, image3}, {image2, image4}, {image3, image2}, {image3, image4}, {image4, image2}, {image4, image3}} {
@@ -77,7 +78,7 @@ func (w *world) plan(p Policy) (Plan, error) {
 			return Plan{}, err
 		}
 	}
-	held, err := look(w.mirror, w.records)
+	held, err := mirror.Look(w.mirror, w.records)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -132,7 +133,7 @@ func TestPlan(t *testing.T) {
 		}, nil, ""},
 		{"a copy was damaged", func(w *world) { w.mirror[image4] = &fstest.MapFile{Data: []byte("x")} }, nil, "replace 4"},
 		{"an image is missing in the mirror", func(w *world) { delete(w.mirror, image4) }, nil, "link 4"},
-		{"a signature is missing", func(w *world) { delete(w.mirror, signaturePath(name(image4))) }, nil,
+		{"a signature is missing", func(w *world) { delete(w.mirror, mirror.SignaturePath(name(image4))) }, nil,
 			"read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
 		{"a record is missing", func(w *world) { delete(w.records, image4) }, nil,
 			"read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},

@@ -8,7 +8,7 @@ import (
 	"path"
 
 	"puavo-image-repository/cksum"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
 )
 
@@ -40,14 +40,14 @@ func (r *run) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := write(indexFile, index); err != nil {
+	if err := write(mirror.Index, index); err != nil {
 		return err
 	}
 	lines, payload := r.payload()
-	if err := write(cksumsFile, cksum.AppendCKSUMS(nil, lines)); err != nil {
+	if err := write(mirror.CKSUMS, cksum.AppendCKSUMS(nil, lines)); err != nil {
 		return err
 	}
-	return r.writeFile(sha256File, cksum.AppendSHA256SUMS(nil, append(sums, payload...)))
+	return r.writeFile(mirror.SHA256, cksum.AppendSHA256SUMS(nil, append(sums, payload...)))
 }
 
 func sha256Of(data []byte) cksum.Digest256 {
@@ -70,7 +70,7 @@ func (r *run) own(name string) error {
 
 // writeFile writes a small file of the mirror unless it is as it should be.
 func (r *run) writeFile(name string, data []byte) error {
-	written, err := atomicfile.WriteFile(r.mirror.root, tmpPath(path.Base(name)), name, data)
+	written, err := r.mirror.Root.Replace(mirror.TmpPath(path.Base(name)), name, data)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
@@ -121,7 +121,7 @@ func (r *run) file(where string, sums cksum.Sums) meta.File {
 func (r *run) payload() (lines []cksum.Line, sums []cksum.SHA256Line) {
 	add := func(name string, s cksum.Sums) {
 		lines = append(lines, cksum.Line{CRC: s.CRC, Size: s.Size, Name: name})
-		sums = append(sums, cksum.SHA256Line{SHA256: s.SHA256, Path: pathOf(name)})
+		sums = append(sums, cksum.SHA256Line{SHA256: s.SHA256, Path: mirror.PathOf(name)})
 	}
 	for _, im := range r.plan.Images {
 		if im.Action != BaseOnly {
@@ -156,7 +156,7 @@ func (r *run) remove(ctx context.Context) error {
 }
 
 func (r *run) removeOne(old PlannedRemove) error {
-	err := r.mirror.root.Remove(old.Path)
+	err := r.mirror.Root.Remove(old.Path)
 	if err == nil {
 		r.changed.Store(true)
 		r.summary.Removed++
@@ -167,11 +167,11 @@ func (r *run) removeOne(old PlannedRemove) error {
 		return nil
 	}
 	if n, err := meta.ParseName(old.forget); err == nil {
-		if err := r.mirror.root.Remove(signaturePath(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := r.mirror.Root.Remove(mirror.SignaturePath(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return r.mirror.state.Delete(old.forget)
+	return r.mirror.State.Delete(old.forget)
 }
 
 // without takes an image and the deltas from it out of a series, and reports

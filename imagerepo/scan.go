@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
 )
@@ -64,4 +67,58 @@ func scanImage(dir fs.FS, file string) (Image, error) {
 		return Image{}, fmt.Errorf("%w: %s is empty; finish copying it, or remove it", ErrInput, file)
 	}
 	return Image{name, state.StampOf(info)}, nil
+}
+
+// checkPlaces refuses directories that would get mixed up: a mirror that is its
+// own image directory, or that lies in another mirror.
+func checkPlaces(imageDir, mirrorDir string) error {
+	images, err := os.Stat(imageDir)
+	if err != nil {
+		return err
+	}
+	if !images.IsDir() {
+		return fmt.Errorf("%s is not a directory; give the directory of the images", imageDir)
+	}
+	if info, err := os.Stat(mirrorDir); err == nil && !info.IsDir() {
+		return fmt.Errorf("the mirror %s is not a directory; remove it or give another", mirrorDir)
+	}
+	here, err := filepath.EvalSymlinks(imageDir)
+	if err != nil {
+		return err
+	}
+	if here, err = filepath.Abs(here); err != nil {
+		return err
+	}
+	if inside(here, mirrorDir) {
+		return fmt.Errorf("the image directory %s is in the mirror %s; give the directory where the images are made", imageDir, mirrorDir)
+	}
+	there, err := filepath.Abs(mirrorDir)
+	if err != nil {
+		return err
+	}
+	for dir := filepath.Dir(there); ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, mirror.Private)); err == nil {
+			return fmt.Errorf("the mirror %s is in another mirror, %s; give another directory", mirrorDir, dir)
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
+}
+
+// inside reports whether path is dir or lies in it.
+func inside(path, dir string) bool {
+	want, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	for {
+		if info, err := os.Stat(path); err == nil && os.SameFile(info, want) {
+			return true
+		}
+		if path == filepath.Dir(path) {
+			return false
+		}
+		path = filepath.Dir(path)
+	}
 }

@@ -63,7 +63,7 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 		base = next
 	}
 	name := filepath.Base(o.Out)
-	out, err := atomicfile.Create(root, "."+name+".tmp", name)
+	out, err := atomicfile.Dir{Root: root}.Begin("."+name+".tmp", name)
 	if err != nil {
 		return err
 	}

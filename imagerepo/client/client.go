@@ -209,7 +209,7 @@ func (u *update) follow(ctx context.Context, route Route) error {
 	}
 	defer body.Close()
 	name := route.Target.Name.String()
-	out, err := atomicfile.Create(u.root, name+".tmp", name)
+	out, err := atomicfile.Dir{Root: u.root}.Begin(name+".tmp", name)
 	if err != nil {
 		return err
 	}

@@ -18,26 +18,35 @@ import (
 	"path"
 )
 
+// Dir is a directory in which files are written. It can be used concurrently,
+// for different files.
+type Dir struct {
+	*os.Root
+	// NoSync leaves all flushes out: after a power cut a file may then be there in
+	// part. What happens to the process alone still does no harm.
+	NoSync bool
+}
+
 // File is a file that is being written. It is not for concurrent use.
 type File struct {
 	*os.File
-	root      *os.Root
+	dir       Dir
 	tmp, name string
 	ended     bool
 }
 
-// Create begins to write the file name under the temporary name tmp, both in
-// root. What has the temporary name is replaced. The file is made with mode
-// 0666 less the umask. Whoever calls Create calls Discard in the end.
-func Create(root *os.Root, tmp, name string) (*File, error) {
-	if err := root.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// Begin begins to write the file name under the temporary name tmp. What has the
+// temporary name is replaced. The file is made with mode 0666 less the umask.
+// Whoever calls Begin calls Discard in the end.
+func (d Dir) Begin(tmp, name string) (*File, error) {
+	if err := d.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	f, err := root.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := d.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return nil, err
 	}
-	return &File{File: f, root: root, tmp: tmp, name: name}, nil
+	return &File{File: f, dir: d, tmp: tmp, name: name}, nil
 }
 
 // Commit flushes the file to the disk and gives it its name. After an error
@@ -47,16 +56,19 @@ func (f *File) Commit() error {
 	if f.ended {
 		return fs.ErrClosed
 	}
-	if err := errors.Join(f.File.Sync(), f.File.Close()); err != nil {
-		f.remove()
-		return err
+	var err error
+	if !f.dir.NoSync {
+		err = f.File.Sync()
 	}
-	if err := f.root.Rename(f.tmp, f.name); err != nil {
+	if err = errors.Join(err, f.File.Close()); err == nil {
+		err = f.dir.Rename(f.tmp, f.name)
+	}
+	if err != nil {
 		f.remove()
 		return err
 	}
 	f.ended = true
-	return SyncDir(f.root, path.Dir(f.name))
+	return f.dir.SyncDir(path.Dir(f.name))
 }
 
 // Discard removes the file unless it was committed. It can be called again.
@@ -68,17 +80,17 @@ func (f *File) Discard() {
 }
 
 func (f *File) remove() {
-	f.root.Remove(f.tmp)
+	f.dir.Remove(f.tmp)
 	f.ended = true
 }
 
-// WriteFile writes a whole file, and reports whether it did: a file that holds
+// Replace writes a whole file, and reports whether it did: a file that holds
 // data already is left as it is.
-func WriteFile(root *os.Root, tmp, name string, data []byte) (written bool, err error) {
-	if old, err := root.ReadFile(name); err == nil && bytes.Equal(old, data) {
+func (d Dir) Replace(tmp, name string, data []byte) (written bool, err error) {
+	if old, err := d.ReadFile(name); err == nil && bytes.Equal(old, data) {
 		return false, nil
 	}
-	f, err := Create(root, tmp, name)
+	f, err := d.Begin(tmp, name)
 	if err != nil {
 		return false, err
 	}
@@ -90,10 +102,13 @@ func WriteFile(root *os.Root, tmp, name string, data []byte) (written bool, err 
 }
 
 // SyncDir flushes to the disk which names a directory has.
-func SyncDir(root *os.Root, dir string) error {
-	d, err := root.Open(dir)
+func (d Dir) SyncDir(dir string) error {
+	if d.NoSync {
+		return nil
+	}
+	f, err := d.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(f.Sync(), f.Close())
 }

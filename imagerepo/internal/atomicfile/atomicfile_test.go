@@ -12,18 +12,18 @@ import (
 	"puavo-image-repository/testdata"
 )
 
-func open(t *testing.T, dir string) *os.Root {
+func open(t *testing.T, dir string) Dir {
 	t.Helper()
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { root.Close() })
-	return root
+	return Dir{Root: root}
 }
 
 // names returns the names in the root, so that nothing left behind is missed.
-func names(t *testing.T, root *os.Root) string {
+func names(t *testing.T, root Dir) string {
 	t.Helper()
 	var all []string
 	err := fs.WalkDir(root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
@@ -53,7 +53,7 @@ func TestCommitAndDiscard(t *testing.T) {
 		if err := root.WriteFile("tmp", []byte("left by a dead run, longer than what follows"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f, err := Create(root, "tmp", "file")
+		f, err := root.Begin("tmp", "file")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,14 +83,14 @@ func TestFailures(t *testing.T) {
 	if err := root.MkdirAll("dir/full", 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Create(root, "none/tmp", "file"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := root.Begin("none/tmp", "file"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("in no directory: %v", err)
 	}
-	if _, err := Create(root, "../tmp", "file"); err == nil {
+	if _, err := root.Begin("../tmp", "file"); err == nil {
 		t.Error("a temporary name leads out of the root")
 	}
 	for name, want := range map[string]string{"dir": "is a directory", "none/file": "no such", "../out": "escapes"} {
-		f, err := Create(root, "tmp", name)
+		f, err := root.Begin("tmp", name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,13 +103,13 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-func TestWriteFile(t *testing.T) {
+func TestReplace(t *testing.T) {
 	root := open(t, t.TempDir())
 	for i, c := range []struct {
 		data    string
 		written bool
 	}{{"one", true}, {"one", false}, {"two", true}, {"", true}, {"", false}} {
-		written, err := WriteFile(root, "tmp", "file", []byte(c.data))
+		written, err := root.Replace("tmp", "file", []byte(c.data))
 		if err != nil || written != c.written {
 			t.Errorf("%d: written %v, %v", i, written, err)
 		}
@@ -123,10 +123,10 @@ func TestWriteFile(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	dir := testdata.SmallDisk(t, 64<<10)
 	root := open(t, dir)
-	if _, err := WriteFile(root, "tmp", "file", []byte("old")); err != nil {
+	if _, err := root.Replace("tmp", "file", []byte("old")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := WriteFile(root, "tmp", "file", make([]byte, 1<<20)); !errors.Is(err, syscall.ENOSPC) {
+	if _, err := root.Replace("tmp", "file", make([]byte, 1<<20)); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("1 MiB on a disk of 64 KiB: %v", err)
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(b) != "old" {

@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"os"
 	"strings"
 	"syscall"
 
@@ -69,13 +68,13 @@ func (r *Record) Known(s Stamp) bool {
 // Dir is a directory of records. Its methods can be called concurrently, for
 // different names.
 type Dir struct {
-	root     *os.Root
+	root     atomicfile.Dir
 	dir, tmp string
 }
 
 // New returns the records in dir, with temporary files in tmp. Both need to be
 // there before a record is written.
-func New(root *os.Root, dir, tmp string) *Dir { return &Dir{root, dir, tmp} }
+func New(root atomicfile.Dir, dir, tmp string) *Dir { return &Dir{root, dir, tmp} }
 
 const suffix = ".json"
 
@@ -113,7 +112,7 @@ func (d *Dir) Put(name string, r *Record) error {
 	if err := e.Encode(r); err != nil {
 		return err
 	}
-	_, err := atomicfile.WriteFile(d.root, d.tmp+"/"+name+suffix, d.path(name), data.Bytes())
+	_, err := d.root.Replace(d.tmp+"/"+name+suffix, d.path(name), data.Bytes())
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/internal/atomicfile"
 )
 
 func open(t *testing.T) (*Dir, *os.Root) {
@@ -19,7 +20,7 @@ func open(t *testing.T) (*Dir, *os.Root) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { root.Close() })
-	d := New(root, ".repo/state", ".repo/tmp")
+	d := New(atomicfile.Dir{Root: root}, ".repo/state", ".repo/tmp")
 	if records, damaged, err := d.Load(); len(records) > 0 || len(damaged) > 0 || err != nil {
 		t.Errorf("no directory: %v, %v, %v", records, damaged, err)
 	}

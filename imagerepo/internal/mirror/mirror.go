@@ -1,0 +1,85 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/internal/lockfile"
+	"puavo-image-repository/imagerepo/internal/state"
+)
+
+// Mirror is an open mirror.
+type Mirror struct {
+	Dir   string
+	Root  atomicfile.Dir
+	State *state.Dir
+	lock  *lockfile.Lock
+}
+
+// View opens a mirror to look at it; it must not be changed.
+func View(dir string) (*Mirror, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return newMirror(dir, atomicfile.Dir{Root: root}), nil
+}
+
+// Open opens a mirror to change it, and makes it where there is none. It takes
+// the lock and removes the temporary files of dead runs. With noSync what is
+// written is not flushed to the disk.
+func Open(dir string, noSync bool, log *slog.Logger) (*Mirror, error) {
+	if err := os.MkdirAll(filepath.Join(dir, Private), 0o777); err != nil {
+		return nil, fmt.Errorf("making the mirror: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	m := newMirror(dir, atomicfile.Dir{Root: root, NoSync: noSync})
+	if err := m.prepare(log); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func newMirror(dir string, root atomicfile.Dir) *Mirror {
+	return &Mirror{Dir: dir, Root: root, State: state.New(root, StateDir, tmp)}
+}
+
+func (m *Mirror) prepare(log *slog.Logger) (err error) {
+	if m.lock, err = lockfile.Acquire(m.Root.Root, Lock); err != nil {
+		return err
+	}
+	if err := m.Root.RemoveAll(tmp); err != nil {
+		return err
+	}
+	for _, dir := range []string{StateDir, signatures} {
+		if info, err := m.Root.Lstat(dir); err == nil && !info.IsDir() {
+			log.Warn("not a directory, made anew: what it held is read again", "file", filepath.Join(m.Dir, dir))
+			if err := m.Root.Remove(dir); err != nil {
+				return err
+			}
+		}
+	}
+	for _, dir := range []string{DeltaDir, MetaDir, signatures, StateDir, tmp} {
+		if err := m.Root.MkdirAll(dir, 0o777); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close closes the mirror and gives the lock back.
+func (m *Mirror) Close() error {
+	var err error
+	if m.lock != nil {
+		err = m.lock.Release()
+	}
+	return errors.Join(err, m.Root.Close())
+}
