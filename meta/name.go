@@ -43,6 +43,15 @@ func ParseName(s string) (Name, error) {
 // String returns the file name.
 func (n Name) String() string { return n.ID() + ".img" }
 
+// MarshalText returns the image's file name.
+func (n Name) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
+
+// UnmarshalText parses an image's file name.
+func (n *Name) UnmarshalText(text []byte) (err error) {
+	*n, err = ParseName(string(text))
+	return err
+}
+
 // ID returns the file name without .img, as in the meta's id.
 func (n Name) ID() string { return n.Prefix + "-" + n.Version + "-" + n.Arch }
 

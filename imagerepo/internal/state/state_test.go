@@ -40,6 +40,8 @@ var full = Record{
 	Base:    [32]byte{5},
 	Target:  [32]byte{6},
 	Dropped: true,
+	Effort:  "best",
+	Unnamed: 8,
 }
 
 func TestRoundTrip(t *testing.T) {

@@ -1,0 +1,44 @@
+package mirror
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// runFile holds what is remembered of the last run.
+const runFile = Private + "/run.json"
+
+// Run is what is remembered of the last run that got the lock.
+type Run struct {
+	Began   time.Time `json:"began"`
+	Seconds float64   `json:"seconds"` // it took
+	// Work is how much was done, in bytes as the builder counts them.
+	Work int64 `json:"work"`
+	// Error is why it failed, "" if it did not.
+	Error string `json:"error,omitempty"`
+	// Success is when the last run that did not fail ended, zero if none did.
+	Success time.Time `json:"success,omitzero"`
+	// Options are those of the run that the next one may need.
+	Options json.RawMessage `json:"options,omitempty"`
+}
+
+// LastRun returns what is remembered of the last run. If nothing is, or it
+// cannot be read, the zero Run.
+func (m *Mirror) LastRun() Run {
+	var r Run
+	data, err := m.Root.ReadFile(runFile)
+	if err != nil || json.Unmarshal(data, &r) != nil {
+		return Run{}
+	}
+	return r
+}
+
+// PutRun remembers a run.
+func (m *Mirror) PutRun(r Run) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = m.Root.Replace(TmpPath("run.json"), runFile, append(data, '\n'))
+	return err
+}
