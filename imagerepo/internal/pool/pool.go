@@ -31,3 +31,35 @@ func Each[T any](ctx context.Context, jobs int, items []T, do func(context.Conte
 	}
 	return err
 }
+
+// Pipe calls first for each item, in order, and beside the call for the next
+// item what it returned for this one. So two calls work at a time, and the
+// memory that is kept from first to rest is that of two items. It ends, and
+// returns errors, as Each does; rest may be nil.
+func Pipe[T any](ctx context.Context, items []T, first func(context.Context, T) (rest func() error, err error)) error {
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(1)
+	var err error
+	for _, item := range items {
+		if err = inner.Err(); err != nil {
+			break
+		}
+		var rest func() error
+		if rest, err = first(inner, item); err != nil {
+			break
+		}
+		group.Go(func() error {
+			if rest == nil || inner.Err() != nil {
+				return inner.Err()
+			}
+			return rest()
+		})
+	}
+	if restErr := group.Wait(); restErr != nil {
+		err = restErr // the context's end, which first may have met, came of it
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
