@@ -32,6 +32,7 @@ var arrows = []struct {
 	{"imagerepo/client", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
 	{"imagerepo/internal/...", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
+	{"cmd/internal/command", []string{"cmd/internal/background", "cmd/internal/ui"}},
 	{"cmd/internal/...", nil},
 	{"cmd/...", []string{"cksum", "delta/...", "meta", "imagerepo", "imagerepo/client", "cmd/internal/command", "cmd/internal/ui"}},
 	{"testdata", nil},

@@ -22,10 +22,6 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
-	common := []cli.Flag{
-		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors only"},
-		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "print what is done"},
-	}
 	app := &cli.App{
 		Name:      "puavo-update-image",
 		Usage:     "bring OS images up to date",
@@ -42,8 +38,8 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "mirror", Usage: "the repository, a `DIR_OR_URL`"},
 			&cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"},
-		}, common...),
-		Action: func(c *cli.Context) error { return update(c, stdout, ui.New(stderr, c.Bool("quiet"))) },
+		}, command.Flags("print what is done")...),
+		Action: func(c *cli.Context) error { return update(c, stdout, command.Start(c, stderr)) },
 		Commands: []*cli.Command{{
 			Name:      "apply",
 			Usage:     "make an image from an old one and deltas, offline",
@@ -53,8 +49,8 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 				&cli.StringSliceFlag{Name: "delta", Usage: "a delta, a `FILE`; several are applied one after the other"},
 				&cli.StringFlag{Name: "out", Usage: "the new image, a `FILE` that is not there yet"},
 				&cli.StringFlag{Name: "sha512", Usage: "the digest `HEX` that the new image must have"},
-			}, common...),
-			Action: func(c *cli.Context) error { return apply(c, stdout, ui.New(stderr, c.Bool("quiet"))) },
+			}, command.Flags("print what is done")...),
+			Action: func(c *cli.Context) error { return apply(c, stdout, command.Start(c, stderr)) },
 		}},
 	}
 	return command.Run(ctx, app, args, stdout, stderr)
@@ -74,7 +70,7 @@ func update(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 	}
 	result, err := client.Update(c.Context, client.Options{
 		Mirror: c.String("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(),
-		Log: screen.Log(c.Bool("quiet"), c.Bool("verbose")), Progress: screen.Progress,
+		Log: screen.Log(), Progress: screen.Progress,
 	})
 	screen.Done()
 	if err != nil {
@@ -107,7 +103,7 @@ func apply(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 		return command.Usage("--base, --delta and --out are needed")
 	}
 	if !c.IsSet("sha512") {
-		screen.Log(c.Bool("quiet"), false).Warn("nothing tells whether the result is right; give --sha512")
+		screen.Log().Warn("nothing tells whether the result is right; give --sha512")
 	} else if err := o.SHA512.UnmarshalText([]byte(c.String("sha512"))); err != nil {
 		return command.Usage("--sha512: %v", err)
 	}

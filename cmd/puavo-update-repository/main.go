@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -45,13 +46,13 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 
    Exit codes: ` + command.ExitCodes,
 		Flags:  flags(),
-		Action: func(c *cli.Context) error { return build(c, stdout, ui.New(stderr, c.Bool("quiet"))) },
+		Action: func(c *cli.Context) error { return build(c, stdout, command.Start(c, stderr)) },
 	}
 	return command.Run(ctx, app, args, stdout, stderr)
 }
 
 func flags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, EnvVars: []string{"PUAVO_REPOSITORY_URL"}, Usage: "base `URL` of the images, a bare host name means https://HOST"},
 		&cli.StringSliceFlag{Name: "config", Usage: "take the series from this `FILE` (can be given several times)"},
 		&cli.StringFlag{Name: "puavo-os", Aliases: []string{"p"}, Usage: "take the series from `DIR`/config/images/*.json"},
@@ -64,39 +65,64 @@ func flags() []cli.Flag {
 		&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: runtime.NumCPU(), Usage: "work on `N` images at a time"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
 		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
-		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors only"},
-		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "print what becomes of each file"},
-	}
+		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
+	}, command.Flags("print what becomes of each file")...)
 }
 
-// build runs the main job.
+// build does the main job.
 func build(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 	options, err := parse(c)
 	if err != nil {
 		return err
 	}
-	options.Log = screen.Log(c.Bool("quiet"), c.Bool("verbose"))
-	options.Progress = screen.Progress
+	options.Log, options.Progress = screen.Log(), screen.Progress
 	if options.URL == "" {
 		options.Log.Warn("the urls in the meta are relative, but bootservers need absolute ones; give --repository")
 	}
 	report := report{w: stdout, json: c.Bool("json"), quiet: c.Bool("quiet")}
 	if c.Bool("dry-run") {
-		plan, err := imagerepo.MakePlan(c.Context, options)
-		if err != nil {
-			return err
-		}
-		return report.plan(plan)
+		return dryRun(c, options, report)
 	}
-	plan, summary, err := imagerepo.Build(c.Context, options)
-	screen.Done()
+	start := time.Now()
+	summary, err := work(c, options, report, screen)
+	if file := c.String("metrics-file"); file != "" {
+		m := metrics{Summary: summary, end: time.Now(), duration: time.Since(start), failed: err != nil}
+		failure := m.write(file, options.MirrorDir)
+		if err == nil {
+			return failure
+		}
+		if failure != nil {
+			options.Log.Error("no metrics of this run", "reason", failure)
+		}
+	}
+	return err
+}
+
+func dryRun(c *cli.Context, o imagerepo.Options, report report) (err error) {
+	if o.Config, err = loadConfig(c); err != nil {
+		return err
+	}
+	plan, err := imagerepo.MakePlan(c.Context, o)
 	if err != nil {
 		return err
 	}
-	return report.summary(plan, summary)
+	return report.plan(plan)
 }
 
-// parse makes the options of the arguments.
+// work makes the mirror and reports what was done.
+func work(c *cli.Context, o imagerepo.Options, report report, screen *ui.Screen) (s imagerepo.Summary, err error) {
+	if o.Config, err = loadConfig(c); err != nil {
+		return s, err
+	}
+	plan, s, err := imagerepo.Build(c.Context, o)
+	screen.Done()
+	if err != nil {
+		return s, err
+	}
+	return s, report.summary(plan, s)
+}
+
+// parse makes the options of the arguments, but for the series files.
 func parse(c *cli.Context) (imagerepo.Options, error) {
 	var o imagerepo.Options
 	if n := c.NArg(); n < 1 || n > 2 {
@@ -121,15 +147,14 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 		return o, command.Usage("--targets and --bases cannot be negative")
 	case !(p.MaxRatio > 0) || math.IsInf(p.MaxRatio, 0):
 		return o, command.Usage("--max-delta-ratio %v, want more than 0", p.MaxRatio)
+	case !c.Bool("no-config") && len(c.StringSlice("config")) > 0 && c.String("puavo-os") != "":
+		return o, command.Usage("--config and --puavo-os exclude each other")
 	}
 	var err error
 	if o.Effort, err = delta.ParseEffort(c.String("effort")); err != nil {
 		return o, command.Usage("--effort: %v", err)
 	}
-	if o.URL, err = parseURL(c.String("repository")); err != nil {
-		return o, err
-	}
-	o.Config, err = parseConfig(c)
+	o.URL, err = parseURL(c.String("repository"))
 	return o, err
 }
 
@@ -151,17 +176,14 @@ func parseURL(s string) (string, error) {
 	return strings.TrimRight(u.String(), "/"), nil
 }
 
-func parseConfig(c *cli.Context) (imagerepo.Config, error) {
-	files, tree := c.StringSlice("config"), c.String("puavo-os")
-	switch {
+func loadConfig(c *cli.Context) (imagerepo.Config, error) {
+	switch tree := c.String("puavo-os"); {
 	case c.Bool("no-config"):
 		return imagerepo.Config{}, nil
-	case len(files) > 0 && tree != "":
-		return imagerepo.Config{}, command.Usage("--config and --puavo-os exclude each other")
 	case tree != "":
 		return imagerepo.LoadPuavoOS(tree)
 	default:
-		return imagerepo.LoadConfig(files)
+		return imagerepo.LoadConfig(c.StringSlice("config"))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -64,12 +65,14 @@ func TestInterrupt(t *testing.T) {
 			if left := glob(t, filepath.Join(mirror, ".repo/tmp/*")); len(left) > 0 {
 				t.Errorf("left: %q", left)
 			}
+			lastRun(t, mirror, "0")
 			if docs := glob(t, filepath.Join(mirror, "meta/*")); len(docs) > 0 {
 				t.Errorf("published: %q", docs)
 			}
 			if code, _, stderr := runBuilder(t, dir, mirror, nil); code != command.Done || stderr != "" {
 				t.Fatalf("the next run: exit code %d, %s", code, stderr)
 			}
+			lastRun(t, mirror, "1")
 			if out, err := exec.Command("diff", "-r", "-x", ".repo", mirror, want).CombinedOutput(); err != nil {
 				t.Errorf("the mirror is not as that of a run in one go: %v\n%s", err, out)
 			}
@@ -85,7 +88,8 @@ func runBuilder(t *testing.T, images, mirror string, during func(*os.Process)) (
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(ctx, name, "-q", "--jobs", "2", "-r", "images.example.org", images, mirror)
+	cmd := exec.CommandContext(ctx, name, "-q", "--jobs", "2", "-r", "images.example.org",
+		"--metrics-file", mirror+".prom", images, mirror)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Start(); err != nil {
@@ -96,6 +100,15 @@ func runBuilder(t *testing.T, images, mirror string, during func(*os.Process)) (
 	}
 	cmd.Wait()
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// lastRun checks what the metrics say of the success of the last run.
+func lastRun(t *testing.T, mirror, want string) {
+	t.Helper()
+	data, err := os.ReadFile(mirror + ".prom")
+	if err != nil || !strings.Contains(string(data), sample("last_run_success", mirror)+want+"\n") {
+		t.Errorf("%v, want success %s in\n%s", err, want, data)
+	}
 }
 
 // awaitFile waits for a file that matches.

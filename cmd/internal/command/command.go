@@ -1,5 +1,5 @@
 // Package command is what the commands of this project have in common: how they
-// end, and how they read their arguments.
+// end, how they read their arguments, and the flags that all have.
 package command
 
 import (
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -44,21 +45,31 @@ type Func func(ctx context.Context, args []string, stdin io.Reader, stdout, stde
 
 // Main runs a command as this process and returns its exit code. SIGINT and
 // SIGTERM end its context; a second one ends the process. input are the errors
-// that say that the input is not usable.
+// that say that the input is not usable. The error is told on standard error, in
+// the format that the flags ask for.
 func Main(run Func, input ...error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	if ctx.Err() != nil && err != nil {
-		err = errors.New("interrupted; run again to go on")
-		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+	switch {
+	case err == nil:
+		return Done
+	case ctx.Err() != nil:
+		tell(err, "interrupted; run again to go on")
 		return Interrupted
 	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
-	}
+	tell(err, err.Error())
 	return exitCode(err, input)
+}
+
+// tell writes the message about an error to standard error.
+func tell(err error, message string) {
+	if _, ok := errors.AsType[jsonError](err); ok {
+		slog.New(slog.NewJSONHandler(os.Stderr, nil)).Error(message)
+		return
+	}
+	fmt.Fprintf(os.Stderr, "%s: %s\n", filepath.Base(os.Args[0]), message)
 }
 
 func exitCode(err error, input []error) int {
@@ -86,11 +97,13 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.OnUsageError = usageError
 	app.CustomAppHelpTemplate = helpTemplate
+	app.Action = markJSON(app.Action)
 	hideDefaults(app.Flags)
 	for _, c := range app.Commands {
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
 		c.CustomHelpTemplate = helpTemplate
+		c.Action = markJSON(c.Action)
 		hideDefaults(c.Flags)
 	}
 	app.Setup()

@@ -40,6 +40,7 @@ var processes = map[string]Func{
 		<-ctx.Done()
 		return fmt.Errorf("waiting: %w", context.Cause(ctx))
 	},
+	"app": flagsApp,
 	"finishes": func(ctx context.Context, _ []string, _ io.Reader, stdout, _ io.Writer) error {
 		fmt.Fprintln(stdout, "ready")
 		<-ctx.Done()
@@ -63,7 +64,7 @@ func TestMain(m *testing.M) {
 
 func process(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), testEnv+"="+name)
+	cmd.Env = append(os.Environ(), testEnv+"="+name, "GORACE=atexit_sleep_ms=10")
 	return cmd
 }
 
@@ -139,10 +140,10 @@ func TestMainSecondSignal(t *testing.T) {
 }
 
 // started starts a process and waits until it is ready.
-func started(t *testing.T, name string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
+func started(t *testing.T, name string, args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
 	t.Helper()
 	stderr = new(bytes.Buffer)
-	cmd = process(name)
+	cmd = process(name, args...)
 	cmd.Stderr = stderr
 	stdout, err := cmd.StdoutPipe()
 	if err == nil {

@@ -1,5 +1,6 @@
 // Package ui is the only place that prints progress and log lines. Both go to
-// standard error; a progress bar is drawn only on a terminal.
+// standard error; a progress bar is drawn only on a terminal, and not among lines
+// of JSON.
 package ui
 
 import (
@@ -16,6 +17,13 @@ import (
 	"golang.org/x/term"
 )
 
+// Options say what a screen shows, and how.
+type Options struct {
+	Quiet   bool // errors alone, and no progress
+	Verbose bool // messages from Info on, not from Warn on; Quiet wins
+	JSON    bool // messages as JSON objects, for programs, and no progress
+}
+
 // Screen is standard error, shared by log lines and a progress bar. Its methods
 // can be called concurrently.
 type Screen struct {
@@ -23,13 +31,14 @@ type Screen struct {
 	w   io.Writer
 	bar *progressbar.ProgressBar
 	tty bool
+
+	options Options
 }
 
-// New returns the screen for w. Quiet ones, and those that are no terminal, show
-// no progress.
-func New(w io.Writer, quiet bool) *Screen {
+// New returns the screen for w. One that is no terminal shows no progress.
+func New(w io.Writer, o Options) *Screen {
 	f, ok := w.(*os.File)
-	return &Screen{w: w, tty: !quiet && ok && term.IsTerminal(int(f.Fd()))}
+	return &Screen{w: w, options: o, tty: !o.Quiet && !o.JSON && ok && term.IsTerminal(int(f.Fd()))}
 }
 
 // Progress shows how many bytes of work are done, with the rate and the time
@@ -79,15 +88,17 @@ func (s *Screen) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Log returns a logger that writes a line a message to the screen: warnings, and
-// from Info on where verbose is set; errors alone where quiet is set.
-func (s *Screen) Log(quiet, verbose bool) *slog.Logger {
+// Log returns a logger that writes a line a message to the screen.
+func (s *Screen) Log() *slog.Logger {
 	level := slog.LevelWarn
 	switch {
-	case quiet:
+	case s.options.Quiet:
 		level = slog.LevelError
-	case verbose:
+	case s.options.Verbose:
 		level = slog.LevelInfo
+	}
+	if s.options.JSON {
+		return slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: level}))
 	}
 	return slog.New(&lines{screen: s, level: level})
 }

@@ -30,7 +30,7 @@ func TestLog(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var b bytes.Buffer
-			log := New(&b, c.quiet).Log(c.quiet, c.verbose)
+			log := New(&b, Options{Quiet: c.quiet, Verbose: c.verbose}).Log()
 			log.Debug("zero")
 			log.Info("one")
 			log.Warn("two")
@@ -63,10 +63,45 @@ func TestLogAttributes(t *testing.T) {
 		}, "made: a 1, b 2, c 3, d 4\n"},
 	} {
 		var b bytes.Buffer
-		c.log(New(&b, false).Log(false, true))
+		c.log(New(&b, Options{Verbose: true}).Log())
 		if b.String() != c.want {
 			t.Errorf("got %q, want %q", &b, c.want)
 		}
+	}
+}
+
+// As JSON, a message is an object on a line, with its attributes as they are.
+func TestLogJSON(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		o    Options
+		want string
+	}{
+		{"default", Options{JSON: true}, `{"level":"WARN","msg":"two","image":"a.img","reason":"a.img is empty"} {"level":"ERROR","msg":"three"}`},
+		{"verbose", Options{JSON: true, Verbose: true}, `{"level":"INFO","msg":"one","bytes":12} ` +
+			`{"level":"WARN","msg":"two","image":"a.img","reason":"a.img is empty"} {"level":"ERROR","msg":"three"}`},
+		{"quiet", Options{JSON: true, Quiet: true, Verbose: true}, `{"level":"ERROR","msg":"three"}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var b bytes.Buffer
+			log := New(&b, c.o).Log()
+			log.Debug("zero")
+			log.Info("one", "bytes", 12)
+			log.Warn("two", "image", "a.img", "reason", errors.New("a.img is empty"))
+			log.Error("three")
+			lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+			for i, l := range lines {
+				rest, found := strings.CutPrefix(l, `{"time":"`)
+				when, rest, _ := strings.Cut(rest, `",`)
+				if _, err := time.Parse(time.RFC3339Nano, when); err != nil || !found {
+					t.Errorf("%s: no time in front: %v", l, err)
+				}
+				lines[i] = "{" + rest
+			}
+			if got := strings.Join(lines, " "); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
 	}
 }
 
@@ -74,7 +109,7 @@ func TestLogAttributes(t *testing.T) {
 func TestLogFails(t *testing.T) {
 	r, w := io.Pipe()
 	r.CloseWithError(io.ErrShortWrite)
-	h := New(w, false).Log(false, false).Handler()
+	h := New(w, Options{}).Log().Handler()
 	if err := h.Handle(t.Context(), slog.Record{Level: slog.LevelWarn, Message: "x"}); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("got %v", err)
 	}
@@ -97,7 +132,7 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-// Without a terminal, and where quiet is set on one, there is no progress.
+// Without a terminal, and where quiet or JSON is set on one, there is no progress.
 func TestNoProgress(t *testing.T) {
 	draw := func(s *Screen) {
 		for i := range int64(101) {
@@ -106,7 +141,7 @@ func TestNoProgress(t *testing.T) {
 		s.Done()
 	}
 	var b bytes.Buffer
-	draw(New(&b, false))
+	draw(New(&b, Options{}))
 	if b.Len() > 0 {
 		t.Errorf("to a buffer: %q", &b)
 	}
@@ -115,15 +150,16 @@ func TestNoProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	draw(New(f, false))
+	draw(New(f, Options{}))
 	if info, err := f.Stat(); err != nil || info.Size() > 0 {
 		t.Errorf("to a file: %v, %v", info, err)
 	}
 	tty := openTerminal(t, 80)
-	draw(New(tty.File, true))
-	New(tty.File, false).Progress(0, 0) // nothing to be done, nothing to be shown
+	draw(New(tty.File, Options{Quiet: true}))
+	draw(New(tty.File, Options{JSON: true}))
+	New(tty.File, Options{}).Progress(0, 0) // nothing to be done, nothing to be shown
 	if got := tty.written(); got != "" {
-		t.Errorf("quiet: %q", got)
+		t.Errorf("quiet, JSON, nothing to do: %q", got)
 	}
 }
 
@@ -132,8 +168,8 @@ func TestNoProgress(t *testing.T) {
 func TestProgress(t *testing.T) {
 	for _, width := range []int{80, 50} {
 		tty := openTerminal(t, width)
-		s := New(tty.File, false)
-		log := s.Log(false, false)
+		s := New(tty.File, Options{})
+		log := s.Log()
 		log.Warn("before")
 		s.Progress(10<<20, 100<<20)
 		time.Sleep(120 * time.Millisecond) // the bar is not drawn more often than every 100 ms
@@ -165,14 +201,14 @@ func TestProgress(t *testing.T) {
 // another way to do the work.
 func TestProgressStartsOver(t *testing.T) {
 	tty := openTerminal(t, 80)
-	s := New(tty.File, false)
+	s := New(tty.File, Options{})
 	s.Progress(20, 100)
 	s.Progress(100, 100)
 	s.Progress(100, 100)
 	if lines := tty.lines(80); len(lines) > 0 {
 		t.Errorf("full: %q, want nothing", lines)
 	}
-	s.Log(false, false).Warn("the first way failed")
+	s.Log().Warn("the first way failed")
 	if lines := tty.lines(80); !slices.Equal(lines, []string{"warning: the first way failed"}) {
 		t.Errorf("in between: %q, want the line alone", lines)
 	}
@@ -191,7 +227,7 @@ func TestProgressStartsOver(t *testing.T) {
 func TestConcurrent(t *testing.T) {
 	const workers, steps = 8, 200
 	tty := openTerminal(t, 80)
-	s := New(tty.File, false)
+	s := New(tty.File, Options{})
 	var done atomic.Int64
 	var wg sync.WaitGroup
 	var want []string
@@ -200,7 +236,7 @@ func TestConcurrent(t *testing.T) {
 			want = append(want, fmt.Sprintf("warning: worker %d: step %d", w, i))
 		}
 		wg.Go(func() {
-			log := s.Log(false, false)
+			log := s.Log()
 			for i := range steps {
 				s.Progress(done.Add(1), workers*steps)
 				if i%50 == 0 {

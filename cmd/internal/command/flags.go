@@ -1,0 +1,59 @@
+package command
+
+import (
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/background"
+	"puavo-image-repository/cmd/internal/ui"
+)
+
+// Flags returns the flags that all commands have. verbose is the usage of the
+// one of this name.
+func Flags(verbose string) []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "background", Usage: "leave processor and disk to others: run with nice 19 and as idle I/O"},
+		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "write messages to standard error as `FORMAT`: text or json", Action: checkFormat},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors only"},
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: verbose},
+	}
+}
+
+// Start does what these flags say, before anything else is done. It returns
+// standard error as they want it.
+func Start(c *cli.Context, stderr io.Writer) *ui.Screen {
+	screen := ui.New(stderr, ui.Options{Quiet: c.Bool("quiet"), Verbose: c.Bool("verbose"), JSON: logsJSON(c)})
+	if c.Bool("background") {
+		if err := background.Enter(); err != nil {
+			screen.Log().Warn("the work is not done in the background", "reason", err)
+		}
+	}
+	return screen
+}
+
+func checkFormat(_ *cli.Context, format string) error {
+	if format != "text" && format != "json" {
+		return Usage("--log-format %q, want text or json", format)
+	}
+	return nil
+}
+
+func logsJSON(c *cli.Context) bool { return c.String("log-format") == "json" }
+
+// jsonError is an error that Main tells as JSON.
+type jsonError struct{ error }
+
+func (e jsonError) Unwrap() error { return e.error }
+
+// markJSON returns the action with errors that Main tells in the format that the
+// flags ask for.
+func markJSON(action cli.ActionFunc) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		err := action(c)
+		if err != nil && logsJSON(c) {
+			return jsonError{err}
+		}
+		return err
+	}
+}

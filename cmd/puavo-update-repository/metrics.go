@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"puavo-image-repository/imagerepo"
+)
+
+// metrics tell of the last run, in the text format of Prometheus,
+// https://prometheus.io/docs/instrumenting/exposition_formats/, as the textfile
+// collector of its node exporter reads it. Each metric is a gauge with the mirror
+// as its label:
+//
+//	# HELP puavo_repository_images Images that the run had in the mirror.
+//	# TYPE puavo_repository_images gauge
+//	puavo_repository_images{mirror="/srv/mirror"} 2
+//
+// The numbers of a run that failed are those that it came to.
+type metrics struct {
+	imagerepo.Summary
+	mirror      string // an absolute path
+	end         time.Time
+	lastSuccess int64 // in seconds since 1970; 0 is never
+	duration    time.Duration
+	failed      bool
+}
+
+// write replaces the file with the metrics of a mirror, or makes it. Of a run
+// that failed, the time of the last success is the one in the old file.
+func (m metrics) write(file, mirror string) (err error) {
+	if m.mirror, err = filepath.Abs(mirror); err != nil {
+		return fmt.Errorf("metrics file %s: %w", file, err)
+	}
+	m.lastSuccess = m.end.Unix()
+	if m.failed {
+		old, _ := os.ReadFile(file) // one that cannot be read says as little as none
+		m.lastSuccess = lastSuccess(string(old), m.mirror)
+	}
+	if err := replace(file, m.format()); err != nil {
+		return fmt.Errorf("metrics file %s: %w; check its directory, or give another file", file, err)
+	}
+	return nil
+}
+
+// replace writes a file that all may read. Its temporary name, in the same
+// directory, is none that the collector looks at.
+func replace(file string, data []byte) error {
+	f, err := renameio.NewPendingFile(file, renameio.WithTempDir(filepath.Dir(file)), renameio.WithStaticPermissions(0o644))
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
+
+// format returns the metrics as a file.
+func (m metrics) format() []byte {
+	var b bytes.Buffer
+	add := func(name, help string, value float64) {
+		fmt.Fprintf(&b, "# HELP %s%s %s\n# TYPE %[1]s%[2]s gauge\n", prefix, name, help)
+		fmt.Fprintf(&b, "%s%s\n", sample(name, m.mirror), strconv.FormatFloat(value, 'f', -1, 64))
+	}
+	failed := 0.0
+	if m.failed {
+		failed = 1
+	}
+	add("last_run_timestamp_seconds", "When the last run ended, since 1970.", float64(m.end.Unix()))
+	if m.lastSuccess > 0 {
+		add(lastSuccessName, "When the last run that succeeded ended, since 1970.", float64(m.lastSuccess))
+	}
+	add("last_run_success", "Whether the last run succeeded: 1, or 0 if it failed or was interrupted.", 1-failed)
+	add("duration_seconds", "How long the last run took.", m.duration.Round(time.Millisecond).Seconds())
+	add("series", "Series of images that the last run had.", float64(m.Series))
+	add("images", "Images that the last run had in the mirror.", float64(m.Images))
+	add("image_bytes", "Size of these images.", float64(m.ImageBytes))
+	add("deltas", "Deltas that the last run had in the mirror, made or kept.", float64(m.Made+m.Kept))
+	add("delta_bytes", "Size of these deltas.", float64(m.DeltaBytes))
+	add("deltas_made", "Deltas that the last run made.", float64(m.Made))
+	add("deltas_kept", "Deltas that the last run kept.", float64(m.Kept))
+	add("deltas_dropped", "Deltas that the last run did not publish, as too large.", float64(m.Dropped))
+	add("files_removed", "Old files that the last run removed.", float64(m.Removed))
+	add("errors", "Errors of the last run: 1 if it failed or was interrupted, else 0.", failed)
+	return b.Bytes()
+}
+
+const (
+	prefix          = "puavo_repository_"
+	lastSuccessName = "last_success_timestamp_seconds"
+)
+
+// sample returns how the line with the value of a metric begins.
+func sample(name, mirror string) string {
+	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+	return fmt.Sprintf(`%s%s{mirror="%s"} `, prefix, name, escape.Replace(strings.ToValidUTF8(mirror, "\uFFFD")))
+}
+
+// lastSuccess returns when a run for the mirror last succeeded, by the metrics of
+// an earlier run: 0 if they do not tell.
+func lastSuccess(old, mirror string) int64 {
+	for line := range strings.Lines(old) {
+		value, found := strings.CutPrefix(line, sample(lastSuccessName, mirror))
+		if !found {
+			continue
+		}
+		if n, err := strconv.ParseInt(strings.TrimSuffix(value, "\n"), 10, 64); err == nil && n > 0 {
+			return n
+		}
+	}
+	return 0
+}

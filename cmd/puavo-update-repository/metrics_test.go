@@ -1,0 +1,176 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"puavo-image-repository/imagerepo"
+)
+
+var testMetrics = metrics{
+	Summary: imagerepo.Summary{
+		Series: 1, Images: 3, ImageBytes: 12_000_000_000_001,
+		Made: 2, Kept: 4, Dropped: 5, DeltaBytes: 1 << 30, Removed: 7,
+	},
+	mirror:      "/srv/mirror",
+	end:         time.Unix(1_700_000_100, 999),
+	lastSuccess: 1_700_000_000,
+	duration:    90*time.Second + 1500*time.Microsecond,
+}
+
+// formatted is testMetrics as a file, less HELP and TYPE.
+const formatted = `
+puavo_repository_last_run_timestamp_seconds{mirror="/srv/mirror"} 1700000100
+puavo_repository_last_success_timestamp_seconds{mirror="/srv/mirror"} 1700000000
+puavo_repository_last_run_success{mirror="/srv/mirror"} 1
+puavo_repository_duration_seconds{mirror="/srv/mirror"} 90.002
+puavo_repository_series{mirror="/srv/mirror"} 1
+puavo_repository_images{mirror="/srv/mirror"} 3
+puavo_repository_image_bytes{mirror="/srv/mirror"} 12000000000001
+puavo_repository_deltas{mirror="/srv/mirror"} 6
+puavo_repository_delta_bytes{mirror="/srv/mirror"} 1073741824
+puavo_repository_deltas_made{mirror="/srv/mirror"} 2
+puavo_repository_deltas_kept{mirror="/srv/mirror"} 4
+puavo_repository_deltas_dropped{mirror="/srv/mirror"} 5
+puavo_repository_files_removed{mirror="/srv/mirror"} 7
+puavo_repository_errors{mirror="/srv/mirror"} 0
+`
+
+// Each metric has three lines: HELP, TYPE and the value.
+func TestFormat(t *testing.T) {
+	lines := strings.SplitAfter(string(testMetrics.format()), "\n")
+	var samples strings.Builder
+	for i := 0; i+2 < len(lines); i += 3 {
+		name, _, _ := strings.Cut(lines[i+2], "{")
+		if help, found := strings.CutPrefix(lines[i], "# HELP "+name+" "); !found || !strings.HasSuffix(help, ".\n") {
+			t.Errorf("%q, want the help of %s", lines[i], name)
+		}
+		if want := "# TYPE " + name + " gauge\n"; lines[i+1] != want {
+			t.Errorf("%q, want %q", lines[i+1], want)
+		}
+		samples.WriteString(lines[i+2])
+	}
+	if got := "\n" + samples.String(); got != formatted || len(lines)%3 != 1 {
+		t.Errorf("got %s\nwant %s", got, formatted)
+	}
+}
+
+// What differs in a run that failed, where none ever succeeded.
+func TestFormatFailed(t *testing.T) {
+	m := testMetrics
+	m.failed, m.lastSuccess = true, 0
+	got := string(m.format())
+	for _, want := range []string{`last_run_success{mirror="/srv/mirror"} 0`, `errors{mirror="/srv/mirror"} 1`} {
+		if !strings.Contains(got, "\n"+prefix+want+"\n") {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, lastSuccessName) {
+		t.Errorf("a last success in\n%s", got)
+	}
+}
+
+// The name of a mirror can have any bytes, and is found again.
+func TestLabel(t *testing.T) {
+	for _, c := range []struct{ mirror, want string }{
+		{"/srv/mirror", `/srv/mirror`},
+		{`/a "b" \n`, `/a \"b\" \\n`},
+		{"/a\nb{} ", `/a\nb{} `},
+		{"/ä\xff\xfe", "/ä\uFFFD"},
+	} {
+		m := testMetrics
+		m.mirror = c.mirror
+		got := string(m.format())
+		if want := "\n" + prefix + `images{mirror="` + c.want + `"} 3` + "\n"; !strings.Contains(got, want) {
+			t.Errorf("%q: no %q in\n%s", c.mirror, want, got)
+		}
+		if s := lastSuccess(got, c.mirror); s != m.lastSuccess {
+			t.Errorf("%q: last success %d, want %d", c.mirror, s, m.lastSuccess)
+		}
+	}
+}
+
+func TestLastSuccess(t *testing.T) {
+	const name = prefix + lastSuccessName
+	for _, c := range []struct {
+		old  string
+		want int64
+	}{
+		{formatted, 1_700_000_000},
+		{strings.ReplaceAll(formatted, "/srv/mirror", "/srv/mirror2"), 0}, // another one's
+		{"", 0},
+		{"\x00\xff{{{", 0},
+		{name + `{mirror="/srv/mirror"} 5`, 5},
+		{name + `{mirror="/srv/mirror"}` + "\n", 0},
+		{name + `{mirror="/srv/mirror"} ` + "\n", 0},
+		{name + `{mirror="/srv/mirror"} soon` + "\n", 0},
+		{name + `{mirror="/srv/mirror"} NaN` + "\n", 0},
+		{name + `{mirror="/srv/mirror"} -5` + "\n", 0},
+		{name + `{mirror="/srv/mirror"} 99999999999999999999` + "\n", 0},
+		{"# " + name + `{mirror="/srv/mirror"} 5` + "\n", 0},
+	} {
+		if got := lastSuccess(c.old, "/srv/mirror"); got != c.want {
+			t.Errorf("%q: %d, want %d", c.old, got, c.want)
+		}
+	}
+}
+
+// The last success outlasts runs that fail. The file can be read by all, and
+// nothing else is left in its directory.
+func TestWrite(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("repo.prom", []byte("what is this?"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		end         int64
+		failed      bool
+		mirror      string
+		lastSuccess int64
+	}{
+		{100, true, "mirror", 0},
+		{200, false, "mirror", 200},
+		{300, true, "./mirror/", 200},
+		{400, true, "mirror", 200},
+		{500, false, "mirror", 500},
+		{600, true, "other", 0},
+	} {
+		m := metrics{end: time.Unix(c.end, 0), failed: c.failed}
+		if err := m.write("repo.prom", c.mirror); err != nil {
+			t.Fatal(err)
+		}
+		dir, _ := filepath.Abs(c.mirror)
+		data, err := os.ReadFile("repo.prom")
+		if err != nil || !strings.Contains(string(data), `{mirror="`+dir+`"} `) {
+			t.Errorf("%d: %v, no %s in\n%s", c.end, err, dir, data)
+		}
+		if got := lastSuccess(string(data), dir); got != c.lastSuccess {
+			t.Errorf("%d: last success %d, want %d", c.end, got, c.lastSuccess)
+		}
+		if info, err := os.Stat("repo.prom"); err != nil || info.Mode() != 0o644 {
+			t.Errorf("%d: %v, %v, want 0644", c.end, info.Mode(), err)
+		}
+	}
+	if files := glob(t, ".*"); len(files) > 0 {
+		t.Errorf("left: %q", files)
+	}
+}
+
+func TestWriteFails(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("dir", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"nowhere/repo.prom", "dir"} {
+		err := testMetrics.write(file, "mirror")
+		if err == nil || !strings.HasPrefix(err.Error(), "metrics file "+file+": ") {
+			t.Errorf("%s: got %v", file, err)
+		}
+	}
+	if files := append(glob(t, ".*"), glob(t, "dir/*")...); len(files) > 0 {
+		t.Errorf("left: %q", files)
+	}
+}
