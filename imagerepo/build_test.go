@@ -432,9 +432,10 @@ func TestReadOnlyMirror(t *testing.T) {
 // the next run ends as any.
 func TestFullDisk(t *testing.T) {
 	p := newPlace(t, image2, image3, image4)
+	p.IgnoreSpace = true
 	want := func() string { p.build(); return p.tree() }()
 	full := 0
-	for size := 256 << 10; size < 2<<20; size += 96 << 10 {
+	for size := 256 << 10; size < 2<<20; size += 48 << 10 {
 		disk := testdata.SmallDisk(t, size)
 		p.MirrorDir = filepath.Join(disk, "mirror")
 		_, _, err := Build(t.Context(), p.Options)
@@ -453,8 +454,44 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("after a disk of %d bytes the mirror is another", size)
 		}
 	}
-	if full < 10 {
+	if full < 20 {
 		t.Errorf("only %d disks got full", full)
+	}
+}
+
+// A disk that will not do is told before the work begins.
+func TestSpace(t *testing.T) {
+	p := newPlace(t, image3, image4)
+	p.MirrorDir = filepath.Join(testdata.SmallDisk(t, 512<<10), "mirror")
+	plan, err := MakePlan(t.Context(), p.Options)
+	if err != nil || plan.Estimate.Space <= plan.Estimate.Free {
+		t.Errorf("%+v, %v", plan.Estimate, err)
+	}
+	_, s, err := Build(t.Context(), p.Options)
+	if !errors.Is(err, ErrSpace) || !strings.Contains(err.Error(), p.MirrorDir) || p.tree() != "" || s.Changed {
+		t.Errorf("%v, mirror %s", err, p.tree())
+	}
+}
+
+// A file that cannot be read is an error that names it. The kernel's lo interface
+// has a file that never can.
+func TestReadError(t *testing.T) {
+	p := newPlace(t, image3, image4)
+	p.build()
+	before := p.tree()
+	if err := os.Symlink("/sys/class/net/lo/speed", filepath.Join(p.ImageDir, other)); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := Build(t.Context(), p.Options)
+	if !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), other) {
+		t.Errorf("%v", err)
+	}
+	if p.valid(); p.tree() != before {
+		t.Error("the mirror changed")
+	}
+	p.remove(other)
+	if s := p.build(); s.Changed {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -14,6 +14,7 @@
 //	SHA256SUMS           every file but itself and .repo, see package cksum
 //	.repo/               private to this package, not to be uploaded:
 //	  lock               held while a run works
+//	  run.json           how the last run went, and with which options
 //	  state/             what is known of each file, see package state
 //	  signatures/        an rdiff signature of each image
 //	  tmp/               files that are being written; emptied by the next run
@@ -42,36 +43,44 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/internal/mirror"
-	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
 )
 
-// Options say what Build is to do.
+// Options say what Build is to do. Those with a name in JSON are remembered in
+// the mirror, see Remembered.
 type Options struct {
-	ImageDir, MirrorDir string
-	URL                 string // base of the urls in the meta, without a final slash; "" makes them relative
-	Config              Config // the zero Config means that ImageDir is scanned for series
-	Policy              Policy
-	Effort              delta.Effort // how hard deltas are worked on
-	Jobs                int          // how many images or bases are worked on at a time
-	NoSync              bool         // do not flush what is written to the disk
+	ImageDir  string       `json:"image_dir"`
+	MirrorDir string       `json:"-"`
+	URL       string       `json:"url"`    // base of the urls in the meta, without a final slash; "" makes them relative
+	Config    Config       `json:"config"` // the zero Config means that ImageDir is scanned for series
+	Policy    Policy       `json:"policy"`
+	Effort    delta.Effort `json:"effort"` // how hard deltas are worked on
+
+	// Adopt takes whatever in the mirror has the name of an image or a delta for
+	// the tool's own, to be kept if it proves right, and replaced or removed if not.
+	Adopt bool `json:"-"`
+	// Suspect are files of the mirror, by their paths in it, that are not what the
+	// records say: they are examined, and made anew where that is possible.
+	Suspect []string `json:"-"`
+
+	Jobs        int   `json:"-"` // how many images or bases are worked on at a time
+	Memory      int64 `json:"-"` // the most memory to take besides mapped files, in bytes; 0 is a quarter of the machine's
+	NoSync      bool  `json:"-"` // do not flush what is written to the disk
+	IgnoreSpace bool  `json:"-"` // begin even if the free space will most likely not do
 	// Log takes warnings, and at level Info what becomes of each file.
-	Log *slog.Logger
+	Log *slog.Logger `json:"-"`
 	// Progress, which may be nil, is called with the bytes of work done and in
 	// all, from several goroutines at a time.
-	Progress func(done, total int64)
+	Progress func(done, total int64) `json:"-"`
 }
 
 // Summary tells what a run did.
@@ -104,13 +113,12 @@ func MakePlan(ctx context.Context, o Options) (Plan, error) {
 		return Plan{}, advise(err)
 	}
 	view, err := mirror.View(o.MirrorDir)
-	if errors.Is(err, os.ErrNotExist) {
-		return r.plan, r.makePlan(ctx)
-	} else if err != nil {
+	if err == nil {
+		defer view.Close()
+		r.mirror = view
+	} else if !errors.Is(err, os.ErrNotExist) {
 		return Plan{}, advise(err)
 	}
-	defer view.Close()
-	r.mirror = view
 	err = r.makePlan(ctx)
 	return r.plan, advise(err)
 }
@@ -118,123 +126,35 @@ func MakePlan(ctx context.Context, o Options) (Plan, error) {
 // Build makes or updates a mirror, and returns the plan it followed and what came
 // of it. What was done before an error stays done.
 func Build(ctx context.Context, o Options) (Plan, Summary, error) {
-	start := time.Now()
-	r := &run{Options: o, confs: make(map[meta.Name]map[string]json.RawMessage), summary: Summary{Deltas: []DeltaResult{}}}
+	r := &run{
+		Options: o, start: time.Now(),
+		confs:   make(map[meta.Name]map[string]json.RawMessage),
+		summary: Summary{Deltas: []DeltaResult{}},
+	}
 	err := r.build(ctx)
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	r.summarize(time.Since(start))
+	r.summarize(time.Since(r.start))
 	return r.plan, r.summary, advise(err)
 }
 
-// run is the state of one Build.
-type run struct {
-	Options
-	images []Image
-	series []meta.SeriesConfig
-	mirror *mirror.Mirror
-	plan   Plan
-	confs  map[meta.Name]map[string]json.RawMessage // of the images that are read
-	meter  *meter
-
-	mu      sync.Mutex
-	records map[string]*state.Record
-	summary Summary
-
-	changed atomic.Bool
-}
-
-func (r *run) build(ctx context.Context) (err error) {
-	if err := r.scan(); err != nil {
-		return err
-	}
-	if r.mirror, err = mirror.Open(r.MirrorDir, r.NoSync, r.Log); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.mirror.Close()) }()
-	if err := r.makePlan(ctx); err != nil {
-		return err
-	}
-	r.meter = newMeter(r.plan, r.Progress)
-	for _, stage := range []func(context.Context) error{
-		r.readConfs, r.linkImages, r.readImages, r.makeDeltas, r.publish, r.remove,
-	} {
-		if err := stage(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// scan finds the images and their series. It looks at the image directory alone,
-// so that nothing is made for one of which nothing can be made.
-func (r *run) scan() error {
-	if err := checkPlaces(r.ImageDir, r.MirrorDir); err != nil {
-		return err
-	}
-	images, skipped, err := Scan(os.DirFS(r.ImageDir))
-	for _, reason := range skipped {
-		r.Log.Warn("skipped", "reason", reason)
-	}
+// Remembered returns the options of the last run that built the mirror.
+func Remembered(mirrorDir string) (Options, error) {
+	view, err := mirror.View(mirrorDir)
 	if err != nil {
-		return fmt.Errorf("image directory %s: %w", r.ImageDir, err)
+		return Options{}, advise(err)
 	}
-	r.images = images
-	r.series, err = groupSeries(images, r.Config)
-	return err
-}
-
-// makePlan makes the plan for what the mirror, if there is one, holds.
-func (r *run) makePlan(ctx context.Context) (err error) {
-	var h mirror.Held
-	r.records = make(map[string]*state.Record)
-	if r.mirror != nil {
-		if err := r.loadRecords(); err != nil {
-			return err
-		}
-		if h, err = mirror.Look(r.mirror.Root.FS(), r.records); err != nil {
-			return err
-		}
+	defer view.Close()
+	o := Options{MirrorDir: mirrorDir}
+	last := view.LastRun()
+	if last.Options == nil {
+		return o, fmt.Errorf("%s does not tell how it was built; build it once from its image directory", mirrorDir)
 	}
-	if r.plan, err = newPlan(r.images, r.series, h, r.Policy); err != nil {
-		return err
+	if err := json.Unmarshal(last.Options, &o); err != nil {
+		return o, fmt.Errorf("%s does not tell how it was built: %w; build it once from its image directory", mirrorDir, err)
 	}
-	return ctx.Err()
-}
-
-func (r *run) loadRecords() error {
-	records, damaged, err := r.mirror.State.Load()
-	if err != nil {
-		return err
-	}
-	r.records = records
-	for _, name := range damaged {
-		r.Log.Warn("a damaged record, the file is read again", "file", name)
-		records[name] = new(state.Record)
-	}
-	return nil
-}
-
-// record returns a copy of what is known of a file.
-func (r *run) record(name string) *state.Record {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	record := new(state.Record)
-	if known := r.records[name]; known != nil {
-		*record = *known
-	}
-	return record
-}
-
-// put records what is known of a file from now on. The record is not changed any
-// more.
-func (r *run) put(name string, record *state.Record) error {
-	r.mu.Lock()
-	r.records[name] = record
-	r.mu.Unlock()
-	r.changed.Store(true)
-	return r.mirror.State.Put(name, record)
+	return o, nil
 }
 
 // report takes down what became of a delta.
@@ -258,7 +178,7 @@ func (r *run) summarize(d time.Duration) {
 	s := &r.summary
 	s.Seconds, s.Changed, s.Series = d.Seconds(), r.changed.Load(), len(r.plan.Series)
 	for _, im := range r.plan.Images {
-		if im.Action != BaseOnly {
+		if im.Action != BaseOnly && im.Action != Retired {
 			s.Images++
 			s.ImageBytes += im.Size
 		}
@@ -292,62 +212,4 @@ func advise(err error) error {
 		}
 	}
 	return err
-}
-
-// meter counts the work that is done, in bytes, for many goroutines.
-type meter struct {
-	done     atomic.Int64
-	total    int64
-	progress func(done, total int64)
-}
-
-func newMeter(p Plan, progress func(done, total int64)) *meter {
-	m := &meter{progress: progress}
-	for _, im := range p.Images {
-		if im.Action == Link || im.Action == Replace {
-			m.total += im.Size
-		}
-		if im.Read {
-			m.total += im.Size
-		}
-	}
-	for _, d := range p.Deltas {
-		m.total += d.cost()
-	}
-	return m
-}
-
-func (m *meter) add(n int64) {
-	done := m.done.Add(n)
-	if m.progress != nil {
-		m.progress(min(done, m.total), m.total)
-	}
-}
-
-// reader counts what is read through it, and ends with its context.
-type reader struct {
-	ctx context.Context
-	r   io.Reader
-	*meter
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := r.r.Read(p)
-	r.add(int64(n))
-	return n, err
-}
-
-// counter counts what is written through it.
-type counter struct {
-	w io.Writer
-	*meter
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.add(int64(n))
-	return n, err
 }

@@ -1,6 +1,7 @@
 package imagerepo
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -94,7 +96,7 @@ func (r *run) linkImage(ctx context.Context, im PlannedImage) error {
 		}
 	}
 	record := r.record(im.File)
-	record.Copy = state.Stamp{}
+	record.Copy, record.Unnamed = state.Stamp{}, 0
 	if err := r.put(im.File, record); err != nil {
 		return err
 	}
@@ -104,7 +106,7 @@ func (r *run) linkImage(ctx context.Context, im PlannedImage) error {
 	}
 	linkErr := os.Link(source, filepath.Join(r.MirrorDir, im.File))
 	if linkErr == nil {
-		r.meter.add(im.Size)
+		r.meter.Add(im.Size)
 		return nil
 	}
 	return r.copyImage(ctx, im, source, linkErr)
@@ -124,10 +126,10 @@ func (r *run) copyImage(ctx context.Context, im PlannedImage, source string, lin
 	}
 	defer dst.Discard()
 	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
-		r.meter.add(im.Size)
+		r.meter.Add(im.Size)
 	} else {
 		r.Log.Warn("the image cannot be linked into the mirror: it is copied and takes its space twice", "image", im.File, "reason", linkErr)
-		if _, err := io.Copy(dst.File, &reader{ctx, src, r.meter}); err != nil {
+		if _, err := io.Copy(dst.File, r.meter.Reader(ctx, src)); err != nil {
 			return err
 		}
 	}
@@ -146,67 +148,18 @@ func (r *run) copyImage(ctx context.Context, im PlannedImage, source string, lin
 	return r.put(im.File, record)
 }
 
-// withdraw takes an image out of what is published and out of the mirror.
-func (r *run) withdraw(n meta.Name) error {
-	if err := r.unpublish(n); err != nil {
-		return err
-	}
-	return r.mirror.Root.Remove(n.String())
-}
-
-// unpublish takes an image out of the meta, with all deltas from and to it, so
-// that no client finds another content than the meta says.
-func (r *run) unpublish(n meta.Name) error {
-	docs, err := fs.Glob(r.mirror.Root.FS(), mirror.MetaDir+"/*.json")
-	if err != nil {
-		return err
-	}
-	for _, doc := range docs {
-		data, err := r.mirror.Root.ReadFile(doc)
-		if err != nil {
-			return err
-		}
-		s, err := meta.ParseSeries(data)
-		if err != nil || !without(&s, n) {
-			continue // not ours, or it does not name the image
-		}
-		if data, err = s.Encode(); err != nil {
-			return err
-		}
-		if err := r.writeFile(doc, data); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // readImages reads the images that are to be read for their digests and
-// signatures. One that was overwritten in place, and so in the mirror too, is no
-// longer published until its deltas are made anew.
+// signatures.
 func (r *run) readImages(ctx context.Context) error {
 	var images []PlannedImage
-	before := make(map[string]cksum.Sums)
 	for _, im := range r.plan.Images {
 		if im.Read {
 			images = append(images, im)
-			before[im.File] = r.record(im.File).Sums
 		}
 	}
-	if err := r.readAll(ctx, images); err != nil {
-		return err
-	}
-	for _, im := range images {
-		if old := before[im.File]; old != (cksum.Sums{}) && old != r.record(im.File).Sums {
-			if err := r.unpublish(im.Name); err != nil {
-				return fmt.Errorf("withdrawing %s: %w", im.File, err)
-			}
-		}
-	}
-	return nil
-}
-
-func (r *run) readAll(ctx context.Context, images []PlannedImage) error {
-	return pool.Each(ctx, r.Jobs, images, func(ctx context.Context, im PlannedImage) error {
+	// The largest first, so that none is left to one core at the end.
+	slices.SortStableFunc(images, func(a, b PlannedImage) int { return cmp.Compare(b.Size, a.Size) })
+	return pool.Each(ctx, r.budget.jobs, images, func(ctx context.Context, im PlannedImage) error {
 		if err := r.readImage(ctx, im); err != nil {
 			return fmt.Errorf("reading %s: %w", r.source(im.Name), err)
 		}
@@ -214,33 +167,75 @@ func (r *run) readAll(ctx context.Context, images []PlannedImage) error {
 	})
 }
 
-// readImage reads an image once, for its digests and its signature.
+// readImage reads an image for its digests and its signature. One that is known
+// and was only touched, or copied anew, is recognised by the fastest digest. One
+// that was overwritten in place, and so in the mirror too, is not published any
+// more, until its deltas are made anew.
 func (r *run) readImage(ctx context.Context, im PlannedImage) error {
 	f, err := os.Open(r.source(im.Name))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	signature, err := r.mirror.Root.Begin(mirror.TmpPath(im.File+".sig"), mirror.SignaturePath(im.Name))
-	if err != nil {
-		return err
+	record := r.record(im.File)
+	same := false
+	if im.Touched {
+		if same, err = r.same(ctx, f, record.Sums.BLAKE3); err == nil && !same {
+			err = r.unpublishOther(im.Name, cksum.Sums{})
+		}
+		if err != nil {
+			return err
+		}
 	}
-	defer signature.Discard()
-	signer := delta.NewSigner(signature, delta.Kept)
-	sums, err := cksum.Read(ctx, io.TeeReader(&reader{ctx, f, r.meter}, signer))
-	if err != nil {
-		return err
+	if !same {
+		if record.Sums, err = r.sign(ctx, f, im); err != nil {
+			return err
+		}
 	}
 	if err := r.unchanged(im.Image); err != nil {
 		return err
 	}
-	if err := signer.Close(); err != nil {
+	if err := r.unpublishOther(im.Name, record.Sums); err != nil {
 		return err
 	}
-	if err := signature.Commit(); err != nil {
-		return err
-	}
-	record := r.record(im.File)
-	record.Stamp, record.Sums, record.Conf = im.Stamp, sums, r.confs[im.Name]
+	record.Stamp, record.Conf = im.Stamp, r.confs[im.Name]
 	return r.put(im.File, record)
+}
+
+// same reports whether a file has that digest, and rewinds it.
+func (r *run) same(ctx context.Context, f *os.File, want cksum.Digest256) (bool, error) {
+	digest := cksum.NewBLAKE3()
+	if _, err := io.Copy(digest, r.meter.Reader(ctx, f)); err != nil {
+		return false, err
+	}
+	_, err := f.Seek(0, io.SeekStart)
+	return cksum.Digest256(digest.Sum(nil)) == want, err
+}
+
+// sign writes the signature of an image and returns the image's digests.
+func (r *run) sign(ctx context.Context, f io.Reader, im PlannedImage) (cksum.Sums, error) {
+	signature, err := r.mirror.Root.Begin(mirror.TmpPath(im.File+".sig"), mirror.SignaturePath(im.Name))
+	if err != nil {
+		return cksum.Sums{}, err
+	}
+	defer signature.Discard()
+	signer := delta.NewSigner(signature, delta.Kept)
+	sums, err := cksum.Read(ctx, io.TeeReader(r.meter.Reader(ctx, f), signer))
+	if err != nil {
+		return cksum.Sums{}, err
+	}
+	if err := signer.Close(); err != nil {
+		return cksum.Sums{}, err
+	}
+	if err := r.unchanged(im.Image); err != nil {
+		return cksum.Sums{}, err
+	}
+	// Until the record tells of this content, no signature may stand for another.
+	if record := r.record(im.File); record.Sums != (cksum.Sums{}) {
+		record.Sums = cksum.Sums{}
+		if err := r.put(im.File, record); err != nil {
+			return cksum.Sums{}, err
+		}
+	}
+	return sums, signature.Commit()
 }

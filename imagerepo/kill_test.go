@@ -43,7 +43,7 @@ func (p *place) child() *exec.Cmd {
 // ends with the same mirror as one that nothing happened to: for first runs, and
 // for runs that replace and remove.
 func TestKill(t *testing.T) {
-	const kills = 24
+	const kills = 50
 	want := newPlace(t, image2, image3, image4)
 	want.write(image3, want.read(other))
 	start := time.Now()

@@ -3,8 +3,10 @@ package imagerepo
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/mirror"
@@ -18,10 +20,13 @@ type Action string
 const (
 	// Of an image: Link puts it into the mirror, Replace puts it in the place of
 	// another content of that name, after withdrawing that from the meta. BaseOnly
-	// leaves an image out that only extra_rdiffs names, as a base.
+	// leaves an image out that only extra_rdiffs names, as a base. Retired is that
+	// of an image that left the image directory and still serves as a base, by its
+	// signature.
 	Link     Action = "link"
 	Replace  Action = "replace"
 	BaseOnly Action = "base"
+	Retired  Action = "retired"
 	// Of a delta: Make makes it; Check keeps it if it proves right, which no record
 	// tells, and makes it if not; Drop leaves it out as not worth having.
 	Make  Action = "make"
@@ -38,6 +43,26 @@ type Plan struct {
 	Images []PlannedImage  `json:"images"` // sorted by name
 	Deltas []PlannedDelta  `json:"deltas"` // those of one base beside each other
 	Remove []PlannedRemove `json:"remove"` // sorted by path
+
+	// Adopted says that the mirror, or part of it, was not made by the tool or that
+	// its records are lost, and is taken over. LeftAlone are the folders of the tool
+	// that made it, of no use any more.
+	Adopted   bool     `json:"adopted"`
+	LeftAlone []string `json:"left_alone,omitempty"`
+
+	Estimate Estimate `json:"estimate"`
+}
+
+// groups returns the deltas by their bases.
+func (p Plan) groups() (groups [][]PlannedDelta) {
+	for _, d := range p.Deltas {
+		if n := len(groups); n > 0 && groups[n-1][0].Base == d.Base {
+			groups[n-1] = append(groups[n-1], d)
+		} else {
+			groups = append(groups, []PlannedDelta{d})
+		}
+	}
+	return groups
 }
 
 // PlannedSeries is a series with its images, oldest first, and the deltas of
@@ -54,8 +79,10 @@ type PlannedImage struct {
 	File   string `json:"file"`
 	Size   int64  `json:"size"`
 	Action Action `json:"action"`
-	// Read says that the image must be read for its digests and its signature.
-	Read bool `json:"read"`
+	// Read says that the image must be read for its digests and its signature;
+	// Touched that these are known and one digest may tell that they still hold.
+	Read    bool `json:"read"`
+	Touched bool `json:"touched,omitempty"`
 }
 
 // PlannedDelta is a delta between two images.
@@ -65,21 +92,32 @@ type PlannedDelta struct {
 	Action       Action    `json:"action"`
 	Size         int64     `json:"size,omitempty"` // where it is known
 	TargetSize   int64     `json:"target_size"`
+	// Retired says that of the base only the signature is left.
+	Retired  bool  `json:"retired,omitempty"`
+	baseSize int64 // bytes
 }
 
 // PlannedRemove is a file of an earlier run that nothing will name any more.
 type PlannedRemove struct {
-	Path   string `json:"path"` // in the mirror
-	Size   int64  `json:"size"`
-	forget string // the file whose record is removed too, if any
+	Path string `json:"path"` // in the mirror
+	Size int64  `json:"size"`
+	// Due is when it is removed; zero is now.
+	Due    time.Time `json:"due,omitzero"`
+	name   string
+	forget bool // the record is removed too
 }
 
-// Policy says which deltas are made.
+// Policy says which deltas are made, and for how long files are kept that nothing
+// names any more.
 type Policy struct {
-	Targets    int     // for how many of the newest images
-	Bases      int     // from how many others at most, the nearest; 0: from all
-	Downgrades bool    // also to an older image
-	MaxRatio   float64 // the largest share of its target that a delta may have
+	Targets    int     `json:"targets"`    // for how many of the newest images
+	Bases      int     `json:"bases"`      // from how many others at most, the nearest; 0: from all
+	Downgrades bool    `json:"downgrades"` // also to an older image
+	MaxRatio   float64 `json:"max_ratio"`  // the largest share of its target that a delta may have
+	// KeepSignatures says that an image that left the image directory stays a base,
+	// by its signature.
+	KeepSignatures bool          `json:"keep_signatures"`
+	Grace          time.Duration `json:"grace"` // nanoseconds
 }
 
 // tooLarge reports whether a delta of that size is not worth having.
@@ -88,50 +126,71 @@ func (p Policy) tooLarge(delta, target int64) bool {
 }
 
 // bases returns the bases wanted for the image at i of a series: of the newest
-// images all others, in the order of the series, and then the extra ones.
-func (p Policy) bases(s meta.SeriesConfig, i int) []meta.Name {
+// images all others, sorted, with those retired images that could have been in
+// the series, and then the extra ones.
+func (p Policy) bases(s meta.SeriesConfig, i int, retired []meta.Name) []meta.Name {
+	target := s.Images[i]
 	var bases []meta.Name
 	if i >= len(s.Images)-p.Targets {
-		// The nearest are the newest before it; after them the ones that follow.
-		before := slices.Clone(s.Images[:i])
-		slices.Reverse(before)
-		bases = before
-		if p.Downgrades {
-			bases = append(bases, s.Images[i+1:]...)
+		others := slices.Concat(s.Images[:i], s.Images[i+1:])
+		for _, n := range retired {
+			if n.Series() == target.Series() && !slices.Contains(s.Images, n) {
+				others = append(others, n)
+			}
 		}
-		if p.Bases > 0 && len(bases) > p.Bases {
-			bases = bases[:p.Bases]
-		}
-		slices.SortFunc(bases, meta.Name.Compare)
+		bases = p.nearest(others, target)
 	}
-	for _, extra := range s.Extra[s.Images[i]] {
-		if extra != s.Images[i] && !slices.Contains(bases, extra) {
+	for _, extra := range s.Extra[target] {
+		if extra != target && !slices.Contains(bases, extra) {
 			bases = append(bases, extra)
 		}
 	}
 	return bases
 }
 
+// nearest returns those of the images that may be bases of the target and are
+// nearest to it, sorted. The nearest are the newest before it; after them come the
+// ones that follow.
+func (p Policy) nearest(images []meta.Name, target meta.Name) []meta.Name {
+	slices.SortFunc(images, meta.Name.Compare)
+	after, _ := slices.BinarySearchFunc(images, target, meta.Name.Compare)
+	near := slices.Clone(images[:after])
+	slices.Reverse(near)
+	if p.Downgrades {
+		near = append(near, images[after:]...)
+	}
+	if p.Bases > 0 && len(near) > p.Bases {
+		near = near[:p.Bases]
+	}
+	slices.SortFunc(near, meta.Name.Compare)
+	return near
+}
+
 // planner makes a plan.
 type planner struct {
 	Plan
-	policy Policy
-	held   mirror.Held
-	found  map[meta.Name]Image
-	images map[meta.Name]*PlannedImage
-	deltas map[string]*PlannedDelta
+	policy  Policy
+	held    mirror.Held
+	now     time.Time
+	found   map[meta.Name]Image
+	retired []meta.Name
+	images  map[meta.Name]*PlannedImage
+	deltas  map[string]*PlannedDelta
 }
 
 // newPlan makes the plan for the images of the image directory, their series,
-// and what the mirror holds.
-func newPlan(images []Image, series []meta.SeriesConfig, held mirror.Held, policy Policy) (Plan, error) {
+// and what the mirror holds, all but the estimate.
+func newPlan(images []Image, series []meta.SeriesConfig, held mirror.Held, policy Policy, now time.Time) (Plan, error) {
 	p := planner{
-		policy: policy, held: held, found: make(map[meta.Name]Image, len(images)),
+		policy: policy, held: held, now: now, found: make(map[meta.Name]Image, len(images)),
 		images: make(map[meta.Name]*PlannedImage), deltas: make(map[string]*PlannedDelta),
 		Plan: Plan{Series: []PlannedSeries{}, Images: []PlannedImage{}, Deltas: []PlannedDelta{}, Remove: []PlannedRemove{}},
 	}
 	for _, im := range images {
 		p.found[im.Name] = im
+	}
+	if policy.KeepSignatures {
+		p.addRetired()
 	}
 	for _, s := range series {
 		if err := p.addSeries(s); err != nil {
@@ -146,6 +205,18 @@ func newPlan(images []Image, series []meta.SeriesConfig, held mirror.Held, polic
 	p.collect()
 	p.addRemovals()
 	return p.Plan, nil
+}
+
+// addRetired finds the images that left and whose signatures are there.
+func (p *planner) addRetired() {
+	for file, record := range p.held.Records {
+		n, err := meta.ParseName(file)
+		if err != nil || p.found[n].Name == n || !record.Known(record.Stamp) || !p.held.Signed(n, record.Sums.Size) {
+			continue
+		}
+		p.retired = append(p.retired, n)
+		p.images[n] = &PlannedImage{Image: Image{Name: n}, File: file, Size: record.Sums.Size, Action: Retired}
+	}
 }
 
 // addSeries adds a series and its images.
@@ -164,7 +235,7 @@ func (p *planner) addSeries(s meta.SeriesConfig) error {
 // addDeltas adds the deltas of the series at i of the plan.
 func (p *planner) addDeltas(i int, s meta.SeriesConfig) error {
 	for j, target := range s.Images {
-		for _, base := range p.policy.bases(s, j) {
+		for _, base := range p.policy.bases(s, j, p.retired) {
 			if p.images[base] == nil {
 				p.images[base] = p.image(base, BaseOnly)
 			}
@@ -183,9 +254,11 @@ func (p *planner) addDeltas(i int, s meta.SeriesConfig) error {
 func (p *planner) image(name meta.Name, action Action) *PlannedImage {
 	im := p.found[name]
 	record := p.held.Records[name.String()]
+	signed := p.held.Signed(name, im.Stamp.Size)
 	return &PlannedImage{
 		Image: im, File: name.String(), Size: im.Stamp.Size, Action: action,
-		Read: !record.Known(im.Stamp) || record.Conf == nil || !p.held.Signed(name, im.Stamp.Size),
+		Read:    !record.Known(im.Stamp) || record.Conf == nil || !signed,
+		Touched: record != nil && !record.Known(im.Stamp) && record.Known(record.Stamp) && record.Sums.Size == im.Stamp.Size && signed,
 	}
 }
 
@@ -219,7 +292,9 @@ func (p *planner) addDelta(base, target meta.Name) (file string, err error) {
 		return file, nil
 	}
 	b, t := p.images[base], p.images[target]
-	d := &PlannedDelta{File: file, Base: base, Target: target, TargetSize: t.Size}
+	d := &PlannedDelta{
+		File: file, Base: base, Target: target, TargetSize: t.Size, baseSize: b.Size, Retired: b.Action == Retired,
+	}
 	record, stamp := p.held.Records[file], p.held.Files[meta.DeltaPath(file)]
 	switch {
 	case b.Read || t.Read:
@@ -275,7 +350,7 @@ func (p *planner) addRemovals() {
 		wanted[s.Name+".json"] = true
 	}
 	for _, im := range p.Images {
-		wanted[im.File] = im.Action != BaseOnly
+		wanted[im.File] = im.Action != BaseOnly && im.Action != Retired
 	}
 	for _, d := range p.Deltas {
 		wanted[d.File] = d.Action != Drop
@@ -283,13 +358,26 @@ func (p *planner) addRemovals() {
 	for _, name := range p.held.Own() {
 		published, known := wanted[name]
 		stamp, there := p.held.Files[mirror.PathOf(name)]
-		switch {
-		case published, known && !there, known && !p.held.Placed(name):
-		case known:
-			p.Remove = append(p.Remove, PlannedRemove{Path: mirror.PathOf(name), Size: stamp.Size})
-		default:
-			p.Remove = append(p.Remove, PlannedRemove{mirror.PathOf(name), stamp.Size, name})
+		if published || known && (!there || !p.held.Placed(name)) {
+			continue
 		}
+		p.Remove = append(p.Remove, PlannedRemove{
+			Path: mirror.PathOf(name), Size: stamp.Size, Due: p.due(name), name: name, forget: !known,
+		})
 	}
 	slices.SortFunc(p.Remove, func(a, b PlannedRemove) int { return strings.Compare(a.Path, b.Path) })
+}
+
+// due returns when a file that nothing names any more is to be removed, zero for
+// at once. Meta is no payload: whoever has it needs no other copy.
+func (p *planner) due(name string) time.Time {
+	since := p.now
+	if record := p.held.Records[name]; record != nil && record.Unnamed != 0 {
+		since = time.Unix(record.Unnamed, 0)
+	}
+	due := since.Add(p.policy.Grace)
+	if path.Ext(name) == ".json" || !due.After(p.now) {
+		return time.Time{}
+	}
+	return due
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
@@ -32,6 +33,17 @@ type world struct {
 	series  []meta.SeriesConfig
 }
 
+// image5 is newer than all others.
+const image5 = "puavo-os-amxa-buster-2022-02-01-120000-amd64.img"
+
+// now is when plans are made.
+var now = time.Unix(1e9, 0)
+
+// unnamed says that nothing has named a file for so many seconds.
+func (w *world) unnamed(file string, seconds int64) {
+	w.records[file].Unnamed = now.Unix() - seconds
+}
+
 // built is a mirror of images 1 to 4 in which nothing is left to do.
 func built() *world {
 	w := &world{files(image1, image2, image3, image4), make(fstest.MapFS), make(map[string]*state.Record), nil}
@@ -45,6 +57,7 @@ func built() *world {
 	}
 	w.records["puavo-os-amxa-buster-amd64.json"] = &state.Record{}
 	w.mirror["meta/puavo-os-amxa-buster-amd64.json"] = &fstest.MapFile{}
+	w.mirror["CKSUMS"] = &fstest.MapFile{Data: []byte("1 2 " + image1 + "\n1 2 " + image2 + "\n1 2 " + image3 + "\n1 2 " + image4 + "\n")}
 	return w
 }
 
@@ -82,19 +95,23 @@ func (w *world) plan(p Policy) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	return newPlan(images, series, held, p)
+	return newPlan(images, series, held, p, now)
 }
 
 // brief is a plan in words: what is not kept.
 func brief(p Plan) string {
-	short := strings.NewReplacer("puavo-os-amxa-buster-", "", "-amd64", "", "2021-04-13-192449", "1", "2021-04-13-193910", "2", "2022-01-17-120001", "3", "2022-01-20-173248", "4", ".img", "", ".rdiff", "", "rdiffs/", "", "puavo-os-free-buster-2022-02-04-140532", "other")
+	short := strings.NewReplacer("puavo-os-amxa-buster-", "", "-amd64", "", "2021-04-13-192449", "1", "2021-04-13-193910", "2", "2022-01-17-120001", "3", "2022-01-20-173248", "4", ".img", "", ".rdiff", "", "rdiffs/", "", "puavo-os-free-buster-2022-02-04-140532", "other", "2022-02-01-120000", "5")
 	var all []string
 	for _, im := range p.Images {
 		if im.Action != Keep {
 			all = append(all, string(im.Action)+" "+im.File)
 		}
 		if im.Read {
-			all = append(all, "read "+im.File)
+			verb := "read "
+			if im.Touched {
+				verb = "compare "
+			}
+			all = append(all, verb+im.File)
 		}
 	}
 	for _, d := range p.Deltas {
@@ -103,7 +120,11 @@ func brief(p Plan) string {
 		}
 	}
 	for _, r := range p.Remove {
-		all = append(all, "remove "+r.Path)
+		verb := "remove "
+		if !r.Due.IsZero() {
+			verb = "wait "
+		}
+		all = append(all, verb+r.Path)
 	}
 	return short.Replace(strings.Join(all, ", "))
 }
@@ -122,7 +143,7 @@ func TestPlan(t *testing.T) {
 		{"an image was touched", func(w *world) {
 			w.images[image4] = &fstest.MapFile{Data: []byte(image4), ModTime: w.images[image4].ModTime.Add(1)}
 			w.mirror[image4] = w.images[image4]
-		}, nil, "read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
+		}, nil, "compare 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
 		{"an image was replaced", func(w *world) { w.images[image4] = &fstest.MapFile{Data: []byte("longer than it was: " + image4)} }, nil,
 			"replace 4, read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
 		{"an image is new", func(w *world) { w.images[other] = &fstest.MapFile{Data: []byte("x")} }, nil, "link other, read other"},
@@ -170,6 +191,35 @@ func TestPlan(t *testing.T) {
 			w.images[other] = &fstest.MapFile{Data: []byte("x")}
 			w.series = []meta.SeriesConfig{{Name: "puavo-os-amxa-buster-amd64", Images: names(image1, image2, image3, image4), Extra: map[meta.Name][]meta.Name{name(image4): names(other)}}}
 		}, nil, "base other, read other, make other--4"},
+		{"an image left and its signature stays", func(w *world) { delete(w.images, image1) }, func(p *Policy) { p.KeepSignatures = true }, "retired 1, remove 1"},
+		{"a retired image and a new one", func(w *world) {
+			delete(w.images, image1)
+			delete(w.mirror, image1)
+			w.images[image5] = &fstest.MapFile{Data: []byte("x")}
+		}, func(p *Policy) { p.KeepSignatures = true },
+			"retired 1, link 5, read 5, make 1--5, make 2--5, make 3--5, make 4--5, make 5--3, make 5--4, remove 1--2, remove 3--2, remove 4--2"},
+		{"a retired image that is not near", func(w *world) { delete(w.images, image1) },
+			func(p *Policy) { p.KeepSignatures, p.Bases, p.Downgrades = true, 1, false }, "retired 1, remove 1, remove 1--3, remove 1--4, remove 2--4, remove 3--2, remove 4--2, remove 4--3"},
+		{"a retired image of which a newer one is a target", func(w *world) { delete(w.images, image3) }, func(p *Policy) { p.KeepSignatures = true },
+			"retired 3, make 2--1, make 3--1, make 4--1, remove 3, remove 1--3, remove 2--3, remove 4--3"},
+		{"a retired image without a signature", func(w *world) { delete(w.images, image1); delete(w.mirror, mirror.SignaturePath(name(image1))) },
+			func(p *Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+		{"a retired image of which nothing is known", func(w *world) { delete(w.images, image1); w.records[image1] = &state.Record{} },
+			func(p *Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+		{"a retired image is not wanted any more", func(w *world) { delete(w.images, image1); delete(w.mirror, image1) }, nil, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+		{"a retired image came back", func(w *world) { delete(w.mirror, image1) }, func(p *Policy) { p.KeepSignatures = true }, "link 1"},
+		{"an image left a moment ago", func(w *world) { delete(w.images, image1) }, func(p *Policy) { p.Grace = time.Hour }, "wait 1, wait 1--2, wait 1--3, wait 1--4"},
+		{"an image left less than the grace ago", func(w *world) { delete(w.images, image1); w.unnamed(image1, 3599) }, func(p *Policy) { p.Grace = time.Hour }, "wait 1, wait 1--2, wait 1--3, wait 1--4"},
+		{"the grace is over for an image", func(w *world) { delete(w.images, image1); w.unnamed(image1, 3600) }, func(p *Policy) { p.Grace = time.Hour }, "remove 1, wait 1--2, wait 1--3, wait 1--4"},
+		{"an image left a moment ago and its signature stays", func(w *world) { delete(w.images, image1) }, func(p *Policy) { p.Grace, p.KeepSignatures = time.Hour, true }, "retired 1, wait 1"},
+		{"an image that left is not listed any more", func(w *world) {
+			delete(w.images, image1)
+			delete(w.mirror, "CKSUMS")
+			w.unnamed(image1, 7200)
+		}, func(p *Policy) { p.Grace, p.KeepSignatures = time.Hour, true }, "retired 1, remove 1"},
+		{"an image came back within the grace", func(w *world) { w.unnamed(image1, 60) }, func(p *Policy) { p.Grace = time.Hour }, ""},
+		{"meta has no grace", func(w *world) { w.records["old.json"] = &state.Record{}; w.mirror["meta/old.json"] = &fstest.MapFile{} },
+			func(p *Policy) { p.Grace = time.Hour }, "remove meta/old.json"},
 		{"foreign files stay", func(w *world) {
 			for _, f := range []string{"README", "index.html", "rdiffs/notes", "rdiffs/x.rdiff", "meta/extra.json", "ltsp.img", other, ".checksums/x"} {
 				w.mirror[f] = &fstest.MapFile{Data: []byte("x")}

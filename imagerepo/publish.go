@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/mirror"
@@ -124,7 +126,7 @@ func (r *run) payload() (lines []cksum.Line, sums []cksum.SHA256Line) {
 		sums = append(sums, cksum.SHA256Line{SHA256: s.SHA256, Path: mirror.PathOf(name)})
 	}
 	for _, im := range r.plan.Images {
-		if im.Action != BaseOnly {
+		if im.Action != BaseOnly && im.Action != Retired {
 			add(im.File, r.record(im.File).Sums)
 		}
 	}
@@ -136,65 +138,141 @@ func (r *run) payload() (lines []cksum.Line, sums []cksum.SHA256Line) {
 	return lines, sums
 }
 
-// remove removes what nothing names any more, and the records of it.
+// remove removes what nothing names any more and is due, and the records of it.
+// What is not due yet is taken down as unnamed, and what is named as named.
 func (r *run) remove(ctx context.Context) error {
-	remove := r.plan.Remove
+	remove := make(map[string]PlannedRemove)
+	for _, old := range r.plan.Remove {
+		remove[old.name] = old
+	}
 	for _, d := range r.plan.Deltas {
-		if r.record(d.File).Dropped {
-			remove = append(remove, PlannedRemove{Path: meta.DeltaPath(d.File)})
+		if _, planned := remove[d.File]; r.record(d.File).Dropped && !planned {
+			remove[d.File] = PlannedRemove{Path: meta.DeltaPath(d.File), name: d.File}
 		}
 	}
-	for _, old := range remove {
+	for _, name := range slices.Sorted(maps.Keys(r.records)) {
+		if _, unnamed := remove[name]; !unnamed {
+			if err := r.setUnnamed(name, 0); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(remove)) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := r.removeOne(old); err != nil {
-			return fmt.Errorf("removing %s: %w", old.Path, err)
+		if err := r.removeOne(remove[name]); err != nil {
+			return fmt.Errorf("removing %s: %w", remove[name].Path, err)
 		}
 	}
 	return nil
 }
 
 func (r *run) removeOne(old PlannedRemove) error {
-	err := r.mirror.Root.Remove(old.Path)
-	if err == nil {
-		r.changed.Store(true)
-		r.summary.Removed++
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if !old.Due.IsZero() {
+		if since := r.record(old.name).Unnamed; since != 0 {
+			return nil
+		}
+		return r.setUnnamed(old.name, r.start.Unix())
+	}
+	if err := r.removeFile(old.Path); err != nil {
 		return err
 	}
-	if old.forget == "" {
-		return nil
+	if !old.forget {
+		return r.setUnnamed(old.name, 0)
 	}
-	if n, err := meta.ParseName(old.forget); err == nil {
+	if n, err := meta.ParseName(old.name); err == nil {
 		if err := r.mirror.Root.Remove(mirror.SignaturePath(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return r.mirror.State.Delete(old.forget)
+	return r.mirror.State.Delete(old.name)
 }
 
-// without takes an image and the deltas from it out of a series, and reports
-// whether there was any.
-func without(s *meta.Series, n meta.Name) bool {
-	found := false
-	images := s.Images[:0]
-	for _, im := range s.Images {
-		if im.Name == n {
-			found = true
-			continue
-		}
-		diffs := im.Diffs[:0]
-		for _, d := range im.Diffs {
-			if d.Base == n {
-				found = true
-				continue
-			}
-			diffs = append(diffs, d)
-		}
-		im.Diffs = diffs
-		images = append(images, im)
+// removeFile removes a file of the mirror that may be gone already.
+func (r *run) removeFile(path string) error {
+	err := r.mirror.Root.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	s.Images = images
+	if err == nil {
+		r.changed.Store(true)
+		r.summary.Removed++
+	}
+	return err
+}
+
+// setUnnamed takes down since when nothing names a file, 0 for one that is named
+// or gone.
+func (r *run) setUnnamed(name string, since int64) error {
+	record := r.record(name)
+	if record.Unnamed == since {
+		return nil
+	}
+	record.Unnamed = since
+	return r.put(name, record)
+}
+
+// withdraw takes an image out of what is published and out of the mirror.
+func (r *run) withdraw(n meta.Name) error {
+	if err := r.unpublish(func(s *meta.Series) bool { return without(s, n) }); err != nil {
+		return err
+	}
+	return r.mirror.Root.Remove(n.String())
+}
+
+// unpublishOther takes an image out of the meta that has other digests there.
+func (r *run) unpublishOther(n meta.Name, sums cksum.Sums) error {
+	return r.unpublish(func(s *meta.Series) bool {
+		published, found := s.Image(n)
+		return found && published.Sums.SHA512 != sums.SHA512 && without(s, n)
+	})
+}
+
+// unpublish takes out of the meta what take takes out of a series, so that no
+// client finds another content than the meta says. take reports whether it took
+// anything.
+func (r *run) unpublish(take func(*meta.Series) bool) error {
+	r.publishing.Lock()
+	defer r.publishing.Unlock()
+	docs, err := fs.Glob(r.mirror.Root.FS(), mirror.MetaDir+"/*.json")
+	if err != nil {
+		return err
+	}
+	for _, doc := range docs {
+		data, err := r.mirror.Root.ReadFile(doc)
+		if err != nil {
+			return err
+		}
+		s, err := meta.ParseSeries(data)
+		if err != nil || !take(&s) {
+			continue // not ours, or it names nothing of it
+		}
+		if data, err = s.Encode(); err != nil {
+			return err
+		}
+		if err := r.writeFile(doc, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// without takes an image, and the deltas from it, out of a series.
+func without(s *meta.Series, n meta.Name) bool {
+	images := len(s.Images)
+	s.Images = slices.DeleteFunc(s.Images, func(im meta.Image) bool { return im.Name == n })
+	return withoutDeltas(s, func(d meta.Diff) bool { return d.Base == n }) || len(s.Images) < images
+}
+
+// withoutDeltas takes deltas out of a series.
+func withoutDeltas(s *meta.Series, which func(meta.Diff) bool) bool {
+	found := false
+	for i := range s.Images {
+		im := &s.Images[i]
+		diffs := len(im.Diffs)
+		im.Diffs = slices.DeleteFunc(im.Diffs, which)
+		found = found || len(im.Diffs) < diffs
+	}
 	return found
 }

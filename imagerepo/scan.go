@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/state"
@@ -121,4 +124,114 @@ func inside(path, dir string) bool {
 		}
 		path = filepath.Dir(path)
 	}
+}
+
+// ErrConfig is wrapped by the errors for a series file that is wrong.
+var ErrConfig = errors.New("wrong series file")
+
+// Config is what series files say: which images form a series.
+type Config struct {
+	Series []meta.SeriesConfig
+	// ScanRest says that series without images count for nothing, and that the
+	// image directory is scanned if no series is left.
+	ScanRest bool
+}
+
+// LoadConfig reads series files. A series may stand in one of them only.
+func LoadConfig(files []string) (Config, error) {
+	var c Config
+	in := make(map[string]string)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		series, err := meta.ParseConfig(data)
+		if err != nil {
+			return Config{}, fmt.Errorf("%w: %s: %w", ErrConfig, file, err)
+		}
+		for _, s := range series {
+			if other, twice := in[s.Name]; twice {
+				return Config{}, fmt.Errorf("%w: series %q is in %s and in %s; keep one", ErrConfig, s.Name, other, file)
+			}
+			in[s.Name] = file
+			c.Series = append(c.Series, s)
+		}
+	}
+	return c, nil
+}
+
+// LoadPuavoOS reads the series files of a puavo-os source tree,
+// config/images/*.json.
+func LoadPuavoOS(dir string) (Config, error) {
+	folder := filepath.Join(dir, "config", "images")
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return Config{}, fmt.Errorf("%w: %s is no puavo-os source tree: %w", ErrConfig, dir, err)
+	}
+	var files []string
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".json" {
+			files = append(files, filepath.Join(folder, e.Name()))
+		}
+	}
+	c, err := LoadConfig(files)
+	c.ScanRest = true
+	return c, err
+}
+
+// groupSeries says which images form which series, sorted by name, each with
+// its images oldest first.
+func groupSeries(images []Image, config Config) ([]meta.SeriesConfig, error) {
+	series := slices.Clone(config.Series)
+	if config.ScanRest {
+		series = slices.DeleteFunc(series, func(s meta.SeriesConfig) bool { return len(s.Images) == 0 })
+	}
+	if len(series) == 0 {
+		series = seriesByName(images)
+	}
+	slices.SortFunc(series, func(a, b meta.SeriesConfig) int { return strings.Compare(a.Name, b.Name) })
+	present := make(map[meta.Name]bool, len(images))
+	for _, im := range images {
+		present[im.Name] = true
+	}
+	for _, s := range series {
+		if err := checkSeries(s, present); err != nil {
+			return nil, fmt.Errorf("series %q: %w", s.Name, err)
+		}
+	}
+	return series, nil
+}
+
+// seriesByName groups images by prefix and arch.
+func seriesByName(images []Image) []meta.SeriesConfig {
+	groups := make(map[string][]meta.Name)
+	for _, im := range images {
+		groups[im.Name.Series()] = append(groups[im.Name.Series()], im.Name)
+	}
+	var series []meta.SeriesConfig
+	for name := range maps.Keys(groups) {
+		slices.SortFunc(groups[name], meta.Name.Compare)
+		series = append(series, meta.SeriesConfig{Name: name, Images: groups[name]})
+	}
+	return series
+}
+
+func checkSeries(s meta.SeriesConfig, present map[meta.Name]bool) error {
+	for i, n := range s.Images {
+		if !present[n] {
+			return fmt.Errorf("%w: %s is not in the image directory: %w", ErrConfig, n, fs.ErrNotExist)
+		}
+		if i > 0 && s.Images[i-1].Version == n.Version {
+			return fmt.Errorf("%w: %s and %s have one version; a series can have it once", ErrInput, s.Images[i-1], n)
+		}
+	}
+	for _, n := range s.Images {
+		for _, base := range s.Extra[n] {
+			if !present[base] {
+				return fmt.Errorf("%w: extra_rdiffs of %s: %s is not in the image directory: %w", ErrConfig, n, base, fs.ErrNotExist)
+			}
+		}
+	}
+	return nil
 }

@@ -20,6 +20,32 @@ type Held struct {
 	// Named are the files that the published lists name, so that the tool knows
 	// its own even where its records are lost.
 	Named map[string]bool
+	// Foreign are the folders of the predecessor that are there.
+	Foreign []string
+}
+
+// Adopt takes for the tool's own what a mirror made by another tool holds: what
+// CKSUMS names is anyway, now also the meta, and if all is set whatever has the
+// name of an image or a delta.
+func (h *Held) Adopt(mirror fs.FS, all bool) {
+	for file := range h.Files {
+		name := path.Base(file)
+		switch {
+		case PathOf(name) != file || !IsOurName(name):
+		case path.Ext(name) == ".json":
+			data, err := fs.ReadFile(mirror, file)
+			if _, bad := meta.ParseSeries(data); err == nil && bad == nil {
+				h.Named[name] = true
+			}
+		case all:
+			h.Named[name] = true
+		}
+	}
+	for _, dir := range []string{".checksums", ".signatures"} {
+		if info, err := fs.Stat(mirror, dir); err == nil && info.IsDir() {
+			h.Foreign = append(h.Foreign, dir)
+		}
+	}
 }
 
 // Owned reports whether the file of that name is the tool's own.
@@ -28,7 +54,8 @@ func (h Held) Owned(name string) bool { return h.Records[name] != nil || h.Named
 // Placed reports whether the tool put a file of that name into the mirror. The
 // record of an image alone does not tell: it may have served as a base only.
 func (h Held) Placed(name string) bool {
-	return h.Named[name] || path.Ext(name) != ".img"
+	record := h.Records[name]
+	return h.Named[name] || path.Ext(name) != ".img" || record != nil && record.Unnamed != 0
 }
 
 // Own returns the names of the tool's own files, sorted.

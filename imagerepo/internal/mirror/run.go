@@ -12,8 +12,9 @@ const runFile = Private + "/run.json"
 type Run struct {
 	Began   time.Time `json:"began"`
 	Seconds float64   `json:"seconds"` // it took
-	// Work is how much was done, in bytes as the builder counts them.
-	Work int64 `json:"work"`
+	// Rate is the bytes of work a second, as the builder counts them, of the last
+	// run that had enough to do to tell.
+	Rate float64 `json:"rate,omitempty"`
 	// Error is why it failed, "" if it did not.
 	Error string `json:"error,omitempty"`
 	// Success is when the last run that did not fail ended, zero if none did.

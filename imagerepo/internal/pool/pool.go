@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 )
 
 // Each calls do for each item, in order, at most jobs at a time, and returns
@@ -33,9 +34,10 @@ func Each[T any](ctx context.Context, jobs int, items []T, do func(context.Conte
 }
 
 // Pipe calls first for each item, in order, and beside the call for the next
-// item what it returned for this one. So two calls work at a time, and the
-// memory that is kept from first to rest is that of two items. It ends, and
-// returns errors, as Each does; rest may be nil.
+// item what it returned for this one. So two calls work at a time, and what is
+// kept from first to rest is that of two items. It ends, and returns errors, as
+// Each does; but what first returned is called in any case, to clean up if no
+// more: it looks at the context that first got.
 func Pipe[T any](ctx context.Context, items []T, first func(context.Context, T) (rest func() error, err error)) error {
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(1)
@@ -48,12 +50,7 @@ func Pipe[T any](ctx context.Context, items []T, first func(context.Context, T) 
 		if rest, err = first(inner, item); err != nil {
 			break
 		}
-		group.Go(func() error {
-			if rest == nil || inner.Err() != nil {
-				return inner.Err()
-			}
-			return rest()
-		})
+		group.Go(rest)
 	}
 	if restErr := group.Wait(); restErr != nil {
 		err = restErr // the context's end, which first may have met, came of it
@@ -62,4 +59,19 @@ func Pipe[T any](ctx context.Context, items []T, first func(context.Context, T) 
 		return ctx.Err()
 	}
 	return err
+}
+
+// Within does what Each does, and lets begin only so many calls that what they
+// need, as need tells of each item, is never more than most in all. One that
+// needs more than that runs alone.
+func Within[T any](ctx context.Context, jobs int, most int64, items []T, need func(T) int64, do func(context.Context, T) error) error {
+	free := semaphore.NewWeighted(most)
+	return Each(ctx, jobs, items, func(ctx context.Context, item T) error {
+		n := min(need(item), most)
+		if err := free.Acquire(ctx, n); err != nil {
+			return err
+		}
+		defer free.Release(n)
+		return do(ctx, item)
+	})
 }

@@ -85,7 +85,7 @@ func TestPipe(t *testing.T) {
 				if c.cancel > 0 {
 					time.AfterFunc(c.cancel, cancel)
 				}
-				var rests atomic.Int64
+				var rests, firsts, called atomic.Int64
 				start := time.Now()
 				err := Pipe(ctx, []int{1, 2, 3, 4}, func(ctx context.Context, i int) (func() error, error) {
 					time.Sleep(time.Second)
@@ -95,7 +95,12 @@ func TestPipe(t *testing.T) {
 					if i == c.failFirst {
 						return nil, failed
 					}
+					firsts.Add(1)
 					return func() error {
+						called.Add(1)
+						if err := ctx.Err(); err != nil {
+							return err
+						}
 						time.Sleep(2 * time.Second)
 						if i == c.failRest {
 							return failed
@@ -104,10 +109,39 @@ func TestPipe(t *testing.T) {
 						return nil
 					}, nil
 				})
+				if firsts.Load() != called.Load() {
+					t.Errorf("%d of %d rests were called", called.Load(), firsts.Load())
+				}
 				if err != c.want || time.Since(start) != c.took || rests.Load() != c.rests {
 					t.Errorf("%v after %v, %d rests; want %v after %v, %d", err, time.Since(start), rests.Load(), c.want, c.took, c.rests)
 				}
 			})
 		})
 	}
+}
+
+func TestWithin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var used, most, calls atomic.Int64
+		work := func(ctx context.Context, n int64) error {
+			calls.Add(1)
+			if now := used.Add(min(n, 10)); now > most.Load() {
+				most.Store(now)
+			}
+			defer used.Add(-min(n, 10))
+			time.Sleep(time.Second)
+			return nil
+		}
+		need := func(n int64) int64 { return n }
+		items := []int64{5, 5, 5, 3, 2, 99, 1, 1, 1, 1}
+		if err := Within(ctx, 4, 10, items, need, work); err != nil || calls.Load() != 10 || most.Load() != 10 {
+			t.Errorf("%v, %d calls, %d used at most", err, calls.Load(), most.Load())
+		}
+		time.AfterFunc(1500*time.Millisecond, cancel)
+		if err := Within(ctx, 4, 10, items, need, work); err != context.Canceled || used.Load() != 0 || calls.Load() == 20 {
+			t.Errorf("cancelled: %v, %d calls", err, calls.Load())
+		}
+	})
 }

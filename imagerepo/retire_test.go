@@ -1,0 +1,242 @@
+package imagerepo
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"puavo-image-repository/delta"
+	"puavo-image-repository/meta"
+)
+
+// published returns what the mirror publishes of an image.
+func (p *place) published(image string) (meta.Image, bool) {
+	p.t.Helper()
+	data, err := os.ReadFile(filepath.Join(p.MirrorDir, meta.SeriesPath(name(image).Series())))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	s, err := meta.ParseSeries(data)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	im, found := s.Image(name(image))
+	if !found {
+		return meta.Image{}, false
+	}
+	return *im, true
+}
+
+// there reports whether the mirror has a file.
+func (p *place) there(file string) bool {
+	_, err := os.Lstat(filepath.Join(p.MirrorDir, filepath.FromSlash(file)))
+	return err == nil
+}
+
+// An image that left stays a base, by its signature: clients that run it get a
+// delta to an image that was made after it was gone.
+func TestKeepSignatures(t *testing.T) {
+	p := newPlace(t, image1, image2, image3)
+	p.Policy.KeepSignatures = true
+	p.build()
+	p.remove(image1)
+	p.add(image4)
+	s := p.build()
+	if s.Images != 3 || s.Made != 5 || s.Kept != 4 {
+		t.Errorf("%+v", s)
+	}
+	if _, found := p.published(image1); found || p.there(image1) {
+		t.Error("the image that left is published")
+	}
+	im, _ := p.published(image4)
+	d, found := im.Diff(name(image1))
+	if !found || d.Sums.Size == 0 {
+		t.Fatalf("no delta from the image that left: %+v", im.Diffs)
+	}
+	file, err := os.ReadFile(filepath.Join(p.MirrorDir, meta.DeltaPath(d.Filename)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	base, want := p.read(image1), p.read(image4)
+	err = delta.Patch(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(file), int64(len(want)))
+	if err != nil || !bytes.Equal(out.Bytes(), want) {
+		t.Errorf("the delta from the image that left gives another image, %v", err)
+	}
+	if s := p.build(); s.Changed {
+		t.Errorf("another run changes something: %+v", s)
+	}
+	damage(t, filepath.Join(p.MirrorDir, meta.DeltaPath(d.Filename)))
+	if s := p.build(); s.Made != 1 {
+		t.Errorf("a damaged delta from the image that left: %+v", s)
+	}
+	p.Policy.KeepSignatures = false
+	p.build()
+	if left := testGlob(t, filepath.Join(p.MirrorDir, "*", "*2021-04-13-192449*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	if left := testGlob(t, filepath.Join(p.MirrorDir, ".repo/*/*2021-04-13-192449*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// damage changes a byte in the middle of a file.
+func damage(t *testing.T, file string) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2]++
+	if err := os.WriteFile(file, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Within the grace time a client that has read the meta before a run finds all
+// that it names.
+func TestGrace(t *testing.T) {
+	p := newPlace(t, image1, image2, image3, image4)
+	p.build()
+	gone := []string{image1, "rdiffs/" + meta.DeltaName(name(image1), name(image4))}
+	p.remove(image1)
+	p.Policy.Grace = time.Hour
+	plan, err := MakePlan(t.Context(), p.Options)
+	if err != nil || len(plan.Remove) != 4 || plan.Remove[0].Due.IsZero() {
+		t.Errorf("%+v, %v", plan.Remove, err)
+	}
+	for range 2 {
+		if s := p.build(); s.Removed > 0 {
+			t.Errorf("%+v", s)
+		}
+		for _, f := range gone {
+			if !p.there(f) {
+				t.Errorf("%s is gone", f)
+			}
+		}
+		if list, _ := os.ReadFile(filepath.Join(p.MirrorDir, "CKSUMS")); strings.Contains(string(list), image1) {
+			t.Error("what left is listed")
+		}
+	}
+	if s := p.build(); s.Changed {
+		t.Errorf("waiting changes something: %+v", s)
+	}
+	// It comes back and leaves again: the time begins anew.
+	p.add(image1)
+	if s := p.build(); s.Made != 0 || s.Kept != 9 {
+		t.Errorf("what came back is made anew: %+v", s)
+	}
+	p.remove(image1)
+	p.Policy.Grace = time.Nanosecond
+	if s := p.build(); s.Removed > 0 {
+		t.Errorf("%+v", s)
+	}
+	if s := p.build(); s.Removed != 4 {
+		t.Errorf("%+v", s)
+	}
+	for _, f := range gone {
+		if p.there(f) {
+			t.Errorf("%s is there after the grace", f)
+		}
+	}
+	if s := p.build(); s.Changed {
+		t.Errorf("another run changes something: %+v", s)
+	}
+}
+
+// A mirror that another tool made is taken over, with what is right in it.
+func TestAdopt(t *testing.T) {
+	stray := meta.DeltaPath(meta.DeltaName(name(image1), name(other)))
+	for _, c := range []struct {
+		name  string
+		adopt bool
+		gone  []string // that were there
+	}{
+		{"by itself", false, []string{"meta/old.json"}},
+		{"as asked for", true, []string{"meta/old.json", stray, image1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, image2, image3, image4)
+			p.build()
+			want := p.tree()
+			for _, dir := range []string{".checksums", ".signatures"} {
+				if err := os.Mkdir(filepath.Join(p.MirrorDir, dir), 0o777); err != nil {
+					t.Fatal(err)
+				}
+			}
+			os.RemoveAll(filepath.Join(p.MirrorDir, ".repo"))
+			os.WriteFile(filepath.Join(p.MirrorDir, image1), []byte("nobody lists it"), 0o666)
+			os.WriteFile(filepath.Join(p.MirrorDir, stray), []byte("nor this"), 0o666)
+			os.WriteFile(filepath.Join(p.MirrorDir, "meta/old.json"), []byte(`{"old":{"images":[]}}`), 0o666)
+			os.WriteFile(filepath.Join(p.MirrorDir, "meta/foreign.json"), []byte(`[]`), 0o666)
+			p.Adopt = c.adopt
+			plan, s, err := Build(t.Context(), p.Options)
+			if err != nil || !plan.Adopted || s.Made != 0 || s.Kept != 6 || strings.Join(plan.LeftAlone, " ") != ".checksums .signatures" {
+				t.Errorf("%+v, %+v, %v", plan, s, err)
+			}
+			for _, f := range []string{"meta/old.json", stray, image1, "meta/foreign.json"} {
+				if p.there(f) == strings.Contains(strings.Join(c.gone, " "), f) {
+					t.Errorf("%s is there: %v", f, p.there(f))
+				}
+				os.Remove(filepath.Join(p.MirrorDir, f))
+			}
+			if p.tree() != want {
+				t.Errorf("got\n%s\nwant\n%s", p.tree(), want)
+			}
+			p.Adopt = false
+			if plan, s, err := Build(t.Context(), p.Options); err != nil || plan.Adopted || s.Changed {
+				t.Errorf("the next run: %+v, %v", s, err)
+			}
+		})
+	}
+}
+
+// A run remembers its options, so that what is damaged can be made anew from the
+// mirror alone.
+func TestSuspect(t *testing.T) {
+	d34 := meta.DeltaPath(meta.DeltaName(name(image3), name(image4)))
+	keepTime := func(p *place, file string) {
+		path := filepath.Join(p.MirrorDir, file)
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damage(t, path)
+		if err := os.Chtimes(path, time.Time{}, info.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		file string
+		says string
+	}{
+		{d34, ""},
+		{meta.SeriesPath(name(image3).Series()), ""},
+		{"CKSUMS", ""},
+		{image4, "damaged in the image directory itself"},
+	} {
+		p := newPlace(t, image2, image3, image4)
+		p.Policy.Targets, p.Effort, p.URL = 2, delta.Fast, "https://elsewhere.example.org"
+		p.build()
+		want := p.tree()
+		keepTime(p, c.file)
+		o, err := Remembered(p.MirrorDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Log, o.Suspect = p.Log, []string{c.file}
+		_, _, err = Build(t.Context(), o)
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", c.file, err)
+		}
+		if err == nil && p.tree() != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", c.file, p.tree(), want)
+		}
+	}
+	if _, err := Remembered(t.TempDir()); err == nil || !strings.Contains(err.Error(), "build it once") {
+		t.Errorf("no mirror: %v", err)
+	}
+}
