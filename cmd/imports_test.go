@@ -29,12 +29,13 @@ var arrows = []struct {
 	{"delta/...", []string{"delta/..."}},
 	{"meta/...", []string{"cksum", "meta/..."}},
 	{"imagerepo", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
+	{"imagerepo/audit", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
 	{"imagerepo/client", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
 	{"imagerepo/internal/...", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
 	{"cmd/internal/command", []string{"cmd/internal/background", "cmd/internal/ui"}},
 	{"cmd/internal/...", nil},
-	{"cmd/...", []string{"cksum", "delta/...", "meta", "imagerepo", "imagerepo/client", "cmd/internal/command", "cmd/internal/ui"}},
+	{"cmd/...", []string{"cksum", "delta/...", "meta", "imagerepo", "imagerepo/audit", "imagerepo/client", "cmd/internal/command", "cmd/internal/ui"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }

@@ -1,0 +1,207 @@
+// Package audit looks at a finished mirror and changes nothing: Verify reads all
+// of it and tells what is not as it should be, StatusOf tells what it holds.
+//
+// # What a file is held against
+//
+// A mirror is held against itself: each file is read once, whole, and compared
+// with all that the mirror says of it.
+//
+//	meta/<series>.json  size and digests of images and deltas
+//	CKSUMS              CRC and size of the same
+//	SHA256SUMS          SHA-256 of every file but itself
+//	index.json          which meta there is, how many images it has and the newest
+//
+// What a document does not give is not compared: the predecessor's meta has no
+// blake3. The documents are compared with each other as well.
+//
+// The published meta is what index.json and SHA256SUMS name. Where there is no
+// index.json that can be read, as in the predecessor's mirrors, all of meta/ is
+// published. A mirror with an index.json or SHA256SUMS is to have both of them
+// and CKSUMS.
+//
+// The records in .repo, which a mirror need not have, tell only whether a file
+// with another content was replaced, and which files wait for their removal.
+//
+// # Both at a time
+//
+// No lock is taken, so that a mirror can be looked at while it is served,
+// uploaded or read-only. A run of the builder at the same time can make Verify
+// find what is not so: look again when it has ended.
+package audit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/internal/meter"
+	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/meta"
+)
+
+// ErrNoMirror is wrapped by the error for a directory that is no mirror.
+var ErrNoMirror = errors.New("not a mirror, it has no meta, no index.json, no CKSUMS and no SHA256SUMS")
+
+// Options say what Verify is to do.
+type Options struct {
+	MirrorDir string
+	Deep      bool // apply the deltas too
+	Jobs      int  // how many files are read, or deltas applied, at a time
+	// Progress, which may be nil, is called with the bytes of work done and in
+	// all, from several goroutines at a time.
+	Progress func(done, total int64)
+}
+
+// Problem is what is not as it should be with a file.
+type Problem string
+
+const (
+	// Missing is a file that something published names and that is not there, or
+	// is no regular file.
+	Missing Problem = "missing"
+	// Damaged is a file whose content is not what names it says, and that is, by
+	// its size, time and inode, still the one that was recorded, or there is no
+	// record of it: its bits rotted, or it was overwritten and its time kept.
+	Damaged Problem = "damaged"
+	// Modified is a file whose content is not what names it says, and that is not
+	// the recorded one either: somebody changed or replaced it.
+	Modified Problem = "modified"
+	// Malformed is a document that cannot be parsed.
+	Malformed Problem = "malformed"
+	// Inconsistent is a file of which two documents do not say the same.
+	Inconsistent Problem = "inconsistent"
+	// Wrong is a delta with the digests it should have that does not make its
+	// image.
+	Wrong Problem = "wrong"
+	// Unreadable is a file that could not be read.
+	Unreadable Problem = "unreadable"
+	// Orphan is a file that nothing published names. Those with names as the tool
+	// gives them are not looked for while a document that may name them is missing
+	// or cannot be read.
+	Orphan Problem = "orphan"
+	// Waiting is a file that nothing published names any more and that the builder
+	// keeps for clients that still want it.
+	Waiting Problem = "waiting"
+	// Note is something to know: what was left out, and why.
+	Note Problem = "note"
+)
+
+// Finding is one thing that was found.
+type Finding struct {
+	Path    string  `json:"path"` // in the mirror, with slashes
+	Problem Problem `json:"problem"`
+	Detail  string  `json:"detail"` // a clause for people
+}
+
+// Damage reports whether the finding is one that harms clients or may.
+func (f Finding) Damage() bool {
+	return f.Problem != Orphan && f.Problem != Waiting && f.Problem != Note
+}
+
+// Report is what Verify found. A file can have several findings.
+type Report struct {
+	Files    int       `json:"files"`  // that were read
+	Bytes    int64     `json:"bytes"`  // of these files
+	Deltas   int       `json:"deltas"` // that were applied
+	Findings []Finding `json:"findings"`
+}
+
+// Damaged returns how many findings are damage.
+func (r Report) Damaged() (n int) {
+	for _, f := range r.Findings {
+		if f.Damage() {
+			n++
+		}
+	}
+	return n
+}
+
+// Verify reads a mirror and reports what is not as it should be, sorted by path.
+// With Deep it applies each delta of the meta to its base in the mirror, by the
+// second implementation of the format, unless one of the files has been found bad
+// already. What is wrong with the mirror is in the report; errors are that it
+// cannot be opened, that it is none (ErrNoMirror), and that ctx ended.
+func Verify(ctx context.Context, o Options) (Report, error) {
+	m, err := open(o.MirrorDir)
+	if err != nil {
+		return Report{}, err
+	}
+	defer m.Close()
+	v := &verifier{
+		Options: o, mirror: m,
+		series: make(map[string]*meta.Series), files: make(map[string]*file),
+		report: Report{Findings: []Finding{}},
+	}
+	v.loadRecords()
+	for _, step := range []func(context.Context) error{
+		v.readDocuments, v.compareDocuments, v.findOrphans, v.readFiles, v.applyDeltas,
+	} {
+		err := step(ctx)
+		if err = cmp.Or(ctx.Err(), err); err != nil {
+			return Report{}, err
+		}
+	}
+	slices.SortFunc(v.report.Findings, func(a, b Finding) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), cmp.Compare(a.Problem, b.Problem), strings.Compare(a.Detail, b.Detail))
+	})
+	return v.report, nil
+}
+
+// verifier is the state of one Verify.
+type verifier struct {
+	Options
+	mirror  *mirror.Mirror
+	records map[string]*state.Record
+	meter   *meter.Meter
+
+	// What the documents say; nil where one is not there or cannot be parsed.
+	index  *meta.Index
+	cksums *list[cksum.Line]
+	sha256 *list[cksum.SHA256Line]
+	series map[string]*meta.Series // by the path of the document
+	// unknown says that some document, and unknownMeta that some meta, does not
+	// tell what it names.
+	unknown, unknownMeta bool
+
+	files  map[string]*file // by path: documents that are there and all that is named
+	trials []*trial         // of the deltas
+
+	mu     sync.Mutex // guards the report
+	report Report
+}
+
+// list is a list of digests that could be parsed.
+type list[T any] struct{ lines []T }
+
+func (v *verifier) add(path string, p Problem, detail string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.report.Findings = append(v.report.Findings, Finding{path, p, detail})
+}
+
+// loadRecords reads the records. Without them less can be told, nothing wrong.
+func (v *verifier) loadRecords() {
+	records, _, err := v.mirror.State.Load()
+	if err != nil {
+		v.add(mirror.StateDir, Note, "the records cannot be read: "+err.Error())
+	}
+	v.records = records
+}
+
+// record returns the record of the file at a path of the mirror, nil if there is
+// none.
+func (v *verifier) record(path string) *state.Record {
+	name, ours := ourName(path)
+	if !ours {
+		return nil
+	}
+	return v.records[name]
+}
+
+// catchUp counts as done what was left out of the first n bytes of work.
+func (v *verifier) catchUp(n int64) { v.meter.Add(max(0, n-v.meter.Done())) }

@@ -1,0 +1,152 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/meta"
+)
+
+// Status tells what a mirror holds, by its documents. A file that several series
+// name counts once in the totals.
+type Status struct {
+	Series     []SeriesStatus `json:"series"` // sorted by name
+	Images     int            `json:"images"`
+	ImageBytes int64          `json:"image_bytes"`
+	Deltas     int            `json:"deltas"`
+	DeltaBytes int64          `json:"delta_bytes"`
+	LastRun    *LastRun       `json:"last_run,omitempty"` // nil where it is not known
+}
+
+// SeriesStatus tells of one series.
+type SeriesStatus struct {
+	Name   string        `json:"name"`
+	Images []ImageStatus `json:"images"` // oldest first
+}
+
+// ImageStatus tells of an image and the deltas that make it.
+type ImageStatus struct {
+	File    string        `json:"file"`
+	Version string        `json:"version"` // 14 digits, as in the meta
+	Size    int64         `json:"size"`
+	Deltas  []DeltaStatus `json:"deltas"` // in the order of the meta
+}
+
+// DeltaStatus tells of a delta.
+type DeltaStatus struct {
+	Base    string  `json:"base"` // the file name of the image
+	File    string  `json:"file"`
+	Size    int64   `json:"size"`
+	Share   float64 `json:"share"`   // of the size of the image it makes
+	Retired bool    `json:"retired"` // its base is no longer an image of the series
+}
+
+// LastRun tells how the last run of the builder went.
+type LastRun struct {
+	Began   time.Time `json:"began"`
+	Seconds float64   `json:"seconds"` // it took
+	Error   string    `json:"error,omitempty"`
+	Success time.Time `json:"success,omitzero"` // when the last one without an error ended
+}
+
+// StatusOf tells what a mirror holds. It reads the meta and the index alone, so
+// it does not know whether what they name is there. A document that cannot be
+// read or parsed is an error that names it; a directory that is no mirror is
+// ErrNoMirror.
+func StatusOf(mirrorDir string) (Status, error) {
+	m, err := open(mirrorDir)
+	if err != nil {
+		return Status{}, err
+	}
+	defer m.Close()
+	paths, err := publishedMeta(m.Root.Root)
+	if err != nil {
+		return Status{}, advise(err)
+	}
+	s := Status{Series: []SeriesStatus{}, LastRun: lastRun(m)}
+	counted := make(map[string]bool)
+	for _, p := range paths {
+		series, err := readParsed(m.Root.Root, p, meta.ParseSeries)
+		if err != nil {
+			return Status{}, advise(err)
+		}
+		status := seriesStatus(series)
+		s.Series = append(s.Series, status)
+		s.count(status, counted)
+	}
+	return s, nil
+}
+
+// publishedMeta returns the paths of the meta that the index names, or where
+// there is none, of all.
+func publishedMeta(root *os.Root) (paths []string, err error) {
+	index, err := readParsed(root, mirror.Index, meta.ParseIndex)
+	if errors.Is(err, fs.ErrNotExist) {
+		return allMeta(root)
+	}
+	for _, e := range index.Series {
+		paths = append(paths, e.Meta)
+	}
+	return paths, err
+}
+
+// readParsed reads and parses a document.
+func readParsed[T any](root *os.Root, name string, parse func([]byte) (T, error)) (T, error) {
+	data, err := readDocument(root, name)
+	if err != nil {
+		return *new(T), fmt.Errorf("%s: %w", name, err)
+	}
+	parsed, err := parse(data)
+	if err != nil {
+		return *new(T), fmt.Errorf("%s: %w", name, err)
+	}
+	return parsed, nil
+}
+
+func advise(err error) error { return fmt.Errorf("%w; verify the mirror, or build it again", err) }
+
+func lastRun(m *mirror.Mirror) *LastRun {
+	r := m.LastRun()
+	if r.Began.IsZero() {
+		return nil
+	}
+	return &LastRun{r.Began, r.Seconds, r.Error, r.Success}
+}
+
+func seriesStatus(s meta.Series) SeriesStatus {
+	status := SeriesStatus{Name: s.Name, Images: []ImageStatus{}}
+	for _, im := range s.Images {
+		i := ImageStatus{im.Name.String(), im.Name.Digits(), im.Sums.Size, []DeltaStatus{}}
+		for _, d := range im.Diffs {
+			_, there := s.Image(d.Base)
+			i.Deltas = append(i.Deltas, DeltaStatus{
+				Base: d.Base.String(), File: d.Filename, Size: d.Sums.Size,
+				Share: float64(d.Sums.Size) / float64(max(im.Sums.Size, 1)), Retired: !there,
+			})
+		}
+		status.Images = append(status.Images, i)
+	}
+	return status
+}
+
+// count adds to the totals those files of a series that are not yet counted.
+func (s *Status) count(series SeriesStatus, counted map[string]bool) {
+	for _, im := range series.Images {
+		if !counted[im.File] {
+			counted[im.File] = true
+			s.Images++
+			s.ImageBytes += im.Size
+		}
+		for _, d := range im.Deltas {
+			if !counted[d.File] {
+				counted[d.File] = true
+				s.Deltas++
+				s.DeltaBytes += d.Size
+			}
+		}
+	}
+}

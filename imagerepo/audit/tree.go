@@ -1,0 +1,56 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"puavo-image-repository/imagerepo/internal/mirror"
+)
+
+// findOrphans tells of all that is in the mirror and that nothing names.
+func (v *verifier) findOrphans(ctx context.Context) error {
+	return fs.WalkDir(v.mirror.Root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && p == ".":
+			return fmt.Errorf("the mirror: %w", err)
+		case err != nil:
+			// What is named in it is told of by itself.
+			v.add(p, Note, "it cannot be looked into: "+err.Error())
+			return fs.SkipDir
+		case d.IsDir():
+			return v.enter(p)
+		case p != mirror.Private && v.files[p] == nil:
+			v.orphan(p)
+		}
+		return nil
+	})
+}
+
+// enter tells whether orphans are looked for in a directory.
+func (v *verifier) enter(p string) error {
+	switch p {
+	case mirror.Private:
+		return fs.SkipDir
+	case ".checksums", ".signatures":
+		v.add(p, Note, "a directory of the predecessor; nothing uses it any more")
+		return fs.SkipDir
+	}
+	return nil
+}
+
+// orphan tells of a file that nothing names.
+func (v *verifier) orphan(p string) {
+	record := v.record(p)
+	_, ours := ourName(p)
+	switch {
+	case record != nil && record.Unnamed != 0:
+		since := time.Unix(record.Unnamed, 0).UTC().Format(time.DateTime)
+		v.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
+	case !ours || !v.unknown:
+		v.add(p, Orphan, "nothing names it")
+	}
+}
