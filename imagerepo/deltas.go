@@ -30,7 +30,7 @@ func (r *run) makeDeltas(ctx context.Context) error {
 	groups := r.plan.groups()
 	work := func(g []PlannedDelta) (n int64) {
 		for _, d := range g {
-			if d.Action != Keep && d.Action != Drop {
+			if d.open() {
 				n += d.cost()
 			}
 		}

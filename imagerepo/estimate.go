@@ -42,7 +42,7 @@ func (e Estimate) checkSpace(dir string) error {
 const (
 	// usualRate is the work that a core does in a second, in bytes as the meter
 	// counts them, where no run has shown it: as measured on a server.
-	usualRate = 250 << 20
+	usualRate = 350 << 20
 	// usualShare is the share of its target that a delta is expected to have where
 	// none shows it.
 	usualShare = 1. / 3
@@ -96,7 +96,7 @@ func (p Plan) work() (n int64) {
 func (p Plan) toDo() int64 {
 	n := p.work()
 	for _, d := range p.Deltas {
-		if d.Action == Keep || d.Action == Drop {
+		if !d.open() {
 			n -= d.cost()
 		}
 	}
@@ -204,7 +204,9 @@ func newBudget(memory int64, jobs int) (budget, error) {
 // index returns how much the index of a base of size bytes may take.
 func (b budget) index(size int64) int64 {
 	most := (b.memory-runMemory)/int64(b.jobs) - diffMemory()
-	return min(max(usualIndex, size/baseShare), most)
+	// That of a small base takes at most a byte for each of it, rounded up to a power
+	// of two, and 64 KiB at least.
+	return min(max(usualIndex, size/baseShare), 2*size+64<<10, most)
 }
 
 // need returns how much the deltas from one base take.
@@ -230,7 +232,9 @@ func (b budget) check(groups [][]PlannedDelta) error {
 func (b budget) peak(groups [][]PlannedDelta) int64 {
 	var needs []int64
 	for _, g := range groups {
-		needs = append(needs, b.need(g))
+		if slices.ContainsFunc(g, PlannedDelta.open) {
+			needs = append(needs, b.need(g))
+		}
 	}
 	slices.Sort(needs)
 	sum := int64(runMemory)

@@ -97,6 +97,9 @@ type PlannedDelta struct {
 	baseSize int64 // bytes
 }
 
+// open reports whether there is something to do about a delta.
+func (d PlannedDelta) open() bool { return d.Action != Keep && d.Action != Drop }
+
 // PlannedRemove is a file of an earlier run that nothing will name any more.
 type PlannedRemove struct {
 	Path string `json:"path"` // in the mirror

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -23,27 +24,70 @@ func (r report) plan(p imagerepo.Plan) error {
 	}
 	t := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', 0)
 	for _, im := range p.Images {
-		action := string(im.Action)
-		if im.Read {
-			action += " sign"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", action, ui.Bytes(im.Size), im.File)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", imageVerb(im), ui.Bytes(im.Size), im.File)
 	}
 	for _, d := range p.Deltas {
 		size := "?"
 		if d.Size > 0 {
 			size = ui.Bytes(d.Size)
 		}
-		action := string(d.Action)
-		if d.Action == imagerepo.Make {
-			action = "diff"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", action, size, d.File)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", deltaVerb(d), size, d.File)
 	}
 	for _, f := range p.Remove {
-		fmt.Fprintf(t, "remove\t%s\t%s\n", ui.Bytes(f.Size), f.Path)
+		verb := "remove"
+		if !f.Due.IsZero() {
+			verb = "remove after " + f.Due.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", verb, ui.Bytes(f.Size), f.Path)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if err := r.notes(p); err != nil {
+		return err
+	}
+	e := p.Estimate
+	_, err := fmt.Fprintf(r.w, "About %v: reads %s, writes %s, takes up to %s of memory and %s of the %s that are free.\n",
+		time.Duration(e.Seconds*float64(time.Second)).Round(time.Second), ui.Bytes(e.Read), ui.Bytes(e.Write), ui.Bytes(e.Memory), ui.Bytes(e.Space), ui.Bytes(e.Free))
+	return err
+}
+
+// imageVerb tells what is done about an image.
+func imageVerb(im imagerepo.PlannedImage) string {
+	switch {
+	case im.Touched:
+		return string(im.Action) + " compare"
+	case im.Read:
+		return string(im.Action) + " sign"
+	default:
+		return string(im.Action)
+	}
+}
+
+// deltaVerb tells what is done about a delta.
+func deltaVerb(d imagerepo.PlannedDelta) string {
+	verb := string(d.Action)
+	if d.Action == imagerepo.Make {
+		verb = "diff"
+	}
+	if d.Retired {
+		verb += " by signature"
+	}
+	return verb
+}
+
+// notes tells what is particular about a run.
+func (r report) notes(p imagerepo.Plan) error {
+	if !p.Adopted {
+		return nil
+	}
+	const note = "A mirror that another tool made, or whose records are lost, is taken over: each of its deltas is tried."
+	left := ""
+	if len(p.LeftAlone) > 0 {
+		left = fmt.Sprintf(" %s are left alone; nothing needs them any more.", strings.Join(p.LeftAlone, " and "))
+	}
+	_, err := fmt.Fprintf(r.w, "%s%s\n", note, left)
+	return err
 }
 
 // summary prints what was done.
@@ -55,6 +99,9 @@ func (r report) summary(p imagerepo.Plan, s imagerepo.Summary) error {
 		return nil
 	case !s.Changed:
 		_, err := fmt.Fprintf(r.w, "Nothing to do: %s, all up to date.\n", contents(s))
+		return err
+	}
+	if err := r.notes(p); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', tabwriter.AlignRight)

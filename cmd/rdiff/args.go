@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/delta"
 )
 
@@ -48,7 +49,12 @@ var flags = []flag{
 		}
 		return nil
 	}},
-	{0, "memory", false, func(o *options, s string) (err error) { o.memory, err = size(s); return err }},
+	{0, "memory", false, func(o *options, s string) (err error) {
+		if o.memory, err = command.Size(s); err != nil {
+			return usage("%v", err)
+		}
+		return nil
+	}},
 	{0, "json", true, on(func(o *options) *bool { return &o.json })},
 }
 
@@ -75,20 +81,6 @@ func number(field func(*options) *int) func(*options, string) error {
 		*field(o) = int(n)
 		return nil
 	}
-}
-
-// size returns a number of bytes, perhaps with a unit K, M, G or T of 1024.
-func size(s string) (int64, error) {
-	digits := strings.TrimRight(s, "KMGT")
-	n, err := strconv.ParseInt(digits, 10, 64)
-	shift := 0
-	if unit := s[len(digits):]; unit != "" {
-		shift = 10 * (1 + strings.Index("KMGT", unit))
-	}
-	if err != nil || n < 0 || n > 1<<(62-shift) || len(s) > len(digits)+1 {
-		return 0, usage("invalid size %q, want such as 64M", s)
-	}
-	return n << shift, nil
 }
 
 // parse reads arguments as rdiff does: flags anywhere up to a "--", short ones in

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"io"
+	"math"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo"
+)
+
+func flags() []cli.Flag {
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, EnvVars: []string{"PUAVO_REPOSITORY_URL"}, Usage: "base `URL` of the images, a bare host name means https://HOST"},
+		&cli.StringSliceFlag{Name: "config", Usage: "take the series from this `FILE` (can be given several times)"},
+		&cli.StringFlag{Name: "puavo-os", Aliases: []string{"p"}, Usage: "take the series from `DIR`/config/images/*.json"},
+		&cli.BoolFlag{Name: "no-config", Aliases: []string{"n"}, Usage: "ignore series files, scan IMAGE_DIR"},
+		&cli.IntFlag{Name: "targets", Value: 3, Usage: "make deltas to the `N` newest images of a series"},
+		&cli.IntFlag{Name: "bases", Usage: "make deltas from the `N` nearest images only", DefaultText: "all"},
+		&cli.BoolFlag{Name: "no-downgrades", Usage: "make no deltas to older images"},
+		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "publish no delta larger than this share `R` of its image"},
+		&cli.StringFlag{Name: "effort", Value: string(delta.Default), Usage: "work this `HARD` on small deltas: fast, default or best"},
+		jobsFlag(),
+		memoryFlag(),
+		&cli.BoolFlag{Name: "keep-signatures", Usage: "make deltas also from images that left IMAGE_DIR, by their signatures"},
+		&cli.DurationFlag{Name: "grace", Usage: "keep what nothing names any more for this `TIME`, such as 24h, before it is removed"},
+		&cli.BoolFlag{Name: "adopt", Usage: "take over every image and delta in MIRROR_DIR, whoever made it"},
+		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"},
+		&cli.BoolFlag{Name: "ignore-space", Usage: "begin even if the free space will most likely not do"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
+		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
+		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
+	}, command.Flags("print what becomes of each file")...)
+}
+
+// build does the main job.
+func build(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
+	options, err := parse(c)
+	if err != nil {
+		return err
+	}
+	options.Log, options.Progress = screen.Log(), screen.Progress
+	if options.URL == "" {
+		options.Log.Warn("the urls in the meta are relative, but bootservers need absolute ones; give --repository")
+	}
+	report := report{w: stdout, json: c.Bool("json"), quiet: c.Bool("quiet")}
+	if c.Bool("dry-run") {
+		return dryRun(c, options, report)
+	}
+	start := time.Now()
+	summary, err := work(c, options, report, screen)
+	if file := c.String("metrics-file"); file != "" {
+		m := metrics{Summary: summary, end: time.Now(), duration: time.Since(start), failed: err != nil}
+		failure := m.write(file, options.MirrorDir)
+		if err == nil {
+			return failure
+		}
+		if failure != nil {
+			options.Log.Error("no metrics of this run", "reason", failure)
+		}
+	}
+	return err
+}
+
+func dryRun(c *cli.Context, o imagerepo.Options, report report) (err error) {
+	if o.Config, err = loadConfig(c); err != nil {
+		return err
+	}
+	plan, err := imagerepo.MakePlan(c.Context, o)
+	if err != nil {
+		return err
+	}
+	return report.plan(plan)
+}
+
+// work makes the mirror and reports what was done.
+func work(c *cli.Context, o imagerepo.Options, report report, screen *ui.Screen) (s imagerepo.Summary, err error) {
+	if o.Config, err = loadConfig(c); err != nil {
+		return s, err
+	}
+	plan, s, err := imagerepo.Build(c.Context, o)
+	screen.Done()
+	if err != nil {
+		return s, err
+	}
+	return s, report.summary(plan, s)
+}
+
+// parse makes the options of the arguments, but for the series files.
+func parse(c *cli.Context) (imagerepo.Options, error) {
+	var o imagerepo.Options
+	if n := c.NArg(); n < 1 || n > 2 {
+		return o, command.Usage("want IMAGE_DIR and perhaps MIRROR_DIR, got %d arguments", n)
+	}
+	if slices.Contains(c.Args().Slice(), "") {
+		return o, command.Usage("an empty argument is no directory")
+	}
+	o.ImageDir, o.MirrorDir = c.Args().Get(0), c.Args().Get(1)
+	if o.MirrorDir == "" {
+		o.MirrorDir = filepath.Join(o.ImageDir, "mirror")
+	}
+	o.Jobs = c.Int("jobs")
+	o.Policy = imagerepo.Policy{
+		Targets: c.Int("targets"), Bases: c.Int("bases"),
+		Downgrades: !c.Bool("no-downgrades"), MaxRatio: c.Float64("max-delta-ratio"),
+		KeepSignatures: c.Bool("keep-signatures"), Grace: c.Duration("grace"),
+	}
+	o.Adopt, o.NoSync, o.IgnoreSpace = c.Bool("adopt"), c.Bool("no-sync"), c.Bool("ignore-space")
+	switch p := o.Policy; {
+	case o.Jobs < 1:
+		return o, command.Usage("--jobs %d, want 1 or more", o.Jobs)
+	case p.Grace < 0:
+		return o, command.Usage("--grace %v, want a time that passes", p.Grace)
+	case p.Targets < 0 || p.Bases < 0:
+		return o, command.Usage("--targets and --bases cannot be negative")
+	case !(p.MaxRatio > 0) || math.IsInf(p.MaxRatio, 0):
+		return o, command.Usage("--max-delta-ratio %v, want more than 0", p.MaxRatio)
+	case !c.Bool("no-config") && len(c.StringSlice("config")) > 0 && c.String("puavo-os") != "":
+		return o, command.Usage("--config and --puavo-os exclude each other")
+	}
+	var err error
+	if o.Memory, err = parseMemory(c.String("memory")); err != nil {
+		return o, err
+	}
+	if o.Effort, err = delta.ParseEffort(c.String("effort")); err != nil {
+		return o, command.Usage("--effort: %v", err)
+	}
+	o.URL, err = parseURL(c.String("repository"))
+	return o, err
+}
+
+// parseMemory returns a number of bytes that a run can do with, 0 for none given.
+func parseMemory(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := command.Size(s)
+	if err != nil {
+		return 0, command.Usage("--memory: %v", err)
+	}
+	if least := imagerepo.MinMemory(); n < least {
+		return 0, command.Usage("--memory %s is too little; this machine needs %s or more", s, ui.Bytes(least))
+	}
+	return n, nil
+}
+
+// parseURL returns the base of all urls without a final slash.
+func parseURL(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	if !strings.Contains(s, "://") {
+		s = "https://" + s
+	}
+	u, err := url.Parse(s)
+	if err == nil && u.User != nil {
+		return "", command.Usage("--repository has a user or password, which the meta would tell to all")
+	}
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" {
+		return "", command.Usage("--repository %q is no base of https URLs", s)
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+func loadConfig(c *cli.Context) (imagerepo.Config, error) {
+	switch tree := c.String("puavo-os"); {
+	case c.Bool("no-config"):
+		return imagerepo.Config{}, nil
+	case tree != "":
+		return imagerepo.LoadPuavoOS(tree)
+	default:
+		return imagerepo.LoadConfig(c.StringSlice("config"))
+	}
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/imagerepo/audit"
+	"puavo-image-repository/meta"
+)
+
+func statusCommand(stdout, stderr io.Writer) *cli.Command {
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "tell what a mirror holds",
+		UsageText: "puavo-update-repository status [options] MIRROR_DIR",
+		Description: `Prints the images of each series, the deltas between them with their sizes and
+   their shares of the images they make, and how the last run went.
+
+   Exit codes: ` + command.ExitCodes,
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "json", Usage: "print it as JSON"},
+		}, command.Flags("has no effect")...),
+		Action: func(c *cli.Context) error {
+			command.Start(c, stderr)
+			return status(c, stdout)
+		},
+	}
+}
+
+func status(c *cli.Context, w io.Writer) error {
+	dir, err := mirrorDir(c)
+	if err != nil {
+		return err
+	}
+	s, err := audit.StatusOf(dir)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(w, s)
+	}
+	for _, series := range s.Series {
+		if err := printSeries(w, series); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(w, "%d series, %d images of %s, %d deltas of %s\n%s",
+		len(s.Series), s.Images, ui.Bytes(s.ImageBytes), s.Deltas, ui.Bytes(s.DeltaBytes), describeRun(s.LastRun))
+	return err
+}
+
+// printSeries prints a series as a matrix: a row for each base, a column for each
+// image that deltas make.
+func printSeries(w io.Writer, s audit.SeriesStatus) error {
+	fmt.Fprintf(w, "%s\n", s.Name)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "to\tsize\t")
+	var targets []audit.ImageStatus
+	for _, im := range s.Images {
+		if len(im.Deltas) > 0 {
+			targets = append(targets, im)
+			fmt.Fprintf(t, "%s\t", version(im.File))
+		}
+	}
+	fmt.Fprintln(t)
+	for _, b := range bases(s) {
+		fmt.Fprintf(t, "%s\t%s\t", version(b.File), b.size)
+		for _, target := range targets {
+			fmt.Fprintf(t, "%s\t", cell(target, b.File))
+		}
+		fmt.Fprintln(t)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w)
+	return err
+}
+
+// base is a row of the matrix.
+type base struct{ File, size string }
+
+// bases returns the images of a series, and those that left and are bases still.
+func bases(s audit.SeriesStatus) []base {
+	var all []base
+	for _, im := range s.Images {
+		all = append(all, base{im.File, ui.Bytes(im.Size)})
+	}
+	for _, im := range s.Images {
+		for _, d := range im.Deltas {
+			if row := (base{d.Base, "retired"}); d.Retired && !slices.Contains(all, row) {
+				all = append(all, row)
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b base) int { return strings.Compare(version(a.File), version(b.File)) })
+	return all
+}
+
+// cell tells of the delta from a base to a target.
+func cell(target audit.ImageStatus, base string) string {
+	for _, d := range target.Deltas {
+		if d.Base == base {
+			return fmt.Sprintf("%s %5.1f %%", ui.Bytes(d.Size), 100*d.Share)
+		}
+	}
+	return "-"
+}
+
+// version returns the version of an image, and where that is all it has to tell,
+// its file name.
+func version(file string) string {
+	n, err := meta.ParseName(file)
+	if err != nil {
+		return file
+	}
+	return n.Version
+}
+
+func describeRun(r *audit.LastRun) string {
+	if r == nil {
+		return ""
+	}
+	const layout = "2006-01-02 15:04:05"
+	took := time.Duration(r.Seconds * float64(time.Second)).Round(10 * time.Millisecond)
+	s := fmt.Sprintf("last run %s, %v: ", r.Began.Local().Format(layout), took)
+	switch {
+	case r.Error == "":
+		return s + "done\n"
+	case r.Success.IsZero():
+		return s + "failed: " + r.Error + "\n"
+	default:
+		return s + "failed: " + r.Error + "\nlast success " + r.Success.Local().Format(layout) + "\n"
+	}
+}

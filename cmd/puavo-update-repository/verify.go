@@ -1,0 +1,172 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/audit"
+)
+
+func verifyCommand(stdout, stderr io.Writer) *cli.Command {
+	return &cli.Command{
+		Name:      "verify",
+		Usage:     "tell whether every file of a mirror is what its meta and lists say",
+		UsageText: "puavo-update-repository verify [options] MIRROR_DIR",
+		Description: `Reads the whole mirror and changes nothing, unless --repair is given: then
+   what is damaged is made anew with the options of the last run, as far as the
+   image directory allows, and the mirror is read again.
+
+   Exit codes: ` + command.ExitCodes + `;
+   1 too if there is damage. Files that nothing names are none.`,
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "deep", Usage: "apply every delta and look at the image it makes"},
+			&cli.BoolFlag{Name: "repair", Usage: "make anew what is damaged"},
+			&cli.StringFlag{Name: "images", Usage: "repair from the images in `DIR`", DefaultText: "the last run's"},
+			jobsFlag(),
+			memoryFlag(),
+			&cli.BoolFlag{Name: "json", Usage: "print what was found as JSON"},
+		}, command.Flags("print what becomes of each file that is made anew")...),
+		Action: func(c *cli.Context) error { return verify(c, stdout, command.Start(c, stderr)) },
+	}
+}
+
+// errDamage is wrapped by the error for a mirror that is not as it should be.
+var errDamage = errors.New("damage")
+
+// outcome is what verify found, and what became of it.
+type outcome struct {
+	Found  audit.Report       `json:"found"`
+	Repair *imagerepo.Summary `json:"repair,omitempty"`
+	Left   *audit.Report      `json:"left,omitempty"` // after a repair
+}
+
+func verify(c *cli.Context, stdout io.Writer, screen *ui.Screen) (err error) {
+	dir, err := mirrorDir(c)
+	if err != nil {
+		return err
+	}
+	if c.String("images") != "" && !c.Bool("repair") {
+		return command.Usage("--images is for --repair")
+	}
+	look := func() (audit.Report, error) {
+		defer screen.Done()
+		return audit.Verify(c.Context, audit.Options{MirrorDir: dir, Deep: c.Bool("deep"), Jobs: c.Int("jobs"), Progress: screen.Progress})
+	}
+	var o outcome
+	if o.Found, err = look(); err != nil {
+		return err
+	}
+	if c.Bool("repair") && o.Found.Damaged() > 0 {
+		if o.Repair, err = repair(c, dir, o.Found, screen); err != nil {
+			return errors.Join(o.print(c, stdout), fmt.Errorf("the repair: %w", err))
+		}
+		left, err := look()
+		if err != nil {
+			return err
+		}
+		o.Left = &left
+	}
+	if err := o.print(c, stdout); err != nil {
+		return err
+	}
+	return o.err(dir)
+}
+
+// mirrorDir returns the one argument.
+func mirrorDir(c *cli.Context) (string, error) {
+	if c.NArg() != 1 || c.Args().First() == "" {
+		return "", command.Usage("want MIRROR_DIR, got %d arguments", c.NArg())
+	}
+	if c.Int("jobs") < 1 && c.IsSet("jobs") {
+		return "", command.Usage("--jobs %d, want 1 or more", c.Int("jobs"))
+	}
+	return c.Args().First(), nil
+}
+
+// repair runs the builder as it was run last, distrusting what was found.
+func repair(c *cli.Context, dir string, found audit.Report, screen *ui.Screen) (*imagerepo.Summary, error) {
+	o, err := imagerepo.Remembered(dir)
+	if err != nil {
+		return nil, err
+	}
+	if images := c.String("images"); images != "" {
+		o.ImageDir = images
+	}
+	if o.Memory, err = parseMemory(c.String("memory")); err != nil {
+		return nil, err
+	}
+	o.Jobs, o.Log, o.Progress = c.Int("jobs"), screen.Log(), screen.Progress
+	for _, f := range found.Findings {
+		// What two documents disagree about may be right: they are written anew anyway.
+		if f.Damage() && f.Problem != audit.Inconsistent {
+			o.Suspect = append(o.Suspect, f.Path)
+		}
+	}
+	defer screen.Done()
+	_, s, err := imagerepo.Build(c.Context, o)
+	return &s, err
+}
+
+// err returns the error for the damage that is there in the end.
+func (o outcome) err(dir string) error {
+	switch {
+	case o.Left != nil && o.Left.Damaged() > 0:
+		return fmt.Errorf("%s: %w in %d places is left after the repair; see what is printed, and build the mirror anew", dir, errDamage, o.Left.Damaged())
+	case o.Left == nil && o.Found.Damaged() > 0:
+		return fmt.Errorf("%s: %w in %d places; --repair makes anew what the images allow", dir, errDamage, o.Found.Damaged())
+	}
+	return nil
+}
+
+func (o outcome) print(c *cli.Context, w io.Writer) error {
+	if c.Bool("json") {
+		return printJSON(w, o)
+	}
+	last := o.Found
+	if err := printFindings(w, o.Found); err != nil {
+		return err
+	}
+	if o.Left != nil {
+		last = *o.Left
+		if _, err := fmt.Fprintln(w, "After the repair:"); err != nil {
+			return err
+		}
+		if err := printFindings(w, last); err != nil {
+			return err
+		}
+	}
+	if c.Bool("quiet") {
+		return nil
+	}
+	applied := ""
+	if c.Bool("deep") {
+		applied = fmt.Sprintf(", %d deltas applied", last.Deltas)
+	}
+	_, err := fmt.Fprintf(w, "%d files of %s read%s: %d damaged.\n", last.Files, ui.Bytes(last.Bytes), applied, last.Damaged())
+	return err
+}
+
+func printFindings(w io.Writer, r audit.Report) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range r.Findings {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Problem, f.Path, f.Detail)
+	}
+	return t.Flush()
+}
+
+// jobsFlag and memoryFlag are those of several commands.
+func jobsFlag() cli.Flag {
+	return &cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: runtime.NumCPU(), Usage: "work on `N` images at a time"}
+}
+
+func memoryFlag() cli.Flag {
+	return &cli.StringFlag{Name: "memory", Usage: "take at most `SIZE` of memory, such as 2g", DefaultText: "a quarter of the machine's"}
+}
