@@ -556,6 +556,12 @@ func TestImageChanges(t *testing.T) {
 			_, err = f.WriteAt(bytes.Repeat([]byte("changed "), 20_000), 100_000)
 			return err
 		}},
+		{"is replaced", func(path string) error {
+			if err := os.WriteFile(path+".new", testdata.Read(t, "images/"+other), 0o666); err != nil {
+				return err
+			}
+			return os.Rename(path+".new", path)
+		}},
 		{"is removed", os.Remove},
 	} {
 		t.Run(c.name, func(t *testing.T) {

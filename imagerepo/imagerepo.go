@@ -19,6 +19,30 @@
 //	  signatures/        an rdiff signature of each image
 //	  tmp/               files that are being written; emptied by the next run
 //
+// # What is done, and when
+//
+// What a run does is a Plan, made of the images, of what the mirror holds and of
+// the Policy, before anything is done. An image is read once, for its puavo-conf,
+// its digests and its signature. One base at a time is indexed by each job, and
+// all targets are diffed against it; a delta is digested while it is written, and
+// verified while the next is made. What takes longest comes first.
+//
+// Records tell what is known: a file is known by its size, time and inode, and an
+// image whose time or inode changed alone is recognised by its BLAKE3. So what is
+// there and right is not read again. A mirror without records, or of another
+// tool, is taken over: its deltas are tried and kept if they are right.
+//
+// An image that left the image directory leaves the mirror. Policy.Grace keeps it
+// and its deltas for those who have read the meta before; Policy.KeepSignatures
+// keeps it a base, by its signature alone.
+//
+// # Memory
+//
+// Images are mapped, so their pages are the system's to keep or not. Besides them
+// a run takes at most Options.Memory: what each job needs is known before it
+// begins, the size of an index is chosen so that it fits, and there are fewer jobs
+// where they would not.
+//
 // # What holds at any instant
 //
 // A run that is killed, or loses power, leaves a mirror in which everything that

@@ -2,9 +2,11 @@ package imagerepo
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,6 +147,68 @@ func TestGrace(t *testing.T) {
 	if s := p.build(); s.Changed {
 		t.Errorf("another run changes something: %+v", s)
 	}
+}
+
+// While the mirror changes, a client finds what any meta names that it has read
+// within the grace time.
+func TestClientMeanwhile(t *testing.T) {
+	p := newPlace(t, image1, image2, image3)
+	p.Policy.Grace = time.Hour
+	p.build()
+	ctx, cancel := context.WithCancel(t.Context())
+	var client sync.WaitGroup
+	var seen map[string]bool
+	client.Go(func() { seen = lookFor(ctx, t, p.MirrorDir) })
+	p.add(image4)
+	p.build()
+	p.remove(image1)
+	p.build()
+	p.remove(image2)
+	p.add(other)
+	p.build()
+	cancel()
+	client.Wait()
+	for _, f := range []string{image1, meta.DeltaPath(meta.DeltaName(name(image1), name(image3)))} {
+		if !seen[f] {
+			t.Errorf("the client has not looked for %s", f)
+		}
+	}
+}
+
+// lookFor looks for all that the meta of a mirror has ever named, until ctx ends,
+// and returns what it was.
+func lookFor(ctx context.Context, t *testing.T, dir string) map[string]bool {
+	named := make(map[string]bool)
+	for ctx.Err() == nil {
+		docs, err := filepath.Glob(filepath.Join(dir, "meta", "*.json"))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, doc := range docs {
+			data, err := os.ReadFile(doc)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			s, err := meta.ParseSeries(data)
+			if err != nil {
+				t.Errorf("%s: %v", doc, err)
+			}
+			for _, im := range s.Images {
+				named[im.Name.String()] = true
+				for _, d := range im.Diffs {
+					named[meta.DeltaPath(d.Filename)] = true
+				}
+			}
+		}
+		for f := range named {
+			if _, err := os.Stat(filepath.Join(dir, f)); err != nil {
+				t.Error(err)
+				return named
+			}
+		}
+	}
+	return named
 }
 
 // A mirror that another tool made is taken over, with what is right in it.
