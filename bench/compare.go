@@ -111,15 +111,24 @@ func (r *row) relate(ref *row) {
 	}
 }
 
+// table is a table in the making, aligned to be read as text too.
+type table struct{ *tabwriter.Writer }
+
+func newTable(w io.Writer) table {
+	return table{tabwriter.NewWriter(w, 0, 0, 1, ' ', tabwriter.AlignRight|tabwriter.Debug)}
+}
+
+func (t table) line(cells ...any) {
+	for _, c := range cells {
+		fmt.Fprintf(t, "\t%v ", c)
+	}
+	fmt.Fprintln(t, "\t")
+}
+
 // write writes the table of a pair.
 func write(w io.Writer, rows []*row) error {
-	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', tabwriter.AlignRight|tabwriter.Debug)
-	line := func(cells ...any) {
-		for _, c := range cells {
-			fmt.Fprintf(t, "\t%v ", c)
-		}
-		fmt.Fprintln(t, "\t")
-	}
+	t := newTable(w)
+	line := t.line
 	line("peer", "time s", "ratio", "times faster", "memory MB", "resident MB", "delta MB", "ratio", "patch s", "ratio", "patch memory MB")
 	line("---", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:")
 	for _, r := range rows {
@@ -139,10 +148,10 @@ func write(w io.Writer, rows []*row) error {
 }
 
 // column returns the median of one figure over the rounds.
-func column(all []figures, of func(figures) float64) float64 {
+func column[T any](all []T, of func(T) float64) float64 {
 	var values []float64
-	for _, f := range all {
-		values = append(values, of(f))
+	for _, v := range all {
+		values = append(values, of(v))
 	}
 	return median(values)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // pair is a base and a target. make, if any, makes them before they are used.
@@ -24,8 +26,13 @@ func (p pair) prepare() error {
 			return err
 		}
 	}
-	// All peers find the files in the page cache, as far as it holds them.
-	for _, path := range []string{p.base, p.target} {
+	return warm([]string{p.base, p.target})
+}
+
+// warm reads files, so that all peers find them in the page cache, as far as it
+// holds them.
+func warm(paths []string) error {
+	for _, path := range paths {
 		f, err := os.Open(path)
 		if err != nil {
 			return err
@@ -150,4 +157,77 @@ func generate(base, target string, size int64) error {
 		return err
 	}
 	return tw.Flush()
+}
+
+// shape tells of a generated directory of images.
+type shape struct {
+	series, versions int
+	size             int64 // about that of each image
+}
+
+// generate makes a directory of images of incompressible bytes. They are the same
+// each time.
+func (s shape) generate(ctx context.Context, dir string) error {
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		return err
+	}
+	noise := rand.NewChaCha8([32]byte([]byte(strings.Repeat("rs\x02\x36", 8))))
+	for i := range s.series {
+		before := ""
+		for v := range s.versions {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			version := time.Date(2024, 1, 1+v, 12, 0, 0, 0, time.UTC).Format("2006-01-02-150405")
+			path := filepath.Join(dir, fmt.Sprintf("puavo-os-series%02d-%s-amd64.img", i, version))
+			if err := s.create(path, before, noise); err != nil {
+				return err
+			}
+			before = path
+		}
+	}
+	return nil
+}
+
+// create writes an image, as a change of the one before it if there is one.
+func (s shape) create(path, before string, noise *rand.ChaCha8) error {
+	r := io.LimitReader(noise, s.size)
+	if before != "" {
+		f, err := os.Open(before)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		r = f
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := change(w, bufio.NewReaderSize(r, 1<<20), noise); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// change copies, and replaces about a tenth: stretches of up to 32 KiB with new
+// ones of another length.
+func change(w io.Writer, r *bufio.Reader, noise *rand.ChaCha8) error {
+	const stretch = 32 << 10
+	random := rand.New(noise)
+	for {
+		if _, err := io.CopyN(w, r, random.Int64N(9*stretch)); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if _, err := io.CopyN(w, noise, random.Int64N(stretch)); err != nil {
+			return err
+		}
+		if _, err := r.Discard(random.IntN(stretch)); err != nil && err != io.EOF {
+			return err
+		}
+	}
 }

@@ -18,6 +18,25 @@
 //	DIR     your own images: each is diffed to from the one before it
 //
 // The table is printed, and written to bench/RESULTS.md with --write.
+//
+// # Whole repositories
+//
+//	go run ./bench repo [flags]
+//
+// compares building a repository of a directory of images with what the
+// predecessor's rake file runs for the same images and deltas, rdiff and digests,
+// in turn, several rounds. After that the mirror is updated with nothing to do,
+// and checked with sha256sum and rdiff.
+//
+// Corpora, of which --corpus may name several, with commas:
+//
+//	real    DIR/*.img, see --dir
+//	many    200 generated images of 2 MiB in 10 series; ours alone, and how it
+//	        adds one more image
+//	large   3 generated images of --largest GB; ours alone
+//	DIR     your own images
+//
+// With --write the results are written to bench/REPOSITORY.md.
 package main
 
 import (
@@ -52,6 +71,9 @@ type options struct {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "repo" {
+		return runRepo(ctx, args[1:], stdout, stderr)
+	}
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)

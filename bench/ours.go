@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"puavo-image-repository/imagerepo"
+)
+
+// built is what was measured of building a repository.
+type built struct {
+	figures
+	deltas map[string]int64 // sizes by name
+}
+
+// builder is this project's command, built anew.
+type builder string
+
+func newBuilder(ctx context.Context, tmp string) (builder, error) {
+	binary := filepath.Join(tmp, "puavo-update-repository")
+	return builder(binary), goRun(ctx, ".", "build", "-o", binary, "./cmd/puavo-update-repository")
+}
+
+// builderFlags are those of all runs. The summary as JSON costs nothing.
+var builderFlags = []string{"-q", "--json", "-r", "https://images.example.org"}
+
+// build makes or updates a mirror.
+func (b builder) build(ctx context.Context, images, mirror string) (figures, imagerepo.Summary, error) {
+	cmd := exec.CommandContext(ctx, string(b), append(slices.Clip(builderFlags), images, mirror)...)
+	var stdout bytes.Buffer
+	cmd.Stdout = &stdout
+	f, err := measureOne(cmd)
+	if err != nil {
+		return f, imagerepo.Summary{}, err
+	}
+	var report struct{ Summary imagerepo.Summary }
+	err = json.Unmarshal(stdout.Bytes(), &report)
+	return f, report.Summary, err
+}
+
+// idle runs the command over a mirror in which nothing is to be done.
+func (b builder) idle(ctx context.Context, images, mirror string) (figures, error) {
+	f, summary, err := b.build(ctx, images, mirror)
+	if err == nil && summary.Changed {
+		err = errors.New("there was something to do in a mirror that was just made")
+	}
+	return f, err
+}
+
+// plan returns what --dry-run says.
+func (b builder) plan(ctx context.Context, images, mirror string) (string, error) {
+	out, err := exec.CommandContext(ctx, string(b), "--dry-run", images, mirror).Output()
+	return string(out), err
+}
+
+// deltaSizes returns the sizes of a repository's deltas by name.
+func deltaSizes(dir string) (map[string]int64, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "rdiffs", "*.rdiff"))
+	if err != nil {
+		return nil, err
+	}
+	sizes := make(map[string]int64)
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		sizes[filepath.Base(path)] = info.Size()
+	}
+	return sizes, nil
+}
+
+// sum returns the size of the deltas that are also among others.
+func sum(sizes, others map[string]int64) (total int64) {
+	for name, size := range sizes {
+		if _, ok := others[name]; ok {
+			total += size
+		}
+	}
+	return total
+}
+
+// complete reports, as an error, that deltas are not those that are wanted, so
+// many of them dropped.
+func complete(deltas map[string]int64, pairs []pair, dropped int) error {
+	left := maps.Clone(deltas)
+	for _, p := range pairs {
+		delete(left, p.name)
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("deltas that are not wanted: %s", strings.Join(slices.Sorted(maps.Keys(left)), ", "))
+	}
+	if len(deltas)+dropped != len(pairs) {
+		return fmt.Errorf("%d deltas and %d dropped, %d were wanted", len(deltas), dropped, len(pairs))
+	}
+	return nil
+}
+
+// check has the usual tools check a mirror, and returns what they did: each
+// file's digest, and that the first delta makes its target.
+func check(ctx context.Context, mirror string, pairs []pair, tmp string) (string, error) {
+	digests := exec.CommandContext(ctx, "sha256sum", "-c", "--quiet", "SHA256SUMS")
+	digests.Dir = mirror
+	if _, err := measureOne(digests); err != nil {
+		return "", err
+	}
+	done := "sha256sum -c finds all files of the mirror right"
+	for _, p := range pairs {
+		delta := filepath.Join(mirror, "rdiffs", p.name)
+		if _, err := os.Stat(delta); err != nil {
+			continue // dropped
+		}
+		if len(missingTools([]string{"rdiff"})) > 0 {
+			return done + "; rdiff, to apply a delta with, is not installed.", nil
+		}
+		out := filepath.Join(tmp, "patched")
+		defer os.Remove(out)
+		if _, err := measureOne(exec.CommandContext(ctx, "rdiff", "patch", p.base, delta, out)); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%s, and rdiff patch makes %s from %s.", done, filepath.Base(p.target), filepath.Base(p.base)), same(out, p.target)
+	}
+	return done + "; there is no delta.", nil
+}
+
+// fresh returns an empty directory's path, with nothing of an earlier run left to
+// be written to the disk. The directory itself is not made.
+func fresh(tmp, name string) (string, error) {
+	dir := filepath.Join(tmp, name)
+	err := os.RemoveAll(dir)
+	syscall.Sync()
+	return dir, err
+}
+
+// step is a run of ours alone, measured in each round.
+type step struct {
+	name      string
+	rounds    []figures
+	made, all int // deltas
+}
+
+func (s *step) add(f figures, made, all int) {
+	s.rounds, s.made, s.all = append(s.rounds, f), made, all
+}
+
+// alone measures ours over generated images.
+func (r *repo) alone(ctx context.Context, name string, s shape) error {
+	dir := filepath.Join(r.tmp, name)
+	defer os.RemoveAll(dir)
+	if err := s.generate(ctx, dir); err != nil {
+		return err
+	}
+	images, pairs, err := imagesOf(dir)
+	if err != nil {
+		return err
+	}
+	all, idle, added := step{name: "all"}, step{name: "nothing to do"}, step{name: "one new image"}
+	for range r.rounds {
+		b, err := r.fromScratch(ctx, dir, pairs)
+		if err != nil {
+			return err
+		}
+		all.add(b.figures, len(b.deltas), len(b.deltas))
+		f, err := r.ours.idle(ctx, dir, r.mirror())
+		if err != nil {
+			return err
+		}
+		idle.add(f, 0, len(b.deltas))
+		if s.series == 1 {
+			continue // one more is nearly all
+		}
+		if err := r.addOne(ctx, dir, images[s.versions-1], &added); err != nil {
+			return err
+		}
+	}
+	if err := r.head(name, images, pairs); err != nil {
+		return err
+	}
+	if err := r.finish(ctx, []step{all, idle, added}, pairs); err != nil {
+		return err
+	}
+	return r.writeSpeed(ctx, dir, images, pairs, all)
+}
+
+// addOne measures adding an image to a mirror of all others.
+func (r *repo) addOne(ctx context.Context, dir, image string, s *step) error {
+	mirror, err := fresh(r.tmp, "partial")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(mirror)
+	away := filepath.Join(r.tmp, filepath.Base(image))
+	if err := os.Rename(image, away); err != nil {
+		return err
+	}
+	_, _, err = r.ours.build(ctx, dir, mirror)
+	if back := os.Rename(away, image); err != nil || back != nil {
+		return errors.Join(err, back)
+	}
+	f, summary, err := r.ours.build(ctx, dir, mirror)
+	s.add(f, summary.Made, summary.Made+summary.Kept)
+	return err
+}
+
+// finish writes the table of ours' runs, and has the mirror checked.
+func (r *repo) finish(ctx context.Context, steps []step, pairs []pair) error {
+	fmt.Fprintln(r.w)
+	t := newTable(r.w)
+	t.line("ours", "time s", "memory MB", "resident MB", "bytes read", "deltas made")
+	t.line("---", "---:", "---:", "---:", "---:", "---:")
+	for _, s := range steps {
+		if len(s.rounds) == 0 {
+			continue
+		}
+		of := func(of func(figures) int64) float64 {
+			return column(s.rounds, func(f figures) float64 { return float64(of(f)) })
+		}
+		t.line(s.name, fmt.Sprintf("%.3f", column(s.rounds, func(f figures) float64 { return f.seconds })),
+			mb(of(func(f figures) int64 { return f.anonymous })), mb(of(func(f figures) int64 { return f.resident })),
+			group(int64(of(func(f figures) int64 { return f.read }))), fmt.Sprintf("%d of %d", s.made, s.all))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	checked, err := check(ctx, r.mirror(), pairs, r.tmp)
+	if err == nil {
+		_, err = fmt.Fprintf(r.w, "\nChecked: %s\n", checked)
+	}
+	return err
+}
+
+// writeSpeed writes how fast everything was made, and of few images the plan.
+func (r *repo) writeSpeed(ctx context.Context, dir string, images []string, pairs []pair, all step) error {
+	var targets []string
+	for _, p := range pairs {
+		targets = append(targets, p.target)
+	}
+	seconds := column(all.rounds, func(f figures) float64 { return f.seconds })
+	ofImages, err := total(images)
+	if err != nil {
+		return err
+	}
+	ofTargets, err := total(targets)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.w, "\nSpeed of all: %.3f GB/s of images, %.3f GB/s of targets, one each delta.\n", float64(ofImages)/1e9/seconds, float64(ofTargets)/1e9/seconds)
+	if len(pairs) > 10 {
+		return nil
+	}
+	plan, err := r.ours.plan(ctx, dir, filepath.Join(r.tmp, "none"))
+	if err == nil {
+		_, err = fmt.Fprintf(r.w, "\nBefore, --dry-run says:\n\n    %s\n", strings.ReplaceAll(strings.TrimSpace(plan), "\n", "\n    "))
+	}
+	return err
+}

@@ -1,0 +1,336 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"puavo-image-repository/testdata"
+)
+
+// The whole of it, over the test images.
+func TestRepo(t *testing.T) {
+	testdata.Tool(t, "rdiff")
+	t.Chdir("..")
+	tmp := t.TempDir()
+	var out strings.Builder
+	if err := run(t.Context(), []string{"repo", "--corpus", "testdata/images", "--rounds", "2", "--tmp", tmp}, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	find(t, out.String(),
+		`(?m)^    go run ./bench repo --corpus testdata/images --rounds 2$`,
+		`(?m)^- rdiff \(librsync`,
+		`5 images of 1 650 688 bytes, 9 deltas wanted, 2 rounds. Ours (links|copies) the images`,
+		`\| +builder \| time s \| times faster \| deltas \| delta MB \| ratio \| memory MB \| +ratio \| resident MB \|`,
+		`\| predecessor \| +\d+\.\d\d \| +1\.0 \| +9 \| +\d\.\d\d \| 1\.000 \| +(-|[\d.]+) \| +(-|1\.000) \| +- \|`,
+		`\| +ours \| +\d+\.\d\d \| +\d+\.\d \| +9 \| +\d\.\d\d \| \d\.\d{3} \| +(-|[\d.]+) \| +(-|[\d.]+) \| +[\d.]+ \|`,
+		`\| nothing to do \| +\d+\.\d{3} \| +(-|[\d.]+) \| +[\d.]+ \| +[\d ]+ \| +0 of 9 \|`,
+		`sha256sum -c finds all files of the mirror right, and rdiff patch makes puavo-os-amxa-\S+.img from puavo-os-amxa-\S+.img\.`,
+	)
+	if left, _ := os.ReadDir(tmp); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestAlone(t *testing.T) {
+	testdata.Tool(t, "sha256sum")
+	t.Chdir("..")
+	tmp := t.TempDir()
+	ours, err := newBuilder(t.Context(), tmp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		shape
+		want, not string
+	}{
+		{"many", shape{2, 4, 1 << 20}, `\| one new image \|[^\n]+ 5 of 18 \|`, "dry-run"},
+		{"large", shape{1, 3, 2 << 20}, `(?s)--dry-run says:\n\n    \S.*series00-2024-01-03`, "one new"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out strings.Builder
+			r := &repo{ours: ours, tmp: tmp, rounds: 1, w: &out}
+			if err := r.alone(t.Context(), c.name, c.shape); err != nil {
+				t.Fatal(err)
+			}
+			find(t, out.String(), `\| +all \|`, `\| nothing to do \|`, `Checked: sha256sum`, `GB/s of targets`, c.want)
+			if strings.Contains(out.String(), c.not) {
+				t.Errorf("%q in\n%s", c.not, &out)
+			}
+		})
+	}
+}
+
+// find looks for regular expressions in a text.
+func find(t *testing.T, text string, patterns ...string) {
+	t.Helper()
+	for _, p := range patterns {
+		if !regexp.MustCompile(p).MatchString(text) {
+			t.Errorf("no %s in\n%s", p, text)
+		}
+	}
+}
+
+func TestRepoErrors(t *testing.T) {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		args []string
+		want string
+	}{
+		{"no rounds", t.Context(), []string{"repo", "--rounds", "0"}, "1 or more"},
+		{"an argument", t.Context(), []string{"repo", "real"}, "flags alone"},
+		{"no place to work", t.Context(), []string{"repo", "--tmp", "no/such"}, "no/such"},
+		{"cancelled", cancelled, []string{"repo", "--tmp", t.TempDir()}, "context canceled"},
+	} {
+		if err := run(c.ctx, c.args, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if _, _, err := imagesOf(t.TempDir()); err == nil || !strings.Contains(err.Error(), "0 images") {
+		t.Errorf("an empty directory: %v", err)
+	}
+}
+
+// The pairs are those of the predecessor's own documents.
+func TestWanted(t *testing.T) {
+	images := testdata.Glob(t, "images/*.img")
+	pairs, err := wanted(images)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, want []string
+	for _, p := range pairs {
+		got = append(got, p.name)
+		base, _, _ := strings.Cut(filepath.Base(p.base), "-amd64.img")
+		if !strings.HasPrefix(p.name, base+"--") || p.base == p.target {
+			t.Errorf("%s from %s to %s", p.name, p.base, p.target)
+		}
+	}
+	for _, doc := range []string{"amxa", "free"} {
+		text := testdata.Read(t, "predecessor/puavo-os-"+doc+"-buster-amd64.json")
+		for _, m := range regexp.MustCompile(`"filename":"([^"]+\.rdiff)"`).FindAllSubmatch(text, -1) {
+			want = append(want, string(m[1]))
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if _, err := wanted([]string{"dir/other.img"}); err == nil {
+		t.Error("a file that is not named like an image")
+	}
+}
+
+// What the predecessor's commands make is what it made.
+func TestPredecessor(t *testing.T) {
+	testdata.Tool(t, "rdiff")
+	images := testdata.Glob(t, "images/*.img")
+	pairs, err := wanted(images)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	b, err := buildPredecessor(t.Context(), images, pairs, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := complete(b.deltas, pairs, 0); err != nil || b.seconds <= 0 {
+		t.Errorf("%v, %+v", err, b)
+	}
+	list := testdata.Read(t, "predecessor/CKSUMS")
+	for _, image := range images {
+		line, err := os.ReadFile(filepath.Join(dir, "checksums", filepath.Base(image)+".cksum"))
+		if err != nil || len(line) == 0 || !bytes.Contains(list, line) {
+			t.Errorf("%s: %q, %v", image, line, err)
+		}
+	}
+	if sums, _ := filepath.Glob(filepath.Join(dir, "checksums", "*")); len(sums) != 3*(len(images)+len(pairs)) {
+		t.Errorf("%d files of digests", len(sums))
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := buildPredecessor(cancelled, images, pairs, t.TempDir()); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestAtMost(t *testing.T) {
+	failed := errors.New("failed")
+	for _, c := range []struct {
+		name   string
+		n      int
+		fail   int           // which job fails, 0: none
+		cancel time.Duration // when the context ends, 0: never
+		want   error
+		begun  int
+	}{
+		{"all", 2, 0, 0, nil, 8},
+		{"one at a time", 1, 0, 0, nil, 8},
+		{"one fails", 1, 3, 0, failed, 3},
+		{"cancelled", 2, 0, 1500 * time.Millisecond, context.Canceled, 4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if c.cancel > 0 {
+					time.AfterFunc(c.cancel, cancel)
+				}
+				var running, begun atomic.Int64
+				var jobs []job
+				for i := range 8 {
+					jobs = append(jobs, func(context.Context) error {
+						begun.Add(1)
+						if n := running.Add(1); n > int64(c.n) {
+							t.Errorf("%d at a time", n)
+						}
+						defer running.Add(-1)
+						time.Sleep(time.Second)
+						if i+1 == c.fail {
+							return failed
+						}
+						return nil
+					})
+				}
+				if err := atMost(ctx, c.n, jobs); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+					t.Errorf("error %v, want %v", err, c.want)
+				}
+				if n := begun.Load(); n != int64(c.begun) || running.Load() != 0 {
+					t.Errorf("%d jobs begun, want %d; %d running", n, c.begun, running.Load())
+				}
+			})
+		})
+	}
+}
+
+func TestComplete(t *testing.T) {
+	pairs := []pair{{name: "a"}, {name: "b"}}
+	for _, c := range []struct {
+		name    string
+		deltas  map[string]int64
+		dropped int
+		want    string
+	}{
+		{"all", map[string]int64{"a": 1, "b": 2}, 0, ""},
+		{"one dropped", map[string]int64{"b": 2}, 1, ""},
+		{"one missing", map[string]int64{"b": 2}, 0, "2 were wanted"},
+		{"another", map[string]int64{"a": 1, "c": 2}, 0, "not wanted: c"},
+	} {
+		if err := complete(c.deltas, pairs, c.dropped); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// A comparison relates its rounds one by one, and sizes of what both have.
+func TestWriteComparison(t *testing.T) {
+	builds := func(anonymous int64, deltas map[string]int64, seconds ...float64) (all []built) {
+		for _, s := range seconds {
+			all = append(all, built{figures{seconds: s, anonymous: anonymous}, deltas})
+		}
+		return all
+	}
+	theirs := builds(4e6, map[string]int64{"a": 8e6, "b": 9e6}, 10, 30, 20)
+	ours := builds(1e6, map[string]int64{"a": 2e6}, 1, 2, 5)
+	for _, c := range []struct {
+		name         string
+		theirs, ours []built
+		missing      []string
+		want         []string
+	}{
+		{"both", theirs, ours, nil, []string{
+			`predecessor \| +20\.00 \| +1\.0 \| +2 \| +17\.00 \| 1\.000 \| +4\.0 \| 1\.000 \|`,
+			`ours \| +2\.00 \| +10\.0 \| +1 \| +2\.00 \| 0\.250 \| +1\.0 \| 0\.250 \|`,
+			`leaves out 1 deltas`}},
+		{"no rdiff", nil, ours, []string{"rdiff"}, []string{`predecessor \| not installed: rdiff \|`, `ours \| +2\.00 \| +- \| +1 \| +2\.00 \| +- \|`}},
+		{"memory that was not seen", builds(0, nil, 1), builds(0, nil, 2), nil, []string{`ours \| +2\.00 \| +0\.5 \| +0 \| +0\.00 \| +- \| +- \| +- \|`}},
+	} {
+		var out strings.Builder
+		r := &repo{missing: c.missing, w: &out}
+		if err := r.writeComparison(c.theirs, c.ours); err != nil {
+			t.Fatal(err)
+		}
+		find(t, out.String(), c.want...)
+	}
+}
+
+// Generated images are the same each time, and a tenth of each is new.
+func TestShape(t *testing.T) {
+	s := shape{series: 2, versions: 2, size: 8 << 20}
+	var all [2][]string
+	for i := range all {
+		dir := filepath.Join(t.TempDir(), "images")
+		if err := s.generate(t.Context(), dir); err != nil {
+			t.Fatal(err)
+		}
+		images, pairs, err := imagesOf(dir)
+		if err != nil || len(images) != 4 || len(pairs) != 4 {
+			t.Fatalf("%q, %d pairs, %v", images, len(pairs), err)
+		}
+		for _, path := range images {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[i] = append(all[i], filepath.Base(path)+string(data))
+		}
+	}
+	if !slices.Equal(all[0], all[1]) {
+		t.Error("two directories differ")
+	}
+	if n := len(all[0][1]); n < 7<<20 || n > 9<<20 {
+		t.Errorf("an image of %d bytes", n)
+	}
+	if share := kept(all[0][0], all[0][1]); share < 0.85 || share > 0.95 {
+		t.Errorf("%.2f of an image is kept", share)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.generate(cancelled, filepath.Join(t.TempDir(), "images")); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// kept returns the share of some pieces of a that are in b.
+func kept(a, b string) float64 {
+	const piece, step = 64, 16 << 10
+	n, found := 0, 0
+	for at := 1 << 10; at+piece <= len(a); at += step {
+		n++
+		if strings.Contains(b, a[at:at+piece]) {
+			found++
+		}
+	}
+	return float64(found) / float64(n)
+}
+
+// The bytes that a process reads are known when it has ended, and the memory of
+// several is added up.
+func TestProcesses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, make([]byte, 3<<20), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	f, err := measureOne(exec.CommandContext(t.Context(), "cat", path))
+	if err != nil || f.read < 3<<20 || f.read > 4<<20 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	one, two := processes{pids: []int{os.Getpid()}}, processes{pids: []int{os.Getpid(), os.Getpid()}}
+	if a, b := one.anonymous(), two.anonymous(); a == 0 || b < a*3/2 {
+		t.Errorf("%d bytes in one process, %d in two", a, b)
+	}
+}
