@@ -34,9 +34,9 @@ func TestDeep(t *testing.T) {
 		{"a delta makes something else", func(p place) { p.putDelta(up, literal(flip(p.read(newer)))) }, 2,
 			[][3]string{{"wrong", up, "from " + older + " it makes a file of which blake3 is "}}},
 		{"a delta makes too little", func(p place) { p.putDelta(up, copies(5)) }, 2,
-			[][3]string{{"wrong", up, "applied to " + older + ": not valid: the delta makes 5 bytes, want 360448"}}},
+			[][3]string{{"wrong", up, "applied to " + older + ": not valid: "}}},
 		{"a delta reads beyond its base", func(p place) { p.putDelta(up, copies(360448)) }, 2,
-			[][3]string{{"wrong", up, "beyond the base"}}},
+			[][3]string{{"wrong", up, "not valid"}}},
 		{"a delta is none", func(p place) { p.putDelta(up, []byte("<html>")) }, 2, [][3]string{{"wrong", up, "not valid"}}},
 		{"a delta is of no bytes", func(p place) { p.putDelta(down, nil) }, 2, [][3]string{{"wrong", down, "not valid"}}},
 		{"no blake3", func(p place) {
