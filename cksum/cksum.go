@@ -33,8 +33,10 @@
 // long without it. An empty list is valid, an empty line is not. Names and
 // paths are valid UTF-8 and have no control character, no backslash (for which
 // sha256sum(1) has an escape that is not supported), no leading or trailing
-// slash, and no element that is empty, "." or ".."; none comes twice. Lists are
-// written in the byte order of the names, and read in any order.
+// slash, and no element that is empty, "." or "..". None comes twice, but for a
+// line that is repeated as it is, as the predecessor does for an image of two
+// series: it counts once. Lists are written in the byte order of the names, and
+// read in any order.
 //
 // # Sources
 //

@@ -73,12 +73,12 @@ func sorted[T any](lines []T, name func(T) string) []T {
 }
 
 // parse reads lines to the end of r, each with one, and refuses a name that
-// comes twice.
-func parse[T any](r io.Reader, one func(string) (T, error), name func(T) string) ([]T, error) {
+// comes with two contents. A line that comes again is returned once.
+func parse[T comparable](r io.Reader, one func(string) (T, error), name func(T) string) ([]T, error) {
 	var lines []T
-	seen := make(map[string]bool)
+	seen := make(map[string]T)
 	br := bufio.NewReaderSize(r, maxLine+1)
-	for {
+	for number := 1; ; number++ {
 		text, err := readLine(br)
 		if err == io.EOF {
 			return lines, nil
@@ -87,14 +87,16 @@ func parse[T any](r io.Reader, one func(string) (T, error), name func(T) string)
 		if err == nil {
 			l, err = one(text)
 		}
-		if err == nil && seen[name(l)] {
-			err = fmt.Errorf("%q comes twice", name(l))
-		}
 		if err != nil {
-			return nil, fmt.Errorf("cksum: line %d: %w", len(lines)+1, err)
+			return nil, fmt.Errorf("cksum: line %d: %w", number, err)
 		}
-		seen[name(l)] = true
-		lines = append(lines, l)
+		switch before, again := seen[name(l)]; {
+		case !again:
+			seen[name(l)] = l
+			lines = append(lines, l)
+		case before != l:
+			return nil, fmt.Errorf("cksum: line %d: %q comes twice, as two files", number, name(l))
+		}
 	}
 }
 

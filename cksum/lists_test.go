@@ -30,6 +30,13 @@ func TestParseSHA256SUMS(t *testing.T) {
 	}
 }
 
+func TestParseRepeatedLine(t *testing.T) {
+	got, err := ParseCKSUMS(strings.NewReader("3 4 b\n1 2 a\n3 4 b\n1 2 a\n"))
+	if want := []Line{{3, 4, "b"}, {1, 2, "a"}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+}
+
 func TestParseLongestLine(t *testing.T) {
 	for _, prefix := range []string{"1 2 ", zeros + "  "} {
 		longest := prefix + strings.Repeat("x", maxLine-len(prefix))
@@ -56,12 +63,12 @@ func TestParseErrors(t *testing.T) {
 		{"1 0x2 a\n", `line 1: size "0x2"`},
 		{"1 9223372036854775808 a\n", `line 1: size "9223372036854775808"`},
 		{"1 2 a\n1 2 rdiffs/a\n", `line 2: name "rdiffs/a" has a slash`},
-		{"1 2 a\n3 4 b\n5 6 a\n", `line 3: "a" comes twice`},
+		{"1 2 a\n3 4 b\n5 6 a\n", `line 3: "a" comes twice, as two files`},
 
 		{mixed + "  a", "line 1: ends without a newline"},
 		{mixed + " a\n", "line 1: is not a digest, two spaces and a path"},
 		{mixed + " *a\n", "line 1: is not a digest, two spaces and a path"},
-		{mixed + "  a\n" + mixed + "  a\n", `line 2: "a" comes twice`},
+		{mixed + "  a\n" + mixed + "  b\n" + strings.Repeat("0", 64) + "  a\n", `line 3: "a" comes twice, as two files`},
 		{strings.ToUpper(mixed) + "  a\n", "line 1: digest"},
 		{mixed[1:] + "  a\n", "line 1: digest"},
 		{mixed[2:] + "  a\n", "is not 64 lower-case hexadecimal digits"},
