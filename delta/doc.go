@@ -87,6 +87,14 @@
 // searched on all cores. A block that spans two pieces belongs to the one where it
 // begins, and what the next piece has found there too is cut off.
 //
+// Such a delta can be verified without the base. Blocks.Recall says what the base
+// has where the delta copies from it: what the target has there, if those bytes
+// have the strong sum that the signature gives for the block. That is as good as the
+// base, since nobody can find two blocks with one BLAKE2b-256 sum, by chance or by
+// intent: bytes with the sum of the base's block are the base's block. All else is
+// an error, so a delta that is applied to it and gives the target's digest makes the
+// target from the true base, as long as the signature is that of the base.
+//
 // # What it costs
 //
 // Time is linear: for most bytes of base and target a shift, an add, a load and a

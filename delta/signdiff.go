@@ -3,11 +3,13 @@ package delta
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"runtime"
 
 	"puavo-image-repository/delta/internal/blocks"
 	"puavo-image-repository/delta/internal/match"
+	"puavo-image-repository/delta/internal/sums"
 )
 
 // Blocks knows the blocks of a base by its signature. It is not changed once it
@@ -15,6 +17,7 @@ import (
 // Close.
 type Blocks struct {
 	Signature
+	sums  []byte // as in the signature
 	table *blocks.Table
 }
 
@@ -44,7 +47,7 @@ func loadSignature(ctx context.Context, signature []byte) (*Blocks, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Blocks{s, table}, nil
+	return &Blocks{s, sums, table}, nil
 }
 
 // Close gives back the memory, which is outside of Go's heap. It is called once,
@@ -59,4 +62,131 @@ func (b *Blocks) Diff(ctx context.Context, dst io.Writer, target []byte, progres
 	// much as a block's length.
 	piece := max(256<<10, 32*b.BlockLen)
 	return encode(ctx, dst, target, piece, progress, func() finder { return b.table.NewFinder(target) })
+}
+
+// Recall returns a base for Verify, where the signature's own, of baseSize bytes, is
+// not at hand. It has those of the base's blocks that delta copies, and takes them
+// from target, where the delta puts them. Whenever a block is read, its strong sum
+// is looked at; where it is another, or the delta does not copy the block, the error
+// wraps ErrFormat. So what is read is what the base has, whatever delta and target
+// are. A delta of other ranges than whole blocks, as Index.Diff makes them, mostly
+// gives that error.
+//
+// Recall reads the delta once, and takes 8 bytes of memory a block. It refuses a
+// signature without whole sums of BLAKE2b, by which nothing is sure; and, with
+// ErrFormat, one that does not fit baseSize and a delta that does not fit target.
+// The base it returns refers to target and to the signature, which must stay, but
+// not to b, which may be closed; where one is a mapped file that became shorter, to
+// read is ErrChanged. Any number of goroutines may read it at the same time.
+func (b *Blocks) Recall(ctx context.Context, target []byte, baseSize int64, delta io.Reader) (io.ReaderAt, error) {
+	if b.StrongLen < sums.MaxStrong { // as MD4 always is
+		return nil, fmt.Errorf("a delta cannot be verified without its base by strong sums of %d bytes, only by the %d of BLAKE2b", b.StrongLen, sums.MaxStrong)
+	}
+	if !b.Fits(baseSize) {
+		return nil, malformed("a signature of %d blocks of %d bytes is not that of a base of %d", b.Blocks, b.BlockLen, baseSize)
+	}
+	r := &recalled{Signature: b.Signature, sums: b.sums, size: baseSize, target: target, stands: make([]int64, b.Blocks)}
+	if err := r.learn(ctx, delta); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// recalled is a base that is known by its signature and a target.
+type recalled struct {
+	Signature
+	sums   []byte
+	size   int64 // of the base
+	target []byte
+	stands []int64 // position+1 of each block in the target; 0 is not known
+}
+
+// learn reads from a delta where in the target the blocks stand.
+func (r *recalled) learn(ctx context.Context, delta io.Reader) error {
+	cs, err := newCommands(delta)
+	if err != nil {
+		return err
+	}
+	for at := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c, err := cs.next()
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := c.check(r.size, int64(len(r.target))-at); err != nil {
+			return err
+		}
+		if err := cs.skip(ctx, c); err != nil {
+			return err
+		}
+		r.note(c, at)
+		at += c.length
+	}
+}
+
+// note notes the blocks of a copy that begins in the target at at. It may begin
+// within a block, where the encoder cut off what was matched twice; the whole
+// block stands there all the same.
+func (r *recalled) note(c command, at int64) {
+	if c.literal {
+		return
+	}
+	n := int64(r.BlockLen)
+	for b := c.offset / n; b*n < c.offset+c.length; b++ {
+		start := at + b*n - c.offset
+		if end := start + r.length(b); start >= 0 && end <= int64(len(r.target)) && r.stands[b] == 0 {
+			r.stands[b] = start + 1
+		}
+	}
+}
+
+// length returns the length of a block, of which the last may be short.
+func (r *recalled) length(b int64) int64 {
+	return min(int64(r.BlockLen), r.size-b*int64(r.BlockLen))
+}
+
+// ReadAt reads as io.ReaderAt says.
+func (r *recalled) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, malformed("a copy from offset %d", off)
+	}
+	err = match.Guard(func() error {
+		for n < len(p) {
+			m, err := r.read(p[n:], off+int64(n))
+			n += m
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+// read reads to the end of a block at most. It takes the whole block, into p if
+// there is room.
+func (r *recalled) read(p []byte, off int64) (int, error) {
+	if off >= r.size {
+		return 0, io.EOF
+	}
+	b := off / int64(r.BlockLen)
+	start, length := r.stands[b]-1, r.length(b)
+	if start < 0 {
+		return 0, malformed("the delta does not tell what block %d of the base is", b)
+	}
+	block := p
+	if int64(len(p)) < length {
+		block = make([]byte, length)
+	}
+	// The sum is that of a copy, as the target may change at any time.
+	block = block[:copy(block, r.target[start:start+length])]
+	strong := r.sums[b*int64(r.each())+4:][:r.StrongLen]
+	if !bytes.Equal(sums.NewStrong(false).Sum(block), strong) {
+		return 0, malformed("what the delta takes for block %d of the base is another", b)
+	}
+	return copy(p, block[off%int64(r.BlockLen):]), nil
 }

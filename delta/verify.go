@@ -2,16 +2,23 @@ package delta
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
 
 	librsync "github.com/balena-os/librsync-go"
+
+	"puavo-image-repository/delta/internal/behind"
+	"puavo-image-repository/delta/internal/match"
 )
 
 // Verify does what Patch does, and returns the same kinds of errors, by a second
 // and independent implementation of the format, librsync-go. A delta that both
-// apply alike is one that an installed rdiff applies too.
+// apply alike is one that an installed rdiff applies too. It is fastest where base
+// is a bytes.Reader of a mapped file; if that becomes shorter, the error is
+// ErrChanged.
 //
 // librsync-go looks at almost no error: it goes on after a failed write, takes a
 // base cut short for a shorter copy, and seeks to negative offsets. So all it
@@ -20,23 +27,12 @@ import (
 func Verify(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64, delta io.Reader, size int64) error {
 	g := &guard{ctx: ctx}
 	in := bufio.NewReaderSize(delta, 256<<10)
-	out := bufio.NewWriterSize(dst, patchBuffer)
-	target := &guardedTarget{guard: g, w: out, left: size, buf: make([]byte, 64<<10)}
-	err := librsync.Patch(&guardedBase{guard: g, r: base, size: baseSize}, guardedDelta{g, in}, target)
-	switch {
-	case g.err != nil:
-		return g.err
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return malformed("the delta ends early")
-	case err != nil:
-		return malformed("%v", err)
-	case target.left != 0:
-		return malformed("the delta makes %d bytes, want %d", size-target.left, size)
-	}
-	if err := (&commands{r: in}).end(); err != io.EOF {
-		return err
-	}
-	return out.Flush()
+	target := &guardedTarget{guard: g, out: behind.New(dst, patchBuffer), left: size}
+	err := match.Guard(func() error {
+		err := librsync.Patch(&guardedBase{guard: g, r: base, size: baseSize}, guardedDelta{g, in}, target)
+		return target.verdict(err, in)
+	})
+	return cmp.Or(err, target.out.Close(err == nil))
 }
 
 // guard keeps the first error of all that librsync-go reads and writes.
@@ -53,10 +49,11 @@ func (g *guard) fail(err error) error {
 	return g.err
 }
 
-// check returns the first error, or that the context has ended.
+// check returns the first error, or that the context has ended. To look at that
+// once a command is enough: the others look at err.
 func (g *guard) check() error {
-	if err := g.ctx.Err(); err != nil {
-		return g.fail(err)
+	if g.err == nil {
+		g.err = g.ctx.Err()
 	}
 	return g.err
 }
@@ -67,8 +64,8 @@ type guardedDelta struct {
 }
 
 func (d guardedDelta) Read(p []byte) (int, error) {
-	if err := d.check(); err != nil {
-		return 0, err
+	if d.err != nil {
+		return 0, d.err
 	}
 	n, err := d.r.Read(p)
 	if err != nil && err != io.EOF {
@@ -88,12 +85,12 @@ func (b *guardedBase) Seek(offset int64, _ int) (int64, error) {
 		return 0, b.fail(malformed("a copy from offset %d, the base has %d bytes", offset, b.size))
 	}
 	b.pos = offset
-	return offset, b.check()
+	return offset, b.err
 }
 
 func (b *guardedBase) Read(p []byte) (int, error) {
-	if err := b.check(); err != nil {
-		return 0, err
+	if b.err != nil {
+		return 0, b.err
 	}
 	p = p[:min(int64(len(p)), b.size-b.pos)]
 	if len(p) == 0 {
@@ -112,45 +109,65 @@ func (b *guardedBase) Read(p []byte) (int, error) {
 
 type guardedTarget struct {
 	*guard
-	w    io.Writer
+	out  *behind.Writer
 	left int64
-	buf  []byte
 }
 
 // ReadFrom is what io.CopyN, of which librsync-go consists, calls for each
 // command. src is then limited to the command's length.
 func (t *guardedTarget) ReadFrom(src io.Reader) (written int64, err error) {
-	if l, ok := src.(*io.LimitedReader); ok && l.N <= 0 {
-		return 0, t.fail(malformed("a command has length %d", l.N))
+	l, ok := src.(*io.LimitedReader)
+	switch {
+	case !ok || l.N <= 0:
+		return 0, t.fail(malformed("a command has no length"))
+	case l.N > t.left:
+		return 0, t.fail(malformed("the delta makes more bytes than the target has"))
 	}
-	for {
-		n, err := src.Read(t.buf)
-		if n > 0 {
-			m, err := t.Write(t.buf[:n])
-			written += int64(m)
-			if err != nil {
-				return written, err
-			}
-		}
-		if err == io.EOF {
-			return written, nil
-		} else if err != nil {
-			return written, err
+	for l.N > 0 {
+		n, err := t.readPart(l)
+		written += int64(n)
+		t.left -= int64(n)
+		if err != nil {
+			return written, t.fail(err)
 		}
 	}
+	return written, nil
 }
 
-func (t *guardedTarget) Write(p []byte) (int, error) {
+// readPart reads what of a command there is room for.
+func (t *guardedTarget) readPart(l *io.LimitedReader) (int, error) {
 	if err := t.check(); err != nil {
 		return 0, err
 	}
-	if int64(len(p)) > t.left {
-		return 0, t.fail(malformed("the delta makes more bytes than the target has"))
-	}
-	n, err := t.w.Write(p)
-	t.left -= int64(n)
+	part, err := t.out.Next(l.N)
 	if err != nil {
-		t.fail(err)
+		return 0, err
 	}
-	return n, err
+	n, err := io.ReadFull(l, part)
+	return n, cut(err, "the delta ends within a literal")
+}
+
+// Write is there for the sake of io.Writer alone.
+func (t *guardedTarget) Write(p []byte) (int, error) {
+	n, err := t.ReadFrom(io.LimitReader(bytes.NewReader(p), int64(len(p))))
+	return int(n), err
+}
+
+// verdict returns what was wrong, by the error that librsync-go gave and by what
+// it does not look at: the size of the target, and that the delta in ends there.
+func (t *guardedTarget) verdict(err error, in *bufio.Reader) error {
+	switch {
+	case t.check() != nil:
+		return t.err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return malformed("the delta ends early")
+	case err != nil:
+		return malformed("%v", err)
+	case t.left != 0:
+		return malformed("the delta makes %d bytes too few", t.left)
+	}
+	if err := (&commands{r: in}).end(); err != io.EOF {
+		return err
+	}
+	return nil
 }
