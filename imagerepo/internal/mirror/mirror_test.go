@@ -1,0 +1,157 @@
+package mirror
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/internal/lockfile"
+	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/meta"
+)
+
+const (
+	image   = "puavo-os-amxa-buster-2022-01-20-173248-amd64.img"
+	rdiff   = "puavo-os-amxa-buster-2021-04-13-192449--2022-01-20-173248-amd64.rdiff"
+	doc     = "puavo-os-amxa-buster-amd64.json"
+	foreign = "notes.txt"
+)
+
+func TestPaths(t *testing.T) {
+	for name, want := range map[string]struct {
+		path string
+		ours bool
+	}{
+		image:           {image, true},
+		rdiff:           {"rdiffs/" + rdiff, true},
+		doc:             {"meta/" + doc, true},
+		foreign:         {foreign, false},
+		"index.json":    {"meta/index.json", true}, // of a series of that name
+		"x.img":         {"x.img", false},
+		"x.rdiff":       {"rdiffs/x.rdiff", false},
+		"a b.json":      {"meta/a b.json", false},
+		"":              {"", false},
+		"../../etc.img": {"../../etc.img", false},
+	} {
+		if got := PathOf(name); got != want.path && name != "" {
+			t.Errorf("%q lies at %q, want %q", name, got, want.path)
+		}
+		if IsOurName(name) != want.ours {
+			t.Errorf("%q is ours: %v", name, !want.ours)
+		}
+	}
+}
+
+func TestLook(t *testing.T) {
+	n, err := meta.ParseName(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := fstest.MapFS{
+		image:             {Data: []byte("image")},
+		"rdiffs/" + rdiff: {Data: []byte("delta")},
+		"meta/" + doc:     {Data: []byte(`{"puavo-os-amxa-buster-amd64":{"images":[]}}`)},
+		"meta/bad.json":   {Data: []byte(`[]`)},
+		foreign:           {},
+		SignaturePath(n):  {Data: make([]byte, delta.SignatureSize(5))},
+		"CKSUMS":          {Data: []byte("1 5 " + image + "\n2 3 " + foreign + "\n")},
+		".checksums/x":    {},
+	}
+	records := map[string]*state.Record{rdiff: {}, "../x": {}}
+	for _, c := range []struct {
+		name       string
+		adopt, all bool
+		own        []string
+	}{
+		{"by records and lists", false, false, []string{rdiff, image}},
+		{"of another tool", true, false, []string{rdiff, image, doc}},
+		{"all", true, true, []string{rdiff, image, doc}},
+	} {
+		h, err := Look(tree, records)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.adopt {
+			h.Adopt(tree, c.all)
+		}
+		if got := h.Own(); !slices.Equal(got, slices.Sorted(slices.Values(c.own))) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.own)
+		}
+		if (len(h.Foreign) > 0) != c.adopt {
+			t.Errorf("%s: folders %v", c.name, h.Foreign)
+		}
+		if h.Owned(foreign) || !h.Owned(image) || !h.Placed(image) || !h.Signed(n, 5) || h.Signed(n, 5000) {
+			t.Errorf("%s: %+v", c.name, h)
+		}
+	}
+	delete(tree, "CKSUMS")
+	h, err := Look(tree, map[string]*state.Record{image: {}})
+	if err != nil || h.Placed(image) {
+		t.Errorf("an image that may have been a base only counts as placed, %v", err)
+	}
+	h.Adopt(tree, true)
+	if !h.Placed(image) || !h.Owned(rdiff) {
+		t.Errorf("not adopted: %+v", h)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "mirror")
+	if _, err := View(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no mirror: %v", err)
+	}
+	var log strings.Builder
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	m, err := Open(dir, true, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, true, logger); !errors.Is(err, lockfile.ErrHeld) {
+		t.Errorf("a second writer: %v", err)
+	}
+	view, err := View(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	if got := view.LastRun(); !reflect.DeepEqual(got, Run{}) {
+		t.Errorf("no run yet: %+v", got)
+	}
+	now := time.Unix(1e9, 0).UTC()
+	want := Run{Began: now, Seconds: 1.5, Rate: 2e9, Error: "no", Success: now, Options: []byte(`{}`)}
+	if err := m.PutRun(want); err != nil {
+		t.Fatal(err)
+	}
+	if got := view.LastRun(); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+
+	// What a dead run left goes, and what is in the way of the folders.
+	os.WriteFile(filepath.Join(dir, TmpPath("x")), nil, 0o666)
+	os.RemoveAll(filepath.Join(dir, StateDir))
+	os.WriteFile(filepath.Join(dir, StateDir), nil, 0o666)
+	os.WriteFile(filepath.Join(dir, runFile), []byte("{"), 0o666)
+	m, err = Open(dir, true, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if left, _ := filepath.Glob(filepath.Join(dir, tmp, "*")); len(left) > 0 || !strings.Contains(log.String(), "state") {
+		t.Errorf("left %v, log %q", left, &log)
+	}
+	if got := m.LastRun(); !reflect.DeepEqual(got, Run{}) {
+		t.Errorf("a damaged note of a run: %+v", got)
+	}
+}
