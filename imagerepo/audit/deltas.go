@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -10,6 +11,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
+	"puavo-image-repository/delta/mapfile"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/meta"
 )
@@ -100,12 +102,17 @@ func (v *verifier) apply(ctx context.Context, t *trial) (cksum.Digest256, error)
 		return cksum.Digest256{}, err
 	}
 	defer base.Close()
+	content, unmap, err := mapfile.Map(base)
+	if err != nil {
+		return cksum.Digest256{}, err
+	}
+	defer unmap()
 	in, err := openFile(v.mirror.Root.Root, t.delta.path)
 	if err != nil {
 		return cksum.Digest256{}, err
 	}
 	defer in.Close()
 	digest := cksum.NewBLAKE3()
-	err = delta.Verify(ctx, v.meter.Writer(digest), base, t.from.sums.Size, in, t.target.sums.Size)
+	err = delta.Verify(ctx, v.meter.Writer(digest), bytes.NewReader(content), t.from.sums.Size, in, t.target.sums.Size)
 	return cksum.Digest256(digest.Sum(nil)), err
 }
