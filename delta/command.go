@@ -91,8 +91,12 @@ type commands struct {
 	n int64 // commands read, to say where an error is
 }
 
-func newCommands(delta io.Reader) (*commands, error) {
+// newCommands reads commands, after the magic number where that is to come.
+func newCommands(delta io.Reader, fromStart bool) (*commands, error) {
 	c := &commands{r: bufio.NewReaderSize(delta, 256<<10)}
+	if !fromStart {
+		return c, nil
+	}
 	var magic [4]byte
 	if _, err := io.ReadFull(c.r, magic[:]); err != nil {
 		return nil, cut(err, "the delta ends within its magic number")
@@ -197,7 +201,7 @@ func (s *Stats) add(c command) {
 // target, and how large a base it needs. Errors in the delta wrap ErrFormat.
 func Inspect(ctx context.Context, delta io.Reader) (Stats, error) {
 	var s Stats
-	cs, err := newCommands(delta)
+	cs, err := newCommands(delta, true)
 	if err != nil {
 		return s, err
 	}

@@ -220,7 +220,7 @@ func TestEncoding(t *testing.T) {
 		if string(got) != c.want {
 			t.Errorf("%+v: % x, want % x", c.cmd, got, c.want)
 		}
-		cs, err := newCommands(strings.NewReader("rs\x02\x36" + c.want))
+		cs, err := newCommands(strings.NewReader("rs\x02\x36"+c.want), true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"fmt"
@@ -26,22 +27,65 @@ const patchBuffer = 1 << 20
 // used. That the result is the right one is for its digest to tell: a wrong base
 // of the right size gives no error.
 func Patch(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64, delta io.Reader, size int64) error {
-	cs, err := newCommands(delta)
+	return Resume(ctx, dst, base, baseSize, delta, size, Position{}, nil)
+}
+
+// Position is how far a Patch has got, so that another can go on from there.
+type Position struct {
+	Delta   int64 `json:"delta"`   // bytes of the delta that were read
+	Target  int64 `json:"target"`  // bytes of the target that were written
+	Literal int64 `json:"literal"` // of these follow so many in the delta that belong to a literal begun
+}
+
+// markEvery is after how many bytes of the delta, or of the target, a position is
+// told.
+const markEvery = 16 << 20
+
+// Resume does what Patch does from a position that an earlier call has told: delta
+// begins there, and dst is what follows. mark, which may be nil, is told where the
+// work could be resumed each 16 MiB of the target or of the delta, but not within
+// a copy. What it is told of has been written to dst; its error ends the work.
+func Resume(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64, delta io.Reader, size int64, from Position, mark func(Position) error) error {
+	if from.Delta < 0 || from.Target < 0 || from.Literal < 0 || size >= 0 && from.Target > size {
+		return malformed("no position of a patch: %+v", from)
+	}
+	in := &counted{r: delta, n: from.Delta}
+	cs, err := newCommands(in, from.Delta == 0)
 	if err != nil {
 		return err
 	}
-	p := patcher{ctx: ctx, delta: cs.r, base: base, baseSize: baseSize, out: behind.New(dst, patchBuffer)}
-	err = p.run(cs, size)
+	p := patcher{
+		ctx: ctx, in: in, delta: cs.r, base: base, baseSize: baseSize, out: behind.New(dst, patchBuffer),
+		written: from.Target, mark: mark, marked: from,
+	}
+	err = p.run(cs, size, from.Literal)
 	return cmp.Or(err, p.out.Close(err == nil))
+}
+
+// counted counts what is read through it.
+type counted struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // patcher is the state of one Patch.
 type patcher struct {
 	ctx      context.Context
-	delta    io.Reader
+	in       *counted
+	delta    *bufio.Reader // of in
 	base     io.ReaderAt
 	baseSize int64
 	out      *behind.Writer
+
+	written int64 // bytes of the target, of which out may hold some
+	mark    func(Position) error
+	marked  Position // the last
 
 	// A window of the base, for the many short copies that lie near each other.
 	window []byte
@@ -49,10 +93,15 @@ type patcher struct {
 	last   int64 // where the last short copy was
 }
 
-func (p *patcher) run(cs *commands, size int64) error {
-	left := size
+func (p *patcher) run(cs *commands, size, literal int64) error {
+	left := size - p.written
 	if size < 0 {
 		left = math.MaxInt64
+	}
+	if literal > 0 {
+		if err := p.do(command{literal: true, length: literal}, &left); err != nil {
+			return err
+		}
 	}
 	for {
 		if err := p.ctx.Err(); err != nil {
@@ -64,11 +113,7 @@ func (p *patcher) run(cs *commands, size int64) error {
 		} else if err != nil {
 			return err
 		}
-		if err := c.check(p.baseSize, left); err != nil {
-			return err
-		}
-		left -= c.length
-		if err := p.write(c); err != nil {
+		if err := p.do(c, &left); err != nil {
 			return err
 		}
 	}
@@ -76,6 +121,35 @@ func (p *patcher) run(cs *commands, size int64) error {
 		return malformed("the delta makes %d bytes too few", left)
 	}
 	return nil
+}
+
+// do follows a command, of which left bytes of the target may come.
+func (p *patcher) do(c command, left *int64) error {
+	if err := c.check(p.baseSize, *left); err != nil {
+		return err
+	}
+	*left -= c.length
+	if err := p.write(c); err != nil {
+		return err
+	}
+	return p.tell(0)
+}
+
+// tell marks the position, if it is far enough from the last one. So many bytes of
+// a literal are left.
+func (p *patcher) tell(literal int64) error {
+	if p.mark == nil {
+		return nil
+	}
+	now := Position{Delta: p.in.n - int64(p.delta.Buffered()), Target: p.written, Literal: literal}
+	if now.Target-p.marked.Target < markEvery && now.Delta-p.marked.Delta < markEvery {
+		return nil
+	}
+	if err := p.out.Sync(); err != nil {
+		return err
+	}
+	p.marked = now
+	return p.mark(now)
 }
 
 // check refuses a command that reads outside the base or writes more than left
@@ -102,8 +176,17 @@ func (p *patcher) write(c command) error {
 		}
 		c.offset += int64(len(part))
 		c.length -= int64(len(part))
-		if c.length > 0 && p.ctx.Err() != nil {
-			return p.ctx.Err()
+		p.written += int64(len(part))
+		if c.length == 0 {
+			break
+		}
+		if err := p.ctx.Err(); err != nil {
+			return err
+		}
+		if c.literal {
+			if err := p.tell(c.length); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

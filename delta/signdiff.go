@@ -103,7 +103,7 @@ type recalled struct {
 
 // learn reads from a delta where in the target the blocks stand.
 func (r *recalled) learn(ctx context.Context, delta io.Reader) error {
-	cs, err := newCommands(delta)
+	cs, err := newCommands(delta, true)
 	if err != nil {
 		return err
 	}

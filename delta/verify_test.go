@@ -69,7 +69,7 @@ func TestRecall(t *testing.T) {
 
 // startsWithin reports whether a copy of a delta begins within a block.
 func startsWithin(t *testing.T, d []byte) bool {
-	cs, err := newCommands(bytes.NewReader(d))
+	cs, err := newCommands(bytes.NewReader(d), true)
 	if err != nil {
 		t.Fatal(err)
 	}

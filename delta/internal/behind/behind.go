@@ -65,6 +65,23 @@ func (b *Writer) flush() error {
 	}
 }
 
+// Sync waits until all is written.
+func (b *Writer) Sync() error {
+	if len(b.buf) > 0 {
+		if err := b.flush(); err != nil {
+			return err
+		}
+	}
+	// The buffer that is not ours is empty when the goroutine has nothing to write.
+	select {
+	case other := <-b.empty:
+		b.empty <- other
+		return nil
+	case <-b.ended:
+		return b.err
+	}
+}
+
 // Close ends the goroutine, after what is left was written if that is wanted, and
 // returns the error of the writer, if it gave one.
 func (b *Writer) Close(all bool) error {

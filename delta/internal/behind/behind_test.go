@@ -62,3 +62,26 @@ func TestWriter(t *testing.T) {
 		}
 	}
 }
+
+// After Sync all is written that was filled before.
+func TestSync(t *testing.T) {
+	d := &disk{room: 42}
+	w := New(d, 10)
+	for i, size := range []int{0, 3, 7, 10, 4, 10, 0, 20} {
+		for left := size; left > 0; {
+			part, err := w.Next(int64(left))
+			if err != nil {
+				t.Fatal(err)
+			}
+			left -= len(part)
+		}
+		before := d.Len() // of what was synced before, no race
+		err := w.Sync()
+		if want := before + size; err == nil && d.Len() != want || (err != nil) != (want > d.room) {
+			t.Errorf("%d: %d bytes written, want %d, %v", i, d.Len(), want, err)
+		}
+	}
+	if err := w.Close(true); err != errDisk {
+		t.Errorf("closed: %v", err)
+	}
+}

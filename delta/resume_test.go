@@ -1,0 +1,85 @@
+package delta
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+)
+
+// resumable returns a pair whose delta has a long literal, long copies and many
+// short ones.
+func resumable(t *testing.T) (base, target, delta []byte) {
+	t.Helper()
+	base = random(1, 24<<20)
+	target = slices.Concat(random(2, 40<<20), base[1<<20:20<<20], base[:9<<20])
+	for i := 41 << 20; i < 50<<20; i += 5000 {
+		target[i]++
+	}
+	delta, _ = diff(t, base, target)
+	return base, target, delta
+}
+
+// From each position that a patch tells, another goes on to the same target.
+func TestResume(t *testing.T) {
+	base, target, delta := resumable(t)
+	var marks []Position
+	var out bytes.Buffer
+	mark := func(p Position) error {
+		if !bytes.Equal(out.Bytes(), target[:p.Target]) {
+			t.Errorf("%+v: %d bytes are written", p, out.Len())
+		}
+		marks = append(marks, p)
+		return nil
+	}
+	err := Resume(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(delta), int64(len(target)), Position{}, mark)
+	if err != nil || !bytes.Equal(out.Bytes(), target) {
+		t.Fatalf("%d bytes, %v", out.Len(), err)
+	}
+	if len(marks) < 3 || marks[0].Literal == 0 || marks[len(marks)-1].Literal != 0 {
+		t.Errorf("positions %+v", marks)
+	}
+	for _, p := range marks {
+		out.Reset()
+		err := Resume(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(delta[p.Delta:]), int64(len(target)), p, nil)
+		if err != nil || !bytes.Equal(out.Bytes(), target[p.Target:]) {
+			t.Errorf("from %+v: %d bytes, %v", p, out.Len(), err)
+		}
+	}
+}
+
+func TestResumeFails(t *testing.T) {
+	base, target, delta := resumable(t)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	stop := errors.New("the journal is full")
+	size := int64(len(target))
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		size int64
+		from Position
+		mark func(Position) error
+		want error
+	}{
+		{"a mark's error", t.Context(), size, Position{}, func(Position) error { return stop }, stop},
+		{"cancelled", cancelled, size, Position{}, nil, context.Canceled},
+		{"a negative position", t.Context(), size, Position{Delta: -1}, nil, ErrFormat},
+		{"a negative literal", t.Context(), size, Position{Delta: 10, Literal: -1}, nil, ErrFormat},
+		{"beyond the target", t.Context(), size, Position{Target: size + 1}, nil, ErrFormat},
+		{"a literal beyond the target", t.Context(), size, Position{Delta: 10, Target: size - 1, Literal: 2}, nil, ErrFormat},
+		{"a literal beyond the delta", t.Context(), -1, Position{Delta: 10, Literal: 1 << 40}, nil, io.ErrUnexpectedEOF},
+		{"not at the beginning of a delta", t.Context(), size, Position{Target: 1}, nil, ErrFormat},
+	} {
+		in := bytes.NewReader(delta)
+		if c.from.Delta > 0 || c.from.Target == 1 {
+			in.Seek(9, io.SeekStart)
+		}
+		err := Resume(c.ctx, io.Discard, bytes.NewReader(base), int64(len(base)), in, c.size, c.from, c.mark)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+}
