@@ -38,6 +38,8 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "mirror", Usage: "the repository, a `DIR_OR_URL`"},
 			&cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"},
+			&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) besides the system's"},
+			&cli.StringFlag{Name: "rate-limit", Usage: "fetch at most `SIZE` a second, such as 4m"},
 		}, command.Flags("print what is done")...),
 		Action: func(c *cli.Context) error { return update(c, stdout, command.Start(c, stderr)) },
 		Commands: []*cli.Command{{
@@ -68,8 +70,13 @@ func update(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 			return command.Usage("IMAGE: %v", err)
 		}
 	}
+	rate, err := parseRate(c.String("rate-limit"))
+	if err != nil {
+		return err
+	}
 	result, err := client.Update(c.Context, client.Options{
 		Mirror: c.String("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(),
+		CACertificate: c.String("ca-certificate"), Rate: rate,
 		Log: screen.Log(), Progress: screen.Progress,
 	})
 	screen.Done()
@@ -88,6 +95,21 @@ func update(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 		_, err = fmt.Fprintf(stdout, "%s is there, from %s of %s.\n", result.Image, result.Route, ui.Bytes(result.Route.Bytes()))
 	}
 	return err
+}
+
+// parseRate returns a number of bytes, 0 for none given.
+func parseRate(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := command.Size(s)
+	if err == nil && n < 1<<10 {
+		err = fmt.Errorf("%s a second is too little to get anywhere", s)
+	}
+	if err != nil {
+		return 0, command.Usage("--rate-limit: %v", err)
+	}
+	return n, nil
 }
 
 // apply makes one image offline.

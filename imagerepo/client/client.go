@@ -36,6 +36,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/imagerepo/internal/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/meta"
@@ -58,7 +59,13 @@ type Options struct {
 	Mirror string // a directory, or a http or https URL
 	Dir    string // of the images
 	Image  string // file name of the image wanted; "": the newest of the series
-	Log    *slog.Logger
+
+	CACertificate string         // path of a PEM file of certificates to trust besides the system's
+	Rate          int64          // bytes a second to fetch at most; 0 is no limit
+	Patience      fetch.Patience // with a web site; the zero one is the usual
+
+	// Log takes warnings, and at level Info why something is fetched again.
+	Log *slog.Logger
 	// Progress, which may be nil, is called with the bytes of the new image that
 	// are made, and its size.
 	Progress func(done, total int64)
@@ -92,11 +99,11 @@ func Update(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	defer lock.Release()
-	m, err := openMirror(o.Mirror)
+	m, err := openMirror(o)
 	if err != nil {
 		return Result{}, err
 	}
-	defer m.close()
+	defer m.Close()
 	u := &update{Options: o, root: root, mirror: m}
 	return u.run(ctx)
 }
@@ -105,7 +112,7 @@ func Update(ctx context.Context, o Options) (Result, error) {
 type update struct {
 	Options
 	root   *os.Root
-	mirror *mirror
+	mirror mirror
 }
 
 func (u *update) run(ctx context.Context) (Result, error) {
@@ -252,7 +259,7 @@ func (u *update) patch(ctx context.Context, w io.Writer, body io.Reader, route R
 // if it is not what the meta says.
 func (u *update) fetch(ctx context.Context, route Route) (io.ReadCloser, error) {
 	name, file := route.file()
-	body, err := u.mirror.open(ctx, name)
+	body, err := u.mirror.Open(ctx, name, fetch.Place{})
 	if err != nil {
 		return nil, err
 	}

@@ -16,9 +16,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/client"
+	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -243,7 +245,8 @@ func (p *place) update(mirror, image string) (client.Result, error) {
 func (p *place) options(mirror, image string) client.Options {
 	return client.Options{
 		Mirror: mirror, Dir: p.dir, Image: image,
-		Log: slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Patience: fetch.Patience{Attempts: 3, Wait: time.Millisecond, Stall: 5 * time.Second},
+		Log:      slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 }
 

@@ -1,0 +1,416 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// content is what is fetched: random bytes.
+var content = func() []byte {
+	b := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{}).Read(b)
+	return b
+}()
+
+var changed = time.Date(2024, 1, 20, 12, 0, 0, 0, time.UTC)
+
+// hasty is the patience of tests.
+var hasty = Patience{Attempts: 4, Wait: time.Millisecond, Longest: 20 * time.Millisecond, Stall: 300 * time.Millisecond}
+
+// server is a web site with one file, "file", which a fault can spoil.
+type server struct {
+	*httptest.Server
+	mu       sync.Mutex
+	requests []string // their ranges
+	sent     int64    // bytes
+	fault    func(n int, w http.ResponseWriter, r *http.Request) (done bool)
+}
+
+func newServer(t *testing.T, fault func(n int, w http.ResponseWriter, r *http.Request) bool) *server {
+	s := &server{fault: fault}
+	s.Server = httptest.NewServer(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.requests = append(s.requests, r.Header.Get("Range"))
+	n := len(s.requests)
+	s.mu.Unlock()
+	if r.URL.Path != "/file" {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("ETag", `"one"`)
+	counted := &countedWriter{w, s}
+	if s.fault == nil || !s.fault(n, counted, r) {
+		http.ServeContent(counted, r, "", changed, bytes.NewReader(content))
+	}
+}
+
+type countedWriter struct {
+	http.ResponseWriter
+	s *server
+}
+
+func (c *countedWriter) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.s.mu.Lock()
+	c.s.sent += int64(n)
+	c.s.mu.Unlock()
+	return n, err
+}
+
+// cut serves the file but ends the connection after so many bytes of the answer.
+func cut(w http.ResponseWriter, r *http.Request, bytesLeft int) bool {
+	http.ServeContent(&cutWriter{w, bytesLeft}, r, "", changed, bytes.NewReader(content))
+	panic(http.ErrAbortHandler)
+}
+
+type cutWriter struct {
+	http.ResponseWriter
+	left int
+}
+
+func (c *cutWriter) Write(p []byte) (int, error) {
+	if len(p) > c.left {
+		n, _ := c.ResponseWriter.Write(p[:c.left])
+		c.ResponseWriter.(*countedWriter).ResponseWriter.(http.Flusher).Flush()
+		c.left = 0
+		return n, io.ErrShortWrite
+	}
+	c.left -= len(p)
+	return c.ResponseWriter.Write(p)
+}
+
+func open(t *testing.T, where string, o Options) *Mirror {
+	t.Helper()
+	m, err := Open(where, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// get fetches the file from a place on.
+func get(ctx context.Context, m *Mirror, at Place) ([]byte, *Body, error) {
+	b, err := m.Open(ctx, "file", at)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer b.Close()
+	data, err := io.ReadAll(b)
+	return data, b, err
+}
+
+// What goes wrong with a file, and what comes of it: the right bytes or an error.
+func TestFaults(t *testing.T) {
+	first := func(fault func(w http.ResponseWriter, r *http.Request) bool) func(int, http.ResponseWriter, *http.Request) bool {
+		return func(n int, w http.ResponseWriter, r *http.Request) bool { return n == 1 && fault(w, r) }
+	}
+	status := func(code int, header ...string) func(http.ResponseWriter, *http.Request) bool {
+		return func(w http.ResponseWriter, _ *http.Request) bool {
+			for i := 0; i < len(header); i += 2 {
+				w.Header().Set(header[i], header[i+1])
+			}
+			w.WriteHeader(code)
+			return true
+		}
+	}
+	always := func(fault func(w http.ResponseWriter, r *http.Request) bool) func(int, http.ResponseWriter, *http.Request) bool {
+		return func(_ int, w http.ResponseWriter, r *http.Request) bool { return fault(w, r) }
+	}
+	// broken lets the first connection break and second answer in some way.
+	broken := func(second func(w http.ResponseWriter, r *http.Request) bool) func(int, http.ResponseWriter, *http.Request) bool {
+		return func(n int, w http.ResponseWriter, r *http.Request) bool {
+			switch n {
+			case 1:
+				return cut(w, r, 300_000)
+			case 2:
+				return second(w, r)
+			}
+			return false
+		}
+	}
+	stall := func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+		w.Write(content[:100_000])
+		w.(*countedWriter).ResponseWriter.(http.Flusher).Flush()
+		<-r.Context().Done()
+		return true
+	}
+	for _, c := range []struct {
+		name     string
+		fault    func(int, http.ResponseWriter, *http.Request) bool
+		want     error  // nil: the right bytes come
+		says     string // of the error
+		requests int
+		twice    bool // bytes may be sent twice
+	}{
+		{"no fault", nil, nil, "", 1, false},
+		{"503 once", first(status(503)), nil, "", 2, false},
+		{"503 with Retry-After", first(status(503, "Retry-After", "0")), nil, "", 2, false},
+		{"429 with a Retry-After of a year", first(status(429, "Retry-After", "31536000")), nil, "", 2, false},
+		{"503 for ever", always(status(503)), io.EOF, "503", 4, false},
+		{"404", always(status(404)), fs.ErrNotExist, "file", 1, false},
+		{"410", always(status(410)), fs.ErrNotExist, "file", 1, false},
+		{"403", always(status(403)), io.EOF, "403", 1, false},
+		{"gzip", always(status(200, "Content-Encoding", "gzip")), io.EOF, "encoded as gzip", 1, false},
+		{"cut once", broken(func(http.ResponseWriter, *http.Request) bool { return false }), nil, "", 2, false},
+		{"cut often", func(n int, w http.ResponseWriter, r *http.Request) bool { return n < 10 && cut(w, r, 100_000) }, nil, "", 10, false},
+		{"cut before anything", func(n int, w http.ResponseWriter, r *http.Request) bool { return n < 4 && cut(w, r, 0) }, nil, "", 4, false},
+		{"cut for ever", always(func(w http.ResponseWriter, r *http.Request) bool { return cut(w, r, 0) }), io.ErrUnexpectedEOF, "given up after 4 attempts", 4, false},
+		{"a server without ranges cuts for ever", always(func(w http.ResponseWriter, r *http.Request) bool {
+			r.Header.Del("Range")
+			return cut(w, r, 500_000)
+		}), io.ErrUnexpectedEOF, "given up after 4 attempts", 4, true},
+		{"cut and 404", broken(status(404)), fs.ErrNotExist, "", 2, false},
+		{"cut and 416", broken(status(416)), ErrChanged, "", 2, false},
+		{"cut and 503", broken(status(503)), nil, "", 3, false},
+		{"cut and the whole file", broken(func(w http.ResponseWriter, r *http.Request) bool {
+			r.Header.Del("Range")
+			return false
+		}), nil, "", 2, true},
+		{"cut and the whole file, cut", broken(func(w http.ResponseWriter, r *http.Request) bool {
+			r.Header.Del("Range")
+			return cut(w, r, 200_000)
+		}), nil, "", 3, true},
+		{"cut and another file", broken(func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("ETag", `"two"`)
+			return false // If-Range makes it the whole of the other
+		}), ErrChanged, "", 2, true},
+		{"cut and another file without an ETag", broken(func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Del("ETag")
+			r.Header.Del("If-Range")
+			http.ServeContent(w, r, "", changed.Add(time.Hour), bytes.NewReader(content))
+			return true
+		}), ErrChanged, "", 2, true},
+		{"cut and another size", broken(func(w http.ResponseWriter, r *http.Request) bool {
+			http.ServeContent(w, r, "", changed, bytes.NewReader(content[:900_000]))
+			return true
+		}), ErrChanged, "", 2, true},
+		{"cut and another range", broken(func(w http.ResponseWriter, r *http.Request) bool {
+			r.Header.Set("Range", "bytes=5-")
+			return false
+		}), nil, "", 3, true},
+		{"cut and a shorter range", broken(func(w http.ResponseWriter, r *http.Request) bool {
+			r.Header.Set("Range", r.Header.Get("Range")+"400000")
+			return false
+		}), nil, "", 3, true},
+		{"cut and a senseless range", broken(func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("Content-Range", "bytes 300000-x/y")
+			w.WriteHeader(206)
+			return true
+		}), nil, "", 3, true},
+		{"stalls", func(n int, w http.ResponseWriter, r *http.Request) bool { return n == 1 && stall(w, r) }, nil, "", 2, false},
+		{"no answer", func(n int, w http.ResponseWriter, r *http.Request) bool {
+			if n == 1 {
+				panic(http.ErrAbortHandler)
+			}
+			return false
+		}, nil, "", 2, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, c.fault)
+			data, body, err := get(t.Context(), open(t, s.URL, Options{Patience: hasty}), Place{})
+			if c.want == nil && (err != nil || !bytes.Equal(data, content) || body.Size() != int64(len(content)) || body.Version() != `"one"`) {
+				t.Errorf("%d bytes, %v", len(data), err)
+			}
+			if c.want != nil && (err == nil || c.want != io.EOF && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			if !bytes.HasPrefix(content, data) {
+				t.Error("wrong bytes came")
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if len(s.requests) != c.requests {
+				t.Errorf("requests for the ranges %q, want %d", s.requests, c.requests)
+			}
+			if s.sent > int64(len(content))+burst && !c.twice && c.want == nil {
+				t.Errorf("%d bytes were sent for %d", s.sent, len(content))
+			}
+		})
+	}
+}
+
+// A place from another process is where reading goes on.
+func TestResume(t *testing.T) {
+	s := newServer(t, nil)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), content, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, where := range []string{s.URL + "/", dir, "file://" + dir} {
+		m := open(t, where, Options{Patience: hasty})
+		_, body, err := get(t.Context(), m, Place{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := Place{Offset: 777_777, Version: body.Version()}
+		if data, _, err := get(t.Context(), m, at); err != nil || !bytes.Equal(data, content[at.Offset:]) {
+			t.Errorf("%s: %d bytes, %v", where, len(data), err)
+		}
+		at.Version = `"other"`
+		if data, _, err := get(t.Context(), m, at); !errors.Is(err, ErrChanged) {
+			t.Errorf("%s: %d bytes of another version, %v", where, len(data), err)
+		}
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	s := newServer(t, func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		w.Write(content[:1000])
+		w.(*countedWriter).ResponseWriter.(http.Flusher).Flush()
+		<-r.Context().Done()
+		return true
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	m := open(t, s.URL, Options{}) // the usual patience would wait for long
+	b, err := m.Open(ctx, "file", Place{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if data, err := io.ReadAll(b); err != context.Canceled || len(data) > 1000 {
+		t.Errorf("%d bytes, %v", len(data), err)
+	}
+	if _, err := m.Open(ctx, "file", Place{}); err != context.Canceled {
+		t.Errorf("opened after the end: %v", err)
+	}
+}
+
+func TestDirectory(t *testing.T) {
+	dir := t.TempDir()
+	os.WriteFile(filepath.Join(dir, "file"), content, 0o666)
+	os.Mkdir(filepath.Join(dir, "sub"), 0o777)
+	m := open(t, dir, Options{})
+	for name, want := range map[string]error{"none": fs.ErrNotExist, "sub": nil, "../x": nil} {
+		if _, err := m.Open(t.Context(), name, Place{}); err == nil || want != nil && !errors.Is(err, want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	b, err := m.Open(t.Context(), "file", Place{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	os.Truncate(filepath.Join(dir, "file"), 1000)
+	if _, err := io.ReadAll(b); !errors.Is(err, ErrChanged) {
+		t.Errorf("a file that becomes shorter: %v", err)
+	}
+}
+
+func TestDocument(t *testing.T) {
+	s := newServer(t, nil)
+	m := open(t, s.URL, Options{Patience: hasty})
+	for most, want := range map[int64]bool{1 << 20: true, 1<<20 - 1: false, 0: false} {
+		data, err := m.Document(t.Context(), "file", most)
+		if (err == nil) != want || want && !bytes.Equal(data, content) {
+			t.Errorf("at most %d: %d bytes, %v", most, len(data), err)
+		}
+	}
+	if _, err := m.Document(t.Context(), "none", 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("none: %v", err)
+	}
+}
+
+func TestRate(t *testing.T) {
+	s := newServer(t, nil)
+	start := time.Now()
+	if _, _, err := get(t.Context(), open(t, s.URL, Options{Rate: 4 << 20, Patience: hasty}), Place{}); err != nil {
+		t.Fatal(err)
+	}
+	// The first burst comes at once.
+	if took := time.Since(start); took < (1<<20-burst)*time.Second/(4<<20)*9/10 {
+		t.Errorf("1 MiB at 4 MiB a second took %v", took)
+	}
+}
+
+func TestRedirects(t *testing.T) {
+	plain := newServer(t, nil)
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/down/file":
+			http.Redirect(w, r, plain.URL+"/file", http.StatusFound)
+		case "/loop/file":
+			http.Redirect(w, r, "/loop/file", http.StatusFound)
+		default:
+			http.Redirect(w, r, "/ok/"+strings.TrimLeft(r.URL.Path, "/"), http.StatusFound)
+		case "/ok/file":
+			w.Write(content)
+		}
+	}))
+	t.Cleanup(secure.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	writeCertificate(t, ca, secure)
+	for where, says := range map[string]string{
+		secure.URL:            "",
+		secure.URL + "/down":  "redirect from https",
+		secure.URL + "/loop":  "10 redirects",
+		plain.URL:             "",
+		"https://127.0.0.1:1": "refused",
+	} {
+		m := open(t, where, Options{CACertificate: ca, Patience: Patience{Attempts: 2, Wait: time.Millisecond}})
+		data, _, err := get(t.Context(), m, Place{})
+		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) || err == nil && !bytes.Equal(data, content) {
+			t.Errorf("%s: %d bytes, %v", where, len(data), err)
+		}
+	}
+	if _, _, err := get(t.Context(), open(t, secure.URL, Options{Patience: hasty}), Place{}); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("an unknown certificate: %v", err)
+	}
+}
+
+func TestOpenFails(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.pem")
+	os.WriteFile(bad, []byte("no certificate"), 0o666)
+	for where, ca := range map[string]string{
+		"nowhere": "", "ftp://x/y": "", "https://": "", "https://x/?q": "", "https://x/#f": "", "file://host/dir": "", "http://%zz": "",
+		"https://x": bad, "https://y": bad + "none",
+	} {
+		if m, err := Open(where, Options{CACertificate: ca}); err == nil {
+			m.Close()
+			t.Errorf("%s was opened", where)
+		}
+	}
+}
+
+func TestContentRange(t *testing.T) {
+	for s, want := range map[string][2]int64{
+		"bytes 0-9/10": {0, 10}, "bytes 5-9/10": {5, 10}, "bytes 5-9/*": {5, -1},
+		"bytes 5-8/10": {-1}, "bytes 9-8/9": {-1}, "bytes -9/10": {-1}, "bytes */10": {-1}, "bytes 5-9": {-1}, "5-9/10": {-1}, "": {-1}, "bytes -1-9/10": {-1}, "bytes a-9/10": {-1}, "bytes 5-9/x": {-1},
+	} {
+		start, size, ok := contentRange(s)
+		if ok != (want[0] >= 0) || ok && [2]int64{start, size} != want {
+			t.Errorf("%q: %d of %d, %v", s, start, size, ok)
+		}
+	}
+}
+
+func FuzzContentRange(f *testing.F) {
+	f.Add("bytes 0-9/10")
+	f.Add("bytes 5-9/*")
+	f.Fuzz(func(t *testing.T, s string) {
+		if start, size, ok := contentRange(s); ok && (start < 0 || size >= 0 && start >= size) {
+			t.Errorf("%q: from %d of %d", s, start, size)
+		}
+	})
+}
