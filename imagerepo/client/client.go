@@ -5,10 +5,13 @@
 //	meta.Series -> Routes -> fetch and patch into <image>.tmp while hashing
 //	            -> compare size and SHA-512 -> rename
 //
+// A delta is applied while it comes, and never stored.
+//
 // # The images directory
 //
 //	<image>.img             an image; only whole, verified ones get such a name
-//	<image>.img.tmp         one that is being made; one that a dead run left is removed
+//	<image>.img.tmp         one that is being made
+//	<image>.img.tmp.journal how far it has got, so that another run goes on from there
 //	.image_updates_lock     flock(2)ed meanwhile, as by the installed tools
 //	DISABLE_IMAGE_UPDATES   where it is there, nothing is done
 //
@@ -35,9 +38,7 @@ import (
 	"syscall"
 
 	"puavo-image-repository/cksum"
-	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/client/internal/fetch"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/meta"
 )
@@ -50,6 +51,9 @@ const (
 var (
 	// ErrVerify is wrapped by the errors for what is not as the meta says.
 	ErrVerify = errors.New("verification failed")
+	// ErrCut is wrapped by the error for a network that failed midway. What has come
+	// is kept for the next run.
+	ErrCut = errors.New("cut off; run again to go on")
 	// ErrNoImage is wrapped where there is no image to start from or to get.
 	ErrNoImage = errors.New("no such image")
 )
@@ -81,7 +85,8 @@ type Result struct {
 
 // Update makes the wanted image in the images directory, unless it is there. It
 // tries the routes to it from the cheapest to the full image. After an error the
-// images are what they were.
+// images are what they were; what was made of a new one is kept where another run
+// can go on with it.
 //
 // If no image is named, the series is that of the newest image that is there,
 // also where the mirror no longer has this image, or not yet.
@@ -127,12 +132,12 @@ func (u *update) run(ctx context.Context) (Result, error) {
 	if u.there(target, local) {
 		return Result{Image: target.Name, UpToDate: true}, nil
 	}
-	if err := u.sweep(); err != nil {
+	if err := u.sweep(target.Name); err != nil {
 		return Result{}, err
 	}
 	var failed []error
 	for _, route := range Routes(series, target, local) {
-		err := u.follow(ctx, route)
+		err := u.make(ctx, route)
 		if err == nil {
 			return Result{Image: target.Name, Route: route}, nil
 		}
@@ -140,6 +145,9 @@ func (u *update) run(ctx context.Context) (Result, error) {
 			return Result{}, ctx.Err()
 		}
 		err = fmt.Errorf("%s from %s: %w", target.Name, route, err)
+		if errors.Is(err, ErrCut) { // and it would be of no use for another way
+			return Result{}, err
+		}
 		if errors.Is(err, syscall.ENOSPC) { // every other route needs as much
 			return Result{}, fmt.Errorf("%w; make room in %s", err, u.Dir)
 		}
@@ -190,15 +198,17 @@ func (u *update) guide(local []LocalImage) (meta.Name, error) {
 	return local[len(local)-1].Name, nil
 }
 
-// sweep removes what dead runs left. They are dead, for the lock is held.
-func (u *update) sweep() error {
+// sweep removes what dead runs left of other images than the wanted one. They are
+// dead, for the lock is held.
+func (u *update) sweep(wanted meta.Name) error {
 	entries, err := fs.ReadDir(u.root.FS(), ".")
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		image, isTmp := strings.CutSuffix(e.Name(), ".tmp")
-		if _, err := meta.ParseName(image); err != nil || !isTmp || !e.Type().IsRegular() {
+		image, rest, isTmp := strings.Cut(e.Name(), ".tmp")
+		n, err := meta.ParseName(image)
+		if err != nil || !isTmp || !e.Type().IsRegular() || n == wanted || rest != "" && !strings.HasPrefix(rest, ".journal") {
 			continue
 		}
 		if err := u.root.Remove(e.Name()); err != nil {
@@ -206,73 +216,6 @@ func (u *update) sweep() error {
 		}
 	}
 	return nil
-}
-
-// follow makes the image of a route.
-func (u *update) follow(ctx context.Context, route Route) error {
-	body, err := u.fetch(ctx, route)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	name := route.Target.Name.String()
-	out, err := atomicfile.Dir{Root: u.root}.Begin(name+".tmp", name)
-	if err != nil {
-		return err
-	}
-	defer out.Discard()
-	if route.Diff == nil {
-		_, err = io.Copy(out.File, body)
-	} else {
-		err = u.patch(ctx, out.File, body, route)
-	}
-	if err == nil {
-		err = ctx.Err() // it may have ended with the last byte
-	}
-	if err != nil {
-		return err
-	}
-	return out.Commit()
-}
-
-// patch makes the target of a route from its base, and compares it with what the
-// meta says.
-func (u *update) patch(ctx context.Context, w io.Writer, body io.Reader, route Route) error {
-	base, err := u.root.Open(route.Diff.Base.String())
-	if err != nil {
-		return err
-	}
-	defer base.Close()
-	info, err := base.Stat()
-	if err != nil {
-		return err
-	}
-	target := newChecked(route.Target.Name.String(), route.Target.Sums)
-	target.progress = u.Progress
-	if err := delta.Patch(ctx, io.MultiWriter(w, target), base, info.Size(), body, route.Target.Sums.Size); err != nil {
-		return err
-	}
-	return target.check()
-}
-
-// fetch opens what a route fetches. Reading it gives an error instead of its end
-// if it is not what the meta says.
-func (u *update) fetch(ctx context.Context, route Route) (io.ReadCloser, error) {
-	name, file := route.file()
-	body, err := u.mirror.Open(ctx, name, fetch.Place{})
-	if err != nil {
-		return nil, err
-	}
-	c := newChecked(name, file.Sums)
-	if route.Diff == nil {
-		c.progress = u.Progress
-	}
-	return readCloser{&checkedReader{ctx, body, c}, body}, nil
-}
-
-type readCloser struct {
-	io.Reader
-	io.Closer
 }
 
 // checked compares a stream with its size and SHA-512.
@@ -312,9 +255,10 @@ func (c *checked) check() error {
 
 // checkedReader gives the error of check instead of the end.
 type checkedReader struct {
-	ctx context.Context
-	r   io.Reader
-	c   *checked
+	ctx   context.Context
+	r     io.Reader
+	c     *checked
+	known int64 // bytes that come first and have been checked before
 }
 
 func (r *checkedReader) Read(p []byte) (int, error) {
@@ -322,7 +266,9 @@ func (r *checkedReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := r.r.Read(p)
-	if _, tooLong := r.c.Write(p[:n]); tooLong != nil {
+	known := min(r.known, int64(n))
+	r.known -= known
+	if _, tooLong := r.c.Write(p[known:n]); tooLong != nil {
 		return 0, tooLong
 	}
 	if err == io.EOF {

@@ -100,7 +100,7 @@ var faults = []struct {
 	{"magic number flipped", body(func(b []byte) []byte { b[0] ^= 1; return b }), damaged, client.ErrVerify, ""},
 	{"last byte missing", body(func(b []byte) []byte { return b[:len(b)-1] }), []error{client.ErrVerify}, client.ErrVerify, "bytes, want"},
 	{"half of it", body(half), []error{client.ErrVerify}, client.ErrVerify, "bytes, want"},
-	{"a byte too long", body(func(b []byte) []byte { return append(b, 0) }), damaged, client.ErrVerify, "more than its"},
+	{"a byte too long", body(func(b []byte) []byte { return append(b, 0) }), damaged, client.ErrVerify, "bytes"},
 	{"endless", endless, damaged, client.ErrVerify, "more than its"},
 	{"connection cut", cut, []error{io.ErrUnexpectedEOF}, io.ErrUnexpectedEOF, ""},
 	{"compressed", compressed, nil, nil, "encoded as gzip"},

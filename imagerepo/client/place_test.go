@@ -33,6 +33,8 @@ const (
 	other  = "puavo-os-free-buster-2022-02-04-140532-amd64.img"
 	big1   = "puavo-os-big-buster-2022-03-01-000000-amd64.img"
 	big2   = "puavo-os-big-buster-2022-03-02-000000-amd64.img"
+	huge1  = "puavo-os-huge-buster-2022-03-01-000000-amd64.img"
+	huge2  = "puavo-os-huge-buster-2022-03-02-000000-amd64.img"
 
 	lockFile = ".image_updates_lock"
 	disable  = "DISABLE_IMAGE_UPDATES"
@@ -54,16 +56,30 @@ func deltaFile(base, target string) string {
 }
 
 // imageData returns an image as it must be: of testdata/images, or one of the
-// big ones, which are larger than all buffers.
+// big ones, which are larger than all buffers, or of the huge ones, with a delta
+// that is as well larger than what is made between two entries of a journal.
 func imageData(image string) []byte {
-	if image != big1 && image != big2 {
+	switch image {
+	case big1:
+		return random(3<<20 + 1)
+	case big2:
+		data := random(3<<20 + 1)
+		copy(data[1<<20:], "an update")
+		return data
+	case huge1:
+		return random(12 << 20)
+	case huge2:
+		data := random(64 << 20)
+		return slices.Concat(data[50<<20:], data[:4<<20], data[12<<20:50<<20])
+	default:
 		return must(os.ReadFile(testdata.Path("images/" + image)))
 	}
-	data := make([]byte, 3<<20+1)
+}
+
+// random returns the first n of always the same bytes.
+func random(n int) []byte {
+	data := make([]byte, n)
 	rand.NewChaCha8([32]byte{}).Read(data)
-	if image == big2 {
-		copy(data[1<<20:], "an update")
-	}
 	return data
 }
 
@@ -88,8 +104,8 @@ var buildMirrors = sync.OnceFunc(func() {
 		}
 		_, _, err := imagerepo.Build(context.Background(), imagerepo.Options{
 			ImageDir: source, MirrorDir: mirrorDir(mirror), Config: config,
-			Policy: imagerepo.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.9},
-			Jobs:   2, Log: slog.New(slog.DiscardHandler),
+			Policy: imagerepo.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.95},
+			Jobs:   2, NoSync: true, Log: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
 			panic(err)
@@ -99,6 +115,7 @@ var buildMirrors = sync.OnceFunc(func() {
 	build("early", imagerepo.Config{}, image1, image2)
 	build("late", imagerepo.Config{}, image3, image4)
 	build("big", imagerepo.Config{}, big1, big2)
+	build("huge", imagerepo.Config{}, huge1, huge2)
 	build("named", imagerepo.Config{Series: []meta.SeriesConfig{
 		{Name: "a-first", Images: []meta.Name{name(image1)}},
 		{Name: "release", Images: []meta.Name{name(image2), name(image4)}, Extra: map[meta.Name][]meta.Name{name(image4): {name(other)}}},

@@ -20,6 +20,9 @@ import (
 // part was read before: what was made of that part is to be dropped.
 var ErrChanged = errors.New("the file was changed meanwhile")
 
+// ErrGivenUp is wrapped by the error for a connection that broke too often.
+var ErrGivenUp = errors.New("given up")
+
 // errStalled is why a connection that brings nothing is given up.
 var errStalled = errors.New("hardly any data came for some time")
 
@@ -202,7 +205,7 @@ func (b *Body) again(err error) error {
 		b.attempts = 0
 	}
 	if b.attempts++; b.attempts >= b.mirror.patience.Attempts {
-		return b.failed(fmt.Errorf("given up after %d attempts: %w", b.attempts, err))
+		return b.failed(fmt.Errorf("%w after %d attempts: %w", ErrGivenUp, b.attempts, err))
 	}
 	b.mirror.log.Info("the connection broke, fetching the rest", "file", b.name, "at", b.pos, "reason", err)
 	if b.attempts == 1 {

@@ -1,0 +1,187 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"puavo-image-repository/imagerepo/client"
+)
+
+// breaking serves the mirror of large images, and counts the bytes of payload.
+// While limit is above 0 each answer is cut after so many bytes.
+type breaking struct {
+	*site
+	sent, limit atomic.Int64
+	tag         atomic.Value // the ETag, a string
+	down        atomic.Bool
+}
+
+func newBreaking(t *testing.T) *breaking {
+	s := &breaking{site: newSite(t, "huge", nil)}
+	s.tag.Store(`"one"`)
+	inner := s.Config.Handler
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, ".img") && !strings.HasSuffix(r.URL.Path, ".rdiff") {
+			inner.ServeHTTP(w, r)
+			return
+		}
+		if s.down.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("ETag", s.tag.Load().(string))
+		out := &limitedWriter{w, s, s.limit.Load()}
+		inner.ServeHTTP(out, r)
+		if out.left < 0 {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	return s
+}
+
+type limitedWriter struct {
+	http.ResponseWriter
+	s    *breaking
+	left int64 // below 0: spent
+}
+
+func (l *limitedWriter) Write(p []byte) (int, error) {
+	if l.left < 0 {
+		return 0, io.ErrShortWrite
+	}
+	spent := l.left > 0 && int64(len(p)) >= l.left
+	if spent {
+		p = p[:l.left]
+	}
+	n, err := l.ResponseWriter.Write(p)
+	l.s.sent.Add(int64(n))
+	if l.left > 0 {
+		l.left -= int64(n)
+	}
+	if spent && err == nil {
+		l.ResponseWriter.(http.Flusher).Flush()
+		l.left, err = -1, io.ErrShortWrite
+	}
+	return n, err
+}
+
+// A run goes on where an earlier one was cut off, if all is as it was.
+func TestResume(t *testing.T) {
+	const slack = 20 << 20 // what may come twice: what is between two entries of the journal
+	for _, c := range []struct {
+		name   string
+		have   []string
+		change func(p *place, s *breaking)
+		anew   bool // all is fetched again
+	}{
+		{"a delta", []string{huge1}, func(*place, *breaking) {}, false},
+		{"the full image", nil, func(*place, *breaking) {}, false},
+		{"a delta that is another now", []string{huge1}, func(_ *place, s *breaking) { s.tag.Store(`"two"`) }, true},
+		{"an image that is another now", nil, func(_ *place, s *breaking) { s.tag.Store(`"two"`) }, true},
+		{"the journal is damaged", []string{huge1}, func(p *place, _ *breaking) { p.write(huge2+".tmp.journal", []byte("{")) }, true},
+		{"the journal is missing", nil, func(p *place, _ *breaking) { os.Remove(filepath.Join(p.dir, huge2+".tmp.journal")) }, true},
+		{"the image is cut short", nil, func(p *place, _ *breaking) { os.Truncate(filepath.Join(p.dir, huge2+".tmp"), 1000) }, true},
+		{"the base was replaced", []string{huge1}, func(p *place, _ *breaking) {
+			os.Remove(filepath.Join(p.dir, huge1))
+			p.write(huge1, imageData(huge1))
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, s := newPlace(t, c.have...), newBreaking(t)
+			s.limit.Store(34 << 20)
+			o := p.options(s.URL, huge2)
+			o.Patience.Attempts = 1
+			if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrCut) || !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Fatalf("cut off: %v", err)
+			}
+			if _, err := os.Stat(filepath.Join(p.dir, huge2)); err == nil {
+				t.Fatal("the image has its name")
+			}
+			c.change(p, s)
+			s.limit.Store(0)
+			before := s.sent.Swap(0)
+			if _, err := client.Update(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{huge2: string(imageData(huge2))}
+			for _, f := range c.have {
+				want[f] = string(imageData(f))
+			}
+			p.want(want)
+			if twice := before + s.sent.Load() - s.size(t, c.have); (twice > slack) != c.anew {
+				t.Errorf("%d bytes were fetched twice", twice)
+			}
+		})
+	}
+}
+
+// size returns the size of what has to be fetched.
+func (s *breaking) size(t *testing.T, have []string) int64 {
+	t.Helper()
+	file := huge2
+	if len(have) > 0 {
+		file = deltaFile(huge1, huge2)
+	}
+	info, err := os.Stat(filepath.Join(mirrorDir("huge"), file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// One that is cancelled is gone on with as well.
+func TestResumeCancelled(t *testing.T) {
+	p, s := newPlace(t, huge1), newBreaking(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	o := p.options(s.URL, huge2)
+	o.Progress = func(done, _ int64) {
+		if done > 40<<20 {
+			cancel()
+		}
+	}
+	if _, err := client.Update(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatalf("cancelled: %v", err)
+	}
+	s.sent.Store(0)
+	o.Progress = nil
+	start := time.Now()
+	if _, err := client.Update(t.Context(), o); err != nil {
+		t.Fatalf("%v after %v", err, time.Since(start))
+	}
+	p.want(map[string]string{huge1: string(imageData(huge1)), huge2: string(imageData(huge2))})
+	if size := s.size(t, []string{huge1}); s.sent.Load() > size-(10<<20) {
+		t.Errorf("%d of %d bytes were fetched again", s.sent.Load(), size)
+	}
+}
+
+// A server that is down meanwhile takes nothing away.
+func TestResumeAfterMore(t *testing.T) {
+	p, s := newPlace(t, huge1), newBreaking(t)
+	s.limit.Store(34 << 20)
+	o := p.options(s.URL, huge2)
+	o.Patience.Attempts = 1
+	if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrCut) {
+		t.Fatalf("cut off: %v", err)
+	}
+	s.down.Store(true)
+	if _, err := client.Update(t.Context(), o); err == nil || !strings.Contains(err.Error(), "503") {
+		t.Fatalf("down: %v", err)
+	}
+	s.down.Store(false)
+	s.limit.Store(0)
+	s.sent.Store(0)
+	if result, err := client.Update(t.Context(), o); err != nil || result.Route.Diff == nil {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	if size := s.size(t, []string{huge1}); s.sent.Load() > size-(10<<20) {
+		t.Errorf("%d of %d bytes were fetched again", s.sent.Load(), size)
+	}
+}
