@@ -39,11 +39,11 @@ type Position struct {
 
 // markEvery is after how many bytes of the delta, or of the target, a position is
 // told.
-const markEvery = 16 << 20
+const markEvery = 4 << 20
 
 // Resume does what Patch does from a position that an earlier call has told: delta
 // begins there, and dst is what follows. mark, which may be nil, is told where the
-// work could be resumed each 16 MiB of the target or of the delta, but not within
+// work could be resumed each 4 MiB of the target or of the delta, but not within
 // a copy. What it is told of has been written to dst; its error ends the work.
 func Resume(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64, delta io.Reader, size int64, from Position, mark func(Position) error) error {
 	if from.Delta < 0 || from.Target < 0 || from.Literal < 0 || size >= 0 && from.Target > size {

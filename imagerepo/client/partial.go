@@ -34,27 +34,10 @@ type journal struct {
 	// image to go on.
 	Version  string         `json:"version"`
 	Position delta.Position `json:"position"`
-	// Fetched and Made are the states of the digests of what was fetched and made.
-	Fetched digestState `json:"fetched"`
-	Made    digestState `json:"made"`
-}
-
-// digestState is a digest that is not at its end.
-type digestState struct {
-	Size  int64  `json:"size"` // bytes
-	State []byte `json:"state"`
-}
-
-// save returns the state of a digest.
-func (c *checked) save() (digestState, error) {
-	state, err := c.digest.(encoding.BinaryMarshaler).MarshalBinary()
-	return digestState{c.size, state}, err
-}
-
-// restore continues a digest.
-func (c *checked) restore(s digestState) error {
-	c.size = s.Size
-	return c.digest.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.State)
+	// Fetched is the state of the digest of a delta, after so many bytes of it. That
+	// of the image is not kept: what is there of it is read again.
+	Fetched []byte `json:"fetched,omitempty"`
+	Size    int64  `json:"size,omitempty"`
 }
 
 // partial is an image that is being made by a route.
@@ -71,6 +54,7 @@ type partial struct {
 	made     *checked // nil for the full image, which is as it was fetched
 	known    int64    // bytes that come again and are in the digest of what was fetched
 	journal  journal
+	resumed  bool      // it began with what an earlier run has made
 	marked   bool      // it has got on in this run
 	written  time.Time // when the journal was
 }
@@ -88,13 +72,19 @@ func (u *update) make(ctx context.Context, route Route) (err error) {
 	if err == nil {
 		err = ctx.Err() // it may have ended with the last byte
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+		if err = p.commit(); err != nil {
+			p.discard()
+		}
+		return err
+	case p.resumed && isWrong(err):
+		p.Log.Warn("what an earlier run has made is not right: beginning anew", "image", p.name, "reason", err)
+		p.discard()
+		return u.make(ctx, route)
+	default:
 		return p.keep(err)
 	}
-	if err = p.commit(); err != nil {
-		p.discard()
-	}
-	return err
 }
 
 // keep keeps what another run can go on with, and tells so. What is wrong, or has
@@ -145,7 +135,7 @@ func (p *partial) open(ctx context.Context) error {
 		return fmt.Errorf("%w: %s has %d bytes, want %d", ErrVerify, name, size, file.Sums.Size)
 	}
 	p.journal.Version = p.body.Version()
-	return p.openOut()
+	return p.openOut(ctx)
 }
 
 func (p *partial) openBase() (err error) {
@@ -178,15 +168,14 @@ func (p *partial) resume() error {
 		old.Source != p.journal.Source || old.Target != p.journal.Target || old.Base != p.journal.Base {
 		return nil
 	}
-	err = p.fetched.restore(old.Fetched)
-	if err == nil && p.made != nil {
-		err = p.made.restore(old.Made)
+	if p.made != nil {
+		if p.fetched.digest.(encoding.BinaryUnmarshaler).UnmarshalBinary(old.Fetched) != nil || old.Size < old.Position.Delta {
+			p.restart()
+			return nil
+		}
+		p.fetched.size, p.known = old.Size, old.Size-old.Position.Delta
 	}
-	if err != nil {
-		p.restart()
-		return nil
-	}
-	p.journal, p.known = old, old.Fetched.Size-old.Position.Delta
+	p.journal, p.resumed = old, true
 	p.Log.Info("going on with what an earlier run has made", "image", p.name, "bytes", old.Position.Target)
 	return nil
 }
@@ -200,25 +189,43 @@ func (p *partial) restart() {
 	} else {
 		p.fetched.progress = p.Progress
 	}
-	p.journal.Position, p.journal.Version, p.known = delta.Position{}, "", 0
+	p.journal.Position, p.journal.Version, p.known, p.resumed = delta.Position{}, "", 0, false
 }
 
-// openOut opens the file that is made, with what is known to be right of it.
-func (p *partial) openOut() (err error) {
+// openOut opens the file that is made, after what is known to be right of it.
+func (p *partial) openOut(ctx context.Context) (err error) {
 	tmp := tmpOf(p.name)
-	if (p.journal.Position == delta.Position{}) {
+	if !p.resumed {
 		p.discard()
-		p.out, err = p.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+		p.out, err = p.root.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 		return err
 	}
-	if p.out, err = p.root.OpenFile(tmp, os.O_WRONLY, 0); err != nil {
+	if p.out, err = p.root.OpenFile(tmp, os.O_RDWR, 0); err != nil {
 		return err
 	}
 	if err := p.out.Truncate(p.journal.Position.Target); err != nil {
 		return err
 	}
-	_, err = p.out.Seek(p.journal.Position.Target, io.SeekStart)
+	digest := p.made
+	if digest == nil {
+		digest = p.fetched
+	}
+	// Reading to the end is also where to go on writing.
+	_, err = io.Copy(digest, &contextReader{ctx, p.out})
 	return err
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
 }
 
 // fill makes the rest of the image.
@@ -260,11 +267,9 @@ func (p *partial) copy(in io.Reader) error {
 // while.
 func (p *partial) mark(at delta.Position) (err error) {
 	p.journal.Position = at
-	if p.journal.Fetched, err = p.fetched.save(); err != nil {
-		return err
-	}
 	if p.made != nil {
-		if p.journal.Made, err = p.made.save(); err != nil {
+		p.journal.Size = p.fetched.size
+		if p.journal.Fetched, err = p.fetched.digest.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
 			return err
 		}
 	}

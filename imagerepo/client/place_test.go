@@ -67,10 +67,10 @@ func imageData(image string) []byte {
 		copy(data[1<<20:], "an update")
 		return data
 	case huge1:
-		return random(12 << 20)
+		return random(4 << 20)
 	case huge2:
-		data := random(64 << 20)
-		return slices.Concat(data[50<<20:], data[:4<<20], data[12<<20:50<<20])
+		data := random(20 << 20)
+		return slices.Concat(data[15<<20:], data[:1<<20], data[4<<20:15<<20])
 	default:
 		return must(os.ReadFile(testdata.Path("images/" + image)))
 	}
