@@ -3,6 +3,7 @@ package fetch
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -352,10 +353,10 @@ func TestRedirects(t *testing.T) {
 			http.Redirect(w, r, plain.URL+"/file", http.StatusFound)
 		case "/loop/file":
 			http.Redirect(w, r, "/loop/file", http.StatusFound)
-		default:
-			http.Redirect(w, r, "/ok/"+strings.TrimLeft(r.URL.Path, "/"), http.StatusFound)
 		case "/ok/file":
 			w.Write(content)
+		default:
+			http.Redirect(w, r, "/ok/"+strings.TrimLeft(r.URL.Path, "/"), http.StatusFound)
 		}
 	}))
 	t.Cleanup(secure.Close)
@@ -413,4 +414,13 @@ func FuzzContentRange(f *testing.F) {
 			t.Errorf("%q: from %d of %d", s, start, size)
 		}
 	})
+}
+
+// writeCertificate writes the certificate of a test's server as PEM.
+func writeCertificate(t *testing.T, file string, s *httptest.Server) {
+	t.Helper()
+	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := os.WriteFile(file, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
 }
