@@ -29,7 +29,7 @@ var content = func() []byte {
 var changed = time.Date(2024, 1, 20, 12, 0, 0, 0, time.UTC)
 
 // hasty is the patience of tests.
-var hasty = Patience{Attempts: 4, Wait: time.Millisecond, Longest: 20 * time.Millisecond, Stall: 300 * time.Millisecond}
+var hasty = Patience{Attempts: 4, Wait: time.Millisecond, Longest: 20 * time.Millisecond, Stall: 3 * time.Second}
 
 // server is a web site with one file, "file", which a fault can spoil.
 type server struct {
