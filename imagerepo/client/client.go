@@ -130,7 +130,7 @@ func (u *update) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	if u.there(target, local) {
-		return Result{Image: target.Name, UpToDate: true}, nil
+		return Result{Image: target.Name, UpToDate: true}, u.sweep(meta.Name{})
 	}
 	if err := u.sweep(target.Name); err != nil {
 		return Result{}, err
@@ -198,8 +198,8 @@ func (u *update) guide(local []LocalImage) (meta.Name, error) {
 	return local[len(local)-1].Name, nil
 }
 
-// sweep removes what dead runs left of other images than the wanted one. They are
-// dead, for the lock is held.
+// sweep removes what dead runs left of other images than the wanted one, if there
+// is one. They are dead, for the lock is held.
 func (u *update) sweep(wanted meta.Name) error {
 	entries, err := fs.ReadDir(u.root.FS(), ".")
 	if err != nil {

@@ -164,7 +164,8 @@ func (p *partial) resume() error {
 		return nil
 	}
 	info, err := p.root.Lstat(tmpOf(p.name))
-	if err != nil || !info.Mode().IsRegular() || info.Size() < old.Position.Target ||
+	at := old.Position
+	if err != nil || !info.Mode().IsRegular() || at.Target < 0 || at.Target > info.Size() || at.Delta <= 0 || at.Literal < 0 ||
 		old.Source != p.journal.Source || old.Target != p.journal.Target || old.Base != p.journal.Base {
 		return nil
 	}
@@ -303,8 +304,10 @@ func (p *partial) commit() error {
 	if err := p.root.Rename(tmpOf(p.name), p.name); err != nil {
 		return err
 	}
-	if err := p.root.Remove(journalOf(p.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for _, left := range []string{journalOf(p.name), journalOf(p.name) + ".new"} {
+		if err := p.root.Remove(left); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return atomicfile.Dir{Root: p.root}.SyncDir(".")
 }

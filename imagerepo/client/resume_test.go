@@ -1,12 +1,14 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -87,6 +89,7 @@ func TestResume(t *testing.T) {
 		{"a delta that is another now", []string{huge1}, func(_ *place, s *breaking) { s.tag.Store(`"two"`) }, true},
 		{"an image that is another now", nil, func(_ *place, s *breaking) { s.tag.Store(`"two"`) }, true},
 		{"the journal is damaged", []string{huge1}, func(p *place, _ *breaking) { p.write(huge2+".tmp.journal", []byte("{")) }, true},
+		{"the journal is senseless", nil, func(p *place, _ *breaking) { p.edit(huge2+".tmp.journal", `"target":`, `"target":-`) }, true},
 		{"the journal is missing", nil, func(p *place, _ *breaking) { os.Remove(filepath.Join(p.dir, huge2+".tmp.journal")) }, true},
 		{"the image is cut short", nil, func(p *place, _ *breaking) { os.Truncate(filepath.Join(p.dir, huge2+".tmp"), 1000) }, true},
 		{"a bit of what was made was flipped", []string{huge1}, func(p *place, _ *breaking) { flipIn(p, huge2+".tmp") }, true},
@@ -141,6 +144,17 @@ func flipIn(p *place, file string) {
 	if _, err := f.WriteAt(b, 1<<20); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// edit replaces the last old in a file by new.
+func (p *place) edit(file, old, new string) {
+	p.t.Helper()
+	data, err := os.ReadFile(filepath.Join(p.dir, file))
+	i := bytes.LastIndex(data, []byte(old))
+	if err != nil || i < 0 {
+		p.t.Fatalf("%s has no %s: %v", file, old, err)
+	}
+	p.write(file, slices.Concat(data[:i], []byte(new), data[i+len(old):]))
 }
 
 // size returns the size of what has to be fetched.
