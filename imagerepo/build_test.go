@@ -468,7 +468,7 @@ func TestSpace(t *testing.T) {
 		t.Errorf("%+v, %v", plan.Estimate, err)
 	}
 	_, s, err := Build(t.Context(), p.Options)
-	if !errors.Is(err, ErrSpace) || !strings.Contains(err.Error(), p.MirrorDir) || p.tree() != "" || s.Changed {
+	if !errors.Is(err, ErrSpace) || !strings.Contains(err.Error(), p.MirrorDir) || !strings.Contains(err.Error(), "--ignore-space") || p.tree() != "" || s.Changed {
 		t.Errorf("%v, mirror %s", err, p.tree())
 	}
 }

@@ -35,7 +35,7 @@ func (e Estimate) checkSpace(dir string) error {
 	if e.Space <= e.Free {
 		return nil
 	}
-	return fmt.Errorf("%w: the run needs about %d MiB for %s and its disk has %d MiB; make room, or ignore this and see how far it gets",
+	return fmt.Errorf("%w: the run needs about %d MiB for %s and its disk has %d MiB; make room, or see with --ignore-space how far it gets",
 		ErrSpace, e.Space>>20, dir, e.Free>>20)
 }
 
@@ -221,7 +221,7 @@ func (b budget) need(group []PlannedDelta) int64 {
 func (b budget) check(groups [][]PlannedDelta) error {
 	for _, g := range groups {
 		if need := runMemory + b.need(g); need > b.memory {
-			return fmt.Errorf("deltas by the signature of %s need %d MiB of memory, %d MiB are allowed; allow more, or make none from retired images",
+			return fmt.Errorf("deltas by the signature of %s need %d MiB of memory, %d MiB are allowed; allow more by --memory, or leave --keep-signatures out",
 				g[0].Base, need>>20, b.memory>>20)
 		}
 	}

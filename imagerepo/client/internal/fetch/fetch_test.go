@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -333,16 +334,24 @@ func TestDocument(t *testing.T) {
 	}
 }
 
+// The first burst comes at once, the rest as the rate allows: by a clock that
+// only the limit makes go on.
 func TestRate(t *testing.T) {
-	s := newServer(t, nil)
-	start := time.Now()
-	if _, _, err := get(t.Context(), open(t, s.URL, Options{Rate: 4 << 20, Patience: hasty}), Place{}); err != nil {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), content, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	// The first burst comes at once.
-	if took := time.Since(start); took < (1<<20-burst)*time.Second/(4<<20)*9/10 {
-		t.Errorf("1 MiB at 4 MiB a second took %v", took)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, dir, Options{Rate: 4 << 20})
+		start := time.Now()
+		if data, _, err := get(t.Context(), m, Place{}); err != nil || !bytes.Equal(data, content) {
+			t.Errorf("%d bytes, %v", len(data), err)
+		}
+		want := time.Duration(len(content)-burst) * time.Second / (4 << 20)
+		if took := time.Since(start).Round(time.Millisecond); took != want.Round(time.Millisecond) {
+			t.Errorf("1 MiB at 4 MiB a second took %v, want %v", took, want)
+		}
+	})
 }
 
 func TestRedirects(t *testing.T) {
