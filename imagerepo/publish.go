@@ -147,7 +147,7 @@ func (r *run) remove(ctx context.Context) error {
 	}
 	for _, d := range r.plan.Deltas {
 		if _, planned := remove[d.File]; r.record(d.File).Dropped && !planned {
-			remove[d.File] = PlannedRemove{Path: meta.DeltaPath(d.File), name: d.File}
+			r.addDropped(remove, d.File)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.records)) {
@@ -166,6 +166,18 @@ func (r *run) remove(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// addDropped adds the file that a delta has which this run has dropped, if it has.
+func (r *run) addDropped(remove map[string]PlannedRemove, file string) {
+	old := PlannedRemove{Path: meta.DeltaPath(file), name: file}
+	if _, err := r.mirror.Root.Lstat(old.Path); err != nil {
+		return // where it cannot be looked at, the next run plans to remove it
+	}
+	if r.Policy.Grace > 0 {
+		old.Due = r.start.Add(r.Policy.Grace)
+	}
+	remove[file] = old
 }
 
 func (r *run) removeOne(old PlannedRemove) error {

@@ -149,6 +149,27 @@ func TestGrace(t *testing.T) {
 	}
 }
 
+// A delta that a run finds too large, though no record told, has its grace too.
+func TestGraceOfDropped(t *testing.T) {
+	p := newPlace(t, image3, image4)
+	p.build()
+	file := meta.DeltaName(name(image3), name(image4))
+	if err := os.Remove(filepath.Join(p.MirrorDir, ".repo/state", file+".json")); err != nil {
+		t.Fatal(err)
+	}
+	p.Policy.MaxRatio, p.Policy.Grace = 0.001, time.Hour
+	if s := p.build(); s.Dropped != 2 || s.Removed != 0 || !p.there("rdiffs/"+file) {
+		t.Errorf("%+v", s)
+	}
+	if s := p.build(); s.Changed {
+		t.Errorf("waiting changes something: %+v", s)
+	}
+	p.Policy.Grace = 0
+	if s := p.build(); s.Removed != 2 || p.there("rdiffs/"+file) {
+		t.Errorf("%+v", s)
+	}
+}
+
 // While the mirror changes, a client finds what any meta names that it has read
 // within the grace time.
 func TestClientMeanwhile(t *testing.T) {
