@@ -75,7 +75,7 @@ func update(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 		return err
 	}
 	result, err := client.Update(c.Context, client.Options{
-		Mirror: c.String("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(),
+		Mirrors: []string{c.String("mirror")}, Dir: c.String("images-dir"), Image: c.Args().First(),
 		CACertificate: c.String("ca-certificate"), Rate: rate,
 		Log: screen.Log(), Progress: screen.Progress,
 	})

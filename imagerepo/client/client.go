@@ -60,9 +60,11 @@ var (
 
 // Options say what Update is to do.
 type Options struct {
-	Mirror string // a directory, or a http or https URL
-	Dir    string // of the images
-	Image  string // file name of the image wanted; "": the newest of the series
+	// Mirrors are tried in this order. Each is a directory, or a http, https or file URL.
+	Mirrors []string
+
+	Dir   string // of the images
+	Image string // file name of the image wanted; "": the newest of the series
 
 	CACertificate string         // path of a PEM file of certificates to trust besides the system's
 	Rate          int64          // bytes a second to fetch at most; 0 is no limit
@@ -104,13 +106,8 @@ func Update(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	defer lock.Release()
-	m, err := openMirror(o)
-	if err != nil {
-		return Result{}, err
-	}
-	defer m.Close()
-	u := &update{Options: o, root: root, mirror: m}
-	return u.run(ctx)
+	u := &update{Options: o, root: root}
+	return u.fromMirrors(ctx)
 }
 
 // update is the state of one Update.
@@ -118,6 +115,31 @@ type update struct {
 	Options
 	root   *os.Root
 	mirror mirror
+}
+
+// fromMirrors updates from the first mirror that it can be done from.
+func (u *update) fromMirrors(ctx context.Context) (Result, error) {
+	var failed []error
+	for i, where := range u.Mirrors {
+		result, err := u.from(ctx, where)
+		if err == nil || ctx.Err() != nil || errors.Is(err, syscall.ENOSPC) {
+			return result, err
+		}
+		if i < len(u.Mirrors)-1 {
+			u.Log.Warn("trying the next mirror", "reason", err)
+		}
+		failed = append(failed, err)
+	}
+	return Result{}, errors.Join(failed...)
+}
+
+// from updates from one mirror, by its own meta.
+func (u *update) from(ctx context.Context, where string) (result Result, err error) {
+	if u.mirror, err = openMirror(where, u.Options); err != nil {
+		return Result{}, err
+	}
+	defer u.mirror.Close()
+	return u.run(ctx)
 }
 
 func (u *update) run(ctx context.Context) (Result, error) {

@@ -16,9 +16,9 @@ const maxDocument = 64 << 20
 // mirror gives the meta of a mirror, and its files.
 type mirror struct{ *fetch.Mirror }
 
-// openMirror opens the mirror of an update.
-func openMirror(o Options) (mirror, error) {
-	m, err := fetch.Open(o.Mirror, fetch.Options{
+// openMirror opens a mirror of an update.
+func openMirror(where string, o Options) (mirror, error) {
+	m, err := fetch.Open(where, fetch.Options{
 		CACertificate: o.CACertificate, Rate: o.Rate, Patience: o.Patience, Log: o.Log,
 	})
 	return mirror{m}, err

@@ -261,7 +261,7 @@ func (p *place) update(mirror, image string) (client.Result, error) {
 
 func (p *place) options(mirror, image string) client.Options {
 	return client.Options{
-		Mirror: mirror, Dir: p.dir, Image: image,
+		Mirrors: []string{mirror}, Dir: p.dir, Image: image,
 		Patience: fetch.Patience{Attempts: 3, Wait: time.Millisecond, Stall: 5 * time.Second},
 		Log:      slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
