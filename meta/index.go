@@ -33,8 +33,13 @@ func NewIndex(series []Series) Index {
 func (ix Index) Encode() ([]byte, error) { return encode(ix) }
 
 // ParseIndex parses index.json. A series whose name or path is not as it must
-// be is an error.
+// be is an error. Errors wrap ErrFormat.
 func ParseIndex(data []byte) (Index, error) {
+	ix, err := parseIndex(data)
+	return ix, malformed(err)
+}
+
+func parseIndex(data []byte) (Index, error) {
 	var ix Index
 	if err := decode(data, &ix); err != nil {
 		return Index{}, err

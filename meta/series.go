@@ -128,10 +128,27 @@ func digests(s cksum.Sums) jsonDigests {
 	return jsonDigests{s.CRC, s.SHA256, s.SHA512, s.BLAKE3}
 }
 
+// ErrFormat is wrapped by the errors for documents of a mirror that are not as
+// they must be.
+var ErrFormat = errors.New("malformed document")
+
+// malformed makes an error one of ErrFormat.
+func malformed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrFormat, err)
+}
+
 // ParseSeries parses the document of a series. Every name, version, size and
 // digest in it is checked, and names agree with each other: a delta's with its
-// image's, an id's with its file's.
+// image's, an id's with its file's. Errors wrap ErrFormat.
 func ParseSeries(data []byte) (Series, error) {
+	s, err := parseSeries(data)
+	return s, malformed(err)
+}
+
+func parseSeries(data []byte) (Series, error) {
 	var doc map[string]*jsonSeries
 	if err := decode(data, &doc); err != nil {
 		return Series{}, err

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"os"
 
@@ -45,11 +44,4 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		},
 	}
 	return command.Run(ctx, app, args, stdout, stderr)
-}
-
-// printJSON writes a value as a JSON document for programs.
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }

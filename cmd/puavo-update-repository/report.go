@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/imagerepo"
 )
@@ -20,7 +21,7 @@ type report struct {
 // plan prints what would be done.
 func (r report) plan(p imagerepo.Plan) error {
 	if r.json {
-		return printJSON(r.w, map[string]any{"plan": p})
+		return command.JSON(r.w, map[string]any{"plan": p})
 	}
 	t := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', 0)
 	for _, im := range p.Images {
@@ -94,7 +95,7 @@ func (r report) notes(p imagerepo.Plan) error {
 func (r report) summary(p imagerepo.Plan, s imagerepo.Summary) error {
 	switch {
 	case r.json:
-		return printJSON(r.w, map[string]any{"plan": p, "summary": s})
+		return command.JSON(r.w, map[string]any{"plan": p, "summary": s})
 	case r.quiet:
 		return nil
 	case !s.Changed:

@@ -45,7 +45,7 @@ func status(c *cli.Context, w io.Writer) error {
 		return err
 	}
 	if c.Bool("json") {
-		return printJSON(w, s)
+		return command.JSON(w, s)
 	}
 	for _, series := range s.Series {
 		if err := printSeries(w, series); err != nil {

@@ -128,7 +128,7 @@ func (o outcome) err(dir string) error {
 
 func (o outcome) print(c *cli.Context, w io.Writer) error {
 	if c.Bool("json") {
-		return printJSON(w, o)
+		return command.JSON(w, o)
 	}
 	last := o.Found
 	if err := printFindings(w, o.Found); err != nil {

@@ -4,6 +4,7 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,12 @@ func Usage(format string, a ...any) error {
 	return fmt.Errorf("%w: %s; see --help", ErrUsage, fmt.Sprintf(format, a...))
 }
 
+// Code is an error that says how a command ends that has not failed, but has more
+// to tell than that. Nothing is printed about it.
+type Code int
+
+func (c Code) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
 // Func is a command without its process.
 type Func func(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error
 
@@ -52,6 +59,9 @@ func Main(run Func, input ...error) int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	if code, ok := errors.AsType[Code](err); ok {
+		return int(code)
+	}
 	switch {
 	case err == nil:
 		return Done
@@ -212,4 +222,12 @@ func values(known []cli.Flag, arg string) int {
 		}
 	}
 	return 0
+}
+
+// JSON writes a value as a JSON document for programs.
+func JSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }

@@ -32,6 +32,9 @@ var processes = map[string]Func{
 	},
 	"fails":   func(context.Context, []string, io.Reader, io.Writer, io.Writer) error { return errOther },
 	"misused": func(context.Context, []string, io.Reader, io.Writer, io.Writer) error { return Usage("no %s", "way") },
+	"nothing new": func(context.Context, []string, io.Reader, io.Writer, io.Writer) error {
+		return fmt.Errorf("wrapped: %w", Code(4))
+	},
 	"input": func(context.Context, []string, io.Reader, io.Writer, io.Writer) error {
 		return fmt.Errorf("a.img: %w", errInput)
 	},
@@ -80,6 +83,7 @@ func TestMainProcess(t *testing.T) {
 		{"fails", Failed, "", "test-command: no such luck\n"},
 		{"misused", WrongUsage, "", "test-command: wrong usage: no way; see --help\n"},
 		{"input", NoInput, "", "test-command: a.img: bad input\n"},
+		{"nothing new", 4, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
