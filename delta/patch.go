@@ -39,13 +39,15 @@ type Position struct {
 
 // markEvery is after how many bytes of the delta, or of the target, a position is
 // told.
-const markEvery = 4 << 20
+const markEvery = 1 << 20
 
 // Resume does what Patch does from a position that an earlier call has told: delta
-// begins there, and dst is what follows. mark, which may be nil, is told where the
-// work could be resumed each 4 MiB of the target or of the delta, but not within
-// a copy. What it is told of has been written to dst; its error ends the work.
-func Resume(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64, delta io.Reader, size int64, from Position, mark func(Position) error) error {
+// begins there, and dst is what follows. mark, which may be nil, is told each 1 MiB
+// of the target or of the delta, but not within a copy, where the work could be
+// resumed once what was read so far is written. What it returns is called then, by
+// the goroutine that writes; its error ends the work. The last such call is over
+// when Resume returns.
+func Resume(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64, delta io.Reader, size int64, from Position, mark func(Position) (written func() error)) error {
 	if from.Delta < 0 || from.Target < 0 || from.Literal < 0 || size >= 0 && from.Target > size {
 		return malformed("no position of a patch: %+v", from)
 	}
@@ -84,7 +86,7 @@ type patcher struct {
 	out      *behind.Writer
 
 	written int64 // bytes of the target, of which out may hold some
-	mark    func(Position) error
+	mark    func(Position) func() error
 	marked  Position // the last
 
 	// A window of the base, for the many short copies that lie near each other.
@@ -145,11 +147,8 @@ func (p *patcher) tell(literal int64) error {
 	if now.Target-p.marked.Target < markEvery && now.Delta-p.marked.Delta < markEvery {
 		return nil
 	}
-	if err := p.out.Sync(); err != nil {
-		return err
-	}
 	p.marked = now
-	return p.mark(now)
+	return p.out.After(p.mark(now))
 }
 
 // check refuses a command that reads outside the base or writes more than left

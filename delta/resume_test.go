@@ -27,12 +27,14 @@ func TestResume(t *testing.T) {
 	base, target, delta := resumable(t)
 	var marks []Position
 	var out bytes.Buffer
-	mark := func(p Position) error {
-		if !bytes.Equal(out.Bytes(), target[:p.Target]) {
-			t.Errorf("%+v: %d bytes are written", p, out.Len())
+	mark := func(p Position) func() error {
+		return func() error {
+			if !bytes.Equal(out.Bytes(), target[:p.Target]) {
+				t.Errorf("%+v: %d bytes are written", p, out.Len())
+			}
+			marks = append(marks, p)
+			return nil
 		}
-		marks = append(marks, p)
-		return nil
 	}
 	err := Resume(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(delta), int64(len(target)), Position{}, mark)
 	if err != nil || !bytes.Equal(out.Bytes(), target) {
@@ -61,10 +63,10 @@ func TestResumeFails(t *testing.T) {
 		ctx  context.Context
 		size int64
 		from Position
-		mark func(Position) error
+		mark func(Position) func() error
 		want error
 	}{
-		{"a mark's error", t.Context(), size, Position{}, func(Position) error { return stop }, stop},
+		{"a mark's error", t.Context(), size, Position{}, func(Position) func() error { return func() error { return stop } }, stop},
 		{"cancelled", cancelled, size, Position{}, nil, context.Canceled},
 		{"a negative position", t.Context(), size, Position{Delta: -1}, nil, ErrFormat},
 		{"a negative literal", t.Context(), size, Position{Delta: 10, Literal: -1}, nil, ErrFormat},

@@ -8,17 +8,23 @@ import "io"
 // that writes them. Close must be called. It is not for concurrent use.
 type Writer struct {
 	buf   []byte      // what is not handed over yet
-	full  chan []byte // to the goroutine
+	full  chan piece  // to the goroutine
 	empty chan []byte // and back
 	ended chan struct{}
 	err   error // of the writer; to be looked at once ended is closed
+}
+
+// piece is what the goroutine writes, and what it does then.
+type piece struct {
+	p    []byte
+	then func() error // may be nil
 }
 
 // New returns a Writer to w with two buffers of size bytes.
 func New(w io.Writer, size int) *Writer {
 	b := &Writer{
 		buf:   make([]byte, 0, size),
-		full:  make(chan []byte),
+		full:  make(chan piece),
 		empty: make(chan []byte, 2), // room for both buffers, so that the goroutine never waits
 		ended: make(chan struct{}),
 	}
@@ -26,11 +32,17 @@ func New(w io.Writer, size int) *Writer {
 	// It ends when Close closes full.
 	go func() {
 		defer close(b.ended)
-		for p := range b.full {
-			if _, b.err = w.Write(p); b.err != nil {
+		for piece := range b.full {
+			if len(piece.p) > 0 {
+				_, b.err = w.Write(piece.p)
+			}
+			if b.err == nil && piece.then != nil {
+				b.err = piece.then()
+			}
+			if b.err != nil {
 				return
 			}
-			b.empty <- p[:0]
+			b.empty <- piece.p[:0]
 		}
 	}()
 	return b
@@ -40,7 +52,7 @@ func New(w io.Writer, size int) *Writer {
 // which the caller fills.
 func (b *Writer) Next(n int64) ([]byte, error) {
 	if len(b.buf) == cap(b.buf) {
-		if err := b.flush(); err != nil {
+		if err := b.flush(nil); err != nil {
 			return nil, err
 		}
 	}
@@ -49,10 +61,14 @@ func (b *Writer) Next(n int64) ([]byte, error) {
 	return b.buf[used:], nil
 }
 
+// After has the goroutine call f when all that was filled so far is written. It
+// does not wait for that. An error of f is like one of the writer.
+func (b *Writer) After(f func() error) error { return b.flush(f) }
+
 // flush hands over the buffer and takes an empty one.
-func (b *Writer) flush() error {
+func (b *Writer) flush(then func() error) error {
 	select {
-	case b.full <- b.buf:
+	case b.full <- piece{b.buf, then}:
 		b.buf = nil
 	case <-b.ended:
 		return b.err
@@ -65,29 +81,12 @@ func (b *Writer) flush() error {
 	}
 }
 
-// Sync waits until all is written.
-func (b *Writer) Sync() error {
-	if len(b.buf) > 0 {
-		if err := b.flush(); err != nil {
-			return err
-		}
-	}
-	// The buffer that is not ours is empty when the goroutine has nothing to write.
-	select {
-	case other := <-b.empty:
-		b.empty <- other
-		return nil
-	case <-b.ended:
-		return b.err
-	}
-}
-
 // Close ends the goroutine, after what is left was written if that is wanted, and
 // returns the error of the writer, if it gave one.
 func (b *Writer) Close(all bool) error {
 	if all && len(b.buf) > 0 {
 		select {
-		case b.full <- b.buf:
+		case b.full <- piece{p: b.buf}:
 		case <-b.ended:
 		}
 	}

@@ -3,6 +3,7 @@ package behind
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -63,25 +64,48 @@ func TestWriter(t *testing.T) {
 	}
 }
 
-// After Sync all is written that was filled before.
-func TestSync(t *testing.T) {
-	d := &disk{room: 42}
-	w := New(d, 10)
-	for i, size := range []int{0, 3, 7, 10, 4, 10, 0, 20} {
-		for left := size; left > 0; {
-			part, err := w.Next(int64(left))
-			if err != nil {
-				t.Fatal(err)
+// What is to be done after some bytes is done when they are written and no others
+// are, in order; an error of it is one of the writer.
+func TestAfter(t *testing.T) {
+	stop := errors.New("stop")
+	for _, c := range []struct {
+		name  string
+		sizes []int // after each of which something is done
+		stop  int   // after so many bytes that fails
+		want  error
+		done  []int // when how many bytes were written
+	}{
+		{"nothing", nil, -1, nil, nil},
+		{"nothing before it", []int{0}, -1, nil, []int{0}},
+		{"some", []int{3, 7, 0, 10, 4, 18}, -1, nil, []int{3, 10, 10, 20, 24, 42}},
+		{"it fails", []int{3, 7, 10, 4}, 10, stop, []int{3, 10}},
+		{"the disk is full", []int{3, 7, 20, 20}, -1, errDisk, []int{3, 10, 30}},
+	} {
+		d := &disk{room: 42}
+		w := New(d, 10)
+		var done []int
+		filled, err := 0, error(nil)
+		for i := 0; i < len(c.sizes) && err == nil; i++ {
+			for left := c.sizes[i]; left > 0 && err == nil; {
+				var part []byte
+				part, err = w.Next(int64(left))
+				left -= len(part)
+				filled += len(part)
 			}
-			left -= len(part)
+			if want := filled; err == nil {
+				err = w.After(func() error {
+					if done = append(done, d.Len()); d.Len() != want {
+						t.Errorf("%s: %d bytes written, want %d", c.name, d.Len(), want)
+					}
+					if want == c.stop {
+						return stop
+					}
+					return nil
+				})
+			}
 		}
-		before := d.Len() // of what was synced before, no race
-		err := w.Sync()
-		if want := before + size; err == nil && d.Len() != want || (err != nil) != (want > d.room) {
-			t.Errorf("%d: %d bytes written, want %d, %v", i, d.Len(), want, err)
+		if err := w.Close(true); err != c.want || !slices.Equal(done, c.done) {
+			t.Errorf("%s: done %d, %v; want %d, %v", c.name, done, err, c.done, c.want)
 		}
-	}
-	if err := w.Close(true); err != errDisk {
-		t.Errorf("closed: %v", err)
 	}
 }
