@@ -31,7 +31,7 @@ var arrows = []struct {
 	{"imagerepo", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
 	{"imagerepo/audit", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
 	{"imagerepo/client", []string{"cksum", "delta/...", "meta", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
-	{"imagerepo/client/internal/...", nil},
+	{"imagerepo/client/internal/...", []string{"cksum", "delta", "meta", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
 	{"imagerepo/internal/...", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
 	{"cmd/internal/command", []string{"cmd/internal/background", "cmd/internal/ui"}},

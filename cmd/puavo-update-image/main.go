@@ -4,135 +4,122 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/command"
-	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/client"
 	"puavo-image-repository/meta"
 )
 
 func main() {
-	os.Exit(command.Main(run, delta.ErrFormat, client.ErrNoImage, client.ErrVerify))
+	os.Exit(command.Main(run, delta.ErrFormat, meta.ErrFormat, client.ErrNoImage, client.ErrVerify))
 }
 
+// upToDate is how check ends where there is nothing new.
+const upToDate command.Code = 4
+
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
-	app := &cli.App{
-		Name:      "puavo-update-image",
-		Usage:     "bring OS images up to date",
-		UsageText: "puavo-update-image --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]\n   puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--sha512 HEX]",
-		Description: `Makes IMAGE, or else the newest image of the series of the newest image in
-   DIR, from what the mirror holds: by a delta from an image in DIR if there is
-   one, and else from the full image. The image gets its name when it is complete
-   and its SHA-512 is right.
-
-   Example:
-      puavo-update-image --mirror https://images.example.org --images-dir /images
-
-   Exit codes: ` + command.ExitCodes,
-		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "mirror", Usage: "the repository, a `DIR_OR_URL`"},
-			&cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"},
-			&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) besides the system's"},
-			&cli.StringFlag{Name: "rate-limit", Usage: "fetch at most `SIZE` a second, such as 4m"},
-		}, command.Flags("print what is done")...),
-		Action: func(c *cli.Context) error { return update(c, stdout, command.Start(c, stderr)) },
-		Commands: []*cli.Command{{
-			Name:      "apply",
-			Usage:     "make an image from an old one and deltas, offline",
-			UsageText: "puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--sha512 HEX]",
-			Flags: append([]cli.Flag{
-				&cli.StringFlag{Name: "base", Usage: "the old image, a `FILE`"},
-				&cli.StringSliceFlag{Name: "delta", Usage: "a delta, a `FILE`; several are applied one after the other"},
-				&cli.StringFlag{Name: "out", Usage: "the new image, a `FILE` that is not there yet"},
-				&cli.StringFlag{Name: "sha512", Usage: "the digest `HEX` that the new image must have"},
-			}, command.Flags("print what is done")...),
-			Action: func(c *cli.Context) error { return apply(c, stdout, command.Start(c, stderr)) },
-		}},
+	app := newApp(stdout, stderr)
+	if err := configure(app, os.LookupEnv); err != nil {
+		return err
 	}
 	return command.Run(ctx, app, args, stdout, stderr)
 }
 
-// update brings a directory of images up to date.
-func update(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
-	switch {
-	case c.String("mirror") == "" || c.String("images-dir") == "":
-		return command.Usage("--mirror and --images-dir are needed")
-	case c.NArg() > 1:
-		return command.Usage("want one IMAGE at most, got %d arguments", c.NArg())
-	case c.NArg() == 1:
-		if _, err := meta.ParseName(c.Args().First()); err != nil {
-			return command.Usage("IMAGE: %v", err)
-		}
+func newApp(stdout, stderr io.Writer) *cli.App {
+	updating := slices.Concat(mirrorFlags(), updateFlags(), command.Flags("print what is done"))
+	looking := func(more ...cli.Flag) []cli.Flag {
+		return slices.Concat(mirrorFlags(), more, command.Flags("print what is done"))
 	}
-	rate, err := parseRate(c.String("rate-limit"))
-	if err != nil {
-		return err
+	json := &cli.BoolFlag{Name: "json", Usage: "print it for programs"}
+	action := func(f func(*cli.Context, console) error) cli.ActionFunc {
+		return func(c *cli.Context) error { return f(c, console{stdout, command.Start(c, stderr), stderr}) }
 	}
-	result, err := client.Update(c.Context, client.Options{
-		Mirrors: []string{c.String("mirror")}, Dir: c.String("images-dir"), Image: c.Args().First(),
-		CACertificate: c.String("ca-certificate"), Rate: rate,
-		Log: screen.Log(), Progress: screen.Progress,
-	})
-	screen.Done()
-	if err != nil {
-		return err
+	return &cli.App{
+		Name:  "puavo-update-image",
+		Usage: "bring OS images up to date",
+		UsageText: `puavo-update-image [update] --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]
+   puavo-update-image check|plan|list|verify --mirror DIR_OR_URL --images-dir DIR [options]
+   puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--sha512 HEX]`,
+		Description: `Makes IMAGE, or else the newest image of the series of the default image, or of
+   the newest in DIR, by the cheapest way from what is there: over one delta,
+   several in a row, or the full image. The image gets its name when it is complete
+   and its SHA-512 is right, and is then put to use.
+
+   Example:
+      puavo-update-image --mirror https://images.example.org --images-dir /images --default-link ltsp.img
+
+   ` + configHelp + `
+
+   Exit codes: ` + command.ExitCodes + `; check: 4 up to date`,
+		Flags:  updating,
+		Action: action(update),
+		Commands: []*cli.Command{
+			{
+				Name: "update", Usage: "make the newest image and put it to use; what is done without a command",
+				UsageText: "puavo-update-image [update] --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]",
+				Flags:     updating, Action: action(update),
+			}, {
+				Name: "check", Usage: "tell whether an update is there: exit code 0, or 4 where all is up to date",
+				UsageText: "puavo-update-image check --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]",
+				Flags:     looking(linkFlag()), Action: action(checkForUpdate),
+			}, {
+				Name: "plan", Usage: "tell how the image would be made: the way, others, bytes to fetch, disk needed",
+				UsageText: "puavo-update-image plan --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]",
+				Flags:     looking(linkFlag(), json), Action: action(plan),
+			}, {
+				Name: "list", Usage: "tell which images are there, and which the mirror offers",
+				UsageText: "puavo-update-image list --mirror DIR_OR_URL --images-dir DIR [options]",
+				Flags:     looking(linkFlag(), json), Action: action(list),
+			}, {
+				Name: "verify", Usage: "read the images that are there and compare them with the mirror's digests",
+				UsageText: "puavo-update-image verify --mirror DIR_OR_URL --images-dir DIR [options]",
+				Flags:     looking(linkFlag(), json), Action: action(verify),
+			}, {
+				Name: "apply", Usage: "make an image from an old one and deltas, offline",
+				UsageText: "puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--sha512 HEX]",
+				Flags:     slices.Concat(applyFlags(), command.Flags("print what is done")), Action: action(apply),
+			},
+		},
 	}
-	if c.Bool("quiet") {
-		return nil
-	}
-	switch {
-	case result.Disabled:
-		_, err = fmt.Fprintf(stdout, "Updates are disabled by DISABLE_IMAGE_UPDATES in %s.\n", c.String("images-dir"))
-	case result.UpToDate:
-		_, err = fmt.Fprintf(stdout, "%s is up to date.\n", c.String("images-dir"))
-	default:
-		_, err = fmt.Fprintf(stdout, "%s is there, from %s of %s.\n", result.Image, result.Route, ui.Bytes(result.Route.Bytes()))
-	}
-	return err
 }
 
-// parseRate returns a number of bytes, 0 for none given.
-func parseRate(s string) (int64, error) {
-	if s == "" {
-		return 0, nil
+// mirrorFlags are those of all commands that read a mirror.
+func mirrorFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "mirror", Usage: "a repository, a `DIR_OR_URL`; several are tried one after the other"},
+		&cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"},
+		&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) besides the system's"},
+		&cli.StringFlag{Name: "rate-limit", Usage: "fetch at most `SIZE` a second, such as 4m"},
 	}
-	n, err := command.Size(s)
-	if err == nil && n < 1<<10 {
-		err = fmt.Errorf("%s a second is too little to get anywhere", s)
-	}
-	if err != nil {
-		return 0, command.Usage("--rate-limit: %v", err)
-	}
-	return n, nil
 }
 
-// apply makes one image offline.
-func apply(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
-	o := client.ApplyOptions{
-		Base: c.String("base"), Deltas: c.StringSlice("delta"), Out: c.String("out"),
-		Progress: screen.Progress,
+func linkFlag() cli.Flag {
+	return &cli.StringFlag{Name: "default-link", Usage: "the hard link `NAME`, such as ltsp.img, leads to the image in use; the one before is kept as ltsp-backup.img"}
+}
+
+func updateFlags() []cli.Flag {
+	return []cli.Flag{
+		linkFlag(),
+		&cli.StringFlag{Name: "pre-install", Usage: "run `COMMAND` with the image's path before it is put to use; if it fails, the image is not"},
+		&cli.StringFlag{Name: "post-install", Usage: "run `COMMAND` with the image's path after it was put to use"},
+		&cli.IntFlag{Name: "keep", Usage: "remove images of the series but the newest `N`, and those in use; 0 removes none"},
+		&cli.StringFlag{Name: "stats-file", Usage: "tell Puavo's desktop applet in `FILE` how far it is, such as /images/image_update.stats"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, and do nothing"},
+		&cli.BoolFlag{Name: "json", Usage: "print it for programs, with --dry-run"},
 	}
-	switch {
-	case c.NArg() > 0:
-		return command.Usage("unknown argument %q", c.Args().First())
-	case o.Base == "" || len(o.Deltas) == 0 || o.Out == "":
-		return command.Usage("--base, --delta and --out are needed")
+}
+
+func applyFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "base", Usage: "the old image, a `FILE`"},
+		&cli.StringSliceFlag{Name: "delta", Usage: "a delta, a `FILE`; several are applied one after the other"},
+		&cli.StringFlag{Name: "out", Usage: "the new image, a `FILE` that is not there yet"},
+		&cli.StringFlag{Name: "sha512", Usage: "the digest `HEX` that the new image must have"},
 	}
-	if !c.IsSet("sha512") {
-		screen.Log().Warn("nothing tells whether the result is right; give --sha512")
-	} else if err := o.SHA512.UnmarshalText([]byte(c.String("sha512"))); err != nil {
-		return command.Usage("--sha512: %v", err)
-	}
-	err := client.Apply(c.Context, o)
-	screen.Done()
-	if err == nil && !c.Bool("quiet") {
-		_, err = fmt.Fprintf(stdout, "%s is there.\n", o.Out)
-	}
-	return err
 }

@@ -16,12 +16,13 @@ import (
 func TestMain(m *testing.M) { scripttest.Main(m, "puavo-update-image", main) }
 
 // In the environment of the scripts, MIRROR is a mirror of the test images, which
-// they only read, and URL is where it is served.
+// they only read, and URL is where it is served. A config file of the host does not
+// count.
 func TestScripts(t *testing.T) {
 	mirror := buildMirror(t)
 	server := httptest.NewServer(http.FileServer(http.Dir(mirror)))
 	t.Cleanup(server.Close)
-	scripttest.Run(t, "MIRROR="+mirror, "URL="+server.URL)
+	scripttest.Run(t, "MIRROR="+mirror, "URL="+server.URL, configVariable+"=")
 }
 
 // buildMirror makes a mirror of copies of the test images.

@@ -127,7 +127,7 @@ func TestDeltaFaults(t *testing.T) {
 			want := p.files()
 			want[image4] = string(imageData(image4))
 			result, err := p.update(newFaultySite(t, c.fault, nil).URL, "")
-			if err != nil || result.Route.Diff != nil {
+			if err != nil || !isFull(result.Route) {
 				t.Errorf("%+v, %v", result, err)
 			}
 			p.want(want)
@@ -150,7 +150,7 @@ func TestImageFaults(t *testing.T) {
 			if err == nil || c.image != nil && !errors.Is(err, c.image) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), image4) {
 				t.Errorf("%v, want %v that says %q", err, c.image, c.says)
 			}
-			p.want(before)
+			p.wantImages(before)
 		})
 	}
 }

@@ -16,12 +16,65 @@ const maxDocument = 64 << 20
 // mirror gives the meta of a mirror, and its files.
 type mirror struct{ *fetch.Mirror }
 
-// openMirror opens a mirror of an update.
-func openMirror(where string, o Options) (mirror, error) {
+// eachMirror calls use with one mirror after the other until it succeeds, or
+// fails for a reason that no other mirror mends. Only what one mirror says of its
+// files counts for them.
+func eachMirror(ctx context.Context, o Options, use func(m mirror) error) error {
+	var failed []error
+	for i, where := range o.Mirrors {
+		err := useMirror(where, o, use)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case isSettled(err):
+			return err
+		case i < len(o.Mirrors)-1:
+			o.Log.Warn("trying the next mirror", "reason", err)
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+// settled is an error that no other mirror mends.
+type settled struct{ error }
+
+func (s settled) Unwrap() error { return s.error }
+
+func isSettled(err error) bool {
+	_, ok := errors.AsType[settled](err)
+	return ok
+}
+
+func useMirror(where string, o Options, use func(m mirror) error) error {
 	m, err := fetch.Open(where, fetch.Options{
 		CACertificate: o.CACertificate, Rate: o.Rate, Patience: o.Patience, Log: o.Log,
 	})
-	return mirror{m}, err
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return use(mirror{m})
+}
+
+// find returns the image that is wanted, and its series. guide is an image that
+// leads to the series; named says that it is itself the one that is wanted, and
+// not the newest.
+func (m mirror) find(ctx context.Context, guide meta.Name, named bool) (*meta.Series, *meta.Image, error) {
+	series, err := m.seriesOf(ctx, guide)
+	if err != nil {
+		return nil, nil, err
+	}
+	target := series.Newest()
+	if named {
+		target, _ = series.Image(guide)
+	}
+	if target == nil {
+		return nil, nil, fmt.Errorf("%w: %s is not in the series %s of the mirror", ErrNoImage, guide, series.Name)
+	}
+	return series, target, nil
 }
 
 // seriesOf returns the series that an image is in. Most often it has the name

@@ -220,7 +220,7 @@ func (p *place) write(file string, data []byte) {
 	}
 }
 
-// files returns what is in the directory, but for the lock.
+// files returns what is in the directory, but for the lock and what is known.
 func (p *place) files() map[string]string {
 	p.t.Helper()
 	entries, err := os.ReadDir(p.dir)
@@ -236,6 +236,7 @@ func (p *place) files() map[string]string {
 		files[e.Name()] = string(data)
 	}
 	delete(files, lockFile)
+	delete(files, ".image_updates_known")
 	return files
 }
 
@@ -254,6 +255,18 @@ func (p *place) want(files map[string]string) {
 	}
 }
 
+// wantImages checks that it holds these files and at most, besides, what another
+// run can go on with.
+func (p *place) wantImages(files map[string]string) {
+	p.t.Helper()
+	for f := range p.files() {
+		if strings.HasSuffix(f, ".img.tmp") || strings.HasSuffix(f, ".img.tmp.journal") {
+			files[f] = p.files()[f]
+		}
+	}
+	p.want(files)
+}
+
 // update brings the directory up to date.
 func (p *place) update(mirror, image string) (client.Result, error) {
 	return client.Update(p.t.Context(), p.options(mirror, image))
@@ -268,3 +281,5 @@ func (p *place) options(mirror, image string) client.Options {
 }
 
 func from(base string) string { return "the delta from " + base }
+
+func isFull(r client.Route) bool { return r.Steps[0].Diff == nil }

@@ -32,7 +32,8 @@ const slowest = 256
 // Place is where in a file to go on.
 type Place struct {
 	Offset int64 `json:"offset"` // bytes
-	// Version is what Body.Version told of the file when its beginning was read.
+	// Version is what Body.Version told of the file when its beginning was read, ""
+	// if nothing is known of that.
 	Version string `json:"version"`
 }
 
@@ -370,7 +371,7 @@ func (b *Body) openFile() error {
 	}
 	if err == nil {
 		version := fmt.Sprintf("%d %d", info.Size(), info.ModTime().UnixNano())
-		if b.pos > 0 && b.version != version {
+		if b.pos > 0 && b.version != "" && b.version != version {
 			err = b.failed(ErrChanged)
 		}
 		b.version, b.size = version, info.Size()

@@ -110,6 +110,9 @@ func Open(where string, o Options) (*Mirror, error) {
 	return &Mirror{root: root, shown: root.Name(), limit: limiter(o.Rate)}, nil
 }
 
+// String returns where the mirror is, without a password.
+func (m *Mirror) String() string { return m.shown }
+
 // Close ends connections that are kept. No Body may be in use.
 func (m *Mirror) Close() error {
 	if m.root != nil {

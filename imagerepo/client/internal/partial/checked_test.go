@@ -1,4 +1,4 @@
-package client
+package partial
 
 import (
 	"context"
@@ -43,7 +43,7 @@ func TestCheckedReader(t *testing.T) {
 			"with the end":  iotest.DataErrReader,
 			"bytes and end": func(r io.Reader) io.Reader { return iotest.DataErrReader(iotest.OneByteReader(r)) },
 		} {
-			got, err := io.ReadAll(&checkedReader{c.ctx, cut(c.r()), newChecked("file", h.Sums()), 0})
+			got, err := io.ReadAll(&checkedReader{c.ctx, cut(c.r()), newChecked("file", h.Sums(), nil), 0})
 			if !errors.Is(err, c.err) || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%s, %s: %v, want %v that says %q", c.name, pieces, err, c.err, c.says)
 			}

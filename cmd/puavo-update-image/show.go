@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/imagerepo/client"
+)
+
+// plan tells how the image would be made.
+func plan(c *cli.Context, con console) error {
+	o, err := options(c, con)
+	if err != nil {
+		return err
+	}
+	p, err := client.NewPlan(c.Context, o)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return command.JSON(con.out, p)
+	}
+	_, err = io.WriteString(con.out, planText(p))
+	return err
+}
+
+func planText(p client.Plan) string {
+	var b strings.Builder
+	if p.Disabled {
+		b.WriteString("Updates are disabled by DISABLE_IMAGE_UPDATES; otherwise:\n")
+	}
+	switch {
+	case p.UpToDate:
+		b.WriteString("All is up to date.\n")
+	case len(p.Ways) == 0:
+		fmt.Fprintf(&b, "%s is there, and would be put to use.\n", p.Image)
+	default:
+		fmt.Fprintf(&b, "%s from %s, of %s that are free:\n", p.Image, p.Mirror, ui.Bytes(p.Available))
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprint(w, "fetch\tdisk\t\n")
+		for _, way := range p.Ways {
+			fmt.Fprintf(w, "%s\t%s\t  %s\n", ui.Bytes(way.Fetch), ui.Bytes(way.Disk), way)
+		}
+		w.Flush()
+	}
+	return b.String()
+}
+
+// checkForUpdate tells whether there is one.
+func checkForUpdate(c *cli.Context, con console) error {
+	o, err := options(c, con)
+	if err != nil {
+		return err
+	}
+	p, err := client.NewPlan(c.Context, o)
+	if err != nil {
+		return err
+	}
+	text, code := p.Image.String()+" is an update.\n", error(nil)
+	if p.Disabled {
+		text, code = fmt.Sprintf("Updates are disabled by DISABLE_IMAGE_UPDATES in %s.\n", o.Dir), upToDate
+	} else if p.UpToDate {
+		text, code = fmt.Sprintf("%s is up to date.\n", o.Dir), upToDate
+	}
+	if !c.Bool("quiet") {
+		if _, err := io.WriteString(con.out, text); err != nil {
+			return err
+		}
+	}
+	return code
+}
+
+// list tells which images there are.
+func list(c *cli.Context, con console) error {
+	return show(c, con, client.List)
+}
+
+// verify reads the images that are there.
+func verify(c *cli.Context, con console) error {
+	return show(c, con, client.Verify)
+}
+
+// show prints images, and ends with an error where one of them is wrong.
+func show(c *cli.Context, con console, images func(context.Context, client.Options) ([]client.Listed, error)) error {
+	if c.NArg() > 0 {
+		return command.Usage("unknown argument %q", c.Args().First())
+	}
+	o, err := options(c, con)
+	if err != nil {
+		return err
+	}
+	all, err := images(c.Context, o)
+	con.screen.Done()
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = command.JSON(con.out, all)
+	} else if !c.Bool("quiet") {
+		_, err = io.WriteString(con.out, listText(all))
+	}
+	if err != nil {
+		return err
+	}
+	for _, l := range all {
+		if l.State == client.Wrong {
+			return fmt.Errorf("%s in %s is not what the mirror has; update with this name makes it anew", l.Name, o.Dir)
+		}
+	}
+	return nil
+}
+
+func listText(all []client.Listed) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	series := ""
+	for _, l := range all {
+		if l.Series != series {
+			series = l.Series
+			fmt.Fprintf(w, "%s\n", series)
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", l.Name, ui.Bytes(l.Size), strings.Join(words(l), ", "))
+	}
+	w.Flush()
+	return b.String()
+}
+
+// words tell of an image.
+func words(l client.Listed) (words []string) {
+	for _, word := range []struct {
+		name  string
+		holds bool
+	}{
+		{"there", l.Local}, {"offered", l.Offered}, {"default", l.Default}, {string(l.State), l.State != client.Unknown},
+	} {
+		if word.holds {
+			words = append(words, word.name)
+		}
+	}
+	return words
+}

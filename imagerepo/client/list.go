@@ -1,0 +1,193 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/meta"
+)
+
+// Listed is an image that is there, or that a mirror offers, or both.
+type Listed struct {
+	Name   meta.Name `json:"name"`
+	Series string    `json:"series"` // the mirror's, or that of the name where it has none
+	Size   int64     `json:"size"`   // bytes, of the image that is there, or else the mirror's
+
+	Local   bool `json:"local"`   // it is there
+	Offered bool `json:"offered"` // the mirror has it
+	Default bool `json:"default"` // it is the default image
+	// State tells of an image that is there whether it is the mirror's.
+	State State `json:"state,omitempty"`
+
+	sums cksum.Sums // the mirror's
+}
+
+// State of an image that is there.
+type State string
+
+// What can be known of an image that is there.
+const (
+	Unknown State = ""      // it was not read, or the mirror does not have it
+	Right   State = "right" // it is what the mirror has
+	Wrong   State = "wrong" // it has another size or digest
+)
+
+// List returns the images that are there, and those that the first mirror that
+// answers has in their series and in all series of its index, sorted by series
+// and version. It reads no image: the state is what is known from before.
+func List(ctx context.Context, o Options) ([]Listed, error) {
+	dir, err := imagedir.Open(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return list(ctx, o, dir)
+}
+
+func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
+	local, err := images(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []Listed
+	err = eachMirror(ctx, o, func(m mirror) error {
+		series, err := m.all(ctx, local)
+		all = merge(series, local)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	defaultImage, hasDefault := dir.Default(o.DefaultLink)
+	for i := range all {
+		l := &all[i]
+		l.Default = hasDefault && l.Name == defaultImage
+		if l.Local && l.Offered {
+			l.State = known(dir, l)
+		}
+	}
+	return all, nil
+}
+
+func known(dir *imagedir.Dir, l *Listed) State {
+	right, known := dir.Known(l.Name.String(), l.sums)
+	switch {
+	case l.Size != l.sums.Size || known && !right:
+		return Wrong
+	case known:
+		return Right
+	}
+	return Unknown
+}
+
+// all returns the series of the index, and where there is none those that the
+// names of the images lead to.
+func (m mirror) all(ctx context.Context, local []LocalImage) (all []*meta.Series, err error) {
+	index, err := m.index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range index.Series {
+		names = append(names, e.Name)
+	}
+	if len(names) == 0 {
+		for _, l := range local {
+			names = append(names, l.Name.Series())
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		s, err := m.series(ctx, name)
+		if errors.Is(err, fs.ErrNotExist) && len(index.Series) == 0 {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	if len(all) == 0 {
+		return nil, errors.Join(ErrNoImage, errors.New(m.String()+" has neither an index nor a series of the images that are there"))
+	}
+	return all, nil
+}
+
+// merge returns the images of the series and those that are there, each once.
+func merge(series []*meta.Series, local []LocalImage) (all []Listed) {
+	at := make(map[meta.Name]int)
+	for _, s := range series {
+		for i := range s.Images {
+			im := &s.Images[i]
+			if _, twice := at[im.Name]; twice {
+				continue
+			}
+			at[im.Name] = len(all)
+			all = append(all, Listed{Name: im.Name, Series: s.Name, Size: im.Sums.Size, Offered: true, sums: im.Sums})
+		}
+	}
+	for _, l := range local {
+		if i, ok := at[l.Name]; ok {
+			all[i].Local, all[i].Size = true, l.Size
+			continue
+		}
+		all = append(all, Listed{Name: l.Name, Series: l.Name.Series(), Size: l.Size, Local: true})
+	}
+	slices.SortStableFunc(all, func(a, b Listed) int {
+		if a.Series != b.Series {
+			return cmp.Compare(a.Series, b.Series)
+		}
+		return a.Name.Compare(b.Name)
+	})
+	return all
+}
+
+// Verify reads the images that are there and compares them with what the mirror
+// tells of them. It takes the lock, so that what was found out is remembered for
+// the next update. Only those that are there are returned.
+func Verify(ctx context.Context, o Options) ([]Listed, error) {
+	dir, err := imagedir.Open(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	if err := dir.Lock(); err != nil {
+		return nil, err
+	}
+	all, err := list(ctx, o, dir)
+	if err != nil {
+		return nil, err
+	}
+	there := slices.DeleteFunc(all, func(l Listed) bool { return !l.Local })
+	var done, total int64
+	for _, l := range there {
+		total += l.Size
+	}
+	for i := range there {
+		l := &there[i]
+		before := done
+		done += l.Size
+		if !l.Offered || l.Size != l.sums.Size {
+			continue
+		}
+		dir.Forget(l.Name.String()) // to be read
+		err := dir.Check(ctx, l.Name.String(), l.sums, func(of, _ int64) {
+			if o.Progress != nil {
+				o.Progress(before+of, total)
+			}
+		})
+		switch {
+		case err == nil:
+			l.State = Right
+		case errors.Is(err, imagedir.ErrWrong):
+			l.State = Wrong
+		default:
+			return nil, err
+		}
+	}
+	return there, nil
+}
