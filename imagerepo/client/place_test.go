@@ -71,6 +71,8 @@ func imageData(image string) []byte {
 	case huge2:
 		data := random(20 << 20)
 		return slices.Concat(data[15<<20:], data[:1<<20], data[4<<20:15<<20])
+	case chain1, chain2, chain3:
+		return chainData(image)
 	default:
 		return must(os.ReadFile(testdata.Path("images/" + image)))
 	}
@@ -89,6 +91,9 @@ var mirrors string
 func mirrorDir(name string) string { return filepath.Join(mirrors, name) }
 
 func TestMain(m *testing.M) {
+	if words := os.Getenv(childEnv); words != "" {
+		os.Exit(runChild(words))
+	}
 	mirrors = must(os.MkdirTemp("", "the mirrors")) // with a space, which URLs must escape
 	code := m.Run()
 	os.RemoveAll(mirrors)
@@ -116,6 +121,8 @@ var buildMirrors = sync.OnceFunc(func() {
 	build("late", imagerepo.Config{}, image3, image4)
 	build("big", imagerepo.Config{}, big1, big2)
 	build("huge", imagerepo.Config{}, huge1, huge2)
+	build("chain", imagerepo.Config{}, chain1, chain2, chain3)
+	onlyNeighbours(mirrorDir("chain"))
 	build("named", imagerepo.Config{Series: []meta.SeriesConfig{
 		{Name: "a-first", Images: []meta.Name{name(image1)}},
 		{Name: "release", Images: []meta.Name{name(image2), name(image4)}, Extra: map[meta.Name][]meta.Name{name(image4): {name(other)}}},

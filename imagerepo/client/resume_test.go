@@ -17,7 +17,7 @@ import (
 	"puavo-image-repository/imagerepo/client"
 )
 
-// breaking serves the mirror of large images, and counts the bytes of payload.
+// breaking serves a mirror, and counts the bytes of payload.
 // While limit is above 0 each answer is cut after so many bytes.
 type breaking struct {
 	*site
@@ -26,8 +26,10 @@ type breaking struct {
 	down        atomic.Bool
 }
 
-func newBreaking(t *testing.T) *breaking {
-	s := &breaking{site: newSite(t, "huge", nil)}
+func newBreaking(t *testing.T) *breaking { return newBreakingFor(t, "huge") }
+
+func newBreakingFor(t *testing.T, mirror string) *breaking {
+	s := &breaking{site: newSite(t, mirror, nil)}
 	s.tag.Store(`"one"`)
 	inner := s.Config.Handler
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

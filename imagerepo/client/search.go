@@ -52,7 +52,7 @@ func (w *search) run(ctx context.Context) (Route, error) {
 			return Route{}, err
 		}
 		if _, ok := errors.AsType[refused](err); !ok {
-			return Route{}, settled{err}
+			return Route{}, settled{w.advise(err)}
 		}
 		w.Log.Warn("a way to the image failed", "reason", err)
 		failed = append(failed, err)
@@ -139,7 +139,15 @@ func (w *search) tooLarge(err error, r Route) error {
 		w.limits.Steps = 1
 		return refused{err}
 	}
-	return fmt.Errorf("%w; make room in %s", err, w.Dir)
+	return err
+}
+
+// advise tells what to do about a disk that is full.
+func (w *search) advise(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("%w; make room in %s", err, w.Dir)
+	}
+	return err
 }
 
 // room is an error if there is no room for what a route makes. What an earlier

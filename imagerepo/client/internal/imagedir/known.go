@@ -123,8 +123,12 @@ func (d *Dir) Check(ctx context.Context, file string, want cksum.Sums, progress 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	info, err := d.Lstat(file)
+	if err != nil {
+		return err
+	}
 	right, known := d.Known(file, want)
-	if !known {
+	if !known && info.Size() == want.Size {
 		r, err := d.read(ctx, file, want, progress)
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", file, err)
@@ -156,11 +160,9 @@ func (d *Dir) read(ctx context.Context, file string, want cksum.Sums, progress f
 	if digest = sha512.New(); fast {
 		digest = cksum.NewBLAKE3()
 	}
-	if r.Size == want.Size { // else it is not what is wanted, whatever is in it
-		in := &contextReader{ctx: ctx, r: f, total: r.Size, progress: progress}
-		if _, err := io.CopyBuffer(digest, in, make([]byte, 1<<20)); err != nil {
-			return record{}, err
-		}
+	in := &contextReader{ctx: ctx, r: f, total: r.Size, progress: progress}
+	if _, err := io.CopyBuffer(digest, in, make([]byte, 1<<20)); err != nil {
+		return record{}, err
 	}
 	after, err := f.Stat()
 	if err != nil {
