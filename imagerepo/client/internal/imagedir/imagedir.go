@@ -1,34 +1,54 @@
-// Package imagedir is the directory of images of a client: which images there are,
-// what is known of them, which one is in use, and which can go.
+// Package imagedir is the images directory of a client: which images are there,
+// whether they are right, which one is the default, and how all that is changed so
+// that a process that is killed, or a power cut, at any instant leaves whole images.
 //
-//	<image>.img              an image
-//	<image>.img.lock         it is not removed
-//	<image>.img.tmp          one that is being made, or was made on the way to another
-//	<image>.img.tmp.journal  how far it has got
-//	ltsp.img                 a hard link to the image in use, if there is to be one
-//	ltsp-backup.img          a hard link to the one that was in use before
-//	.image_updates_known     what is known of the images, see below
-//	.image_updates_lock      flock(2)ed by who changes something
-//	DISABLE_IMAGE_UPDATES    where it is there, nothing is to be done
+// # Files
+//
+//	<image>.img                    an image; only whole, verified ones get such a name
+//	<image>.img.tmp                one that is being made, or was made on the way to another
+//	<image>.img.tmp.journal        how far it has got, which others write
+//	<image>.img.lock               any file: the image stays, and what is made of it
+//	<image>.img.tmp.lock           any file: what is made of the image stays
+//	ltsp.img                       the default link: a hard link of the image in use
+//	ltsp-backup.img                the backup link: the one that was the default before
+//	.image_updates_known           what is known of the files, a JSON object
+//	.image_updates_lock            flock(2)ed by who changes the directory
+//	.image_updates_link.ltsp.img   what is about to become the default link
+//	.image_updates_backup.ltsp.img what is about to become the backup link
+//	DISABLE_IMAGE_UPDATES          any file: nothing is to be done
+//
+// The link can have another name than ltsp.img. The names of lock, locks of images
+// and links, and what the links are, are those of the installed tools, which find
+// the default image by the inode of the link.
 //
 // # What is known
 //
-// .image_updates_known is a JSON object:
+// An image is large, so what was found out by reading it is remembered:
 //
-//	{"files": {"<file>": {"size": 1, "mtime": 2, "ctime": 3, "inode": 4, "sha512": "…", "blake3": "…"}},
-//	 "pending": "<image>"}
+//	files    by file name, of images and what is made of them
+//	  size     bytes
+//	  mtime    nanoseconds since 1970
+//	  ctime    nanoseconds since 1970; who sets the mtime back, changes it
+//	  inode    its number: if these four are as they were, so is the content
+//	  sha512   the digests of the content; one that was not taken is left out
+//	  blake3
+//	pending  the image that is being put to use; left out if there is none
 //
-// with the digests that were taken of a file, one of them or both, and what tells
-// without reading whether it is still the file that was read. Times are in
-// nanoseconds. ctime, which no program can set back, gives away a change after
-// which mtime was. pending is an image whose putting to use has begun and not
-// ended. A file that is missing or damaged costs another look at the images.
+// An example:
+//
+//	{"files":{"a-2022-01-20-173248-amd64.img":{"size":6,"mtime":1,"ctime":2,"inode":3,"blake3":"00..."}},
+//	"pending":"a-2022-01-20-173248-amd64.img"}
+//
+// A file of that name that is damaged, or another's, counts as empty: then the
+// images are read again.
 package imagedir
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
+	"math/bits"
 	"os"
 	"slices"
 	"strings"
@@ -36,6 +56,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/meta"
@@ -46,70 +67,103 @@ const (
 	disableName = "DISABLE_IMAGE_UPDATES"
 )
 
-// Dir is the directory. It is not for concurrent use.
+// Dir is an images directory. What is made in it otherwise is made through the
+// atomicfile.Dir. It is not for concurrent use, but for that one.
 type Dir struct {
 	atomicfile.Dir
-	lock  *lockfile.Lock // nil where it is not held: then nothing is remembered
-	known memory
-	loops fs.FS // /sys/block
+	lock   *lockfile.Lock // nil if it is not held
+	known  known
+	link   func(old, name string) error // makes a hard link
+	blocks fs.FS                        // /sys/block
 }
 
-// Open opens the directory. It takes no lock and writes nothing.
+// Image is an image that is there.
+type Image struct {
+	Name meta.Name
+	// File is its file's name: that of the image, or the temporary one of an image
+	// that was made on the way to another, and is complete.
+	File string
+	Size int64 // bytes
+}
+
+// Open opens an images directory, which whoever calls it closes. It takes no lock
+// and writes nothing.
 func Open(path string) (*Dir, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, fmt.Errorf("images directory: %w", err)
 	}
-	d := &Dir{Dir: atomicfile.Dir{Root: root}, loops: os.DirFS("/sys/block")}
+	d := &Dir{Dir: atomicfile.Dir{Root: root}, link: root.Link, blocks: os.DirFS("/sys/block")}
 	d.load()
 	return d, nil
 }
 
-// Lock keeps others from changing the directory until Close. It does not wait.
-func (d *Dir) Lock() (err error) {
-	if d.lock, err = lockfile.Acquire(d.Root, lockName); err == nil {
-		d.load() // another may have learnt something meanwhile
-	}
-	return err
-}
-
-// Close gives the lock back.
+// Close gives the lock back, if it is held, and closes the directory.
 func (d *Dir) Close() error {
 	var err error
 	if d.lock != nil {
 		err = d.lock.Release()
+		d.lock = nil
 	}
 	return errors.Join(err, d.Root.Close())
 }
 
-// Disabled reports whether nothing is to be done.
-func (d *Dir) Disabled() bool {
-	_, err := d.Lstat(disableName)
+// Disabled reports whether nothing is to be done in the directory.
+func (d *Dir) Disabled() bool { return d.has(disableName) }
+
+// Lock takes the lock, without which nothing in the directory is changed. Where
+// another holds it the error wraps lockfile.ErrHeld.
+func (d *Dir) Lock() (err error) {
+	if d.lock, err = lockfile.Acquire(d.Root, lockName); err != nil {
+		return fmt.Errorf("images directory %s: %w", d.Name(), err)
+	}
+	d.load() // another may have changed it until now
+	return nil
+}
+
+// locked returns an error if the lock is not held.
+func (d *Dir) locked() error {
+	if d.lock == nil {
+		return fmt.Errorf("images directory %s: the lock is not held", d.Name())
+	}
+	return nil
+}
+
+func (d *Dir) has(file string) bool {
+	_, err := d.Lstat(file)
 	return err == nil
 }
 
-// Tmp returns the name of an image while it is made.
-func Tmp(n meta.Name) string { return n.String() + tmpSuffix }
-
-// Journal returns the name of the file that tells how far it has got.
-func Journal(n meta.Name) string { return n.String() + journalSuffix }
-
+// The suffixes of the files of an image.
 const (
 	tmpSuffix     = ".tmp"
 	journalSuffix = ".tmp.journal"
+	newSuffix     = ".tmp.journal.new" // the next journal
 )
 
-// Image is an image that is there.
-type Image struct {
-	Name meta.Name
-	// File is the name of the image, or, of one that was made on the way to another,
-	// its temporary name.
-	File string
-	Size int64 // bytes
+// Tmp returns the name of the file in which an image is made.
+func Tmp(n meta.Name) string { return n.String() + tmpSuffix }
+
+// Journal returns the name of the file that tells how far an image that is made
+// has got. It is replaced by way of that name and ".new".
+func Journal(n meta.Name) string { return n.String() + journalSuffix }
+
+// split parses the name of a file of an image. The suffix of the image itself is
+// "".
+func split(file string) (n meta.Name, suffix string, ok bool) {
+	for _, suffix := range []string{"", tmpSuffix, journalSuffix, newSuffix} {
+		if image, ok := strings.CutSuffix(file, suffix); ok {
+			if n, err := meta.ParseName(image); err == nil {
+				return n, suffix, true
+			}
+		}
+	}
+	return meta.Name{}, "", false
 }
 
-// Images returns the images, oldest first. Among them are those under a temporary
-// name that are known to be complete, where there is none under the right one.
+// Images returns the images that are there, oldest first: regular files with an
+// image's name, and those with the temporary one that are known to be complete,
+// where there is nothing of the image's name.
 func (d *Dir) Images() ([]Image, error) {
 	entries, err := fs.ReadDir(d.FS(), ".")
 	if err != nil {
@@ -117,46 +171,90 @@ func (d *Dir) Images() ([]Image, error) {
 	}
 	var images []Image
 	for _, e := range entries {
-		stem, isTmp := strings.CutSuffix(e.Name(), tmpSuffix)
-		name, err := meta.ParseName(stem)
-		if err != nil {
+		n, suffix, ok := split(e.Name())
+		if !ok || suffix != "" && suffix != tmpSuffix {
 			continue
 		}
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && (!isTmp || d.complete(e.Name(), stem)) {
-			images = append(images, Image{name, e.Name(), info.Size()})
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue
 		}
+		if _, complete := d.known.of(e.Name(), info); suffix == tmpSuffix && (!complete || d.has(n.String())) {
+			continue
+		}
+		images = append(images, Image{n, e.Name(), info.Size()})
 	}
 	slices.SortFunc(images, func(a, b Image) int { return a.Name.Compare(b.Name) })
 	return images, nil
 }
 
-// complete reports whether a temporary file is known to be a whole image, and the
-// image is not there under its name.
-func (d *Dir) complete(tmp, image string) bool {
-	_, err := d.Lstat(image)
-	_, known := d.record(tmp)
-	return known && errors.Is(err, fs.ErrNotExist)
+// named returns the images that have their names, oldest first.
+func (d *Dir) named() ([]Image, error) {
+	images, err := d.Images()
+	return slices.DeleteFunc(images, func(im Image) bool { return im.File != im.Name.String() }), err
 }
 
-// Room returns how many bytes can be written to the directory, by others than root.
+// Install gives an image that was made, verified and flushed to the disk its name,
+// removes its journal, and learns its digests. The image is the pending one from
+// before it has its name. After an error, as at any instant, the file with its
+// journal is there or the image is.
+func (d *Dir) Install(n meta.Name, sums cksum.Sums) error {
+	tmp := Tmp(n)
+	if err := d.learn(tmp, sums); err != nil {
+		return err
+	}
+	if err := d.SetPending(n); err != nil {
+		return err
+	}
+	if err := d.Rename(tmp, n.String()); err != nil {
+		return err
+	}
+	d.known.restamp(d.Root, n.String(), d.known.Files[tmp])
+	err := errors.Join(d.SyncDir("."), d.drop(Journal(n)), d.drop(n.String()+newSuffix))
+	d.save()
+	return err
+}
+
+// drop removes a file if it is there.
+func (d *Dir) drop(file string) error {
+	if err := d.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Room returns how many bytes can still be written in the directory, without the
+// privileges of root.
 func (d *Dir) Room() (int64, error) {
 	f, err := d.Open(".")
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	var s unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", d.Name(), err)
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return 0, fmt.Errorf("room in %s: %w", d.Name(), err)
 	}
-	return int64(s.Bavail) * s.Bsize, nil
+	unit := st.Frsize
+	if unit == 0 {
+		unit = st.Bsize
+	}
+	high, low := bits.Mul64(st.Bavail, uint64(unit))
+	if high != 0 || low > math.MaxInt64 { // so do some that are elsewhere
+		return math.MaxInt64, nil
+	}
+	return int64(low), nil
 }
 
-// Taken returns how many bytes a file takes on the disk, 0 if it is not there.
+// Taken returns how many bytes of the disk a file takes already, 0 if it is not
+// there.
 func (d *Dir) Taken(file string) int64 {
 	info, err := d.Lstat(file)
 	if err != nil {
 		return 0
 	}
-	return info.Sys().(*syscall.Stat_t).Blocks * 512
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		return sys.Blocks * 512
+	}
+	return info.Size()
 }

@@ -1,7 +1,6 @@
 package imagedir
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha512"
 	"encoding/json"
@@ -11,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"syscall"
 
 	"puavo-image-repository/cksum"
@@ -19,106 +19,216 @@ import (
 
 const knownName = ".image_updates_known"
 
-// ErrWrong is wrapped by the error for a file that is not what it should be.
-var ErrWrong = errors.New("not what it should be")
+// mostKnown bounds that file, in bytes.
+const mostKnown = 1 << 20
 
-// memory is what is known of the images.
-type memory struct {
-	Files   map[string]record `json:"files"`
-	Pending meta.Name         `json:"pending,omitzero"`
+// ErrWrong is wrapped by the error for a file whose content is not what it should
+// be.
+var ErrWrong = errors.New("wrong content")
+
+// known is what is known, as it is written.
+type known struct {
+	Files   map[string]entry `json:"files,omitempty"`
+	Pending meta.Name        `json:"pending,omitzero"`
 }
 
-// record is what is known of a file.
-type record struct {
-	Size   int64           `json:"size"`
-	MTime  int64           `json:"mtime"`
-	CTime  int64           `json:"ctime"`
-	Inode  uint64          `json:"inode"`
+// entry is what is known of one file.
+type entry struct {
+	stamp
 	SHA512 cksum.Digest512 `json:"sha512,omitzero"`
 	BLAKE3 cksum.Digest256 `json:"blake3,omitzero"`
 }
 
-// stamp returns the record of a file of which nothing is known.
-func stamp(info fs.FileInfo) record {
-	r := record{Size: info.Size(), MTime: info.ModTime().UnixNano()}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		r.CTime, r.Inode = s.Ctim.Nano(), s.Ino
-	}
-	return r
+// stamp tells, without reading it, whether a file is the one it was.
+type stamp struct {
+	Size  int64  `json:"size"`
+	MTime int64  `json:"mtime"`
+	CTime int64  `json:"ctime"`
+	Inode uint64 `json:"inode"`
 }
 
-// load reads what is known.
+func stampOf(info fs.FileInfo) stamp {
+	s := stamp{Size: info.Size(), MTime: info.ModTime().UnixNano()}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.CTime, s.Inode = sys.Ctim.Nano(), sys.Ino
+	}
+	return s
+}
+
+// parse reads what is known. What is damaged is left out.
+func parse(data []byte) known {
+	var k known
+	if json.Unmarshal(data, &k) != nil {
+		k = known{}
+	}
+	if k.Files == nil {
+		k.Files = make(map[string]entry)
+	}
+	maps.DeleteFunc(k.Files, func(file string, e entry) bool { return !rememberable(file) || e.isEmpty() })
+	return k
+}
+
+// rememberable reports whether a file is of a kind of which anything is remembered.
+func rememberable(file string) bool {
+	_, suffix, ok := split(file)
+	return ok && (suffix == "" || suffix == tmpSuffix)
+}
+
+func (e entry) isEmpty() bool {
+	return e.SHA512 == cksum.Digest512{} && e.BLAKE3 == cksum.Digest256{}
+}
+
+// of returns what is known of a file that is there, if anything is.
+func (k known) of(file string, info fs.FileInfo) (entry, bool) {
+	e, ok := k.Files[file]
+	return e, ok && info.Mode().IsRegular() && e.stamp == stampOf(info)
+}
+
+// valid returns what is known of the files that are there.
+func (k known) valid(root *os.Root) map[string]entry {
+	files := make(map[string]entry, len(k.Files))
+	for file := range k.Files {
+		if info, err := root.Lstat(file); err == nil {
+			if e, ok := k.of(file, info); ok {
+				files[file] = e
+			}
+		}
+	}
+	return files
+}
+
+// restamp takes over what was known of a file whose name or number of links we
+// have changed since, which changes its ctime and nothing else.
+func (k known) restamp(root *os.Root, file string, was entry) {
+	info, err := root.Lstat(file)
+	if err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	now := stampOf(info)
+	was.CTime = now.CTime
+	if was.stamp == now {
+		k.Files[file] = was
+	}
+}
+
+// remember adds to what is known of a file.
+func (k known) remember(file string, e entry) {
+	if !rememberable(file) {
+		return
+	}
+	if old := k.Files[file]; old.stamp == e.stamp {
+		if (e.SHA512 == cksum.Digest512{}) {
+			e.SHA512 = old.SHA512
+		}
+		if (e.BLAKE3 == cksum.Digest256{}) {
+			e.BLAKE3 = old.BLAKE3
+		}
+	}
+	k.Files[file] = e
+}
+
+// load reads what is known, and adds what this Dir has found out before.
 func (d *Dir) load() {
-	d.known = memory{}
-	data, err := d.ReadFile(knownName)
-	if err != nil || json.Unmarshal(data, &d.known) != nil {
-		d.known = memory{}
+	var data []byte
+	if info, err := d.Lstat(knownName); err == nil && info.Mode().IsRegular() && info.Size() <= mostKnown {
+		data, _ = d.ReadFile(knownName)
 	}
-	if d.known.Files == nil {
-		d.known.Files = make(map[string]record)
+	before := d.known.valid(d.Root)
+	d.known = parse(data)
+	d.known.Files = d.known.valid(d.Root)
+	for file, e := range before {
+		d.known.remember(file, e)
 	}
 }
 
-// save writes what is known, less what is not so any more.
+// save writes what is known, if the lock is held. What is no longer so is left
+// out. Mostly an error is of no interest: it costs another look at a file.
 func (d *Dir) save() error {
-	maps.DeleteFunc(d.known.Files, func(file string, _ record) bool {
-		_, ok := d.record(file)
-		return !ok
-	})
-	if d.lock == nil {
-		return nil
-	}
-	var data bytes.Buffer
-	if err := json.NewEncoder(&data).Encode(d.known); err != nil {
+	if err := d.locked(); err != nil {
 		return err
 	}
-	_, err := d.Replace(knownName+".tmp", knownName, data.Bytes())
+	d.known.Files = d.known.valid(d.Root)
+	data, err := json.Marshal(d.known)
+	if err != nil {
+		return err
+	}
+	_, err = d.Replace(knownName+".tmp", knownName, append(data, '\n'))
 	return err
 }
 
-// record returns what is known of a file, if it is still the one it was.
-func (d *Dir) record(file string) (record, bool) {
-	r, ok := d.known.Files[file]
-	if !ok {
-		return record{}, false
+// keeping makes a change of names or links, and keeps what is known of the files
+// whose ctime it changes.
+func (d *Dir) keeping(change func() error) error {
+	before := d.known.valid(d.Root)
+	err := change()
+	for file, e := range before {
+		d.known.restamp(d.Root, file, e)
 	}
+	d.save()
+	return err
+}
+
+// Pending returns the image whose installing was begun and has not ended, the zero
+// Name if there is none.
+func (d *Dir) Pending() meta.Name { return d.known.Pending }
+
+// SetPending sets the pending image, the zero Name for none. It is on the disk when
+// SetPending returns without an error.
+func (d *Dir) SetPending(n meta.Name) error {
+	before := d.known.Pending
+	d.known.Pending = n
+	if err := d.save(); err != nil {
+		d.known.Pending = before
+		return fmt.Errorf("noting in %s which image is being installed: %w", d.Name(), err)
+	}
+	return nil
+}
+
+// Learn remembers digests, the SHA-512 or the BLAKE3 or both, of a file of an image
+// that was just made and verified. That they cannot be written down is no error.
+func (d *Dir) Learn(file string, sums cksum.Sums) error {
+	err := d.learn(file, sums)
+	if err == nil {
+		d.save()
+	}
+	return err
+}
+
+func (d *Dir) learn(file string, sums cksum.Sums) error {
 	info, err := d.Lstat(file)
-	if err != nil || !info.Mode().IsRegular() {
-		return record{}, false
+	if err != nil {
+		return err
 	}
-	now := stamp(info)
-	now.SHA512, now.BLAKE3 = r.SHA512, r.BLAKE3
-	return r, r == now
-}
-
-// compare holds what is known against what is wanted.
-func (r record) compare(want cksum.Sums) (right, known bool) {
+	e := entry{stampOf(info), sums.SHA512, sums.BLAKE3}
 	switch {
-	case r.Size != want.Size:
-		return false, true
-	case r.SHA512 != cksum.Digest512{}:
-		return r.SHA512 == want.SHA512, true
-	case r.BLAKE3 != cksum.Digest256{} && want.BLAKE3 != cksum.Digest256{}:
-		return r.BLAKE3 == want.BLAKE3, true
+	case !info.Mode().IsRegular() || !rememberable(file) || e.isEmpty():
+		return fmt.Errorf("%s: nothing to learn of it", file)
+	case e.stamp.Size != sums.Size:
+		return fmt.Errorf("%s: %w: it has %d bytes, want %d", file, ErrWrong, e.stamp.Size, sums.Size)
 	}
-	return false, false
+	d.known.remember(file, e)
+	return nil
 }
 
-// Known reports whether a file is what is wanted, as far as that is known without
-// reading it.
+// Forget has the next Check of a file read it.
+func (d *Dir) Forget(file string) { delete(d.known.Files, file) }
+
+// Known is Check without reading: it reports whether a file is right, and whether
+// that is known.
 func (d *Dir) Known(file string, want cksum.Sums) (right, known bool) {
-	r, ok := d.record(file)
-	if !ok {
+	info, err := d.Lstat(file)
+	if err != nil {
 		return false, false
 	}
-	return r.compare(want)
+	known, err = d.compare(file, info, want)
+	return known && err == nil, known
 }
 
-// Check compares a file with the size and the BLAKE3 that it should have, or the
-// SHA-512 where the other is not given. It is read only if that is not known from
-// before. An error for a file that is not right wraps ErrWrong. progress, which may
-// be nil, is called with the bytes that were read. What is found out is remembered,
-// if it can be.
+// Check compares a file with its size and its digest: nil if they are right, an
+// error that wraps ErrWrong if not. Only what is not known from before is read,
+// with calls of progress, which may be nil, and then remembered: on the disk if the
+// lock is held, else for this Dir alone. The digest that is taken is the BLAKE3
+// where there is one to compare with, else the SHA-512.
 func (d *Dir) Check(ctx context.Context, file string, want cksum.Sums, progress func(done, total int64)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -127,125 +237,103 @@ func (d *Dir) Check(ctx context.Context, file string, want cksum.Sums, progress 
 	if err != nil {
 		return err
 	}
-	right, known := d.Known(file, want)
-	if !known && info.Size() == want.Size {
-		r, err := d.read(ctx, file, want, progress)
-		if err != nil {
-			return fmt.Errorf("reading %s: %w", file, err)
-		}
-		d.known.Files[file] = r
-		_ = d.save() // it costs another look, the next time
-		right, _ = r.compare(want)
+	if known, err := d.compare(file, info, want); known {
+		return err
 	}
-	if !right {
-		return fmt.Errorf("%s in %s is %w: it has another size or digest", file, d.Name(), ErrWrong)
+	e, err := d.digest(ctx, file, want, progress)
+	if err != nil {
+		return err
 	}
-	return nil
+	_, err = e.compare(file, want)
+	return err
 }
 
-// read takes a digest of a file.
-func (d *Dir) read(ctx context.Context, file string, want cksum.Sums, progress func(done, total int64)) (record, error) {
+// compare is Check without reading. If the result is not known, the error is of no
+// interest.
+func (d *Dir) compare(file string, info fs.FileInfo, want cksum.Sums) (known bool, err error) {
+	if !info.Mode().IsRegular() {
+		return true, fmt.Errorf("%s: %w: it is no regular file", file, ErrWrong)
+	}
+	if info.Size() != want.Size {
+		return true, fmt.Errorf("%s: %w: it has %d bytes, want %d", file, ErrWrong, info.Size(), want.Size)
+	}
+	e, known := d.known.of(file, info)
+	if !known {
+		return false, nil
+	}
+	return e.compare(file, want)
+}
+
+// compare compares what is known of a file with its digest. The SHA-512 decides,
+// for it is what images are verified by when they are made.
+func (e entry) compare(file string, want cksum.Sums) (known bool, err error) {
+	var none cksum.Sums
+	switch {
+	case e.SHA512 != none.SHA512 && want.SHA512 != none.SHA512:
+		if e.SHA512 != want.SHA512 {
+			err = fmt.Errorf("%s: %w: its SHA-512 is %s, want %s", file, ErrWrong, e.SHA512, want.SHA512)
+		}
+	case e.BLAKE3 != none.BLAKE3 && want.BLAKE3 != none.BLAKE3:
+		if e.BLAKE3 != want.BLAKE3 {
+			err = fmt.Errorf("%s: %w: its BLAKE3 is %s, want %s", file, ErrWrong, e.BLAKE3, want.BLAKE3)
+		}
+	default:
+		return false, fmt.Errorf("%s: no digest to compare it with", file)
+	}
+	return true, err
+}
+
+// digest takes the digest of a file that is compared, and remembers it unless the
+// file was changed meanwhile.
+func (d *Dir) digest(ctx context.Context, file string, want cksum.Sums, progress func(done, total int64)) (entry, error) {
 	f, err := d.Open(file)
 	if err != nil {
-		return record{}, err
+		return entry{}, err
 	}
 	defer f.Close()
 	before, err := f.Stat()
 	if err != nil {
-		return record{}, err
+		return entry{}, err
 	}
-	r := stamp(before)
-	var digest hash.Hash
-	fast := want.BLAKE3 != cksum.Digest256{}
-	if digest = sha512.New(); fast {
-		digest = cksum.NewBLAKE3()
-	}
-	in := &contextReader{ctx: ctx, r: f, total: r.Size, progress: progress}
-	if _, err := io.CopyBuffer(digest, in, make([]byte, 1<<20)); err != nil {
-		return record{}, err
-	}
-	after, err := f.Stat()
-	if err != nil {
-		return record{}, err
-	}
-	if stamp(after) != r {
-		return record{}, errors.New("it was changed meanwhile")
-	}
-	if fast {
-		digest.Sum(r.BLAKE3[:0])
+	e := entry{stamp: stampOf(before)}
+	var h hash.Hash
+	var sum []byte
+	if (want.BLAKE3 != cksum.Digest256{}) {
+		h, sum = cksum.NewBLAKE3(), e.BLAKE3[:0]
 	} else {
-		digest.Sum(r.SHA512[:0])
+		h, sum = sha512.New(), e.SHA512[:0]
 	}
-	return r, nil
+	if err := read(ctx, h, f, file, want.Size, progress); err != nil {
+		return entry{}, err
+	}
+	h.Sum(sum)
+	if after, err := f.Stat(); err == nil && stampOf(after) == e.stamp {
+		d.known.remember(file, e)
+		d.save()
+	}
+	return e, nil
 }
 
-// contextReader ends with its context.
-type contextReader struct {
-	ctx         context.Context
-	r           io.Reader
-	done, total int64
-	progress    func(done, total int64)
-}
-
-func (r *contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := r.r.Read(p)
-	if r.done += int64(n); r.progress != nil {
-		r.progress(r.done, r.total)
-	}
-	return n, err
-}
-
-// Learn remembers the digests of a file that was just made and verified. Zero ones
-// are not known.
-func (d *Dir) Learn(file string, sums cksum.Sums) error {
-	info, err := d.Lstat(file)
-	if err != nil {
-		return err
-	}
-	r := stamp(info)
-	r.SHA512 = sums.SHA512
-	d.known.Files[file] = r
-	return d.save()
-}
-
-// Forget has the next Check of a file read it.
-func (d *Dir) Forget(file string) { delete(d.known.Files, file) }
-
-// keeping calls change, which changes names and links but no content, and keeps
-// what was known of these files before.
-func (d *Dir) keeping(change func() error, files ...string) error {
-	before := make(map[string]record)
-	for _, file := range files {
-		if r, ok := d.record(file); ok {
-			before[file] = r
+// read digests so many bytes, which must be all.
+func read(ctx context.Context, h hash.Hash, f io.Reader, file string, size int64, progress func(done, total int64)) error {
+	buf := make([]byte, 1<<20)
+	var done int64
+	for {
+		n, err := f.Read(buf)
+		done += int64(n)
+		h.Write(buf[:n])
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case done > size || err == io.EOF && done < size:
+			return fmt.Errorf("%s: %w: its size was changed while it was read", file, ErrWrong)
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+		if progress != nil {
+			progress(done, size)
 		}
 	}
-	err := change()
-	for file, r := range before {
-		info, statErr := d.Lstat(file)
-		if statErr != nil {
-			continue
-		}
-		now := stamp(info)
-		if now.Inode == r.Inode && now.Size == r.Size && now.MTime == r.MTime {
-			now.SHA512, now.BLAKE3 = r.SHA512, r.BLAKE3
-			d.known.Files[file] = now
-		}
-	}
-	return errors.Join(err, d.save())
-}
-
-// Pending returns the image whose putting to use has begun and not ended.
-func (d *Dir) Pending() meta.Name { return d.known.Pending }
-
-// SetPending remembers it; the zero Name stands for none.
-func (d *Dir) SetPending(n meta.Name) error {
-	if d.known.Pending == n {
-		return nil
-	}
-	d.known.Pending = n
-	return d.save()
 }

@@ -2,7 +2,9 @@ package imagedir
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -10,73 +12,136 @@ import (
 	"puavo-image-repository/meta"
 )
 
-const imageLock = ".lock"
+// Prune removes the oldest of the images of a series, which are named, so that the
+// newest, as many as keep says and at least one, stay. Never removed is an image
+//
+//   - that is protected,
+//   - that has a file <image>.img.lock beside it,
+//   - that has another name in the directory, such as the default and the backup
+//     link, or to which a symbolic link there leads,
+//   - that a loop device has as its backing file.
+//
+// It returns what was removed, also with an error. The default link need not be
+// told: it is protected whatever its name is.
+func (d *Dir) Prune(series []meta.Name, keep int, _ string, protected ...meta.Name) ([]meta.Name, error) {
+	if err := d.locked(); err != nil {
+		return nil, err
+	}
+	if keep < 1 {
+		return nil, fmt.Errorf("%d images to keep, want at least 1", keep)
+	}
+	old, err := d.named()
+	if err != nil {
+		return nil, err
+	}
+	old = slices.DeleteFunc(old, func(im Image) bool { return !slices.Contains(series, im.Name) })
+	old = old[:max(len(old)-keep, 0)]
+	use, err := d.inUse()
+	if err != nil {
+		return nil, err
+	}
+	old = slices.DeleteFunc(old, func(im Image) bool {
+		return slices.Contains(protected, im.Name) || d.has(im.File+".lock") || use.has(d.Root, im.File)
+	})
+	var removed []meta.Name
+	err = d.keeping(func() (err error) {
+		removed, err = d.remove(old)
+		return err
+	})
+	return removed, err
+}
 
-// Prune removes the oldest of the images that are named, so that the newest keep
-// of them stay. Never removed are those that are protected, those that link or its
-// backup is a hard link of, those with a lock beside, and those that a loop device
-// has: one of these may be what the machine runs on. It returns what was removed.
-func (d *Dir) Prune(images []meta.Name, keep int, link string, protected ...meta.Name) (removed []meta.Name, err error) {
-	images = slices.SortedFunc(slices.Values(images), meta.Name.Compare)
-	for _, name := range []string{link, Backup(link)} {
-		if n, ok := d.Default(name); ok {
-			protected = append(protected, n)
+func (d *Dir) remove(images []Image) (removed []meta.Name, err error) {
+	for _, im := range images {
+		if err := d.Remove(im.File); err != nil {
+			return removed, err
 		}
+		removed = append(removed, im.Name)
 	}
-	inUse := d.inUse()
-	var old []string
-	for _, n := range images[:max(0, len(images)-keep)] {
-		if slices.Contains(protected, n) || slices.Contains(inUse, n.String()) || d.locked(n.String()) {
-			continue
-		}
-		old = append(old, n.String())
-		removed = append(removed, n)
-	}
-	for i, file := range old {
-		if err := d.Remove(file); err != nil {
-			return removed[:i], err
-		}
-	}
-	if len(old) == 0 {
+	if len(removed) == 0 {
 		return nil, nil
 	}
-	return removed, errors.Join(d.SyncDir("."), d.save())
+	return removed, d.SyncDir(".")
 }
 
-func (d *Dir) locked(file string) bool {
-	_, err := d.Lstat(file + imageLock)
-	return err == nil
+// use tells which images are in use.
+type use struct {
+	names []string      // of files, wherever they are
+	files []fs.FileInfo // whatever their names are
 }
 
-// inUse returns the names of the files that loop devices have. Their directories
-// do not count: a machine that runs on an image may have it from another root.
-func (d *Dir) inUse() (files []string) {
-	backing, _ := fs.Glob(d.loops, "loop*/loop/backing_file")
-	for _, b := range backing {
-		if name, err := fs.ReadFile(d.loops, b); err == nil {
-			files = append(files, path.Base(strings.TrimSuffix(strings.TrimSpace(string(name)), " (deleted)")))
+// has reports whether an image is in use.
+func (u use) has(root *os.Root, file string) bool {
+	info, err := root.Lstat(file)
+	return err != nil || slices.Contains(u.names, file) ||
+		slices.ContainsFunc(u.files, func(f fs.FileInfo) bool { return os.SameFile(f, info) })
+}
+
+// inUse finds out which images have other names in the directory, or are backing
+// files.
+func (d *Dir) inUse() (use, error) {
+	entries, err := fs.ReadDir(d.FS(), ".")
+	if err != nil {
+		return use{}, err
+	}
+	var u use
+	for _, e := range entries {
+		if _, suffix, ok := split(e.Name()); ok && suffix == "" && e.Type().IsRegular() {
+			continue
+		}
+		if target, err := d.Readlink(e.Name()); err == nil {
+			u.names = append(u.names, path.Base(target))
+		} else if info, err := e.Info(); err == nil {
+			u.files = append(u.files, info)
 		}
 	}
-	return files
+	d.backing(&u)
+	return u, nil
 }
 
-// Sweep removes what dead runs left of other images than those that are wanted.
-// They are dead, for the lock is held.
+// backing adds the backing files of the loop devices. Their paths need not lead to
+// them from here, so their names count wherever they are.
+func (d *Dir) backing(u *use) {
+	paths, _ := fs.Glob(d.blocks, "loop*/loop/backing_file")
+	for _, p := range paths {
+		text, err := fs.ReadFile(d.blocks, p)
+		if err != nil {
+			continue // it is let go
+		}
+		file := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), " (deleted)")
+		u.names = append(u.names, path.Base(file))
+		if info, err := os.Stat(file); err == nil {
+			u.files = append(u.files, info)
+		}
+	}
+}
+
+// Sweep removes what dead runs have left: what was made of other images than the
+// wanted ones, and links without a name. They are dead, for the lock is held.
 func (d *Dir) Sweep(wanted ...meta.Name) error {
+	if err := d.locked(); err != nil {
+		return err
+	}
 	entries, err := fs.ReadDir(d.FS(), ".")
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		image, rest, isTmp := strings.Cut(e.Name(), tmpSuffix)
-		n, err := meta.ParseName(image)
-		left := rest == "" || rest == ".journal" || rest == ".journal.new"
-		if err != nil || !isTmp || !left || !e.Type().IsRegular() || slices.Contains(wanted, n) || d.locked(image) || d.locked(image+tmpSuffix) {
-			continue
+	return d.keeping(func() error {
+		var failed []error
+		for _, e := range entries {
+			if e.Type().IsRegular() && d.isLeft(e.Name(), wanted) {
+				failed = append(failed, d.drop(e.Name()))
+			}
 		}
-		if err := d.Remove(e.Name()); err != nil {
-			return err
-		}
+		return errors.Join(failed...)
+	})
+}
+
+// isLeft reports whether a file was left by a dead run.
+func (d *Dir) isLeft(file string, wanted []meta.Name) bool {
+	n, suffix, ok := split(file)
+	if !ok {
+		return strings.HasPrefix(file, nextLink)
 	}
-	return nil
+	return suffix != "" && !slices.Contains(wanted, n) && !d.has(n.String()+".lock") && !d.has(Tmp(n)+".lock")
 }
