@@ -183,33 +183,56 @@ func TestLeftovers(t *testing.T) {
 	p.want(want)
 }
 
-// An image that is not as its name promises does no harm.
+// An image that is not as its name promises does no harm: as a base it is
+// recognised before anything is fetched for it, and another way is gone.
 func TestDamagedImages(t *testing.T) {
+	resize := func(size int) func([]byte) []byte {
+		return func(b []byte) []byte { return append(b, make([]byte, size)...)[:size] }
+	}
+	size := len(imageData(image3))
 	for _, c := range []struct {
 		name   string
 		file   string
 		damage func(data []byte) []byte
+		others []string
 		route  string
 		warns  bool
 	}{
-		{"base with a bit flipped", image3, flip, fromFull, true},
-		{"base cut short", image3, func(b []byte) []byte { return b[:len(b)-1] }, fromFull, false},
-		{"base longer", image3, func(b []byte) []byte { return append(b, 0) }, fromFull, false},
-		{"base empty", image3, func([]byte) []byte { return nil }, fromFull, false},
-		{"target cut short", image4, func(b []byte) []byte { return b[:1000] }, from(image3), false},
+		{"base with a bit flipped", image3, flip, nil, fromFull, true},
+		{"base with a bit flipped, and another base", image3, flip, []string{image2}, from(image2), true},
+		{"base renamed from another image", image3, func([]byte) []byte { return resize(size)(imageData(other)) }, nil, fromFull, true},
+		{"base renamed, and another base", image3, func([]byte) []byte { return resize(size)(imageData(image1)) }, []string{image2}, from(image2), true},
+		{"base cut short", image3, resize(size - 1), nil, fromFull, false},
+		{"base cut short, and another base", image3, resize(size / 2), []string{image2}, from(image2), false},
+		{"base longer", image3, resize(size + 1), nil, fromFull, false},
+		{"base empty", image3, resize(0), nil, fromFull, false},
+		{"target cut short", image4, resize(1000), []string{image3}, from(image3), false},
+		{"target with a bit flipped", image4, flip, []string{image3}, from(image3), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPlace(t, image3)
+			p := newPlace(t, c.others...)
+			p.write(c.file, imageData(c.file))
+			s := newSite(t, "all", nil)
+			// What is known of the right one must not count for the damaged one, which has
+			// the same times.
+			if _, err := client.Verify(t.Context(), p.options(s.URL, "")); err != nil {
+				t.Fatal(err)
+			}
+			info := must(os.Stat(filepath.Join(p.dir, c.file)))
 			p.write(c.file, c.damage(imageData(c.file)))
+			os.Chtimes(filepath.Join(p.dir, c.file), info.ModTime(), info.ModTime())
 			want := p.files()
 			want[image4] = string(imageData(image4))
-			result, err := p.update(access["http"](t, "all"), "")
+			result, err := p.update(s.URL, image4)
 			if err != nil || result.Route.String() != c.route {
 				t.Errorf("%+v, %v; want it by %s", result, err, c.route)
 			}
 			p.want(want)
 			if (p.log.Len() > 0) != c.warns {
 				t.Errorf("warnings: %q", &p.log)
+			}
+			if asked := s.asked(); slices.Contains(asked, deltaFile(image3, image4)) && c.file == image3 {
+				t.Errorf("a delta to the damaged base was fetched: %q", asked)
 			}
 		})
 	}

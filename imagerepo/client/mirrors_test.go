@@ -1,0 +1,115 @@
+package client_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"puavo-image-repository/imagerepo/client"
+)
+
+// Mirrors are tried in order, each with its own meta.
+func TestMirrors(t *testing.T) {
+	closed := func(*testing.T) string { return "http://127.0.0.1:1" }
+	with := func(mirror string, bad func(string) fault) func(*testing.T) string {
+		return func(t *testing.T) string { return newSite(t, mirror, bad).URL }
+	}
+	everyDelta := func(f fault) func(string) fault {
+		return func(path string) fault {
+			if strings.HasPrefix(path, "rdiffs/") {
+				return f
+			}
+			return nil
+		}
+	}
+	payload := func(f fault) func(string) fault {
+		return func(path string) fault {
+			if strings.HasPrefix(path, "rdiffs/") || strings.HasSuffix(path, ".img") {
+				return f
+			}
+			return nil
+		}
+	}
+	missing := status(http.StatusNotFound)
+	for _, c := range []struct {
+		name    string
+		mirrors []func(*testing.T) string
+		want    string // the image
+		route   string
+		warns   string // what a warning says, "" for none
+		fails   string // what the error says, "" for none
+	}{
+		{"the first one does", []func(*testing.T) string{with("all", nil), closed}, image4, from(image2), "", ""},
+		{"the first one is down", []func(*testing.T) string{closed, with("all", nil)}, image4, from(image2), "connection refused", ""},
+		{"two are down", []func(*testing.T) string{closed, closed, with("all", nil)}, image4, from(image2), "connection refused", ""},
+		{"no directory", []func(*testing.T) string{func(*testing.T) string { return "/none" }, with("all", nil)}, image4, from(image2), "/none", ""},
+		{"no meta", []func(*testing.T) string{with("big", nil), with("all", nil)}, image4, from(image2), "no series", ""},
+		{"meta that is none", []func(*testing.T) string{with("all", only(series, text("{"))), with("all", nil)}, image4, from(image2), "malformed", ""},
+		{"no deltas: the full image of the same mirror", []func(*testing.T) string{with("all", everyDelta(missing)), with("all", nil)}, image4, fromFull, "rdiffs/", ""},
+		{"no payload", []func(*testing.T) string{with("all", payload(missing)), with("all", nil)}, image4, from(image2), "trying the next mirror", ""},
+		{"payload that is wrong", []func(*testing.T) string{with("all", payload(body(flip))), with("all", nil)}, image4, from(image2), "SHA-512", ""},
+		{"the meta of one does not count for the other", []func(*testing.T) string{with("all", payload(missing)), with("early", nil)}, "", "", "trying the next mirror", ""},
+		{"none does", []func(*testing.T) string{with("all", payload(missing)), closed}, "", "", "trying the next mirror", "connection refused"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, image2)
+			want := p.files()
+			o := p.options("", "")
+			o.Mirrors = nil
+			for _, m := range c.mirrors {
+				o.Mirrors = append(o.Mirrors, m(t))
+			}
+			result, err := client.Update(t.Context(), o)
+			switch {
+			case c.fails != "":
+				if err == nil || !strings.Contains(err.Error(), c.fails) {
+					t.Errorf("%v, want one that says %q", err, c.fails)
+				}
+			case err != nil:
+				t.Error(err)
+			case c.want == "":
+				if !result.UpToDate {
+					t.Errorf("%+v", result)
+				}
+			case result.Route.String() != c.route:
+				t.Errorf("by %s, want %s", result.Route, c.route)
+			default:
+				want[c.want] = string(imageData(c.want))
+			}
+			p.want(want)
+			if (p.log.Len() > 0) != (c.warns != "") || !strings.Contains(p.log.String(), c.warns) {
+				t.Errorf("warnings %q, want %q", &p.log, c.warns)
+			}
+		})
+	}
+}
+
+// What came of a file from one mirror is gone on with from the next, if it has the
+// same file, whatever that calls it.
+func TestResumeFromAnotherMirror(t *testing.T) {
+	for _, have := range [][]string{{huge1}, nil} {
+		first, second := newBreaking(t), newBreaking(t)
+		first.limit.Store(5 << 20)
+		second.tag.Store(`"another"`)
+		p := newPlace(t, have...)
+		o := p.options("", huge2)
+		o.Mirrors = []string{first.URL, second.URL}
+		o.Patience.Attempts = 1
+		if _, err := client.Update(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{huge2: string(imageData(huge2))}
+		for _, f := range have {
+			want[f] = string(imageData(f))
+		}
+		p.want(want)
+		size := first.size(t, have)
+		if twice := first.sent.Load() + second.sent.Load() - size; twice < 0 || twice > 3<<20 {
+			t.Errorf("with %q: %d bytes of %d were fetched twice", have, twice, size)
+		}
+		if asked := second.asked(); !slices.Contains(asked, "meta/puavo-os-huge-buster-amd64.json") {
+			t.Errorf("the meta of the second mirror was not asked for: %q", asked)
+		}
+	}
+}
