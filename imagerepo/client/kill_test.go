@@ -199,12 +199,11 @@ func (k killed) missing(p *place) (n int64) {
 		if err == nil {
 			err = json.Unmarshal(data, &journal)
 		}
-		info := must(os.Stat(filepath.Join(mirrorDir(k.mirror), k.fetches[i])))
-		n += info.Size() - journal.Position.Delta
-		if err == nil || p.knows(made+".tmp") {
-			if err != nil { // it is complete
-				n -= info.Size()
-			}
+		if p.knows(made + ".tmp") { // it is complete
+			return n
+		}
+		n += must(os.Stat(filepath.Join(mirrorDir(k.mirror), k.fetches[i]))).Size() - journal.Position.Delta
+		if err == nil {
 			return n
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"syscall"
 
@@ -214,12 +213,10 @@ func (w *search) step(ctx context.Context, base string, s Step, progress func(do
 
 // between keeps an image on the way to another as a start, for the next step or
 // another run, and removes the one before. left are the step that made it and
-// those that follow.
+// those that follow. Its journal stays, for a disk on which nothing more can be
+// written.
 func (w *search) between(im *meta.Image, left []Step) error {
 	if err := w.dir.Learn(imagedir.Tmp(im.Name), im.Sums); err != nil {
-		return err
-	}
-	if err := w.dir.Remove(imagedir.Journal(im.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return w.dir.Sweep(made(left)...)
