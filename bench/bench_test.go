@@ -1,24 +1,14 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-func TestMedian(t *testing.T) {
-	for _, c := range []struct {
-		values []float64
-		want   float64
-	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{5, 1, 3}, 3}, {[]float64{4, 1, 2, 3}, 2.5}} {
-		if got := median(c.values); got != c.want {
-			t.Errorf("%v: %v, want %v", c.values, got, c.want)
-		}
-	}
-}
+	"puavo-image-repository/bench/internal/measure"
+)
 
 func TestGroup(t *testing.T) {
 	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1 000", 1234567: "1 234 567"} {
@@ -53,25 +43,10 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-func TestMeasure(t *testing.T) {
-	f, err := measure(t.Context(), [][]string{{"sh", "-c", "sleep 0.05"}, {"true"}})
-	if err != nil || f.seconds < 0.05 || f.resident == 0 {
-		t.Errorf("%+v, %v", f, err)
-	}
-	if _, err := measure(t.Context(), [][]string{{"sh", "-c", "echo bad >&2; false"}}); err == nil || !strings.Contains(err.Error(), "bad") {
-		t.Errorf("a command that fails: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := measure(ctx, [][]string{{"sleep", "10"}}); err == nil || !errors.Is(ctx.Err(), context.Canceled) {
-		t.Errorf("cancelled: %v", err)
-	}
-}
-
 // A row relates its rounds one by one, and the table names who failed.
 func TestTable(t *testing.T) {
-	ref := &row{peer: peer{name: "ref"}, bytes: 100, diff: []figures{{seconds: 1}, {seconds: 10}}, patch: []figures{{seconds: 1}, {seconds: 1}}}
-	fast := &row{peer: peer{name: "fast"}, bytes: 50, diff: []figures{{seconds: 0.5}, {seconds: 2}}, patch: []figures{{seconds: 1}, {seconds: 1}}}
+	ref := &row{peer: peer{name: "ref"}, bytes: 100, diff: []measure.Figures{{Seconds: 1}, {Seconds: 10}}, patch: []measure.Figures{{Seconds: 1}, {Seconds: 1}}}
+	fast := &row{peer: peer{name: "fast"}, bytes: 50, diff: []measure.Figures{{Seconds: 0.5}, {Seconds: 2}}, patch: []measure.Figures{{Seconds: 1}, {Seconds: 1}}}
 	bad := &row{peer: peer{name: "bad"}, err: errors.New("out of order")}
 	for _, r := range []*row{ref, fast, bad} {
 		r.relate(ref)

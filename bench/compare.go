@@ -8,13 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"text/tabwriter"
+
+	"puavo-image-repository/bench/internal/measure"
 )
 
 // row is what was measured of a peer over a pair.
 type row struct {
 	peer              peer
-	diff, patch       []figures // a round each
-	time, size, apply []float64 // ratios to the reference
+	diff, patch       []measure.Figures // a round each
+	time, size, apply []float64         // ratios to the reference
 	bytes             int64
 	err               error
 }
@@ -58,7 +60,7 @@ func (r *row) round(ctx context.Context, p pair, tmp string) error {
 	for _, path := range []string{f.sig, f.delta, f.out} {
 		os.Remove(path)
 	}
-	diff, err := measure(ctx, r.peer.diff(f))
+	diff, err := measure.Commands(ctx, r.peer.diff(f))
 	if err != nil {
 		return err
 	}
@@ -66,7 +68,7 @@ func (r *row) round(ctx context.Context, p pair, tmp string) error {
 	if err != nil {
 		return err
 	}
-	patch, err := measure(ctx, [][]string{r.peer.patch(f)})
+	patch, err := measure.Commands(ctx, [][]string{r.peer.patch(f)})
 	if err != nil {
 		return err
 	}
@@ -105,8 +107,8 @@ func same(a, b string) error {
 // relate sets the ratios to the reference, round by round.
 func (r *row) relate(ref *row) {
 	for i := range min(len(r.diff), len(ref.diff)) {
-		r.time = append(r.time, r.diff[i].seconds/ref.diff[i].seconds)
-		r.apply = append(r.apply, r.patch[i].seconds/ref.patch[i].seconds)
+		r.time = append(r.time, r.diff[i].Seconds/ref.diff[i].Seconds)
+		r.apply = append(r.apply, r.patch[i].Seconds/ref.patch[i].Seconds)
 		r.size = append(r.size, float64(r.bytes)/float64(ref.bytes))
 	}
 }
@@ -136,13 +138,13 @@ func write(w io.Writer, rows []*row) error {
 			line(r.peer.name, "failed: "+r.err.Error(), "", "", "", "", "", "", "", "", "")
 			continue
 		}
-		seconds := column(r.diff, func(f figures) float64 { return f.seconds })
-		patch := column(r.patch, func(f figures) float64 { return f.seconds })
-		line(r.peer.name, f2(seconds), f3(median(r.time)), f1(1/median(r.time)),
-			mb(column(r.diff, func(f figures) float64 { return float64(f.anonymous) })),
-			mb(column(r.diff, func(f figures) float64 { return float64(f.resident) })),
-			fmt.Sprintf("%.2f", float64(r.bytes)/1e6), f3(median(r.size)), f2(patch), f3(median(r.apply)),
-			mb(column(r.patch, func(f figures) float64 { return float64(f.anonymous) })))
+		seconds := column(r.diff, func(f measure.Figures) float64 { return f.Seconds })
+		patch := column(r.patch, func(f measure.Figures) float64 { return f.Seconds })
+		line(r.peer.name, f2(seconds), f3(measure.Median(r.time)), f1(1/measure.Median(r.time)),
+			mb(column(r.diff, func(f measure.Figures) float64 { return float64(f.Anonymous) })),
+			mb(column(r.diff, func(f measure.Figures) float64 { return float64(f.Resident) })),
+			fmt.Sprintf("%.2f", float64(r.bytes)/1e6), f3(measure.Median(r.size)), f2(patch), f3(measure.Median(r.apply)),
+			mb(column(r.patch, func(f measure.Figures) float64 { return float64(f.Anonymous) })))
 	}
 	return t.Flush()
 }
@@ -153,7 +155,7 @@ func column[T any](all []T, of func(T) float64) float64 {
 	for _, v := range all {
 		values = append(values, of(v))
 	}
-	return median(values)
+	return measure.Median(values)
 }
 
 func f1(v float64) string { return fmt.Sprintf("%.1f", v) }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"puavo-image-repository/meta"
 )
 
 // pair is a base and a target. make, if any, makes them before they are used.
@@ -157,6 +160,84 @@ func generate(base, target string, size int64) error {
 		return err
 	}
 	return tw.Flush()
+}
+
+// clientCorpus returns a directory of images, and the updates that are measured.
+func clientCorpus(ctx context.Context, o clientOptions, tmp string) (dir string, pairs []pair, err error) {
+	switch o.corpus {
+	case "real":
+		pairs, err = realPairs(o.dir)
+		return o.dir, pairs, err
+	case "small":
+		dir = filepath.Join(tmp, "images")
+		if err := (shape{series: 1, versions: 2, size: 64 << 20}).generate(ctx, dir); err != nil {
+			return "", nil, err
+		}
+	default:
+		dir = o.corpus
+	}
+	images, all, err := imagesOf(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, p := range chain(images) {
+		if slices.ContainsFunc(all, func(d pair) bool { return d.base == p.base && d.target == p.target }) {
+			pairs = append(pairs, p)
+		}
+	}
+	return dir, pairs, nil
+}
+
+// update makes a target from a base, both as the mirror's meta has them.
+type update struct {
+	pair
+	series string // path of the meta
+	target *meta.Image
+	delta  meta.Diff
+}
+
+// updateOf finds a pair in a mirror, if that has a delta of it.
+func updateOf(p pair, mirror string) (u *update, found bool, err error) {
+	from, fromErr := meta.ParseName(filepath.Base(p.base))
+	to, toErr := meta.ParseName(filepath.Base(p.target))
+	if err := errors.Join(fromErr, toErr); err != nil {
+		return nil, false, err
+	}
+	u = &update{pair: p, series: meta.SeriesPath(to.Series())}
+	text, err := os.ReadFile(filepath.Join(mirror, u.series))
+	if err != nil {
+		return nil, false, err
+	}
+	series, err := meta.ParseSeries(text)
+	if err != nil {
+		return nil, false, err
+	}
+	if u.target, found = series.Image(to); found {
+		u.delta, found = u.target.Diff(from)
+	}
+	return u, found, nil
+}
+
+// deltaPath is where the delta lies in the mirror.
+func (u *update) deltaPath() string { return meta.DeltaPath(u.delta.Filename) }
+
+// linkOrCopy gives a file another name, or a copy of it where it cannot have one.
+func linkOrCopy(from, to string) error {
+	if os.Link(from, to) == nil {
+		return nil
+	}
+	r, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	w, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	_, err = io.Copy(w, r)
+	return err
 }
 
 // shape tells of a generated directory of images.

@@ -37,6 +37,23 @@
 //	DIR     your own images
 //
 // With --write the results are written to bench/REPOSITORY.md.
+//
+// # Clients
+//
+//	go run ./bench client [flags]
+//
+// compares an update of one image by puavo-update-image with what the installed
+// client runs for it, bench/installed.sh, from a local nginx, in turn, several
+// rounds, each time from what is in the page cache. Ours runs with a base that it
+// knows nothing of, and with one that an earlier run has seen.
+//
+// Corpora:
+//
+//	real    DIR/*.img, see --dir
+//	small   2 generated images of 64 MiB
+//	DIR     your own images: each is made from the one before it
+//
+// With --write the results are written to bench/CLIENT.md.
 package main
 
 import (
@@ -51,10 +68,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
+
+	"puavo-image-repository/bench/internal/measure"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -73,6 +93,9 @@ type options struct {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "repo" {
 		return runRepo(ctx, args[1:], stdout, stderr)
+	}
+	if len(args) > 0 && args[0] == "client" {
+		return runClient(ctx, args[1:], stdout, stderr)
 	}
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -129,7 +152,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // heading writes what the results are of.
 func heading(w io.Writer, o options, peers []peer, missing []string) error {
 	fmt.Fprintf(w, "# Results\n\n    go run ./bench --corpus %s --rounds %d\n\n", o.corpus, o.rounds)
-	for _, line := range machine() {
+	for _, line := range measure.Machine() {
 		fmt.Fprintf(w, "- %s\n", line)
 	}
 	seen := make(map[string]bool)

@@ -14,12 +14,13 @@ import (
 	"strings"
 	"syscall"
 
+	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/imagerepo"
 )
 
 // built is what was measured of building a repository.
 type built struct {
-	figures
+	measure.Figures
 	deltas map[string]int64 // sizes by name
 }
 
@@ -35,11 +36,11 @@ func newBuilder(ctx context.Context, tmp string) (builder, error) {
 var builderFlags = []string{"-q", "--json", "-r", "https://images.example.org"}
 
 // build makes or updates a mirror.
-func (b builder) build(ctx context.Context, images, mirror string) (figures, imagerepo.Summary, error) {
+func (b builder) build(ctx context.Context, images, mirror string) (measure.Figures, imagerepo.Summary, error) {
 	cmd := exec.CommandContext(ctx, string(b), append(slices.Clip(builderFlags), images, mirror)...)
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
-	f, err := measureOne(cmd)
+	f, err := measure.Command(cmd)
 	if err != nil {
 		return f, imagerepo.Summary{}, err
 	}
@@ -49,7 +50,7 @@ func (b builder) build(ctx context.Context, images, mirror string) (figures, ima
 }
 
 // idle runs the command over a mirror in which nothing is to be done.
-func (b builder) idle(ctx context.Context, images, mirror string) (figures, error) {
+func (b builder) idle(ctx context.Context, images, mirror string) (measure.Figures, error) {
 	f, summary, err := b.build(ctx, images, mirror)
 	if err == nil && summary.Changed {
 		err = errors.New("there was something to do in a mirror that was just made")
@@ -111,7 +112,7 @@ func complete(deltas map[string]int64, pairs []pair, dropped int) error {
 func check(ctx context.Context, mirror string, pairs []pair, tmp string) (string, error) {
 	digests := exec.CommandContext(ctx, "sha256sum", "-c", "--quiet", "SHA256SUMS")
 	digests.Dir = mirror
-	if _, err := measureOne(digests); err != nil {
+	if _, err := measure.Command(digests); err != nil {
 		return "", err
 	}
 	done := "sha256sum -c finds all files of the mirror right"
@@ -125,7 +126,7 @@ func check(ctx context.Context, mirror string, pairs []pair, tmp string) (string
 		}
 		out := filepath.Join(tmp, "patched")
 		defer os.Remove(out)
-		if _, err := measureOne(exec.CommandContext(ctx, "rdiff", "patch", p.base, delta, out)); err != nil {
+		if _, err := measure.Command(exec.CommandContext(ctx, "rdiff", "patch", p.base, delta, out)); err != nil {
 			return "", err
 		}
 		return fmt.Sprintf("%s, and rdiff patch makes %s from %s.", done, filepath.Base(p.target), filepath.Base(p.base)), same(out, p.target)
@@ -145,11 +146,11 @@ func fresh(tmp, name string) (string, error) {
 // step is a run of ours alone, measured in each round.
 type step struct {
 	name      string
-	rounds    []figures
+	rounds    []measure.Figures
 	made, all int // deltas
 }
 
-func (s *step) add(f figures, made, all int) {
+func (s *step) add(f measure.Figures, made, all int) {
 	s.rounds, s.made, s.all = append(s.rounds, f), made, all
 }
 
@@ -170,7 +171,7 @@ func (r *repo) alone(ctx context.Context, name string, s shape) error {
 		if err != nil {
 			return err
 		}
-		all.add(b.figures, len(b.deltas), len(b.deltas))
+		all.add(b.Figures, len(b.deltas), len(b.deltas))
 		f, err := r.ours.idle(ctx, dir, r.mirror())
 		if err != nil {
 			return err
@@ -222,12 +223,12 @@ func (r *repo) finish(ctx context.Context, steps []step, pairs []pair) error {
 		if len(s.rounds) == 0 {
 			continue
 		}
-		of := func(of func(figures) int64) float64 {
-			return column(s.rounds, func(f figures) float64 { return float64(of(f)) })
+		of := func(of func(measure.Figures) int64) float64 {
+			return column(s.rounds, func(f measure.Figures) float64 { return float64(of(f)) })
 		}
-		t.line(s.name, fmt.Sprintf("%.3f", column(s.rounds, func(f figures) float64 { return f.seconds })),
-			mb(of(func(f figures) int64 { return f.anonymous })), mb(of(func(f figures) int64 { return f.resident })),
-			group(int64(of(func(f figures) int64 { return f.read }))), fmt.Sprintf("%d of %d", s.made, s.all))
+		t.line(s.name, fmt.Sprintf("%.3f", column(s.rounds, func(f measure.Figures) float64 { return f.Seconds })),
+			mb(of(func(f measure.Figures) int64 { return f.Anonymous })), mb(of(func(f measure.Figures) int64 { return f.Resident })),
+			group(int64(of(func(f measure.Figures) int64 { return f.Read }))), fmt.Sprintf("%d of %d", s.made, s.all))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -245,7 +246,7 @@ func (r *repo) writeSpeed(ctx context.Context, dir string, images []string, pair
 	for _, p := range pairs {
 		targets = append(targets, p.target)
 	}
-	seconds := column(all.rounds, func(f figures) float64 { return f.seconds })
+	seconds := column(all.rounds, func(f measure.Figures) float64 { return f.Seconds })
 	ofImages, err := total(images)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/meta"
 )
 
@@ -54,7 +55,7 @@ func wanted(images []string) (pairs []pair, err error) {
 type predecessor struct {
 	dir    string // where it writes
 	signed map[string]chan struct{}
-	processes
+	measure.Processes
 }
 
 // buildPredecessor builds a repository in an empty directory.
@@ -66,7 +67,7 @@ func buildPredecessor(ctx context.Context, images []string, pairs []pair, dir st
 		}
 	}
 	jobs := p.jobs(images, pairs)
-	f, err := p.measure(func() error { return atMost(ctx, predecessorJobs, jobs) })
+	f, err := p.Measure(func() error { return atMost(ctx, predecessorJobs, jobs) })
 	if err != nil {
 		return built{}, err
 	}
@@ -107,7 +108,7 @@ func (p *predecessor) digest(ctx context.Context, tool, path string) error {
 	cmd := exec.CommandContext(ctx, tool, filepath.Base(path))
 	cmd.Dir = filepath.Dir(path)
 	cmd.Stdout = out
-	_, err = p.run(cmd)
+	_, err = p.Run(cmd)
 	return err
 }
 
@@ -116,7 +117,7 @@ func (p *predecessor) signature(image string) string {
 }
 
 func (p *predecessor) sign(ctx context.Context, image string) error {
-	_, err := p.run(exec.CommandContext(ctx, "rdiff", "--block-size=128", "signature", image, p.signature(image)))
+	_, err := p.Run(exec.CommandContext(ctx, "rdiff", "--block-size=128", "signature", image, p.signature(image)))
 	if err == nil {
 		close(p.signed[image])
 	}
@@ -131,7 +132,7 @@ func (p *predecessor) delta(ctx context.Context, pair pair) error {
 		return ctx.Err()
 	}
 	path := filepath.Join(p.dir, "rdiffs", pair.name)
-	if _, err := p.run(exec.CommandContext(ctx, "rdiff", "--block-size=128", "delta", p.signature(pair.base), pair.target, path)); err != nil {
+	if _, err := p.Run(exec.CommandContext(ctx, "rdiff", "--block-size=128", "delta", p.signature(pair.base), pair.target, path)); err != nil {
 		return err
 	}
 	for _, tool := range digestTools {

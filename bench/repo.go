@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"puavo-image-repository/bench/internal/measure"
 )
 
 // repo compares whole builds.
@@ -106,7 +108,7 @@ func (r *repo) preface(o repoOptions) error {
 		size = fmt.Sprintf(" --largest %d", o.largest)
 	}
 	fmt.Fprintf(r.w, "# Whole repositories\n\n    go run ./bench repo --corpus %s --rounds %d%s\n\n", o.corpus, o.rounds, size)
-	for _, line := range machine() {
+	for _, line := range measure.Machine() {
 		fmt.Fprintf(r.w, "- %s\n", line)
 	}
 	if len(r.missing) > 0 {
@@ -234,10 +236,10 @@ func (r *repo) writeComparison(theirs, ours []built) error {
 	t.line("builder", "time s", "times faster", "deltas", "delta MB", "ratio", "memory MB", "ratio", "resident MB")
 	t.line("---", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:")
 	among := ours[0].deltas
-	seconds := func(b built) float64 { return b.seconds }
+	seconds := func(b built) float64 { return b.Seconds }
 	size := func(b built) float64 { return float64(sum(b.deltas, among)) }
-	memory := func(b built) float64 { return float64(b.anonymous) }
-	resident := func(b built) float64 { return float64(b.resident) }
+	memory := func(b built) float64 { return float64(b.Anonymous) }
+	resident := func(b built) float64 { return float64(b.Resident) }
 	for _, row := range []struct {
 		name   string
 		builds []built
@@ -272,7 +274,7 @@ func ratio(builds, others []built, of func(built) float64, format func(float64) 
 	if len(values) == 0 {
 		return "-"
 	}
-	return format(median(values))
+	return format(measure.Median(values))
 }
 
 // total returns the size of some files.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/testdata"
 )
 
@@ -148,7 +148,7 @@ func TestPredecessor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := complete(b.deltas, pairs, 0); err != nil || b.seconds <= 0 {
+	if err := complete(b.deltas, pairs, 0); err != nil || b.Seconds <= 0 {
 		t.Errorf("%v, %+v", err, b)
 	}
 	list := testdata.Read(t, "predecessor/CKSUMS")
@@ -240,7 +240,7 @@ func TestComplete(t *testing.T) {
 func TestWriteComparison(t *testing.T) {
 	builds := func(anonymous int64, deltas map[string]int64, seconds ...float64) (all []built) {
 		for _, s := range seconds {
-			all = append(all, built{figures{seconds: s, anonymous: anonymous}, deltas})
+			all = append(all, built{measure.Figures{Seconds: s, Anonymous: anonymous}, deltas})
 		}
 		return all
 	}
@@ -316,21 +316,4 @@ func kept(a, b string) float64 {
 		}
 	}
 	return float64(found) / float64(n)
-}
-
-// The bytes that a process reads are known when it has ended, and the memory of
-// several is added up.
-func TestProcesses(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path, make([]byte, 3<<20), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	f, err := measureOne(exec.CommandContext(t.Context(), "cat", path))
-	if err != nil || f.read < 3<<20 || f.read > 4<<20 {
-		t.Errorf("%+v, %v", f, err)
-	}
-	one, two := processes{pids: []int{os.Getpid()}}, processes{pids: []int{os.Getpid(), os.Getpid()}}
-	if a, b := one.anonymous(), two.anonymous(); a == 0 || b < a*3/2 {
-		t.Errorf("%d bytes in one process, %d in two", a, b)
-	}
 }
