@@ -17,7 +17,10 @@ import (
 	"puavo-image-repository/meta"
 )
 
-const knownName = ".image_updates_known"
+const (
+	knownName = ".image_updates_known"
+	knownTmp  = knownName + ".tmp"
+)
 
 // mostKnown bounds that file, in bytes.
 const mostKnown = 1 << 20
@@ -152,7 +155,12 @@ func (d *Dir) save() error {
 	if err != nil {
 		return err
 	}
-	_, err = d.Replace(knownName+".tmp", knownName, append(data, '\n'))
+	if info, err := d.Lstat(knownName); err == nil && !info.Mode().IsRegular() { // a pipe would be waited for
+		if err := d.drop(knownName); err != nil {
+			return err
+		}
+	}
+	_, err = d.Replace(knownTmp, knownName, append(data, '\n'))
 	return err
 }
 

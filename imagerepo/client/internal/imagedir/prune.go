@@ -117,7 +117,7 @@ func (d *Dir) backing(u *use) {
 }
 
 // Sweep removes what dead runs have left: what was made of other images than the
-// wanted ones, and links without a name. They are dead, for the lock is held.
+// wanted ones, links without a name, and what was about to be known. They are dead, for the lock is held.
 func (d *Dir) Sweep(wanted ...meta.Name) error {
 	if err := d.locked(); err != nil {
 		return err
@@ -141,7 +141,7 @@ func (d *Dir) Sweep(wanted ...meta.Name) error {
 func (d *Dir) isLeft(file string, wanted []meta.Name) bool {
 	n, suffix, ok := split(file)
 	if !ok {
-		return strings.HasPrefix(file, nextLink)
+		return strings.HasPrefix(file, nextLink) || file == knownTmp
 	}
 	return suffix != "" && !slices.Contains(wanted, n) && !d.has(n.String()+".lock") && !d.has(Tmp(n)+".lock")
 }

@@ -1,0 +1,354 @@
+package imagedir
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
+)
+
+// without leaves out digests.
+func without(s cksum.Sums, sha512, blake3 bool) cksum.Sums {
+	if sha512 {
+		s.SHA512 = cksum.Digest512{}
+	}
+	if blake3 {
+		s.BLAKE3 = cksum.Digest256{}
+	}
+	return s
+}
+
+func TestCheck(t *testing.T) {
+	right := sumsOf(imageA)
+	other := sumsOf(strings.ToUpper(imageA))
+	for _, c := range []struct {
+		name string
+		file string
+		want cksum.Sums
+		err  error
+		says string
+		read bool // the first time, none the second
+	}{
+		{"right", imageA, right, nil, "", true},
+		{"right by its SHA-512", imageA, without(right, false, true), nil, "", true},
+		{"right by its BLAKE3", imageA, without(right, true, false), nil, "", true},
+		{"wrong", imageA, other, ErrWrong, "its BLAKE3 is " + right.BLAKE3.String() + ", want " + other.BLAKE3.String(), true},
+		{"wrong by its SHA-512", imageA, without(other, false, true), ErrWrong, "its SHA-512 is " + right.SHA512.String(), true},
+		{"shorter", imageA, sumsOf(imageA + "x"), ErrWrong, "has 30 bytes, want 31", false},
+		{"longer", imageA, sumsOf(imageA[1:]), ErrWrong, "has 30 bytes, want 29", false},
+		{"empty", imageB, sumsOf(""), nil, "", false},
+		{"not there", imageD, right, fs.ErrNotExist, "", false},
+		{"a directory", "dir", right, ErrWrong, "no regular file", false},
+		{"a symbolic link", "symlink", right, ErrWrong, "no regular file", false},
+		{"a pipe", imageC, right, ErrWrong, "no regular file", false},
+		{"outside", "../x", right, nil, "escapes", false},
+	} {
+		dir := t.TempDir()
+		fill(t, dir, imageA, imageB+"=")
+		os.Mkdir(filepath.Join(dir, "dir"), 0o777)
+		os.Symlink(imageA, filepath.Join(dir, "symlink"))
+		if err := syscall.Mkfifo(filepath.Join(dir, imageC), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		d := lock(t, dir)
+		for i, d := range []*Dir{d, d, open(t, dir)} {
+			if i == 2 {
+				d.load() // what the first has written by now
+			}
+			read := false
+			err := d.Check(t.Context(), c.file, c.want, func(done, total int64) {
+				if read = true; done != total || total != c.want.Size {
+					t.Errorf("%s: %d of %d bytes", c.name, done, total)
+				}
+			})
+			if !errors.Is(err, c.err) && c.says == "" || (err != nil) != (c.err != nil || c.says != "") {
+				t.Errorf("%s: %v, want %v", c.name, err, c.err)
+			}
+			if err != nil && (!strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), c.file)) {
+				t.Errorf("%s: %v, which does not say %q", c.name, err, c.says)
+			}
+			if read != (c.read && i == 0) {
+				t.Errorf("%s, time %d: read is %v", c.name, i, read)
+			}
+		}
+	}
+}
+
+func TestCheckCancelled(t *testing.T) {
+	large := strings.Repeat("x", 5<<19)
+	for _, c := range []struct {
+		name string
+		at   int64 // bytes after which the context ends
+	}{{"before", 0}, {"midway", 1 << 20}, {"at the end", 5 << 19}} {
+		dir := t.TempDir()
+		fill(t, dir, imageA+"="+large)
+		d := lock(t, dir)
+		ctx, cancel := context.WithCancel(t.Context())
+		if c.at == 0 {
+			cancel()
+		}
+		last := int64(0)
+		err := d.Check(ctx, imageA, sumsOf(large), func(done, _ int64) {
+			if last = done; done >= c.at {
+				cancel()
+			}
+		})
+		if !errors.Is(err, context.Canceled) || last != c.at {
+			t.Errorf("%s: %v after %d bytes", c.name, err, last)
+		}
+		if _, known := d.Known(imageA, sumsOf(large)); known {
+			t.Errorf("%s: something is known", c.name)
+		}
+		// Nor is what is known told.
+		if err := d.Learn(imageA, sumsOf(large)); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Check(ctx, imageA, sumsOf(large), nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s, and known: %v", c.name, err)
+		}
+	}
+}
+
+// What is changed while it is read is not remembered.
+func TestCheckChanging(t *testing.T) {
+	large := strings.Repeat("x", 5<<19)
+	for _, c := range []struct {
+		name   string
+		change func(p string) error
+		says   string // "": what was read is right
+	}{
+		{"written to", func(p string) error { return touch(p) }, ""},
+		{"grows", func(p string) error { return os.Truncate(p, 3<<20) }, "size was changed"},
+		{"shrinks", func(p string) error { return os.Truncate(p, 2<<20) }, "size was changed"},
+	} {
+		dir := t.TempDir()
+		fill(t, dir, imageA+"="+large)
+		d := lock(t, dir)
+		changed := false
+		err := d.Check(t.Context(), imageA, sumsOf(large), func(int64, int64) {
+			if !changed {
+				if changed = true; c.change(filepath.Join(dir, imageA)) != nil {
+					t.Error("not changed")
+				}
+			}
+		})
+		if c.says == "" && err != nil || c.says != "" && (!errors.Is(err, ErrWrong) || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.says)
+		}
+		if len(d.known.Files) != 0 {
+			t.Errorf("%s: known is %v", c.name, d.known.Files)
+		}
+	}
+}
+
+// touch writes the first byte of a file again, until its ctime is another: the
+// clock of older systems stands still for some milliseconds.
+func touch(p string) error {
+	before, err := os.Lstat(p)
+	for after := before; err == nil && stampOf(after).CTime == stampOf(before).CTime; after, err = os.Lstat(p) {
+		var f *os.File
+		if f, err = os.OpenFile(p, os.O_RDWR, 0); err != nil {
+			break
+		}
+		b := make([]byte, 1)
+		f.ReadAt(b, 0)
+		f.WriteAt(b, 0)
+		f.Close()
+	}
+	return err
+}
+
+// However a file is changed, it is read again.
+func TestChanges(t *testing.T) {
+	setBack := func(p string, change func() error) error {
+		before, err := os.Lstat(p)
+		if err != nil {
+			return err
+		}
+		return errors.Join(touch(p), change(), os.Chtimes(p, time.Time{}, before.ModTime()))
+	}
+	flip := func(p string) error { return os.WriteFile(p, []byte(strings.ToUpper(imageA)), 0) }
+	for _, c := range []struct {
+		name   string
+		change func(p string) error
+		right  bool // after it
+	}{
+		{"a flipped bit, and the mtime set back", func(p string) error { return setBack(p, func() error { return flip(p) }) }, false},
+		{"another file, with the same mtime", func(p string) error {
+			return setBack(p, func() error { return errors.Join(os.Remove(p), os.WriteFile(p, []byte(imageB), 0o666)) })
+		}, false},
+		{"longer", func(p string) error { return os.Truncate(p, 100) }, false},
+		{"the same again", func(p string) error { return os.WriteFile(p, []byte(imageA), 0) }, true},
+		{"touched", touch, true},
+	} {
+		for _, first := range []string{"learnt", "checked"} {
+			dir := t.TempDir()
+			fill(t, dir, imageA)
+			d := lock(t, dir)
+			var err error
+			if first == "learnt" {
+				err = d.Learn(imageA, sumsOf(imageA))
+			} else {
+				err = d.Check(t.Context(), imageA, sumsOf(imageA), nil)
+			}
+			p := filepath.Join(dir, imageA)
+			if err := errors.Join(err, touch(p), d.Check(t.Context(), imageA, sumsOf(imageA), nil), c.change(p)); err != nil {
+				t.Fatal(c.name, err)
+			}
+			for _, d := range []*Dir{d, open(t, dir)} {
+				if right, _ := d.Known(imageA, sumsOf(imageA)); right && !c.right {
+					t.Errorf("%s, %s: known to be right", c.name, first)
+				}
+				err := d.Check(t.Context(), imageA, sumsOf(imageA), nil)
+				if (err == nil) != c.right || err != nil && !errors.Is(err, ErrWrong) {
+					t.Errorf("%s, %s: %v", c.name, first, err)
+				}
+			}
+		}
+	}
+}
+
+// What is known answers for the digests that are there on both sides.
+func TestKnown(t *testing.T) {
+	right, wrong := sumsOf(imageA), sumsOf(strings.ToUpper(imageA))
+	mixed := right // as from a mirror that is wrong about one
+	mixed.BLAKE3 = wrong.BLAKE3
+	for _, c := range []struct {
+		name         string
+		learn        []cksum.Sums
+		want         cksum.Sums
+		right, known bool
+	}{
+		{"nothing", nil, right, false, false},
+		{"nothing, but the size", nil, sumsOf("x"), false, true},
+		{"both", []cksum.Sums{right}, right, true, true},
+		{"both, other", []cksum.Sums{right}, wrong, false, true},
+		{"SHA-512 of both", []cksum.Sums{without(right, false, true)}, right, true, true},
+		{"SHA-512 of BLAKE3", []cksum.Sums{without(right, false, true)}, without(right, true, false), false, false},
+		{"BLAKE3 of both", []cksum.Sums{without(right, true, false)}, right, true, true},
+		{"BLAKE3 of SHA-512", []cksum.Sums{without(right, true, false)}, without(right, false, true), false, false},
+		{"one after the other", []cksum.Sums{without(right, true, false), without(right, false, true)}, without(right, true, false), true, true},
+		{"one after the other, reversed", []cksum.Sums{without(right, false, true), without(right, true, false)}, without(right, false, true), true, true},
+		{"the SHA-512 decides", []cksum.Sums{right}, mixed, true, true},
+		{"none wanted", []cksum.Sums{right}, without(right, true, true), false, false},
+	} {
+		dir := t.TempDir()
+		fill(t, dir, imageA)
+		d := lock(t, dir)
+		for _, s := range c.learn {
+			if err := d.Learn(imageA, s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, d := range []*Dir{d, open(t, dir)} {
+			if right, known := d.Known(imageA, c.want); right != c.right || known != c.known {
+				t.Errorf("%s: right %v, known %v", c.name, right, known)
+			}
+		}
+		d.Forget(imageA)
+		if right, known := d.Known(imageA, right); right || known {
+			t.Errorf("%s, forgotten: right %v, known %v", c.name, right, known)
+		}
+	}
+	if right, known := open(t, t.TempDir()).Known(imageA, right); right || known {
+		t.Errorf("not there: right %v, known %v", right, known)
+	}
+}
+
+func TestLearnRefused(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, imageA, "ltsp.img", imageB+".tmp.journal")
+	os.Mkdir(filepath.Join(dir, imageC), 0o777)
+	d := lock(t, dir)
+	for file, want := range map[string]string{
+		imageD: "no such file", imageC: "nothing to learn", "ltsp.img": "nothing to learn", imageB + ".tmp.journal": "nothing to learn", "../x": "escapes",
+	} {
+		sums := sumsOf(file)
+		if err := d.Learn(file, sums); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", file, err, want)
+		}
+	}
+	if err := d.Learn(imageA, sumsOf("x")); !errors.Is(err, ErrWrong) {
+		t.Errorf("of another size: %v", err)
+	}
+	// What no image has is checked, but not remembered.
+	if err := d.Check(t.Context(), "ltsp.img", sumsOf("ltsp.img"), nil); err != nil {
+		t.Error(err)
+	}
+	if len(d.known.Files) != 0 {
+		t.Errorf("known is %v", d.known.Files)
+	}
+}
+
+// What is gone or changed is dropped when what is known is written.
+func TestDropped(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, imageA, imageB, imageC)
+	d := lock(t, dir)
+	for _, f := range []string{imageA, imageB, imageC} {
+		if err := d.Learn(f, sumsOf(f)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Remove(filepath.Join(dir, imageA)), touch(filepath.Join(dir, imageB)), d.SetPending(meta.Name{})); err != nil {
+		t.Fatal(err)
+	}
+	k := parse([]byte(content(dir, knownName)))
+	if files := slices.Collect(maps.Keys(k.Files)); !slices.Equal(files, []string{imageC}) {
+		t.Errorf("known are %v", files)
+	}
+}
+
+// Where nothing can be written, what was found out still stands.
+func TestCannotRemember(t *testing.T) {
+	full := lock(t, fullDisk(t, imageA))
+	readOnly := testdata.SmallDisk(t, 64<<10)
+	fill(t, readOnly, imageA)
+	if err := syscall.Mount("", readOnly, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	for what, d := range map[string]*Dir{"a full disk": full, "a read-only one": open(t, readOnly)} {
+		before := list(t, d.Name())
+		if err := d.Check(t.Context(), imageA, sumsOf(imageA), nil); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := d.Check(t.Context(), imageA, sumsOf(strings.ToUpper(imageA)), nil); !errors.Is(err, ErrWrong) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := d.Learn(imageA, sumsOf(imageA)); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if right, known := d.Known(imageA, sumsOf(imageA)); !right || !known {
+			t.Errorf("%s: right %v, known %v", what, right, known)
+		}
+		if got := list(t, d.Name()); got != before || content(d.Name(), knownName) != "" {
+			t.Errorf("%s: left are %s", what, got)
+		}
+	}
+}
+
+func TestPending(t *testing.T) {
+	dir := t.TempDir()
+	d := lock(t, dir)
+	for _, n := range append(names(t, imageA, imageB), meta.Name{}, meta.Name{}) {
+		if err := d.SetPending(n); err != nil || d.Pending() != n || open(t, dir).Pending() != n {
+			t.Errorf("%v: %v here, %v on the disk, %v", n, d.Pending(), open(t, dir).Pending(), err)
+		}
+	}
+	dir = fullDisk(t)
+	d = lock(t, dir)
+	if err := d.SetPending(name(t, imageA)); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), dir) || d.Pending() != (meta.Name{}) {
+		t.Errorf("on a full disk: %v, pending is %v", err, d.Pending())
+	}
+}

@@ -1,0 +1,144 @@
+package imagedir
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/meta"
+)
+
+// What is known is written as the documentation says.
+func TestFormat(t *testing.T) {
+	k := known{
+		Files:   map[string]entry{imageA: {stamp: stamp{6, 1, 2, 3}, BLAKE3: cksum.Digest256{1}}},
+		Pending: name(t, imageB),
+	}
+	got, err := json.Marshal(k)
+	want := `{"files":{"` + imageA + `":{"size":6,"mtime":1,"ctime":2,"inode":3,"blake3":"01` + strings.Repeat("00", 31) + `"}},"pending":"` + imageB + `"}`
+	if string(got) != want || err != nil {
+		t.Errorf("got %s, %v\nwant %s", got, err, want)
+	}
+	if back := parse(got); !maps.Equal(back.Files, k.Files) || back.Pending != k.Pending {
+		t.Errorf("read back %v", back)
+	}
+	if got, err := json.Marshal(parse(nil)); string(got) != "{}" || err != nil {
+		t.Errorf("of nothing: %s, %v", got, err)
+	}
+}
+
+// Whatever has the name of what is known, images are opened and checked, and a
+// wrong one is not right.
+func TestForeign(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		make func(p string) error
+	}{
+		{"empty", func(p string) error { return os.WriteFile(p, nil, 0o666) }},
+		{"no JSON", func(p string) error { return os.WriteFile(p, []byte("#!/bin/sh\n"), 0o666) }},
+		{"another document", func(p string) error { return os.WriteFile(p, []byte(`[{"files":1}]`), 0o666) }},
+		{"null", func(p string) error { return os.WriteFile(p, []byte(`{"files":null,"pending":null}`), 0o666) }},
+		{"a bad digest", func(p string) error {
+			return os.WriteFile(p, []byte(`{"files":{"`+imageA+`":{"sha512":"xy"}},"pending":"`+imageA+`"}`), 0o666)
+		}},
+		{"a bad pending", func(p string) error { return os.WriteFile(p, []byte(`{"pending":"../x"}`), 0o666) }},
+		{"too large", func(p string) error {
+			return os.WriteFile(p, append([]byte(`{"pending":"`+imageA+`"}`), bytes.Repeat([]byte(" "), mostKnown)...), 0o666)
+		}},
+		{"a directory", func(p string) error { return os.Mkdir(p, 0o777) }},
+		{"a pipe", func(p string) error { return syscall.Mkfifo(p, 0o666) }},
+		{"a symbolic link", func(p string) error { return os.Symlink("/etc/passwd", p) }},
+	} {
+		dir := t.TempDir()
+		fill(t, dir, imageA)
+		if err := c.make(filepath.Join(dir, knownName)); err != nil {
+			t.Fatal(err)
+		}
+		d := lock(t, dir)
+		if d.Pending() != (meta.Name{}) || len(d.known.Files) != 0 {
+			t.Errorf("%s: known is %v", c.name, d.known)
+		}
+		if err := d.Check(t.Context(), imageA, sumsOf(imageA), nil); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if right, known := open(t, dir).Known(imageA, sumsOf(imageA)); !right || !known {
+			t.Errorf("%s: afterwards right %v, known %v", c.name, right, known)
+		}
+	}
+}
+
+// damage changes each byte of what is known, and cuts it everywhere.
+func damage(data []byte, try func([]byte)) {
+	for i := range data {
+		try(data[:i])
+		for _, b := range []byte{data[i] ^ 1, data[i] ^ 0x20, '0', '"', '}', 0} {
+			try(append(append(bytes.Clone(data[:i]), b), data[i+1:]...))
+		}
+	}
+}
+
+func TestDamaged(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, imageA, imageB)
+	d := lock(t, dir)
+	for _, f := range []string{imageA, imageB} {
+		if err := d.Learn(f, sumsOf(f)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.SetPending(name(t, imageB)); err != nil {
+		t.Fatal(err)
+	}
+	damage([]byte(content(dir, knownName)), func(damaged []byte) {
+		d.known = parse(damaged)
+		for _, f := range []string{imageA, imageB} {
+			if right, _ := d.Known(f, sumsOf(strings.ToUpper(f))); right {
+				t.Errorf("a wrong file is right: %s", damaged)
+			}
+		}
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	dir := f.TempDir()
+	fill(f, dir, imageA+"=wrong")
+	d := open(f, dir)
+	right := sumsOf("right")
+	f.Add([]byte(`{"files":{"` + imageA + `":{"size":5,"mtime":1,"ctime":2,"inode":3,"sha512":"` + right.SHA512.String() + `"}},"pending":"` + imageB + `"}`))
+	f.Add([]byte(`{"files":{"` + imageA + `.tmp":{"size":5,"blake3":"` + right.BLAKE3.String() + `"},"../x":{"blake3":"` + right.BLAKE3.String() + `"}}}`))
+	f.Add([]byte(`{"files":null,"pending":""}`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d.known = parse(data)
+		for file, e := range d.known.Files {
+			if !rememberable(file) || e.isEmpty() {
+				t.Errorf("known is %q: %v", file, e)
+			}
+		}
+		if n := d.Pending(); n != (meta.Name{}) {
+			if _, err := meta.ParseName(n.String()); err != nil {
+				t.Error(err)
+			}
+		}
+		if got, known := d.Known(imageA, right); got {
+			t.Errorf("a wrong file is right, known %v", known)
+		}
+		if err := d.Check(t.Context(), imageA, right, nil); !errors.Is(err, ErrWrong) {
+			t.Errorf("a wrong file: %v", err)
+		}
+		again, err := json.Marshal(d.known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k := parse(again); k.Pending != d.known.Pending || !maps.Equal(k.Files, d.known.Files) {
+			t.Errorf("%v is read back as %v", d.known, k)
+		}
+	})
+}
