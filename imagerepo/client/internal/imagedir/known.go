@@ -291,8 +291,7 @@ func (e entry) compare(file string, want cksum.Sums) (known bool, err error) {
 	return true, err
 }
 
-// digest takes the digest of a file that is compared, and remembers it unless the
-// file was changed meanwhile.
+// digest takes the digest of a file that is compared, and remembers it.
 func (d *Dir) digest(ctx context.Context, file string, want cksum.Sums, progress func(done, total int64)) (entry, error) {
 	f, err := d.Open(file)
 	if err != nil {
@@ -315,10 +314,8 @@ func (d *Dir) digest(ctx context.Context, file string, want cksum.Sums, progress
 		return entry{}, err
 	}
 	h.Sum(sum)
-	if after, err := f.Stat(); err == nil && stampOf(after) == e.stamp {
-		d.known.remember(file, e)
-		d.save()
-	}
+	d.known.remember(file, e) // as it was before: if it was changed since, that is not known
+	d.save()
 	return e, nil
 }
 

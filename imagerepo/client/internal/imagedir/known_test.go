@@ -146,9 +146,27 @@ func TestCheckChanging(t *testing.T) {
 		if c.says == "" && err != nil || c.says != "" && (!errors.Is(err, ErrWrong) || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.says)
 		}
-		if len(d.known.Files) != 0 {
-			t.Errorf("%s: known is %v", c.name, d.known.Files)
+		for _, d := range []*Dir{d, open(t, dir)} {
+			if right, _ := d.Known(imageA, sumsOf(large)); right {
+				t.Errorf("%s: known to be right", c.name)
+			}
 		}
+	}
+}
+
+// A file that takes the place of another is not the one it was.
+func TestStamp(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, imageA, imageB)
+	a, errA := os.Lstat(filepath.Join(dir, imageA))
+	b, errB := os.Lstat(filepath.Join(dir, imageB))
+	if err := errors.Join(errA, errB); err != nil {
+		t.Fatal(err)
+	}
+	s := stampOf(b)
+	s.MTime, s.CTime = stampOf(a).MTime, stampOf(a).CTime
+	if s == stampOf(a) {
+		t.Errorf("two files have the stamp %v", s)
 	}
 }
 

@@ -113,6 +113,7 @@ func FuzzParse(f *testing.F) {
 	right := sumsOf("right")
 	f.Add([]byte(`{"files":{"` + imageA + `":{"size":5,"mtime":1,"ctime":2,"inode":3,"sha512":"` + right.SHA512.String() + `"}},"pending":"` + imageB + `"}`))
 	f.Add([]byte(`{"files":{"` + imageA + `.tmp":{"size":5,"blake3":"` + right.BLAKE3.String() + `"},"../x":{"blake3":"` + right.BLAKE3.String() + `"}}}`))
+	f.Add([]byte(`{"files":{"` + imageA + `":{"size":5,"mtime":1,"ctime":2,"inode":3}}}`))
 	f.Add([]byte(`{"files":null,"pending":""}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, data []byte) {

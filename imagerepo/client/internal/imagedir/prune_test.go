@@ -53,6 +53,7 @@ func TestPrune(t *testing.T) {
 		{name: "linked by another name", series: all, keep: 1, links: []string{"mine=" + imageC, previousLink + "x=" + imageB}, want: []string{imageA}},
 		{name: "linked by two images", series: []string{imageA, imageD}, keep: 1, links: []string{"os-2021-06-06-000000-amd64.img=" + imageA}, want: []string{imageA}},
 		{name: "symbolic links", series: all, keep: 1, symlinks: []string{"ltsp.img=" + imageB, "x=/images/" + imageA, "y=nowhere"}, want: []string{imageC}},
+		{name: "a symbolic link with an image's name", series: all, keep: 1, symlinks: []string{"os-2020-01-01-000000-amd64.img=./" + imageC}, want: []string{imageA, imageB}},
 		{name: "a copy", series: all, keep: 2, files: []string{"ltsp.img=" + imageA}, want: []string{imageA, imageB}},
 
 		{name: "mounted", series: all, keep: 1, loops: []string{"DIR/" + imageA, "/x", "DIR/" + imageC}, want: []string{imageB}},
