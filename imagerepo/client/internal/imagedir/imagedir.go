@@ -75,6 +75,7 @@ type Dir struct {
 	known  known
 	link   func(old, name string) error // makes a hard link
 	blocks fs.FS                        // /sys/block
+	looped func(device string) (inode, error)
 }
 
 // Image is an image that is there.
@@ -93,7 +94,7 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("images directory: %w", err)
 	}
-	d := &Dir{Dir: atomicfile.Dir{Root: root}, link: root.Link, blocks: os.DirFS("/sys/block")}
+	d := &Dir{Dir: atomicfile.Dir{Root: root}, link: root.Link, blocks: os.DirFS("/sys/block"), looped: looped}
 	d.load()
 	return d, nil
 }

@@ -69,7 +69,7 @@ func open(t testing.TB, dir string) *Dir {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.blocks = fstest.MapFS{}
+	d.blocks, d.looped = fstest.MapFS{}, func(string) (inode, error) { return inode{}, os.ErrPermission }
 	t.Cleanup(func() { d.Close() })
 	return d
 }

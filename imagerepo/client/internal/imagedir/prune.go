@@ -8,6 +8,9 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"puavo-image-repository/meta"
 )
@@ -66,15 +69,24 @@ func (d *Dir) remove(images []Image) (removed []meta.Name, err error) {
 
 // use tells which images are in use.
 type use struct {
-	names []string      // of files, wherever they are
-	files []fs.FileInfo // whatever their names are
+	names  []string      // of files, wherever they are
+	files  []fs.FileInfo // whatever their names are
+	inodes []inode       // also of files of which no name is known
 }
+
+// inode tells files apart.
+type inode struct{ device, number uint64 }
 
 // has reports whether an image is in use.
 func (u use) has(root *os.Root, file string) bool {
 	info, err := root.Lstat(file)
-	return err != nil || slices.Contains(u.names, file) ||
-		slices.ContainsFunc(u.files, func(f fs.FileInfo) bool { return os.SameFile(f, info) })
+	if err != nil || slices.Contains(u.names, file) {
+		return true
+	}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok && slices.Contains(u.inodes, inode{uint64(sys.Dev), sys.Ino}) {
+		return true
+	}
+	return slices.ContainsFunc(u.files, func(f fs.FileInfo) bool { return os.SameFile(f, info) })
 }
 
 // inUse finds out which images have other names in the directory, or are backing
@@ -100,7 +112,9 @@ func (d *Dir) inUse() (use, error) {
 }
 
 // backing adds the backing files of the loop devices. Their paths need not lead to
-// them from here, so their names count wherever they are.
+// them from here, so their names count wherever they are. A machine that runs on
+// what the default link was two updates ago has it as a file that is deleted: only
+// its inode tells which image that is.
 func (d *Dir) backing(u *use) {
 	paths, _ := fs.Glob(d.blocks, "loop*/loop/backing_file")
 	for _, p := range paths {
@@ -108,12 +122,30 @@ func (d *Dir) backing(u *use) {
 		if err != nil {
 			continue // it is let go
 		}
+		if i, err := d.looped(path.Dir(path.Dir(p))); err == nil {
+			u.inodes = append(u.inodes, i)
+		}
 		file := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), " (deleted)")
 		u.names = append(u.names, path.Base(file))
 		if info, err := os.Stat(file); err == nil {
 			u.files = append(u.files, info)
 		}
 	}
+}
+
+// looped returns the inode of the backing file of a loop device, which root can ask
+// for.
+func looped(device string) (inode, error) {
+	f, err := os.Open("/dev/" + device)
+	if err != nil {
+		return inode{}, err
+	}
+	defer f.Close()
+	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	if err != nil {
+		return inode{}, err
+	}
+	return inode{info.Device, info.Inode}, nil
 }
 
 // Sweep removes what dead runs have left: what was made of other images than the

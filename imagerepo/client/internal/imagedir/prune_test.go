@@ -1,6 +1,7 @@
 package imagedir
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -34,6 +35,7 @@ func TestPrune(t *testing.T) {
 		links     []string // hard links
 		symlinks  []string
 		loops     []string // with DIR for the directory
+		looped    []string // what of it root is told by inode, of one device each
 		series    []string
 		keep      int
 		protected []string
@@ -59,6 +61,7 @@ func TestPrune(t *testing.T) {
 		{name: "mounted", series: all, keep: 1, loops: []string{"DIR/" + imageA, "/x", "DIR/" + imageC}, want: []string{imageB}},
 		{name: "mounted, and replaced since", series: all, keep: 1, loops: []string{"DIR/" + imageA + " (deleted)"}, want: []string{imageB, imageC}},
 		{name: "mounted by another path", series: all, keep: 1, loops: []string{"/other/root/" + imageB}, want: []string{imageA, imageC}},
+		{name: "mounted by a link that is gone", series: all, keep: 1, loops: []string{"/other", "/ltsp.img (deleted)"}, looped: []string{"", imageB}, want: []string{imageA, imageC}},
 		{name: "mounted by another name", series: all, keep: 1, loops: []string{"OUTSIDE"}, want: []string{imageA, imageB}},
 	} {
 		dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "name")
@@ -77,6 +80,17 @@ func TestPrune(t *testing.T) {
 		}
 		d := lock(t, dir)
 		d.blocks = loops(c.loops...)
+		d.looped = func(device string) (inode, error) {
+			var i int
+			if _, err := fmt.Sscanf(device, "loop%d", &i); err != nil || i >= len(c.looped) {
+				return inode{}, fs.ErrPermission
+			}
+			var st syscall.Stat_t
+			if err := syscall.Lstat(filepath.Join(dir, c.looped[i]), &st); err != nil {
+				return inode{}, err
+			}
+			return inode{uint64(st.Dev), st.Ino}, nil
+		}
 		removed, err := d.Prune(names(t, c.series...), c.keep, "", names(t, c.protected...)...)
 		if err != nil || !slices.Equal(removed, names(t, c.want...)) {
 			t.Errorf("%s: removed %v, %v, want %v", c.name, removed, err, c.want)
