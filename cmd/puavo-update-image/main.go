@@ -17,7 +17,7 @@ import (
 )
 
 func main() {
-	os.Exit(command.Main(run, delta.ErrFormat, meta.ErrFormat, client.ErrNoImage, client.ErrVerify))
+	os.Exit(command.Main(run, delta.ErrFormat, meta.ErrFormat, client.ErrNoImage, client.ErrVerify, client.ErrUntrusted))
 }
 
 // upToDate is how check ends where there is nothing new.
@@ -94,6 +94,8 @@ func mirrorFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "mirror", Usage: "a repository, a `DIR_OR_URL`; several are tried one after the other"},
 		&cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"},
+		&cli.StringFlag{Name: "trust", Usage: "verify all that the repository says by the root of trust in `FILE`, a root.json"},
+		&cli.BoolFlag{Name: "allow-downgrade", Usage: "with --trust, allow an IMAGE that is older than the one in use"},
 		&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) besides the system's"},
 		&cli.StringFlag{Name: "rate-limit", Usage: "fetch at most `SIZE` a second, such as 4m"},
 	}

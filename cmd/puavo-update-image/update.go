@@ -23,6 +23,7 @@ type console struct {
 func options(c *cli.Context, con console) (client.Options, error) {
 	o := client.Options{
 		Mirrors: c.StringSlice("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(),
+		Trust: c.String("trust"), AllowDowngrade: c.Bool("allow-downgrade"),
 		CACertificate: c.String("ca-certificate"), DefaultLink: c.String("default-link"),
 		PreInstall: c.String("pre-install"), PostInstall: c.String("post-install"), HookOutput: con.err,
 		Keep: c.Int("keep"), StatsFile: c.String("stats-file"),
@@ -93,6 +94,9 @@ func told(r client.Result, o client.Options) (text string) {
 	}
 	if !r.UpToDate && o.DefaultLink != "" {
 		text += fmt.Sprintf("%s leads to %s.\n", o.DefaultLink, r.Image)
+	}
+	if r.Made && o.Trust == "" {
+		text += "The repository is not verified: nothing but the digests it gives was compared; see --trust.\n"
 	}
 	for _, name := range r.Removed {
 		text += fmt.Sprintf("Removed %s.\n", name)

@@ -13,6 +13,7 @@
 //	<image>.img.tmp         one that is being made, or was made on the way to another
 //	<image>.img.tmp.journal how far it has got, so that another run goes on from there
 //	<image>.img.lock        where it is there, the image is not removed
+//	.trust                  what is known of the signed metadata, if a root is trusted
 //	.image_updates_known    digests of the images, by size, times and inode
 //	.image_updates_lock     flock(2)ed meanwhile, as by the installed tools
 //	DISABLE_IMAGE_UPDATES   where it is there, nothing is done
@@ -23,6 +24,9 @@
 // strictly, bodies are never read beyond their size, and what does not fit is an
 // error. An image that is there is compared with its digest before it serves as a
 // base or is put to use. The meta of a mirror counts for this mirror alone.
+//
+// Where a root of trust is given, all that the meta says is verified by package
+// trust, and an image that is older than the one in use is refused.
 package client
 
 import (
@@ -35,6 +39,7 @@ import (
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/partial"
 	"puavo-image-repository/imagerepo/client/internal/stats"
+	"puavo-image-repository/imagerepo/client/internal/trust"
 	"puavo-image-repository/meta"
 )
 
@@ -44,6 +49,9 @@ var (
 	// ErrCut is wrapped by the error for a network that failed midway. What has come
 	// is kept for the next run.
 	ErrCut = partial.ErrCut
+	// ErrUntrusted is wrapped by the errors for a mirror whose metadata is not signed as
+	// the trusted root says, and for a downgrade.
+	ErrUntrusted = trust.ErrRefused
 	// ErrNoImage is wrapped where there is no image to start from or to get.
 	ErrNoImage = errors.New("no such image")
 )
@@ -55,6 +63,12 @@ type Options struct {
 
 	Dir   string // of the images
 	Image string // file name of the image wanted; "": the newest of the series
+
+	// Trust is the path of a root.json of The Update Framework, by which all that the
+	// mirrors say is verified; "": nothing is.
+	Trust string
+	// AllowDowngrade allows, where a root is trusted, an image older than the one in use.
+	AllowDowngrade bool
 
 	CACertificate string         // path of a PEM file of certificates to trust besides the system's
 	Rate          int64          // bytes a second to fetch at most; 0 is no limit
@@ -99,7 +113,8 @@ type Result struct {
 //
 // If no image is named, the series is that of the default image, or else of the
 // newest that is there, also where the mirror no longer has this image, or not yet.
-// An image that is older than what is there is made only where it is named.
+// An image that is older than what is there is made only where it is named, and
+// where a root is trusted only if that is allowed.
 func Update(ctx context.Context, o Options) (Result, error) {
 	dir, err := imagedir.Open(o.Dir)
 	if err != nil {
@@ -115,7 +130,7 @@ func Update(ctx context.Context, o Options) (Result, error) {
 	u := &update{Options: o, dir: dir, stats: stats.New(o.StatsFile, o.Log)}
 	u.phase(stats.Starting)
 	var result Result
-	err = eachMirror(ctx, o, func(m mirror) (err error) {
+	err = eachMirror(ctx, o, dir, func(m mirror) (err error) {
 		result, err = u.from(ctx, m)
 		return err
 	})

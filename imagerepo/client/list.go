@@ -55,7 +55,7 @@ func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
 		return nil, err
 	}
 	var all []Listed
-	err = eachMirror(ctx, o, func(m mirror) error {
+	err = eachMirror(ctx, o, dir, func(m mirror) error {
 		series, err := m.all(ctx, local)
 		all = merge(series, local)
 		return err

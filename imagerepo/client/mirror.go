@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 
 	"puavo-image-repository/imagerepo/client/internal/fetch"
+	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/client/internal/trust"
 	"puavo-image-repository/meta"
 )
 
@@ -14,15 +18,28 @@ import (
 const maxDocument = 64 << 20
 
 // mirror gives the meta of a mirror, and its files.
-type mirror struct{ *fetch.Mirror }
+type mirror struct {
+	*fetch.Mirror
+	trust *trust.Trust // nil where no root is trusted
+}
 
 // eachMirror calls use with one mirror after the other until it succeeds, or
 // fails for a reason that no other mirror mends. Only what one mirror says of its
 // files counts for them.
-func eachMirror(ctx context.Context, o Options, use func(m mirror) error) error {
+func eachMirror(ctx context.Context, o Options, dir *imagedir.Dir, use func(m mirror) error) error {
+	root, err := o.trusted()
+	if err != nil {
+		return err
+	}
 	var failed []error
 	for i, where := range o.Mirrors {
-		err := useMirror(where, o, use)
+		err := useMirror(ctx, where, o, func(m *fetch.Mirror) error {
+			t, err := refresh(ctx, m, root, dir)
+			if err != nil {
+				return err
+			}
+			return use(mirror{m, t})
+		})
 		switch {
 		case err == nil:
 			return nil
@@ -48,7 +65,10 @@ func isSettled(err error) bool {
 	return ok
 }
 
-func useMirror(where string, o Options, use func(m mirror) error) error {
+func useMirror(ctx context.Context, where string, o Options, use func(m *fetch.Mirror) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	m, err := fetch.Open(where, fetch.Options{
 		CACertificate: o.CACertificate, Rate: o.Rate, Patience: o.Patience, Log: o.Log,
 	})
@@ -56,7 +76,49 @@ func useMirror(where string, o Options, use func(m mirror) error) error {
 		return err
 	}
 	defer m.Close()
-	return use(mirror{m})
+	return use(m)
+}
+
+// trusted returns the root that is to be trusted, nil for none.
+func (o Options) trusted() ([]byte, error) {
+	if o.Trust == "" {
+		return nil, nil
+	}
+	const most = 1 << 20
+	f, err := os.Open(o.Trust)
+	if err != nil {
+		return nil, fmt.Errorf("the root to trust: %w", err)
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most))
+}
+
+// refresh verifies the metadata of a mirror, if a root is trusted. What is verified
+// is remembered if the images directory is locked.
+func refresh(ctx context.Context, m *fetch.Mirror, root []byte, dir *imagedir.Dir) (*trust.Trust, error) {
+	if root == nil {
+		return nil, nil
+	}
+	kept, err := dir.Sub(trust.DirName)
+	if err != nil {
+		return nil, err
+	}
+	if kept.Root != nil {
+		defer kept.Close()
+	}
+	t, err := trust.Refresh(ctx, m.Document, trust.Options{Root: root, Dir: kept, ReadOnly: !dir.Locked()})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m, err)
+	}
+	return t, nil
+}
+
+// document returns a document, verified where a root is trusted.
+func (m mirror) document(ctx context.Context, name string) ([]byte, error) {
+	if m.trust != nil {
+		return m.trust.Document(ctx, name, maxDocument)
+	}
+	return m.Document(ctx, name, maxDocument)
 }
 
 // find returns the image that is wanted, and its series. guide is an image that
@@ -112,7 +174,7 @@ func has(s *meta.Series, n meta.Name) bool {
 
 // index returns the index; mirrors of the predecessor have none.
 func (m mirror) index(ctx context.Context) (meta.Index, error) {
-	data, err := m.Document(ctx, "index.json", maxDocument)
+	data, err := m.document(ctx, "index.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		return meta.Index{}, nil
 	} else if err != nil {
@@ -127,7 +189,7 @@ func (m mirror) index(ctx context.Context) (meta.Index, error) {
 
 // series returns the series of that name.
 func (m mirror) series(ctx context.Context, name string) (*meta.Series, error) {
-	data, err := m.Document(ctx, meta.SeriesPath(name), maxDocument)
+	data, err := m.document(ctx, meta.SeriesPath(name))
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func NewPlan(ctx context.Context, o Options) (Plan, error) {
 	}
 	defer dir.Close()
 	var p Plan
-	err = eachMirror(ctx, o, func(m mirror) error {
+	err = eachMirror(ctx, o, dir, func(m mirror) error {
 		u := &update{Options: o, dir: dir}
 		of, err := u.offer(ctx, dir, m)
 		if err != nil {

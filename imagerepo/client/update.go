@@ -41,7 +41,29 @@ func (o Options) offer(ctx context.Context, dir *imagedir.Dir, m mirror) (*offer
 	if err != nil {
 		return nil, err
 	}
-	return &offer{m, series, target}, nil
+	of := &offer{m, series, target}
+	return of, o.checkAge(dir, of)
+}
+
+// checkAge refuses an image that is older than the one in use, if a root is trusted
+// and that is not allowed: one that is signed may still be old.
+func (o Options) checkAge(dir *imagedir.Dir, of *offer) error {
+	if of.mirror.trust == nil || o.AllowDowngrade || o.Image == "" {
+		return nil
+	}
+	inUse, ok := dir.Default(o.DefaultLink)
+	if !ok {
+		local, err := (&update{Options: o, dir: dir}).ofSeries(of)
+		if err != nil || len(local) == 0 {
+			return err
+		}
+		inUse = local[len(local)-1]
+	}
+	if of.target.Name.Version < inUse.Version {
+		return settled{fmt.Errorf("%w: %s is older than %s, which is in use (downgrade attack?); allow it with --allow-downgrade if you want it",
+			ErrUntrusted, of.target.Name, inUse)}
+	}
+	return nil
 }
 
 // guide returns the image that leads to the series: the wanted one, or else the

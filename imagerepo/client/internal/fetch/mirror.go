@@ -204,8 +204,11 @@ func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 	return retryablehttp.DefaultRetryPolicy(ctx, resp, err)
 }
 
+// ErrTooLarge is wrapped by the error for a document of too many bytes.
+var ErrTooLarge = errors.New("it is larger than it may be")
+
 // Document returns a small file as a whole. One of more than most bytes is an
-// error, one that is not there an fs.ErrNotExist.
+// ErrTooLarge, one that is not there an fs.ErrNotExist.
 func (m *Mirror) Document(ctx context.Context, name string, most int64) ([]byte, error) {
 	body, err := m.Open(ctx, name, Place{})
 	if err != nil {
@@ -217,7 +220,7 @@ func (m *Mirror) Document(ctx context.Context, name string, most int64) ([]byte,
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if int64(len(data)) > most {
-		return nil, fmt.Errorf("%s has more than %d bytes", name, most)
+		return nil, fmt.Errorf("%s/%s has more than %d bytes: %w", m.shown, name, most, ErrTooLarge)
 	}
 	return data, nil
 }

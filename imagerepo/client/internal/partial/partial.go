@@ -133,7 +133,7 @@ func (p *partial) keep(err error) error {
 			return errors.Join(err, journalErr)
 		}
 	}
-	if p.marked && errors.Is(err, fetch.ErrGivenUp) {
+	if errors.Is(err, fetch.ErrGivenUp) {
 		return fmt.Errorf("%w: %w", ErrCut, err)
 	}
 	return err

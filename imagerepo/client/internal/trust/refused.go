@@ -9,13 +9,9 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 )
 
-var (
-	// ErrRefused is wrapped by the errors for metadata and documents that are not to be
-	// trusted.
-	ErrRefused = errors.New("not trusted")
-	// ErrTooLarge is wrapped by what a Fetch returns for a file of too many bytes.
-	ErrTooLarge = errors.New("too many bytes")
-)
+// ErrRefused is wrapped by the errors for metadata and documents that are not to be
+// trusted.
+var ErrRefused = errors.New("not trusted")
 
 // signs tells of what an error of the library may be the sign.
 var signs = []struct {

@@ -19,6 +19,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/imagerepo/internal/atomicfile"
 )
 
@@ -158,8 +159,8 @@ func meta(version int64, data []byte) *metadata.MetaFiles {
 // copy returns the files, which others may change.
 func (r *repo) copy() map[string][]byte { return maps.Clone(r.files) }
 
-// fetch is the Fetch of files.
-func fetch(files map[string][]byte) Fetch {
+// get is the Fetch of files.
+func get(files map[string][]byte) Fetch {
 	return func(ctx context.Context, name string, most int64) ([]byte, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -169,7 +170,7 @@ func fetch(files map[string][]byte) Fetch {
 		case !ok:
 			return nil, fs.ErrNotExist
 		case int64(len(data)) > most:
-			return nil, ErrTooLarge
+			return nil, fetch.ErrTooLarge
 		}
 		return data, nil
 	}
@@ -192,7 +193,7 @@ func (u *user) options() Options {
 
 // index refreshes and returns the index.
 func (u *user) index(files map[string][]byte) (string, error) {
-	tr, err := Refresh(u.t.Context(), fetch(files), u.options())
+	tr, err := Refresh(u.t.Context(), get(files), u.options())
 	if err != nil {
 		return "", err
 	}

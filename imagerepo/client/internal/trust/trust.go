@@ -56,6 +56,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
+	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/imagerepo/internal/atomicfile"
 )
 
@@ -72,24 +73,25 @@ const (
 	mostRoots     = 256
 )
 
-// Fetch returns a file of the mirror. One of more than most bytes is an error that
-// wraps ErrTooLarge, one that is not there an fs.ErrNotExist.
+// Fetch returns a file of the mirror, as fetch.Mirror.Document does.
 type Fetch func(ctx context.Context, name string, most int64) ([]byte, error)
 
 // Trust is what is trusted of a mirror. It is not for concurrent use.
 type Trust struct {
-	dir    *atomicfile.Dir // nil where nothing is to be remembered
-	pinned []byte
-	now    time.Time
+	dir      atomicfile.Dir // with a nil Root there is none
+	readOnly bool
+	pinned   []byte
+	now      time.Time
 
-	fetch   Fetch
+	get     Fetch
 	trusted *trustedmetadata.TrustedMetadata
 }
 
 // Options say what is trusted.
 type Options struct {
 	Root []byte // the root that was given: a root.json of any version
-	// Dir holds the client's files. Where it is not to be written, ReadOnly is set.
+	// Dir holds the client's files; its Root is nil where there are none yet. With
+	// ReadOnly nothing is written to it.
 	Dir      atomicfile.Dir
 	ReadOnly bool
 	Now      time.Time // the zero Time is now
@@ -97,70 +99,58 @@ type Options struct {
 
 // Refresh fetches and verifies the metadata of a mirror. Metadata that was verified
 // is remembered at once, so that none before it is accepted later.
-func Refresh(ctx context.Context, fetch Fetch, o Options) (t *Trust, err error) {
+func Refresh(ctx context.Context, get Fetch, o Options) (t *Trust, err error) {
 	defer func() {
 		// What the keys have signed may still be made to break the library.
 		if r := recover(); r != nil {
 			t, err = nil, fmt.Errorf("%w: metadata that makes no sense: %v", ErrRefused, r)
 		}
 	}()
-	t = &Trust{pinned: o.Root, fetch: fetch, now: o.Now, dir: &o.Dir}
+	t = &Trust{dir: o.Dir, readOnly: o.ReadOnly || o.Dir.Root == nil, pinned: o.Root, now: o.Now, get: get}
 	if t.now.IsZero() {
 		t.now = time.Now()
 	}
-	first, err := t.firstRoot()
-	if err != nil {
-		return nil, err
-	}
-	if o.ReadOnly {
-		t.dir = nil
-	}
-	// What is remembered is read before anything is written.
-	remembered := o.remembered()
-	if t.trusted, err = trustedmetadata.New(first); err != nil {
-		return nil, fmt.Errorf("the root that was given to trust: %w", err)
+	if t.trusted, err = t.firstRoot(); err != nil {
+		return nil, fmt.Errorf("the root that is to be trusted: %w", err)
 	}
 	t.trusted.RefTime = t.now.UTC()
-	for _, step := range []func(context.Context, memory) error{t.roots, t.timestamp, t.snapshot, t.targets} {
-		if err := step(ctx, remembered); err != nil {
+	for _, step := range []func(context.Context) error{t.roots, t.timestamp, t.snapshot, t.targets} {
+		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
 	return t, nil
 }
 
-// memory are the files of the client, each nil where it is not there.
-type memory struct{ timestamp, snapshot, targets []byte }
-
-func (o Options) remembered() memory {
-	read := func(name string) []byte {
-		data, err := o.Dir.ReadFile(name)
-		if err != nil {
-			return nil
-		}
-		return data
+// remembered returns a file of the client, nil where it is not there.
+func (t *Trust) remembered(name string) []byte {
+	if t.dir.Root == nil {
+		return nil
 	}
-	return memory{read("timestamp.json"), read("snapshot.json"), read("targets.json")}
+	data, err := t.dir.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	return data
 }
 
-// firstRoot returns the newest root that was trusted before, if the one that was
-// given is the same as then.
-func (t *Trust) firstRoot() ([]byte, error) {
-	digest := fmt.Sprintf("%x\n", sha256.Sum256(t.pinned))
-	if was, err := t.dir.ReadFile("pinned"); err == nil && string(was) == digest {
-		root, err := t.dir.ReadFile("root.json")
-		if err == nil {
-			if _, err := trustedmetadata.New(root); err == nil {
-				return root, nil
-			}
+// firstRoot begins with the newest root that was trusted before, if the one that
+// was given is the same as then.
+func (t *Trust) firstRoot() (*trustedmetadata.TrustedMetadata, error) {
+	if bytes.Equal(t.remembered("pinned"), t.pin()) {
+		if trusted, err := trustedmetadata.New(t.remembered("root.json")); err == nil {
+			return trusted, nil
 		}
 	}
-	return t.pinned, nil
+	return trustedmetadata.New(t.pinned)
 }
+
+// pin tells the root that was given from others.
+func (t *Trust) pin() []byte { return fmt.Appendf(nil, "%x\n", sha256.Sum256(t.pinned)) }
 
 // roots follows the roots that come after the trusted one. An expired one on the
 // way does no harm.
-func (t *Trust) roots(ctx context.Context, _ memory) error {
+func (t *Trust) roots(ctx context.Context) error {
 	for range mostRoots {
 		next := fmt.Sprintf("%d.root.json", t.trusted.Root.Signed.Version+1)
 		data, err := t.metadata(ctx, next, mostRoot)
@@ -185,12 +175,12 @@ func (t *Trust) rememberRoot() error {
 	if err := t.remember("root.json", data); err != nil {
 		return err
 	}
-	return t.remember("pinned", fmt.Appendf(nil, "%x\n", sha256.Sum256(t.pinned)))
+	return t.remember("pinned", t.pin())
 }
 
-func (t *Trust) timestamp(ctx context.Context, m memory) error {
+func (t *Trust) timestamp(ctx context.Context) error {
 	// That the old one has expired does no harm either.
-	_, _ = t.trusted.UpdateTimestamp(m.timestamp)
+	_, _ = t.trusted.UpdateTimestamp(t.remembered("timestamp.json"))
 	data, err := t.metadata(ctx, "timestamp.json", mostTimestamp)
 	if err != nil {
 		return err
@@ -212,8 +202,8 @@ func (t *Trust) timestamp(ctx context.Context, m memory) error {
 	return t.remember("timestamp.json", data)
 }
 
-func (t *Trust) snapshot(ctx context.Context, m memory) error {
-	if _, err := t.trusted.UpdateSnapshot(m.snapshot, true); err == nil {
+func (t *Trust) snapshot(ctx context.Context) error {
+	if _, err := t.trusted.UpdateSnapshot(t.remembered("snapshot.json"), true); err == nil {
 		return nil
 	}
 	named := t.trusted.Timestamp.Signed.Meta["snapshot.json"]
@@ -231,8 +221,8 @@ func (t *Trust) snapshot(ctx context.Context, m memory) error {
 	return t.remember("snapshot.json", data)
 }
 
-func (t *Trust) targets(ctx context.Context, m memory) error {
-	if _, err := t.trusted.UpdateTargets(m.targets); err == nil {
+func (t *Trust) targets(ctx context.Context) error {
+	if _, err := t.trusted.UpdateTargets(t.remembered("targets.json")); err == nil {
 		return nil
 	}
 	named := t.trusted.Snapshot.Signed.Meta["targets.json"]
@@ -279,8 +269,8 @@ func (t *Trust) Document(ctx context.Context, name string, most int64) ([]byte, 
 
 // metadata fetches a file of the mirror's tuf directory.
 func (t *Trust) metadata(ctx context.Context, name string, most int64) ([]byte, error) {
-	data, err := t.fetch(ctx, "tuf/"+name, most)
-	if errors.Is(err, ErrTooLarge) {
+	data, err := t.get(ctx, "tuf/"+name, most)
+	if errors.Is(err, fetch.ErrTooLarge) {
 		return nil, fmt.Errorf("%w: tuf/%s: %w (endless data attack?)", ErrRefused, name, err)
 	}
 	return data, err
@@ -288,10 +278,7 @@ func (t *Trust) metadata(ctx context.Context, name string, most int64) ([]byte, 
 
 // remember writes a file of the client.
 func (t *Trust) remember(name string, data []byte) error {
-	if t.dir == nil {
-		return nil
-	}
-	if old, err := t.dir.ReadFile(name); err == nil && bytes.Equal(old, data) {
+	if t.readOnly {
 		return nil
 	}
 	if _, err := t.dir.Replace(name+".tmp", name, data); err != nil {

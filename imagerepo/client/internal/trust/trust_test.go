@@ -44,7 +44,9 @@ func TestDamagedMemory(t *testing.T) {
 			func([]byte) []byte { return nil },
 			func(b []byte) []byte { return b[:len(b)/2] },
 			func(b []byte) []byte { return bytes.Repeat([]byte("["), 1000) },
-			func(b []byte) []byte { return []byte(`{"signed":{"_type":"` + strings.TrimSuffix(name, ".json") + `"}}`) },
+			func(b []byte) []byte {
+				return []byte(`{"signed":{"_type":"` + strings.TrimSuffix(name, ".json") + `"}}`)
+			},
 		} {
 			u := newUser(t, r.files["1.root.json"])
 			if _, err := u.index(r.files); err != nil {
@@ -65,7 +67,7 @@ func TestReadOnly(t *testing.T) {
 	u := newUser(t, r.files["1.root.json"])
 	o := u.options()
 	o.ReadOnly = true
-	tr, err := Refresh(t.Context(), fetch(r.files), o)
+	tr, err := Refresh(t.Context(), get(r.files), o)
 	if err != nil || len(u.state()) > 0 {
 		t.Fatalf("%v, wrote %v", err, u.state())
 	}
@@ -74,7 +76,7 @@ func TestReadOnly(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Refresh(cancelled, fetch(r.files), o); !errors.Is(err, context.Canceled) {
+	if _, err := Refresh(cancelled, get(r.files), o); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	if _, err := tr.Document(cancelled, "index.json", 1<<20); !errors.Is(err, context.Canceled) {
