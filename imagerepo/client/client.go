@@ -127,6 +127,11 @@ func Update(ctx context.Context, o Options) (Result, error) {
 	if err := dir.Lock(); err != nil {
 		return Result{}, err
 	}
+	if o.DefaultLink != "" {
+		if err := dir.CheckLink(o.DefaultLink); err != nil {
+			return Result{}, err
+		}
+	}
 	u := &update{Options: o, dir: dir, stats: stats.New(o.StatsFile, o.Log)}
 	u.phase(stats.Starting)
 	var result Result

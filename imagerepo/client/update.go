@@ -247,7 +247,7 @@ func (u *update) prune(o *offer, base meta.Name) ([]meta.Name, error) {
 	if err != nil {
 		return nil, err
 	}
-	removed, err := u.dir.Prune(series, u.Keep, u.DefaultLink, o.target.Name, base)
+	removed, err := u.dir.Prune(series, u.Keep, o.target.Name, base)
 	if err != nil {
 		err = settled{fmt.Errorf("%s is there, but old images could not be removed: %w", o.target.Name, err)}
 	}

@@ -35,13 +35,11 @@ func Acquire(root *os.Root, name string) (*Lock, error) {
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = fmt.Errorf("%s is %w by %s", filepath.Join(root.Name(), name), ErrHeld, holder(f))
 	}
-	if err == nil {
-		err = describe(f)
-	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
+	_ = describe(f) // on a full disk it cannot, and who has to wait learns less
 	return &Lock{f}, nil
 }
 

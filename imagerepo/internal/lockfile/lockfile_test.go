@@ -75,3 +75,22 @@ func TestShell(t *testing.T) {
 		lock.Release()
 	}
 }
+
+// On a disk without room for a line about the holder the lock is held all the same.
+func TestFullDisk(t *testing.T) {
+	dir := testdata.SmallDisk(t, 64<<10)
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	os.WriteFile(filepath.Join(dir, "ballast"), make([]byte, 1<<20), 0o666)
+	lock, err := Acquire(root, "lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
+	if _, err := Acquire(root, "lock"); !errors.Is(err, ErrHeld) {
+		t.Errorf("second holder: %v", err)
+	}
+}

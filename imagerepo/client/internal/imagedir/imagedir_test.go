@@ -81,7 +81,7 @@ func TestUnlocked(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, imageA, imageB, imageC+".tmp", imageC+".tmp.journal", "ltsp.img")
 	d, before := open(t, dir), list(t, dir)
-	_, pruneErr := d.Prune(names(t, imageA, imageB), 1, "")
+	_, pruneErr := d.Prune(names(t, imageA, imageB), 1)
 	for what, err := range map[string]error{
 		"SetPending": d.SetPending(name(t, imageA)),
 		"Install":    d.Install(name(t, imageC), sumsOf(imageC+".tmp")),

@@ -239,7 +239,7 @@ func TestKept(t *testing.T) {
 		{"SetDefault", func() error { return d.SetDefault("ltsp.img", name(t, imageC)) }, []string{imageA, imageB, imageC, imageD + ".tmp"}},
 		{"SetDefault back", func() error { return d.SetDefault("ltsp.img", name(t, imageB)) }, []string{imageA, imageB, imageC, imageD + ".tmp"}},
 		{"Prune", func() error {
-			_, err := d.Prune(names(t, imageA, imageB, imageC), 1, "")
+			_, err := d.Prune(names(t, imageA, imageB, imageC), 1)
 			return err
 		}, []string{imageB, imageC, imageD + ".tmp"}},
 		{"Install", func() error { return d.Install(name(t, imageD), sumsOf(imageD+".tmp")) }, []string{imageB, imageC, imageD}},

@@ -26,7 +26,7 @@ import (
 //
 // It returns what was removed, also with an error. The default link need not be
 // told: it is protected whatever its name is.
-func (d *Dir) Prune(series []meta.Name, keep int, _ string, protected ...meta.Name) ([]meta.Name, error) {
+func (d *Dir) Prune(series []meta.Name, keep int, protected ...meta.Name) ([]meta.Name, error) {
 	if err := d.locked(); err != nil {
 		return nil, err
 	}

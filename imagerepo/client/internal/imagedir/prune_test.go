@@ -91,7 +91,7 @@ func TestPrune(t *testing.T) {
 			}
 			return inode{uint64(st.Dev), st.Ino}, nil
 		}
-		removed, err := d.Prune(names(t, c.series...), c.keep, "", names(t, c.protected...)...)
+		removed, err := d.Prune(names(t, c.series...), c.keep, names(t, c.protected...)...)
 		if err != nil || !slices.Equal(removed, names(t, c.want...)) {
 			t.Errorf("%s: removed %v, %v, want %v", c.name, removed, err, c.want)
 		}
@@ -108,7 +108,7 @@ func TestPruneRefused(t *testing.T) {
 	fill(t, dir, imageA, imageB)
 	d := lock(t, dir)
 	for _, keep := range []int{0, -1} {
-		if removed, err := d.Prune(names(t, imageA, imageB), keep, ""); len(removed) != 0 || err == nil || !strings.Contains(err.Error(), "at least 1") {
+		if removed, err := d.Prune(names(t, imageA, imageB), keep); len(removed) != 0 || err == nil || !strings.Contains(err.Error(), "at least 1") {
 			t.Errorf("keep %d: removed %v, %v", keep, removed, err)
 		}
 	}
@@ -127,7 +127,7 @@ func TestPruneFails(t *testing.T) {
 	}
 	defer syscall.Unmount(busy, syscall.MNT_DETACH)
 	d := lock(t, dir)
-	removed, err := d.Prune(names(t, imageA, imageB, imageC, imageD), 1, "")
+	removed, err := d.Prune(names(t, imageA, imageB, imageC, imageD), 1)
 	if err == nil || !strings.Contains(err.Error(), imageB) || !slices.Equal(removed, names(t, imageA)) {
 		t.Errorf("removed %v, %v", removed, err)
 	}
@@ -148,7 +148,7 @@ func TestPruneReal(t *testing.T) {
 	if err := d.Lock(); err != nil {
 		t.Fatal(err)
 	}
-	if removed, err := d.Prune(names(t, imageA, imageB), 1, ""); err != nil || !slices.Equal(removed, names(t, imageA)) {
+	if removed, err := d.Prune(names(t, imageA, imageB), 1); err != nil || !slices.Equal(removed, names(t, imageA)) {
 		t.Errorf("removed %v, %v", removed, err)
 	}
 }
