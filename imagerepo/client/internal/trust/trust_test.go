@@ -133,180 +133,185 @@ func TestAnotherPin(t *testing.T) {
 	}
 }
 
-// TestAttacks has each attack of the specification, section 1.5.2, and more. Each is
-// refused with an error that names it, and what is remembered stays.
+// stolen replaces the keys that a role is signed with, not those that are trusted.
+func stolen(r *repo, role string) { r.keys[role] = append(r.keys[role][:0:0], newKey()) }
+
+// attacks are those of the specification, section 1.5.2, and more.
+var attacks = []struct {
+	name   string
+	attack func(r *repo, old map[string][]byte) map[string][]byte // after the client has been there
+	says   string
+}{
+	{"arbitrary install: another document", func(r *repo, _ map[string][]byte) map[string][]byte {
+		for name := range r.files {
+			if strings.HasSuffix(name, ".index.json") {
+				r.files[name] = []byte("AN index")
+			}
+		}
+		return r.files
+	}, "changed"},
+	{"arbitrary install: all signed by others", func(r *repo, _ map[string][]byte) map[string][]byte {
+		for _, role := range roles[1:] {
+			stolen(r, role)
+		}
+		r.next()
+		return r.files
+	}, "arbitrary install"},
+	{"arbitrary install: another root", func(r *repo, _ map[string][]byte) map[string][]byte {
+		for _, role := range roles {
+			r.replaceKey(role)
+		}
+		r.root.Signed.Version++
+		r.signRoot(r.keys["root"])
+		r.next()
+		return r.files
+	}, "arbitrary install"},
+	{"no signatures", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.timestamp.Signed.Version++
+		r.signTimestamp(nil)
+		return r.files
+	}, "not signed by enough"},
+	{"wrong software: a document of another name", func(r *repo, _ map[string][]byte) map[string][]byte {
+		var index, series string
+		for name := range r.files {
+			switch {
+			case strings.HasSuffix(name, ".index.json"):
+				index = name
+			case strings.HasSuffix(name, ".a.json"):
+				series = name
+			}
+		}
+		r.files[index] = r.files[series]
+		return r.files
+	}, "mix-and-match"},
+	{"endless data: timestamp", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.files["timestamp.json"] = append(r.files["timestamp.json"], bytes.Repeat([]byte(" "), mostTimestamp)...)
+		return r.files
+	}, "endless data"},
+	{"endless data: snapshot", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.next()
+		name := fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version)
+		r.files[name] = append(r.files[name], ' ')
+		return r.files
+	}, "endless data"},
+	{"endless data: a document", func(r *repo, _ map[string][]byte) map[string][]byte {
+		for name := range r.files {
+			if strings.HasSuffix(name, ".index.json") {
+				r.files[name] = append(r.files[name], ' ')
+			}
+		}
+		return r.files
+	}, "endless data"},
+	{"endless data: roots without end", func(r *repo, _ map[string][]byte) map[string][]byte {
+		for range mostRoots + 1 {
+			r.root.Signed.Version++
+			r.signRoot(r.keys["root"])
+		}
+		return r.files
+	}, "endless data"},
+	{"rollback: all as it was", func(_ *repo, old map[string][]byte) map[string][]byte { return old }, "rollback"},
+	{"rollback: an older snapshot under a new timestamp", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.snapshot.Signed.Version--
+		r.timestamp.Signed.Version++
+		r.signSnapshot(r.keys["snapshot"])
+		r.signTimestamp(r.keys["timestamp"])
+		return r.files
+	}, "rollback"},
+	{"rollback: older targets under a new snapshot", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.targets.Signed.Version--
+		r.snapshot.Signed.Version++
+		r.timestamp.Signed.Version++
+		r.publish()
+		return r.files
+	}, "rollback"},
+	{"freeze: the timestamp has expired", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.timestamp.Signed.Expires = now.AddDate(0, 0, -1)
+		r.next()
+		return r.files
+	}, "freeze"},
+	{"freeze: the snapshot has expired", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.snapshot.Signed.Expires = now.AddDate(0, 0, -1)
+		r.next()
+		return r.files
+	}, "freeze"},
+	{"freeze: the targets have expired", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.targets.Signed.Expires = now.AddDate(0, 0, -1)
+		r.next()
+		return r.files
+	}, "freeze"},
+	{"freeze: the root has expired", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.root.Signed.Expires = now.AddDate(0, 0, -1)
+		r.root.Signed.Version++
+		r.signRoot(r.keys["root"])
+		return r.files
+	}, "freeze"},
+	{"mix and match: a snapshot of another time", func(r *repo, old map[string][]byte) map[string][]byte {
+		last := r.copy()
+		r.next()
+		last["timestamp.json"] = r.files["timestamp.json"]
+		last[fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version)] = old[fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version-2)]
+		return last
+	}, "mix-and-match"},
+	{"mix and match: targets of another time", func(r *repo, old map[string][]byte) map[string][]byte {
+		r.next()
+		r.files[fmt.Sprintf("%d.targets.json", r.targets.Signed.Version)] = old[fmt.Sprintf("%d.targets.json", r.targets.Signed.Version-2)]
+		return r.files
+	}, "mix-and-match"},
+	{"mix and match: the snapshot is missing", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.next()
+		delete(r.files, fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version))
+		return r.files
+	}, "mix-and-match"},
+	{"mix and match: another type of metadata", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.files["timestamp.json"] = r.files[fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version)]
+		return r.files
+	}, "not trusted"},
+	{"fast-forward: by someone without the key", func(r *repo, _ map[string][]byte) map[string][]byte {
+		stolen(r, "timestamp")
+		r.timestamp.Signed.Version = math.MaxInt64 - 1
+		r.signTimestamp(r.keys["timestamp"])
+		return r.files
+	}, "stolen"},
+	{"key compromise: fewer keys than the threshold", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.addKey("targets", newKey())
+		r.root.Signed.Roles["targets"].Threshold = 2
+		r.root.Signed.Version++
+		r.signRoot(r.keys["root"])
+		r.keys["targets"] = r.keys["targets"][:1]
+		r.next()
+		return r.files
+	}, "not signed by enough"},
+	{"key compromise: one key twice", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.addKey("targets", newKey())
+		r.root.Signed.Roles["targets"].Threshold = 2
+		r.root.Signed.Version++
+		r.signRoot(r.keys["root"])
+		r.keys["targets"][1] = r.keys["targets"][0]
+		r.next()
+		return r.files
+	}, "not trusted"},
+	{"a root that leaves one out", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.root.Signed.Version += 2
+		r.files[fmt.Sprintf("%d.root.json", r.root.Signed.Version-1)] = sign(r.root, r.keys["root"])
+		return r.files
+	}, "of another version"},
+	{"a timestamp that names nothing", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.timestamp.Signed.Version++
+		r.timestamp.Signed.Meta = map[string]*metadata.MetaFiles{}
+		r.files["timestamp.json"] = sign(r.timestamp, r.keys["timestamp"])
+		return r.files
+	}, "does not name"},
+	{"no metadata at all", func(*repo, map[string][]byte) map[string][]byte { return nil }, "file does not exist"},
+	{"metadata that is none", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.files["timestamp.json"] = bytes.Repeat([]byte("["), 10_000)
+		return r.files
+	}, "not trusted"},
+}
+
+// Each attack is refused with an error that names it, and what is remembered of the
+// documents stays.
 func TestAttacks(t *testing.T) {
-	stolen := func(r *repo, role string) { r.keys[role] = append(r.keys[role][:0:0], newKey()) }
-	for _, c := range []struct {
-		name   string
-		attack func(r *repo, old map[string][]byte) map[string][]byte // after the client has been there
-		says   string
-	}{
-		{"arbitrary install: another document", func(r *repo, _ map[string][]byte) map[string][]byte {
-			for name := range r.files {
-				if strings.HasSuffix(name, ".index.json") {
-					r.files[name] = []byte("AN index")
-				}
-			}
-			return r.files
-		}, "changed"},
-		{"arbitrary install: all signed by others", func(r *repo, _ map[string][]byte) map[string][]byte {
-			for _, role := range roles[1:] {
-				stolen(r, role)
-			}
-			r.next()
-			return r.files
-		}, "arbitrary install"},
-		{"arbitrary install: another root", func(r *repo, _ map[string][]byte) map[string][]byte {
-			for _, role := range roles {
-				r.replaceKey(role)
-			}
-			r.root.Signed.Version++
-			r.signRoot(r.keys["root"])
-			r.next()
-			return r.files
-		}, "arbitrary install"},
-		{"no signatures", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.timestamp.Signed.Version++
-			r.signTimestamp(nil)
-			return r.files
-		}, "not signed by enough"},
-		{"wrong software: a document of another name", func(r *repo, _ map[string][]byte) map[string][]byte {
-			var index, series string
-			for name := range r.files {
-				switch {
-				case strings.HasSuffix(name, ".index.json"):
-					index = name
-				case strings.HasSuffix(name, ".a.json"):
-					series = name
-				}
-			}
-			r.files[index] = r.files[series]
-			return r.files
-		}, "mix-and-match"},
-		{"endless data: timestamp", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.files["timestamp.json"] = append(r.files["timestamp.json"], bytes.Repeat([]byte(" "), mostTimestamp)...)
-			return r.files
-		}, "endless data"},
-		{"endless data: snapshot", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.next()
-			name := fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version)
-			r.files[name] = append(r.files[name], ' ')
-			return r.files
-		}, "endless data"},
-		{"endless data: a document", func(r *repo, _ map[string][]byte) map[string][]byte {
-			for name := range r.files {
-				if strings.HasSuffix(name, ".index.json") {
-					r.files[name] = append(r.files[name], ' ')
-				}
-			}
-			return r.files
-		}, "endless data"},
-		{"endless data: roots without end", func(r *repo, _ map[string][]byte) map[string][]byte {
-			for range mostRoots + 1 {
-				r.root.Signed.Version++
-				r.signRoot(r.keys["root"])
-			}
-			return r.files
-		}, "endless data"},
-		{"rollback: all as it was", func(_ *repo, old map[string][]byte) map[string][]byte { return old }, "rollback"},
-		{"rollback: an older snapshot under a new timestamp", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.snapshot.Signed.Version--
-			r.timestamp.Signed.Version++
-			r.signSnapshot(r.keys["snapshot"])
-			r.signTimestamp(r.keys["timestamp"])
-			return r.files
-		}, "rollback"},
-		{"rollback: older targets under a new snapshot", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.targets.Signed.Version--
-			r.snapshot.Signed.Version++
-			r.timestamp.Signed.Version++
-			r.publish()
-			return r.files
-		}, "rollback"},
-		{"freeze: the timestamp has expired", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.timestamp.Signed.Expires = now.AddDate(0, 0, -1)
-			r.next()
-			return r.files
-		}, "freeze"},
-		{"freeze: the snapshot has expired", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.snapshot.Signed.Expires = now.AddDate(0, 0, -1)
-			r.next()
-			return r.files
-		}, "freeze"},
-		{"freeze: the targets have expired", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.targets.Signed.Expires = now.AddDate(0, 0, -1)
-			r.next()
-			return r.files
-		}, "freeze"},
-		{"freeze: the root has expired", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.root.Signed.Expires = now.AddDate(0, 0, -1)
-			r.root.Signed.Version++
-			r.signRoot(r.keys["root"])
-			return r.files
-		}, "freeze"},
-		{"mix and match: a snapshot of another time", func(r *repo, old map[string][]byte) map[string][]byte {
-			last := r.copy()
-			r.next()
-			last["timestamp.json"] = r.files["timestamp.json"]
-			last[fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version)] = old[fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version-2)]
-			return last
-		}, "mix-and-match"},
-		{"mix and match: targets of another time", func(r *repo, old map[string][]byte) map[string][]byte {
-			r.next()
-			r.files[fmt.Sprintf("%d.targets.json", r.targets.Signed.Version)] = old[fmt.Sprintf("%d.targets.json", r.targets.Signed.Version-2)]
-			return r.files
-		}, "mix-and-match"},
-		{"mix and match: the snapshot is missing", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.next()
-			delete(r.files, fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version))
-			return r.files
-		}, "mix-and-match"},
-		{"mix and match: another type of metadata", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.files["timestamp.json"] = r.files[fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version)]
-			return r.files
-		}, "not trusted"},
-		{"fast-forward: by someone without the key", func(r *repo, _ map[string][]byte) map[string][]byte {
-			stolen(r, "timestamp")
-			r.timestamp.Signed.Version = math.MaxInt64 - 1
-			r.signTimestamp(r.keys["timestamp"])
-			return r.files
-		}, "stolen"},
-		{"key compromise: fewer keys than the threshold", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.addKey("targets", newKey())
-			r.root.Signed.Roles["targets"].Threshold = 2
-			r.root.Signed.Version++
-			r.signRoot(r.keys["root"])
-			r.keys["targets"] = r.keys["targets"][:1]
-			r.next()
-			return r.files
-		}, "not signed by enough"},
-		{"key compromise: one key twice", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.addKey("targets", newKey())
-			r.root.Signed.Roles["targets"].Threshold = 2
-			r.root.Signed.Version++
-			r.signRoot(r.keys["root"])
-			r.keys["targets"][1] = r.keys["targets"][0]
-			r.next()
-			return r.files
-		}, "not trusted"},
-		{"a root that leaves one out", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.root.Signed.Version += 2
-			r.files[fmt.Sprintf("%d.root.json", r.root.Signed.Version-1)] = sign(r.root, r.keys["root"])
-			return r.files
-		}, "of another version"},
-		{"a timestamp that names nothing", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.timestamp.Signed.Version++
-			r.timestamp.Signed.Meta = map[string]*metadata.MetaFiles{}
-			r.files["timestamp.json"] = sign(r.timestamp, r.keys["timestamp"])
-			return r.files
-		}, "does not name"},
-		{"no metadata at all", func(*repo, map[string][]byte) map[string][]byte { return nil }, "file does not exist"},
-		{"metadata that is none", func(r *repo, _ map[string][]byte) map[string][]byte {
-			r.files["timestamp.json"] = bytes.Repeat([]byte("["), 10_000)
-			return r.files
-		}, "not trusted"},
-	} {
+	for _, c := range attacks {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRepo(t)
 			old := r.copy()

@@ -1,0 +1,90 @@
+package partial
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// Journals are saved one at a time and not too often, and an error is told by the
+// next offer, and in the end.
+func TestSaver(t *testing.T) {
+	broken := errors.New("broken")
+	var saved []string
+	going, gate := make(chan bool), make(chan error)
+	s := newSaver(func(j journal) error {
+		going <- true
+		saved = append(saved, j.Mirror)
+		return <-gate
+	})
+	offer := func(mirror string) error { return s.offer(journal{Mirror: mirror}) }
+	if err := offer("first"); err != nil {
+		t.Fatal(err)
+	}
+	<-going
+	s.next = time.Time{}
+	if err := offer("while the first is saved"); err != nil {
+		t.Error(err)
+	}
+	gate <- nil
+	if err := s.wait(); err != nil {
+		t.Error(err)
+	}
+	s.next = time.Now().Add(time.Hour)
+	if err := offer("too soon"); err != nil {
+		t.Error(err)
+	}
+	s.next = time.Time{}
+	if err := offer("second"); err != nil {
+		t.Error(err)
+	}
+	<-going
+	gate <- broken
+	if err := s.wait(); err != broken {
+		t.Errorf("in the end: %v", err)
+	}
+	s.next = time.Time{}
+	for range 2 {
+		if err := offer("after an error"); err != broken {
+			t.Errorf("after an error: %v", err)
+		}
+	}
+	if len(saved) != 2 || saved[0] != "first" || saved[1] != "second" {
+		t.Errorf("saved %q", saved)
+	}
+}
+
+// What is written beside each other is written to both, and an error of either is
+// told.
+func TestBeside(t *testing.T) {
+	broken := errors.New("broken")
+	for _, c := range []struct {
+		name string
+		a, b error
+		want error
+	}{
+		{"both", nil, nil, nil}, {"the first fails", broken, nil, broken}, {"the second fails", nil, broken, broken}, {"both fail", broken, broken, broken},
+	} {
+		var a, b sink
+		a.err, b.err = c.a, c.b
+		for _, text := range []string{"some ", "text"} {
+			if _, err := (beside{&a, &b}).Write([]byte(text)); err != c.want {
+				t.Errorf("%s: %v, want %v", c.name, err, c.want)
+			}
+		}
+		if a.got != "some text" || b.got != "some text" {
+			t.Errorf("%s: %q and %q", c.name, a.got, b.got)
+		}
+	}
+}
+
+// sink takes what is written, and returns an error.
+type sink struct {
+	got string
+	err error
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.got += string(p)
+	return len(p), s.err
+}
