@@ -30,13 +30,14 @@ var arrows = []struct {
 	{"meta/...", []string{"cksum", "meta/..."}},
 	{"imagerepo", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
 	{"imagerepo/audit", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
+	{"imagerepo/trust", []string{"cksum", "meta", "imagerepo/internal/..."}},
 	{"imagerepo/client", []string{"cksum", "delta/...", "meta", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
 	{"imagerepo/client/internal/...", []string{"cksum", "delta", "meta", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
 	{"imagerepo/internal/...", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
 	{"cmd/internal/command", []string{"cmd/internal/background", "cmd/internal/ui"}},
 	{"cmd/internal/...", nil},
-	{"cmd/...", []string{"cksum", "delta/...", "meta", "imagerepo", "imagerepo/audit", "imagerepo/client", "cmd/internal/command", "cmd/internal/ui"}},
+	{"cmd/...", []string{"cksum", "delta/...", "meta", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/trust", "cmd/internal/command", "cmd/internal/ui"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }
@@ -46,6 +47,8 @@ var arrows = []struct {
 var users = map[string][]string{
 	"golang.org/x/sys":         {"..."},
 	"github.com/urfave/cli/v2": {"cmd/..."},
+	// The one signs what the other verifies.
+	"github.com/theupdateframework/go-tuf/v2": {"imagerepo/..."},
 }
 
 // source is a Go file that is no test.

@@ -16,6 +16,7 @@ const (
 	SHA256     = "SHA256SUMS"
 	DeltaDir   = "rdiffs"
 	MetaDir    = "meta"
+	TUF        = "tuf"   // signed metadata, see package trust
 	Private    = ".repo" // what is in it is not to be uploaded
 	Lock       = Private + "/lock"
 	StateDir   = Private + "/state"

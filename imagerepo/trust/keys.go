@@ -1,0 +1,286 @@
+package trust
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
+
+	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/internal/lockfile"
+)
+
+const (
+	nextName = "next.root.json"
+	lockName = ".lock"
+	// maxFile bounds the size of what is read, in bytes.
+	maxFile = 16 << 20
+)
+
+var rootName = regexp.MustCompile(`^([1-9][0-9]{0,8})\.root\.json$`)
+
+// root is a root with its file.
+type root struct {
+	*metadata.Metadata[metadata.RootType]
+	data []byte
+}
+
+// Keys is an open keys directory. It is not for concurrent use.
+type Keys struct {
+	Options
+	dir        atomicfile.Dir
+	roots      []root                      // the n-th at n-1
+	next       *root                       // nil if none waits
+	signers    map[string]signature.Signer // by key id
+	passphrase []byte
+}
+
+// Init makes a keys directory with a key for each role and the first root. The
+// directory may be there, but empty.
+func Init(o Options) error {
+	if err := os.Mkdir(o.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	entries, err := os.ReadDir(o.Dir)
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%s is not empty; give a new directory", o.Dir)
+	}
+	if err := os.Chmod(o.Dir, 0o700); err != nil { // whatever the umask took or left
+		return err
+	}
+	k, err := openDir(o)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	return k.locked(k.first)
+}
+
+// Open opens a keys directory. No private key is read yet.
+func Open(o Options) (*Keys, error) {
+	k, err := openDir(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.load(); err != nil {
+		k.Close()
+		return nil, err
+	}
+	return k, nil
+}
+
+func openDir(o Options) (*Keys, error) {
+	dir, err := os.OpenRoot(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("the keys: %w; check the path, or make them by keys init", err)
+	}
+	k := &Keys{Options: o, dir: atomicfile.Dir{Root: dir}, signers: make(map[string]signature.Signer)}
+	info, err := dir.Stat(".")
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		k.Log.Warn("others may look into the keys directory; chmod it to 0700", "directory", o.Dir, "mode", info.Mode().Perm().String())
+	}
+	return k, nil
+}
+
+// Close closes the directory and forgets the passphrase.
+func (k *Keys) Close() error {
+	clear(k.passphrase)
+	clear(k.signers)
+	return k.dir.Close()
+}
+
+// locked does what changes the directory, and then reads it anew.
+func (k *Keys) locked(change func() error) error {
+	lock, err := lockfile.Acquire(k.dir.Root, lockName)
+	if err != nil {
+		return err
+	}
+	if err = k.load(); err == nil {
+		err = change()
+	}
+	return errors.Join(err, k.load(), lock.Release())
+}
+
+// load reads and verifies the roots.
+func (k *Keys) load() error {
+	roots, err := readRoots(k.dir.Root, ".")
+	if err != nil {
+		return err
+	}
+	k.roots, k.next = roots, nil
+	data, err := readFile(k.dir.Root, nextName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	next, err := metadata.Root().FromBytes(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w; copy it again, or remove it and begin anew", k.path(nextName), err)
+	}
+	if next.Signed.Version > int64(len(roots)) { // or it is complete already
+		k.next = &root{next, data}
+	}
+	return nil
+}
+
+// path returns the path of a file of the directory, for messages.
+func (k *Keys) path(name string) string { return filepath.Join(k.Dir, name) }
+
+// newest returns the newest complete root, nil if there is none.
+func (k *Keys) newest() *root {
+	if len(k.roots) == 0 {
+		return nil
+	}
+	return &k.roots[len(k.roots)-1]
+}
+
+// readRoots reads the roots of a directory, of which each must be signed as the one
+// before demands.
+func readRoots(dir *os.Root, folder string) (roots []root, err error) {
+	versions, err := rootVersions(dir, folder)
+	if err != nil {
+		return nil, err
+	}
+	var trusted *trustedmetadata.TrustedMetadata
+	for i, n := range versions {
+		name := filepath.Join(folder, rootFile(n))
+		if n != int64(i)+1 {
+			return nil, fmt.Errorf("%s: %s is there, but not %s; copy it there", dir.Name(), name, rootFile(int64(i)+1))
+		}
+		data, err := readFile(dir, name)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			trusted, err = trustedmetadata.New(data)
+		} else {
+			_, err = trusted.UpdateRoot(data)
+		}
+		if err == nil && trusted.Root.Signed.Version != n {
+			err = fmt.Errorf("it is version %d", trusted.Root.Signed.Version)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w; restore it from a copy", filepath.Join(dir.Name(), name), err)
+		}
+		roots = append(roots, root{trusted.Root, data})
+	}
+	return roots, nil
+}
+
+func rootFile(n int64) string { return fmt.Sprintf("%d.root.json", n) }
+
+// rootVersions returns the versions of the roots in a directory, sorted.
+func rootVersions(dir *os.Root, folder string) (versions []int64, err error) {
+	entries, err := fs.ReadDir(dir.FS(), folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		if m := rootName.FindStringSubmatch(e.Name()); m != nil {
+			n, _ := strconv.ParseInt(m[1], 10, 64)
+			versions = append(versions, n)
+		}
+	}
+	slices.Sort(versions)
+	return versions, nil
+}
+
+// readFile reads a file of bounded size.
+func readFile(dir *os.Root, name string) ([]byte, error) {
+	f, err := dir.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("%s has more than %d bytes", filepath.Join(dir.Name(), name), maxFile)
+	}
+	return data, err
+}
+
+// write writes a file of the directory with a mode that no umask changes.
+func (k *Keys) write(name string, data []byte, mode fs.FileMode) error {
+	f, err := k.dir.Begin(name+".tmp", name)
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	if err := f.Chmod(mode); err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Commit()
+}
+
+// KeyInfo tells of a key.
+type KeyInfo struct {
+	Role string `json:"role"`
+	ID   string `json:"id"`
+	// State is "used" if the newest root names it, "next" if only the one does that
+	// waits for signatures, and "retired" if only older ones do, or none.
+	State     string `json:"state"`
+	Threshold int    `json:"threshold"` // of the role; 0 of a retired key
+	Here      bool   `json:"here"`      // the private key is in the directory
+}
+
+// List returns the keys that the newest root and the next one name, and the private
+// keys that are here besides; by role.
+func (k *Keys) List() ([]KeyInfo, error) {
+	var all []KeyInfo
+	named := make(map[string]bool)
+	add := func(r *root, state string) {
+		for _, role := range Roles() {
+			if r == nil {
+				return
+			}
+			for _, id := range r.Signed.Roles[role].KeyIDs {
+				if file := keyFile(role, id); !named[file] {
+					named[file] = true
+					all = append(all, KeyInfo{role, id, state, r.Signed.Roles[role].Threshold, k.has(role, id)})
+				}
+			}
+		}
+	}
+	add(k.newest(), "used")
+	add(k.next, "next")
+	entries, err := fs.ReadDir(k.dir.FS(), ".")
+	for _, e := range entries {
+		if m := keyName.FindStringSubmatch(e.Name()); m != nil && !named[e.Name()] {
+			all = append(all, KeyInfo{Role: m[1], ID: k.fullID(m[1], m[2]), State: "retired", Here: true})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b KeyInfo) int {
+		return cmp.Compare(slices.Index(Roles(), a.Role), slices.Index(Roles(), b.Role))
+	})
+	return all, err
+}
+
+// fullID returns the key id that begins so and that a root has given to a role, or
+// what it begins with if none has.
+func (k *Keys) fullID(role, begin string) string {
+	for _, r := range slices.Backward(k.roots) {
+		for _, id := range r.Signed.Roles[role].KeyIDs {
+			if short(id) == begin {
+				return id
+			}
+		}
+	}
+	return begin
+}

@@ -1,0 +1,233 @@
+package trust
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
+	"github.com/theupdateframework/go-tuf/v2/metadata/config"
+	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
+
+	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/internal/mirror"
+)
+
+func TestMain(m *testing.M) {
+	strength = encrypted.Legacy // the least work that the library takes
+	os.Exit(m.Run())
+}
+
+// begin is when the tests take place.
+var begin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+const day = 24 * time.Hour
+
+// place is a keys directory and a mirror, at a time.
+type place struct {
+	t      testing.TB
+	log    bytes.Buffer
+	asked  int
+	now    time.Time
+	mirror string
+	secret string
+	Options
+}
+
+func newPlace(t testing.TB) *place {
+	p := &place{t: t, now: begin, mirror: filepath.Join(t.TempDir(), "mirror"), secret: "open sesame"}
+	p.Options = Options{
+		Dir: filepath.Join(t.TempDir(), "keys"), Expiry: DefaultExpiry(),
+		Passphrase: func(bool) ([]byte, error) { p.asked++; return []byte(p.secret), nil },
+		Log:        slog.New(slog.NewTextHandler(&p.log, nil)),
+		Now:        func() time.Time { return p.now },
+	}
+	if err := Init(p.Options); err != nil {
+		t.Fatal(err)
+	}
+	p.asked = 0
+	p.publish("one", "a", "b.c")
+	return p
+}
+
+// publish writes index and meta as a build does; text makes them other ones.
+func (p *place) publish(text string, series ...string) {
+	p.t.Helper()
+	type entry struct {
+		Name string `json:"name"`
+		Meta string `json:"meta"`
+	}
+	index := struct {
+		Series []entry `json:"series"`
+	}{}
+	for _, s := range series {
+		index.Series = append(index.Series, entry{s, "meta/" + s + ".json"})
+		p.write("meta/"+s+".json", text+" of "+s)
+	}
+	data, err := json.Marshal(index)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.write("index.json", string(data))
+}
+
+// write writes a file of the mirror.
+func (p *place) write(name, text string) {
+	p.t.Helper()
+	name = filepath.Join(p.mirror, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o777), os.WriteFile(name, []byte(text), 0o666)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// keys opens the keys until the end of the test.
+func (p *place) keys() *Keys {
+	p.t.Helper()
+	k, err := Open(p.Options)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { k.Close() })
+	return k
+}
+
+// trySign signs the mirror.
+func (p *place) trySign(ctx context.Context) (changed bool, err error) {
+	p.t.Helper()
+	root, err := os.OpenRoot(p.mirror)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer root.Close()
+	return p.keys().Sign(ctx, atomicfile.Dir{Root: root})
+}
+
+// sign signs the mirror, which must succeed and give one that verifies.
+func (p *place) sign() (changed bool) {
+	p.t.Helper()
+	changed, err := p.trySign(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.newClient().verify(); err != nil {
+		p.t.Fatalf("the mirror does not verify: %v", err)
+	}
+	return changed
+}
+
+// tuf returns the names of the files below tuf, without digests, and versions as v
+// where they are times.
+func (p *place) tuf() string {
+	p.t.Helper()
+	var all []string
+	err := fs.WalkDir(os.DirFS(filepath.Join(p.mirror, "tuf")), ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			all = append(all, name)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		p.t.Fatal(err)
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}
+
+// count returns how many files below tuf match.
+func (p *place) count(pattern string) int {
+	p.t.Helper()
+	names, err := filepath.Glob(filepath.Join(p.mirror, "tuf", pattern))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return len(names)
+}
+
+// client is another implementation of the verifying side, go-tuf's, with the first
+// root of the keys and what it remembers.
+type client struct {
+	p    *place
+	dir  string
+	root []byte
+}
+
+func (p *place) newClient() *client {
+	p.t.Helper()
+	data, err := os.ReadFile(filepath.Join(p.Dir, "1.root.json"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return &client{p: p, dir: p.t.TempDir(), root: data}
+}
+
+// verify refreshes the metadata, and holds all documents of the mirror against it.
+func (c *client) verify() error {
+	u, err := c.refresh()
+	if err != nil {
+		return err
+	}
+	targets := u.GetTopLevelTargets()
+	if targets["index.json"] == nil {
+		return fmt.Errorf("no index among %d targets", len(targets))
+	}
+	for name := range targets {
+		info, err := u.GetTargetInfo(name)
+		if err != nil {
+			return err
+		}
+		if _, _, err := u.DownloadTarget(info, filepath.Join(c.dir, "target"), ""); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// upToDate is verify, and that the documents are those of the mirror.
+func (c *client) upToDate() error {
+	if err := c.verify(); err != nil {
+		return err
+	}
+	faults, err := Verify(c.p.t.Context(), c.p.mirror)
+	if err == nil && len(faults) > 0 {
+		err = fmt.Errorf("%+v", faults)
+	}
+	return err
+}
+
+func (c *client) refresh() (*updater.Updater, error) {
+	server := httptest.NewServer(http.FileServer(http.Dir(c.p.mirror)))
+	c.p.t.Cleanup(server.Close)
+	cfg, err := config.New(server.URL+"/tuf", c.root)
+	if err != nil {
+		return nil, err
+	}
+	cfg.LocalMetadataDir, cfg.LocalTargetsDir = c.dir, c.dir
+	u, err := updater.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	u.UnsafeSetRefTime(c.p.now)
+	return u, u.Refresh()
+}
+
+// leftovers returns what a run left in the mirror's directory for temporary files.
+func (p *place) leftovers() []string {
+	p.t.Helper()
+	names, err := filepath.Glob(filepath.Join(p.mirror, mirror.TmpPath("*")))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return names
+}

@@ -1,0 +1,175 @@
+package trust
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+
+	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+)
+
+var keyName = regexp.MustCompile(`^(root|targets|snapshot|timestamp)\.([0-9a-f]{8})\.key$`)
+
+// strength is how much work a guess at the passphrase is.
+var strength = encrypted.Standard
+
+// short returns the part of a key id that stands in the name of its file.
+func short(id string) string { return id[:min(8, len(id))] }
+
+func keyFile(role, id string) string { return role + "." + short(id) + ".key" }
+
+// has reports whether a private key is here.
+func (k *Keys) has(role, id string) bool {
+	info, err := k.dir.Lstat(keyFile(role, id))
+	return err == nil && info.Mode().IsRegular()
+}
+
+// ask returns the passphrase.
+func (k *Keys) ask(fresh bool) ([]byte, error) {
+	if k.passphrase != nil {
+		return k.passphrase, nil
+	}
+	passphrase, err := k.Passphrase(fresh)
+	if err != nil {
+		return nil, err
+	}
+	if len(passphrase) == 0 {
+		return nil, fmt.Errorf("%w: it is empty", ErrPassphrase)
+	}
+	k.passphrase = passphrase
+	return passphrase, nil
+}
+
+// create makes a private key.
+func (k *Keys) create(role string) (*metadata.Key, error) {
+	passphrase, err := k.provenPassphrase()
+	if err != nil {
+		return nil, err
+	}
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	key, err := metadata.KeyFromPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	id, err := key.ID()
+	if err != nil {
+		return nil, err
+	}
+	if k.has(role, id) {
+		return k.create(role) // another key has the name of its file
+	}
+	sealed, err := seal(private, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	return key, k.write(keyFile(role, id), sealed, 0o600)
+}
+
+// provenPassphrase returns the passphrase after it opened a private key, if there is
+// one: all are to have the same.
+func (k *Keys) provenPassphrase() ([]byte, error) {
+	entries, err := fs.ReadDir(k.dir.FS(), ".")
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if keyName.MatchString(e.Name()) {
+			if _, err := k.open(e.Name()); err != nil {
+				return nil, err
+			}
+			return k.ask(false)
+		}
+	}
+	return k.ask(true)
+}
+
+// signer returns the signer for a key that a root names, nil if the private key is
+// not here.
+func (k *Keys) signer(role, id string) (signature.Signer, error) {
+	if s := k.signers[id]; s != nil {
+		return s, nil
+	}
+	if !k.has(role, id) {
+		return nil, nil
+	}
+	private, err := k.open(keyFile(role, id))
+	if err != nil {
+		return nil, err
+	}
+	s, err := signature.LoadED25519Signer(private)
+	if err != nil {
+		return nil, err
+	}
+	key, err := metadata.KeyFromPublicKey(private.Public())
+	if err != nil {
+		return nil, err
+	}
+	if is, err := key.ID(); err != nil || is != id {
+		return nil, fmt.Errorf("%s is the key %s, not %s; restore it from a copy", k.path(keyFile(role, id)), short(is), short(id))
+	}
+	k.signers[id] = s
+	return s, nil
+}
+
+// open reads and decrypts a private key.
+func (k *Keys) open(name string) (ed25519.PrivateKey, error) {
+	sealed, err := readFile(k.dir.Root, name)
+	if err != nil {
+		return nil, err
+	}
+	passphrase, err := k.ask(false)
+	if err != nil {
+		return nil, err
+	}
+	private, err := unseal(sealed, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; give the one that it was made with, or restore the file from a copy", k.path(name), err)
+	}
+	return private, nil
+}
+
+// seal encrypts a private key.
+func seal(private ed25519.PrivateKey, passphrase []byte) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	defer clear(text)
+	defer clear(der)
+	return encrypted.EncryptWithCustomKDFParameters(text, passphrase, strength)
+}
+
+// unseal decrypts a private key.
+func unseal(sealed, passphrase []byte) (ed25519.PrivateKey, error) {
+	text, err := encrypted.Decrypt(sealed, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("%w, or a damaged file: %w", ErrPassphrase, err)
+	}
+	defer clear(text)
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("it holds no PEM")
+	}
+	defer clear(block.Bytes)
+	var key crypto.PrivateKey
+	if key, err = x509.ParsePKCS8PrivateKey(block.Bytes); err != nil {
+		return nil, err
+	}
+	private, ok := key.(ed25519.PrivateKey)
+	if !ok {
+		return nil, errors.New("it is no Ed25519 key")
+	}
+	return private, nil
+}
