@@ -109,15 +109,21 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 	app.CustomAppHelpTemplate = helpTemplate
 	app.Action = markJSON(app.Action)
 	hideDefaults(app.Flags)
-	for _, c := range app.Commands {
+	prepare(app.Commands)
+	app.Setup()
+	return app.RunContext(ctx, append([]string{app.Name}, arrange(app.Flags, app.Commands, nil, args)...))
+}
+
+// prepare does to commands, and those of commands, what Run does to the app.
+func prepare(commands []*cli.Command) {
+	for _, c := range commands {
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
 		c.CustomHelpTemplate = helpTemplate
 		c.Action = markJSON(c.Action)
 		hideDefaults(c.Flags)
+		prepare(c.Subcommands)
 	}
-	app.Setup()
-	return app.RunContext(ctx, append([]string{app.Name}, arrange(app, args)...))
 }
 
 // hideDefaults keeps the help from telling that switches are off by default.
@@ -156,18 +162,20 @@ Options:{{range .VisibleFlags}}
 // arrange moves flags before positional arguments, since cli takes a flag after
 // a positional for a positional too. What follows "--" are positionals, and the
 // name of a command begins that command's own arguments; flags before it are the
-// command's as well.
-func arrange(app *cli.App, args []string) []string {
-	flags, rest := split(app.Flags, args, true)
-	if len(rest) > 0 && rest[0] != "--" {
-		if c := app.Command(rest[0]); c != nil {
-			more, positionals := split(c.Flags, rest[1:], false)
-			return slices.Concat(rest[:1], flags, more, positionals)
-		}
-		more, positionals := split(app.Flags, rest, false)
-		return slices.Concat(flags, more, positionals)
+// command's as well. outer are those that are before it already.
+func arrange(known []cli.Flag, commands []*cli.Command, outer, args []string) []string {
+	flags, rest := split(known, args, true)
+	flags = slices.Concat(outer, flags)
+	if len(rest) == 0 || rest[0] == "--" {
+		return slices.Concat(flags, rest)
 	}
-	return slices.Concat(flags, rest)
+	for _, c := range commands {
+		if c.HasName(rest[0]) {
+			return slices.Concat(rest[:1], arrange(c.Flags, c.Subcommands, flags, rest[1:]))
+		}
+	}
+	more, positionals := split(known, rest, false)
+	return slices.Concat(flags, more, positionals)
 }
 
 // split parts arguments into flags with their values and positionals, the

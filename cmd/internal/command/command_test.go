@@ -213,6 +213,14 @@ func testApp(got *[]string) *cli.App {
 			Name: "apply", Usage: "apply it", UsageText: "app apply [options]",
 			Flags:  append(flags(), &cli.StringFlag{Name: "out"}),
 			Action: action("apply"),
+		}, {
+			Name: "keys", Usage: "keep keys", UsageText: "app keys COMMAND",
+			Action: action("keys"),
+			Subcommands: []*cli.Command{{
+				Name: "add", Usage: "add a key", UsageText: "app keys add [options] ROLE",
+				Flags:  append(flags(), &cli.StringFlag{Name: "out"}),
+				Action: action("add"),
+			}},
 		}},
 	}
 }
@@ -265,6 +273,16 @@ func TestArrange(t *testing.T) {
 		{"-r x apply a", "apply -r x -- a"},
 		{"apply --out=x a -- -b", "apply --out=x -- a -b"},
 		{"a apply --url x", "--url x -- a apply"},
+		// Commands of commands likewise.
+		{"keys", "keys"},
+		{"keys add a --out x b", "keys add --out x -- a b"},
+		{"-q keys -r add x --out y", "keys add -q -r --out y -- x"},
+		{"keys -- add", "keys -- add"},
+		{"keys x add", "keys -- x add"},
+		{"add keys", "-- add keys"},
+		{"keys add keys", "keys add -- keys"},
+		{"keys add x --help", "keys add --help"},
+		{"keys --help add", "keys --help"},
 		// Help and version, without what cli would take for a topic.
 		{"--help", "--help"},
 		{"a b --help", "--help"},
@@ -278,7 +296,8 @@ func TestArrange(t *testing.T) {
 		{"--url --help a", "--url --help -- a"},
 		{"-- --help", "-- --help"},
 	} {
-		got := strings.Join(arrange(testApp(nil), strings.Fields(c.args)), " ")
+		app := testApp(nil)
+		got := strings.Join(arrange(app.Flags, app.Commands, nil, strings.Fields(c.args)), " ")
 		if got != c.want {
 			t.Errorf("%s: got %q, want %q", c.args, got, c.want)
 		}
@@ -328,6 +347,9 @@ func TestRun(t *testing.T) {
 		{"quiet url", "app||2 [] false|quiet|url"}, // names of flags as directories
 		{"apply a -j 3", "apply||3 [] false|a"},
 		{"-q --jobs 3 apply", "apply||3 [] true"},
+		{"-q keys add a --jobs 3 b", "add||3 [] true|a|b"},
+		{"keys nope a", "keys||2 [] false|nope|a"},
+		{"keys", "keys||2 [] false"},
 		{"-q apply -q=false", "apply||2 [] false"},
 		{"a apply", "app||2 [] false|a|apply"},
 		{"help", "app||2 [] false|help"},
@@ -356,6 +378,9 @@ func TestRunFails(t *testing.T) {
 		{"a ---quiet", "bad flag", ErrUsage},
 		{"apply --nope", "-nope", ErrUsage},
 		{"apply --jobs x", "jobs", ErrUsage},
+		{"keys add --nope", "-nope", ErrUsage},
+		{"keys --nope add", "-nope", ErrUsage},
+		{"keys add fail", "no such luck", errOther},
 		{"--out x apply", "-out", ErrUsage},
 		{"fail", "no such luck", errOther},
 		{"apply fail", "no such luck", errOther},
@@ -382,6 +407,9 @@ func TestHelp(t *testing.T) {
 		{"a b -h", []string{"app - test"}},
 		{"apply --help", []string{"app apply - apply it", "   app apply [options]", "   --quiet, -q", "   --out value"}},
 		{"apply a --jobs 3 -h", []string{"app apply - apply it"}},
+		{"keys --help", []string{"app keys - keep keys", "   app keys COMMAND", "   add  add a key"}},
+		{"keys add --help", []string{"app keys add - add a key", "   app keys add [options] ROLE", "   --quiet, -q"}},
+		{"keys add x -h", []string{"app keys add - add a key"}},
 		{"--version", []string{"app version " + version()}},
 		{"a b --version", []string{"app version " + version()}},
 	} {
