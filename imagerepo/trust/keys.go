@@ -43,11 +43,16 @@ type Keys struct {
 	next       *root                       // nil if none waits
 	signers    map[string]signature.Signer // by key id
 	passphrase []byte
+	proven     bool // the passphrase is the one of a private key that is here
 }
 
 // Init makes a keys directory with a key for each role and the first root. The
 // directory may be there, but empty.
-func Init(o Options) error {
+func Init(o Options) (err error) {
+	k := newKeys(o)
+	if _, err := k.ask(true); err != nil {
+		return err
+	}
 	if err := os.Mkdir(o.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -61,38 +66,55 @@ func Init(o Options) error {
 	if err := os.Chmod(o.Dir, 0o700); err != nil { // whatever the umask took or left
 		return err
 	}
-	k, err := openDir(o)
-	if err != nil {
+	if err := k.open(); err != nil {
 		return err
 	}
 	defer k.Close()
-	return k.locked(k.first)
+	if err = k.locked(k.first); err != nil {
+		k.removeAll()
+	}
+	return err
+}
+
+// removeAll removes what a failed Init made.
+func (k *Keys) removeAll() {
+	entries, _ := fs.ReadDir(k.dir.FS(), ".")
+	for _, e := range entries {
+		k.dir.Remove(e.Name())
+	}
 }
 
 // Open opens a keys directory. No private key is read yet.
 func Open(o Options) (*Keys, error) {
-	k, err := openDir(o)
-	if err != nil {
+	k := newKeys(o)
+	if err := k.open(); err != nil {
 		return nil, err
 	}
-	if err := k.load(); err != nil {
+	err := k.load()
+	if err == nil && k.newest() == nil {
+		err = fmt.Errorf("%s has no %s; make keys by keys init, or copy all roots there", o.Dir, rootFile(1))
+	}
+	if err != nil {
 		k.Close()
 		return nil, err
 	}
 	return k, nil
 }
 
-func openDir(o Options) (*Keys, error) {
-	dir, err := os.OpenRoot(o.Dir)
+func newKeys(o Options) *Keys {
+	return &Keys{Options: o, signers: make(map[string]signature.Signer)}
+}
+
+func (k *Keys) open() error {
+	dir, err := os.OpenRoot(k.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("the keys: %w; check the path, or make them by keys init", err)
+		return fmt.Errorf("the keys: %w; check the path, or make them by keys init", err)
 	}
-	k := &Keys{Options: o, dir: atomicfile.Dir{Root: dir}, signers: make(map[string]signature.Signer)}
-	info, err := dir.Stat(".")
-	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		k.Log.Warn("others may look into the keys directory; chmod it to 0700", "directory", o.Dir, "mode", info.Mode().Perm().String())
+	k.dir = atomicfile.Dir{Root: dir}
+	if info, err := dir.Stat("."); err == nil && info.Mode().Perm()&0o077 != 0 {
+		k.Log.Warn("others may look into the keys directory; chmod it to 0700", "directory", k.Dir, "mode", info.Mode().Perm().String())
 	}
-	return k, nil
+	return nil
 }
 
 // Close closes the directory and forgets the passphrase.

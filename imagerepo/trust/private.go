@@ -73,19 +73,23 @@ func (k *Keys) create(role string) (*metadata.Key, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.proven = true
 	return key, k.write(keyFile(role, id), sealed, 0o600)
 }
 
 // provenPassphrase returns the passphrase after it opened a private key, if there is
 // one: all are to have the same.
 func (k *Keys) provenPassphrase() ([]byte, error) {
+	if k.proven {
+		return k.passphrase, nil
+	}
 	entries, err := fs.ReadDir(k.dir.FS(), ".")
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
 		if keyName.MatchString(e.Name()) {
-			if _, err := k.open(e.Name()); err != nil {
+			if _, err := k.readKey(e.Name()); err != nil {
 				return nil, err
 			}
 			return k.ask(false)
@@ -103,7 +107,7 @@ func (k *Keys) signer(role, id string) (signature.Signer, error) {
 	if !k.has(role, id) {
 		return nil, nil
 	}
-	private, err := k.open(keyFile(role, id))
+	private, err := k.readKey(keyFile(role, id))
 	if err != nil {
 		return nil, err
 	}
@@ -122,8 +126,8 @@ func (k *Keys) signer(role, id string) (signature.Signer, error) {
 	return s, nil
 }
 
-// open reads and decrypts a private key.
-func (k *Keys) open(name string) (ed25519.PrivateKey, error) {
+// readKey reads and decrypts a private key.
+func (k *Keys) readKey(name string) (ed25519.PrivateKey, error) {
 	sealed, err := readFile(k.dir.Root, name)
 	if err != nil {
 		return nil, err
@@ -136,6 +140,7 @@ func (k *Keys) open(name string) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; give the one that it was made with, or restore the file from a copy", k.path(name), err)
 	}
+	k.proven = true
 	return private, nil
 }
 
