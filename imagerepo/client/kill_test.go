@@ -71,21 +71,21 @@ func runChild(words string) int {
 	return 0
 }
 
-// slowly keeps a site to about so many bytes a second.
-func slowly(h http.Handler, bytes int) http.Handler {
+// slowly keeps a site to some MB a second.
+func slowly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(&slowWriter{w, bytes}, r)
+		h.ServeHTTP(slowWriter{w}, r)
 	})
 }
 
-type slowWriter struct {
-	http.ResponseWriter
-	bytes int
-}
+// atOnce does not.
+func atOnce(h http.Handler) http.Handler { return h }
 
-func (w *slowWriter) Write(p []byte) (n int, err error) {
+type slowWriter struct{ http.ResponseWriter }
+
+func (w slowWriter) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && err == nil {
-		piece := p[:min(len(p), w.bytes/50)]
+		piece := p[:min(len(p), 100<<10)]
 		var m int
 		m, err = w.ResponseWriter.Write(piece)
 		n, p = n+m, p[m:]
@@ -114,12 +114,12 @@ var killedUpdates = []killed{
 // or new, and no image that is not; the next run gets what is missing, and only
 // that, and all ends as if nothing had happened.
 func TestKill(t *testing.T) {
-	const kills, atOnce = 51, 10
+	const kills, parallel = 51, 10
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	var all sync.WaitGroup
-	slots := make(chan struct{}, atOnce)
+	slots := make(chan struct{}, parallel)
 	for i := range kills {
 		after := time.Duration(random.Int64N(int64(3 * time.Second)))
 		slots <- struct{}{}
@@ -134,8 +134,7 @@ func TestKill(t *testing.T) {
 // kill kills an update after some time and looks at what is left, and at what the
 // next one makes of that.
 func (k killed) kill(t *testing.T, after time.Duration) {
-	p, s := newPlace(t, k.have), newBreakingFor(t, k.mirror)
-	s.Config.Handler = slowly(s.Config.Handler, 5<<20)
+	p, s := newPlace(t, k.have), newBreakingFor(t, k.mirror, slowly)
 	if err := os.Link(filepath.Join(p.dir, k.have), filepath.Join(p.dir, defaultLink)); err != nil {
 		t.Error(err)
 		return
@@ -152,7 +151,7 @@ func (k killed) kill(t *testing.T, after time.Duration) {
 	cmd.Wait()
 	p.whole()
 	missing, got := k.missing(p), s.sent.Load()
-	s = newBreakingFor(t, k.mirror) // the other may still be sending to the dead one
+	s = newBreakingFor(t, k.mirror, atOnce) // the other may still be sending to the dead one
 	if _, err := client.Update(t.Context(), childOptions(s.URL, p.dir, k.image)); err != nil {
 		t.Errorf("after a kill at %v: %v", after, err)
 	}
@@ -226,7 +225,7 @@ func TestDiskGetsFull(t *testing.T) {
 	for i := range points {
 		k := killedUpdates[i%len(killedUpdates)]
 		disk := testdata.SmallDisk(t, 64<<20)
-		p, s := newPlaceIn(t, disk, k.have), newBreakingFor(t, k.mirror)
+		p, s := newPlaceIn(t, disk, k.have), newBreakingFor(t, k.mirror, atOnce)
 		if err := os.Link(filepath.Join(disk, k.have), filepath.Join(disk, defaultLink)); err != nil {
 			t.Fatal(err)
 		}

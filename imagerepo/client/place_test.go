@@ -159,9 +159,14 @@ type fault func(w http.ResponseWriter, data []byte)
 
 // newSite serves a mirror. Where bad returns a fault for a path, that answers.
 func newSite(t testing.TB, mirror string, bad func(path string) fault) *site {
+	return newSiteWith(t, mirror, bad, func(h http.Handler) http.Handler { return h })
+}
+
+// newSiteWith serves it by another handler around the usual one.
+func newSiteWith(t testing.TB, mirror string, bad func(path string) fault, around func(http.Handler) http.Handler) *site {
 	buildMirrors()
 	s := new(site)
-	s.Server = httptest.NewServer(s.handler(mirrorDir(mirror), bad))
+	s.Server = httptest.NewServer(around(s.handler(mirrorDir(mirror), bad)))
 	t.Cleanup(s.Close)
 	return s
 }

@@ -26,13 +26,20 @@ type breaking struct {
 	down        atomic.Bool
 }
 
-func newBreaking(t *testing.T) *breaking { return newBreakingFor(t, "huge") }
+func newBreaking(t *testing.T) *breaking {
+	return newBreakingFor(t, "huge", func(h http.Handler) http.Handler { return h })
+}
 
-func newBreakingFor(t *testing.T, mirror string) *breaking {
-	s := &breaking{site: newSite(t, mirror, nil)}
+func newBreakingFor(t *testing.T, mirror string, around func(http.Handler) http.Handler) *breaking {
+	s := new(breaking)
 	s.tag.Store(`"one"`)
-	inner := s.Config.Handler
-	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.site = newSiteWith(t, mirror, nil, func(h http.Handler) http.Handler { return around(s.breaks(h)) })
+	return s
+}
+
+// breaks is the handler around the one that serves the mirror.
+func (s *breaking) breaks(inner http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, ".img") && !strings.HasSuffix(r.URL.Path, ".rdiff") {
 			inner.ServeHTTP(w, r)
 			return
@@ -48,7 +55,6 @@ func newBreakingFor(t *testing.T, mirror string) *breaking {
 			panic(http.ErrAbortHandler)
 		}
 	})
-	return s
 }
 
 type limitedWriter struct {
@@ -220,4 +226,30 @@ func TestResumeAfterMore(t *testing.T) {
 	if size := s.size(t, []string{huge1}); s.sent.Load() > size-(5<<20) {
 		t.Errorf("%d of %d bytes were fetched again", s.sent.Load(), size)
 	}
+}
+
+// A delta of which nothing more comes, run after run, is given up for the full
+// image.
+func TestStuck(t *testing.T) {
+	p, s := newPlace(t, huge1), newBreaking(t)
+	s.limit.Store(11 << 20)
+	o := p.options(s.URL, huge2)
+	o.Patience.Attempts = 1
+	o.Patience.Stall = time.Second
+	var errs []error
+	for range 5 {
+		_, err := client.Update(t.Context(), o)
+		errs = append(errs, err)
+		s.limit.Store(100) // so that it opens, and ends at once
+	}
+	for i, err := range errs {
+		if !errors.Is(err, client.ErrCut) || strings.Contains(err.Error(), fromFull) != (i >= 3) {
+			t.Errorf("run %d: %v", i, err)
+		}
+	}
+	s.limit.Store(0)
+	if _, err := client.Update(t.Context(), o); err != nil {
+		t.Error(err)
+	}
+	p.want(map[string]string{huge1: string(imageData(huge1)), huge2: string(imageData(huge2))})
 }

@@ -133,7 +133,7 @@ var spoiled = []struct {
 	{"a range that begins earlier", first(cutAfter(halfway), shifted(-1000)), "", "", true},
 	{"a range of other bytes than it tells", first(cutAfter(halfway), lie), from(middling1), "SHA-512", false},
 	{"a range of a larger file", first(cutAfter(halfway), total(func(s string) string { return "1" + s })), "", "", true},
-	{"a range of a file of another size", first(cutAfter(halfway), otherSize), "changed", "changed", true},
+	{"a range of a file of another size", first(cutAfter(halfway), otherSize), "", "", true},
 	{"a range of a file of unknown size", first(cutAfter(halfway), total(func(string) string { return "*" })), "", "", false},
 	{"a range without Content-Range", first(cutAfter(halfway), header("Content-Range", "")), "", "", true},
 	{"Content-Range: garbage", first(cutAfter(halfway), header("Content-Range", "bytes x-y/z")), "", "", true},
@@ -158,7 +158,7 @@ var spoiled = []struct {
 	{"404", refuse(404), "file does not exist", "file does not exist", false},
 	{"403", refuse(403), "403", "403", false},
 	{"cut and 404", first(cutAfter(halfway), refuse(404)), "file does not exist", "file does not exist", false},
-	{"cut and 416", first(cutAfter(halfway), refuse(416)), "changed", "changed", false},
+	{"cut and 416", first(cutAfter(halfway), refuse(416)), "", "", true},
 
 	{"shorter", rewritten(true, half), "bytes, want", "bytes, want", false},
 	{"shorter, of unknown length", rewritten(false, half), "bytes, want", "bytes, want", false},

@@ -124,7 +124,6 @@ func (m *Mirror) Close() error {
 
 func openSite(u *url.URL, o Options) (*Mirror, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.ResponseHeaderTimeout = time.Minute
 	transport.DisableCompression = true
 	if o.CACertificate != "" {
 		pool, err := certificates(o.CACertificate)
@@ -137,6 +136,7 @@ func openSite(u *url.URL, o Options) (*Mirror, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	patience := o.Patience.usual()
+	transport.ResponseHeaderTimeout = patience.Stall
 	return &Mirror{
 		url: strings.TrimRight(u.String(), "/"), shown: strings.TrimRight(u.Redacted(), "/"), limit: limiter(o.Rate), patience: patience, log: o.Log,
 		http: &retryablehttp.Client{

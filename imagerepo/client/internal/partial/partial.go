@@ -15,6 +15,7 @@
 //	position  where to go on in the file, in the image, and in a literal
 //	fetched   the state of the digest of a delta, after
 //	size      so many bytes of it
+//	idle      how many calls have brought nothing since
 //
 // It is written once a second or so, after the image is flushed to the disk as far
 // as the journal tells. Another call reads again what is there, so what a crash or
@@ -72,6 +73,7 @@ type journal struct {
 	Position delta.Position `json:"position"`
 	Fetched  []byte         `json:"fetched,omitempty"`
 	Size     int64          `json:"size,omitempty"`
+	Idle     int            `json:"idle,omitempty"`
 }
 
 // partial is the state of one Make.
@@ -86,6 +88,7 @@ type partial struct {
 	known    int64    // bytes that come again and are in the digest of what was fetched
 	resumed  bool     // it began with what an earlier call has made
 
+	begun   journal // where this call has begun
 	journal journal // how far it has got
 	marked  bool    // in this call
 	saver   saver
@@ -97,8 +100,26 @@ type partial struct {
 //
 // What is wrong is removed, and the error wraps ErrVerify, delta.ErrFormat or
 // fetch.ErrChanged; after other errors, and when ctx has ended, what was made is
-// kept.
+// kept. Of a network that gives out, the error wraps ErrCut, unless the third call
+// in a row has brought nothing: then it is the file that does not come, and another
+// way may do.
 func Make(ctx context.Context, j Job) error {
+	err := j.make(ctx)
+	if again, ok := errors.AsType[anew](err); ok {
+		j.Log.Warn("beginning anew", "image", j.Image, "reason", again.error)
+		return j.make(ctx)
+	}
+	return err
+}
+
+// anew is the error for what may be otherwise if it is done once more from the
+// beginning: what an earlier call has made is not right, or the file was replaced
+// meanwhile, perhaps by itself.
+type anew struct{ error }
+
+func (a anew) Unwrap() error { return a.error }
+
+func (j Job) make(ctx context.Context) error {
 	p := &partial{Job: j}
 	defer p.close()
 	if err := p.open(ctx); err != nil {
@@ -107,33 +128,41 @@ func Make(ctx context.Context, j Job) error {
 	p.saver = newSaver(p.save)
 	err := cmp.Or(p.fill(ctx), ctx.Err()) // it may have ended with the last byte
 	saveErr := p.saver.wait()
-	switch {
-	case err == nil:
+	if err == nil {
 		return cmp.Or(saveErr, p.out.Sync())
-	case p.resumed && isWrong(err):
-		p.Log.Warn("what an earlier run has made is not right: beginning anew", "image", p.Image, "reason", err)
-		p.discard()
-		return Make(ctx, j)
-	default:
-		return p.keep(err)
 	}
+	return p.keep(err)
 }
+
+// mostIdle is how many calls in a row may bring nothing before a way is given up.
+const mostIdle = 3
 
 // keep keeps what another call can go on with, and tells so. What is wrong is
 // discarded.
 func (p *partial) keep(err error) error {
-	if (p.journal.Position == delta.Position{}) || isWrong(err) {
+	if isWrong(err) {
+		p.discard()
+		if p.resumed || errors.Is(err, fetch.ErrChanged) {
+			return anew{err}
+		}
+		return err
+	}
+	if (p.journal.Position == delta.Position{}) {
 		p.discard()
 		return err
 	}
-	if p.marked {
+	givenUp := errors.Is(err, fetch.ErrGivenUp)
+	if givenUp && !p.marked {
+		p.journal.Idle++
+	}
+	if p.marked || givenUp {
 		// On a disk that is full, the one before this journal tells enough.
 		if journalErr := p.save(p.journal); journalErr != nil && !p.hasJournal() {
 			p.discard()
 			return errors.Join(err, journalErr)
 		}
 	}
-	if errors.Is(err, fetch.ErrGivenUp) {
+	if givenUp && p.journal.Idle < mostIdle {
 		return fmt.Errorf("%w: %w", ErrCut, err)
 	}
 	return err
@@ -251,6 +280,7 @@ func (p *partial) openOut(ctx context.Context) (err error) {
 
 // fill makes the rest of the image.
 func (p *partial) fill(ctx context.Context) error {
+	p.begun = p.journal
 	in := &checkedReader{ctx: ctx, r: p.body, c: p.fetched, known: p.known}
 	if p.base == nil {
 		return p.copy(in)
@@ -288,8 +318,8 @@ func (p *partial) copy(in io.Reader) error {
 // mark takes down where another call can go on, and returns what is to be done
 // when the image is written as far.
 func (p *partial) mark(at delta.Position) func() error {
-	j := p.journal
-	j.Position = at
+	j := p.begun // the one of now belongs to the goroutine that writes
+	j.Position, j.Idle = at, 0
 	if p.made != nil {
 		j.Size = p.fetched.size
 		var err error
