@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/internal/atomicfile"
 )
 
@@ -20,17 +23,23 @@ type ApplyOptions struct {
 	Base   string   // path of the old image
 	Deltas []string // paths of the deltas, applied one after the other
 	Out    string   // path of the new image, which must not be there
-	// SHA512 is the new image's; the zero digest means that it is not known.
+	// SHA512 is the new image's; the zero digest means that it is not known. Then no
+	// delta may make more than 64 GiB.
 	SHA512 cksum.Digest512
 	// Progress, which may be nil, is called with the bytes that were made and that
 	// are to be made, of all images on the way.
 	Progress func(done, total int64)
 }
 
+// maxUnknown is the size in bytes of the largest image that is made where nothing
+// tells the right one: a delta of some bytes can make one of any size.
+const maxUnknown = 64 << 30
+
 // Apply makes an image offline from an old one and deltas. The new image gets
 // its name when it is complete and verified; images between two deltas are never
-// seen. Deltas that are malformed wrap delta.ErrFormat, and a new image that is
-// there already fs.ErrExist.
+// seen. Nothing is written where there is no room for the largest two that follow
+// each other; the error then wraps syscall.ENOSPC. Deltas that are malformed wrap
+// delta.ErrFormat, and a new image that is there already fs.ErrExist.
 func Apply(ctx context.Context, o ApplyOptions) error {
 	if len(o.Deltas) == 0 {
 		return errors.New("no deltas to apply")
@@ -40,8 +49,13 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	a, err := inspect(ctx, o)
+	base, size, err := openRegular(o.Base)
 	if err != nil {
+		return err
+	}
+	a := &chain{ApplyOptions: o, base: base}
+	defer func() { a.base.Close() }()
+	if err := a.inspect(ctx, size); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(filepath.Dir(o.Out))
@@ -49,31 +63,108 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 		return err
 	}
 	defer root.Close()
-	base, err := os.Open(o.Base)
-	if err != nil {
+	a.out = atomicfile.Dir{Root: root}
+	if err := a.room(); err != nil {
 		return err
 	}
-	defer func() { base.Close() }()
-	for i := range len(o.Deltas) - 1 {
-		next, err := a.between(ctx, i, base)
+	return a.make(ctx)
+}
+
+// openRegular opens a file, and tells its size. What is none gives an error, and
+// does not make anybody wait.
+func openRegular(path string) (*os.File, int64, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file; give the path of one", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+// chain is the state of one Apply.
+type chain struct {
+	ApplyOptions
+	base        *os.File       // the old image, or the one that was made last
+	out         atomicfile.Dir // where Out is made
+	sizes       []int64        // of what each delta makes
+	done, total int64
+}
+
+// inspect reads the deltas before anything is written: they must be well formed,
+// and each must fit what the one before makes. The base has so many bytes.
+func (a *chain) inspect(ctx context.Context, size int64) error {
+	for _, path := range a.Deltas {
+		f, _, err := openRegular(path)
 		if err != nil {
 			return err
 		}
-		base.Close()
-		base = next
+		stats, err := delta.Inspect(ctx, f)
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if stats.BaseEnd > size {
+			return fmt.Errorf("%s: %w: it needs a base of %d bytes, this one has %d", path, delta.ErrFormat, stats.BaseEnd, size)
+		}
+		size = stats.Target()
+		if a.SHA512 == (cksum.Digest512{}) && size > maxUnknown {
+			return fmt.Errorf("%s makes %d bytes; more than %d are only made where the new image's SHA-512 is given", path, size, int64(maxUnknown))
+		}
+		if size > math.MaxInt64-a.total {
+			return fmt.Errorf("%s: %w: with the deltas before, it makes 2^63 bytes or more", path, delta.ErrFormat)
+		}
+		a.sizes = append(a.sizes, size)
+		a.total += size
 	}
-	name := filepath.Base(o.Out)
-	out, err := atomicfile.Dir{Root: root}.Begin("."+name+".tmp", name)
+	return nil
+}
+
+// room is an error if there is no room for what is made.
+func (a *chain) room() error {
+	free, err := (&imagedir.Dir{Dir: a.out}).Room()
+	if err != nil {
+		return err
+	}
+	var need, before int64
+	for _, size := range a.sizes {
+		need, before = max(need, before+size), size
+	}
+	if need > free {
+		return fmt.Errorf("%s: %w: the deltas make images that take %d bytes at once, and %d are free; make room there or give another directory", a.out.Name(), syscall.ENOSPC, need, free)
+	}
+	return nil
+}
+
+// make makes the new image.
+func (a *chain) make(ctx context.Context) error {
+	last := len(a.Deltas) - 1
+	for i := range last {
+		next, err := a.between(ctx, i)
+		if err != nil {
+			return err
+		}
+		a.base.Close()
+		a.base = next
+	}
+	name := filepath.Base(a.Out)
+	out, err := a.out.Begin("."+name+".tmp", name)
 	if err != nil {
 		return err
 	}
 	defer out.Discard()
 	digest := sha512.New()
-	if err := a.step(ctx, len(o.Deltas)-1, base, io.MultiWriter(out.File, digest)); err != nil {
+	if err := a.step(ctx, last, io.MultiWriter(out.File, digest)); err != nil {
 		return err
 	}
-	if got := cksum.Digest512(digest.Sum(nil)); o.SHA512 != (cksum.Digest512{}) && got != o.SHA512 {
-		return fmt.Errorf("%w: what the deltas make of %s has the SHA-512 %s; is it the right base?", ErrVerify, o.Base, got)
+	if got := cksum.Digest512(digest.Sum(nil)); a.SHA512 != (cksum.Digest512{}) && got != a.SHA512 {
+		return fmt.Errorf("%w: what the deltas make of %s has the SHA-512 %s; is it the right base?", ErrVerify, a.Base, got)
 	}
 	if err := ctx.Err(); err != nil { // it may have ended with the last byte
 		return err
@@ -81,71 +172,49 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 	return out.Commit()
 }
 
-// chain is what is known of the deltas of one Apply.
-type chain struct {
-	ApplyOptions
-	sizes       []int64 // of what each delta makes
-	done, total int64
-}
-
-// inspect reads the deltas before anything is written: they must be well formed,
-// and each must fit what the one before makes.
-func inspect(ctx context.Context, o ApplyOptions) (*chain, error) {
-	info, err := os.Stat(o.Base)
-	if err != nil {
-		return nil, err
-	}
-	a := &chain{ApplyOptions: o}
-	size := info.Size()
-	for _, path := range o.Deltas {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		stats, err := delta.Inspect(ctx, f)
-		f.Close()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		if stats.BaseEnd > size {
-			return nil, fmt.Errorf("%s: %w: it needs a base of %d bytes, this one has %d", path, delta.ErrFormat, stats.BaseEnd, size)
-		}
-		size = stats.Target()
-		a.sizes = append(a.sizes, size)
-		a.total += size
-	}
-	return a, nil
-}
-
 // between makes the image between two deltas, in a file without a name.
-func (a *chain) between(ctx context.Context, i int, base *os.File) (*os.File, error) {
-	f, err := os.CreateTemp(filepath.Dir(a.Out), ".between-*")
+func (a *chain) between(ctx context.Context, i int) (*os.File, error) {
+	f, err := a.nameless()
 	if err != nil {
 		return nil, err
 	}
-	err = os.Remove(f.Name())
-	if err == nil {
-		err = a.step(ctx, i, base, f)
-	}
-	if err != nil {
+	if err := a.step(ctx, i, f); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
+// nameless makes a file that has lost its name.
+func (a *chain) nameless() (*os.File, error) {
+	for n := 0; ; n++ {
+		name := fmt.Sprintf(".%s.between.%d", filepath.Base(a.Out), n)
+		f, err := a.out.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			continue // another's
+		} else if err != nil {
+			return nil, err
+		}
+		if err := a.out.Remove(name); err != nil {
+			f.Close()
+			return nil, err
+		}
+		return f, nil
+	}
+}
+
 // step applies one delta.
-func (a *chain) step(ctx context.Context, i int, base *os.File, w io.Writer) error {
-	f, err := os.Open(a.Deltas[i])
+func (a *chain) step(ctx context.Context, i int, w io.Writer) error {
+	f, _, err := openRegular(a.Deltas[i])
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := base.Stat()
+	info, err := a.base.Stat()
 	if err != nil {
 		return err
 	}
-	if err := delta.Patch(ctx, io.MultiWriter(w, a), base, info.Size(), f, a.sizes[i]); err != nil {
+	if err := delta.Patch(ctx, io.MultiWriter(w, a), a.base, info.Size(), f, a.sizes[i]); err != nil {
 		return fmt.Errorf("%s: %w", a.Deltas[i], err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -120,7 +121,24 @@ func TestApplyFails(t *testing.T) {
 		{"no deltas", func(p *place, o *client.ApplyOptions) { o.Deltas = nil }, nil, "no deltas"},
 		{"no base", func(p *place, o *client.ApplyOptions) { o.Base += "x" }, fs.ErrNotExist, image1 + "x"},
 		{"missing delta", func(p *place, o *client.ApplyOptions) { o.Deltas[1] += "x" }, fs.ErrNotExist, ".rdiffx"},
-		{"a directory for a delta", func(p *place, o *client.ApplyOptions) { o.Deltas[2] = p.t.TempDir() }, nil, "is a directory"},
+		{"a directory for a delta", func(p *place, o *client.ApplyOptions) { o.Deltas[2] = p.t.TempDir() }, nil, "is no regular file"},
+		{"a pipe for a delta", func(p *place, o *client.ApplyOptions) { o.Deltas[1] = pipe(p.t) }, nil, "is no regular file"},
+		{"a pipe for a base", func(p *place, o *client.ApplyOptions) { o.Base = pipe(p.t) }, nil, "is no regular file"},
+		{"a device for a base", func(p *place, o *client.ApplyOptions) { o.Base = "/dev/zero" }, nil, "/dev/zero is no regular file"},
+		{"more than 64 GiB from 22 bytes", func(p *place, o *client.ApplyOptions) { grow(p, o, 40<<30, 1, 2) }, nil, "grow1 makes 85899345920 bytes; more than 68719476736 are"},
+		{"more than 64 GiB on the way", func(p *place, o *client.ApplyOptions) {
+			grow(p, o, 40<<30, 1, 2)
+			p.write("grow2", []byte(magic+"\x45\x00\x01\x00"))
+			o.Deltas = append(o.Deltas, filepath.Join(p.dir, "grow2"))
+		}, nil, "grow1 makes 85899345920 bytes; more than 68719476736 are"},
+		{"over 2^63 bytes in all", func(p *place, o *client.ApplyOptions) {
+			grow(p, o, 1<<30, 4, 2000) // of these the last makes less itself
+			o.SHA512 = sha512Of(nil)
+		}, delta.ErrFormat, "grow4: not valid: "},
+		{"more than the disk has", func(p *place, o *client.ApplyOptions) {
+			grow(p, o, 1<<40, 3, 100)
+			o.SHA512 = sha512Of(nil)
+		}, syscall.ENOSPC, "images that take 1110506744053760000 bytes at once, and "},
 		{"out is there", func(p *place, o *client.ApplyOptions) { p.write("new.img", nil) }, fs.ErrExist, "new.img"},
 		{"out is a dangling link", func(p *place, o *client.ApplyOptions) {
 			if err := os.Symlink("none", o.Out); err != nil {
@@ -145,6 +163,35 @@ func TestApplyFails(t *testing.T) {
 			}
 		})
 	}
+}
+
+// grow makes deltas, each of which copies all of its base so many times, and a base
+// without content.
+func grow(p *place, o *client.ApplyOptions, size int64, deltas, times int) {
+	o.Base, o.Deltas = filepath.Join(p.dir, "base"), nil
+	p.write("base", nil)
+	if err := os.Truncate(o.Base, size); err != nil {
+		p.t.Fatal(err)
+	}
+	for n := range deltas {
+		d := []byte("rs\x02\x36")
+		for range times {
+			d = binary.BigEndian.AppendUint64(append(d, 0x48, 0), uint64(size)) // a copy from 0
+		}
+		size *= int64(times)
+		name := fmt.Sprint("grow", n+1)
+		p.write(name, append(d, 0))
+		o.Deltas = append(o.Deltas, filepath.Join(p.dir, name))
+	}
+}
+
+// pipe makes a named pipe that nobody writes to.
+func pipe(t testing.TB) string {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // links returns what is in the directory without following links.
@@ -190,11 +237,61 @@ func TestApplyFullDisk(t *testing.T) {
 			}
 			return
 		}
-		if !errors.Is(err, syscall.ENOSPC) {
+		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "are free; make room") {
 			t.Fatalf("on a disk of %d bytes: %v", size, err)
 		}
 		disk.want(map[string]string{})
 	}
+}
+
+// A disk that another fills meanwhile is an error too, at each image.
+func TestApplyDiskFills(t *testing.T) {
+	p := newPlace(t, image1)
+	for image := range 2 {
+		disk := newPlaceIn(t, testdata.SmallDisk(t, 16<<20))
+		o := chain(p)
+		o.Out = filepath.Join(disk.dir, "new.img")
+		calls := 0
+		o.Progress = func(int64, int64) {
+			if calls++; calls > image {
+				fill(t, filepath.Join(disk.dir, "another"))
+			}
+		}
+		if err := client.Apply(t.Context(), o); !errors.Is(err, syscall.ENOSPC) || calls != image+1 {
+			t.Errorf("%v after %d calls", err, calls)
+		}
+		if got := must(os.ReadDir(disk.dir)); len(got) != 1 {
+			t.Errorf("on the disk are %v", got)
+		}
+	}
+}
+
+// fill fills a disk with a file.
+func fill(t *testing.T, path string) {
+	f := must(os.Create(path))
+	defer f.Close()
+	for _, piece := range []int{64 << 10, 1 << 10, 1} {
+		for {
+			if _, err := f.Write(make([]byte, piece)); errors.Is(err, syscall.ENOSPC) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// What another has left under a name that is needed for an instant stays.
+func TestApplyKeepsOthers(t *testing.T) {
+	p := newPlace(t, image1)
+	o := chain(p)
+	p.write(".new.img.between.0", []byte("another's"))
+	want := p.files()
+	if err := client.Apply(t.Context(), o); err != nil {
+		t.Error(err)
+	}
+	want["new.img"] = string(imageData(image4))
+	p.want(want)
 }
 
 // At whatever point it is cancelled, with the last byte too, there is no image.
