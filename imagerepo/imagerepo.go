@@ -11,7 +11,8 @@
 //	meta/<series>.json   see package meta
 //	index.json           the series, see package meta
 //	CKSUMS               images and deltas, see package cksum
-//	SHA256SUMS           every file but itself and .repo, see package cksum
+//	SHA256SUMS           every file but itself, tuf and .repo, see package cksum
+//	tuf/                 signed metadata, if Options.Sign makes it, see package trust
 //	.repo/               private to this package, not to be uploaded:
 //	  lock               held while a run works
 //	  run.json           how the last run went, and with which options
@@ -75,6 +76,7 @@ import (
 	"time"
 
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/internal/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
 )
@@ -100,6 +102,9 @@ type Options struct {
 	Memory      int64 `json:"-"` // the most memory to take besides mapped files, in bytes; 0 is a quarter of the machine's
 	NoSync      bool  `json:"-"` // do not flush what is written to the disk
 	IgnoreSpace bool  `json:"-"` // begin even if the free space will most likely not do
+	// Sign, which may be nil, is called when all is published, to sign it, and
+	// reports whether it changed anything. What is no longer named is removed after it.
+	Sign func(ctx context.Context, mirror atomicfile.Dir) (changed bool, err error) `json:"-"`
 	// Log takes warnings, and at level Info what becomes of each file.
 	Log *slog.Logger `json:"-"`
 	// Progress, which may be nil, is called with the bytes of work done and in

@@ -15,7 +15,7 @@ import (
 )
 
 // publish writes the meta, the index and the lists of digests, in this order, so
-// that whatever names a file comes after it.
+// that whatever names a file comes after it, and has them signed.
 func (r *run) publish(ctx context.Context) error {
 	var sums []cksum.SHA256Line
 	write := func(name string, data []byte) error {
@@ -49,7 +49,14 @@ func (r *run) publish(ctx context.Context) error {
 	if err := write(mirror.CKSUMS, cksum.AppendCKSUMS(nil, lines)); err != nil {
 		return err
 	}
-	return r.writeFile(mirror.SHA256, cksum.AppendSHA256SUMS(nil, append(sums, payload...)))
+	if err := r.writeFile(mirror.SHA256, cksum.AppendSHA256SUMS(nil, append(sums, payload...))); err != nil || r.Sign == nil {
+		return err
+	}
+	signed, err := r.Sign(ctx, r.mirror.Root)
+	if signed {
+		r.changed.Store(true)
+	}
+	return err
 }
 
 func sha256Of(data []byte) cksum.Digest256 {

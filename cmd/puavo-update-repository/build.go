@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"math"
 	"net/url"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/trust"
 )
 
 func flags() []cli.Flag {
@@ -38,7 +41,9 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
 		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
 		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
-	}, command.Flags("print what becomes of each file")...)
+		&cli.StringFlag{Name: "sign-keys", Usage: "sign what is published with the keys in `DIR`, see keys --help"},
+		passphraseFlag(),
+	}, append(expireFlags(), command.Flags("print what becomes of each file")...)...)
 }
 
 // build does the main job.
@@ -55,10 +60,19 @@ func build(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 	if c.Bool("dry-run") {
 		return dryRun(c, options, report)
 	}
+	keys, err := signKeys(c, screen)
+	if err != nil {
+		return err
+	}
+	if keys != nil {
+		defer keys.Close()
+		options.Sign = keys.Sign
+	}
 	start := time.Now()
 	summary, err := work(c, options, report, screen)
+	signed := signedUntil(options, summary.Changed)
 	if file := c.String("metrics-file"); file != "" {
-		m := metrics{Summary: summary, end: time.Now(), duration: time.Since(start), failed: err != nil}
+		m := metrics{Summary: summary, end: time.Now(), duration: time.Since(start), failed: err != nil, signed: signed}
 		failure := m.write(file, options.MirrorDir)
 		if err == nil {
 			return failure
@@ -68,6 +82,20 @@ func build(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 		}
 	}
 	return err
+}
+
+// signedUntil returns until when the metadata of the mirror holds. It warns if the
+// run changed what was signed by another one.
+func signedUntil(o imagerepo.Options, changed bool) []trust.RoleStatus {
+	signed, err := trust.StatusOf(o.MirrorDir, time.Now())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		o.Log.Warn("the signed metadata does not verify", "reason", err)
+	case o.Sign == nil && changed && signed != nil:
+		o.Log.Warn("the mirror is signed, but what this run changed is not: clients that verify it stay with what was; give --sign-keys")
+	}
+	return signed
 }
 
 func dryRun(c *cli.Context, o imagerepo.Options, report report) (err error) {

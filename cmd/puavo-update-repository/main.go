@@ -32,7 +32,8 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
    Example:
       puavo-update-repository -r images.example.org puavo-os-images mirror
    To upload it, what the meta names before the meta, and removals at last:
-      rsync -a --exclude /.repo --exclude /meta --exclude /index.json --exclude '/*SUMS' mirror/ host:/srv/images/
+      rsync -a --exclude /.repo --exclude /meta --exclude /index.json --exclude '/*SUMS' \
+        --exclude /tuf/timestamp.json --exclude '/tuf/*.root.json' mirror/ host:/srv/images/
       rsync -a --delete-after --exclude /.repo mirror/ host:/srv/images/
 
    Exit codes: ` + command.ExitCodes,
@@ -41,6 +42,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		Commands: []*cli.Command{
 			verifyCommand(stdout, stderr),
 			statusCommand(stdout, stderr),
+			keysCommand(stdout, stderr),
 		},
 	}
 	return command.Run(ctx, app, args, stdout, stderr)

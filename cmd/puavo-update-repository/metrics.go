@@ -12,6 +12,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/trust"
 )
 
 // metrics tell of the last run, in the text format of Prometheus,
@@ -31,6 +32,7 @@ type metrics struct {
 	lastSuccess int64 // in seconds since 1970; 0 is never
 	duration    time.Duration
 	failed      bool
+	signed      []trust.RoleStatus
 }
 
 // write replaces the file with the metrics of a mirror, or makes it. Of a run
@@ -91,18 +93,30 @@ func (m metrics) format() []byte {
 	add("deltas_dropped", "Deltas that the last run did not publish, as too large.", float64(m.Dropped))
 	add("files_removed", "Old files that the last run removed.", float64(m.Removed))
 	add("errors", "Errors of the last run: 1 if it failed or was interrupted, else 0.", failed)
+	for i, s := range m.signed {
+		if i == 0 {
+			fmt.Fprintf(&b, "# HELP %s%s When the signatures of a role expire, since 1970.\n# TYPE %[1]s%[2]s gauge\n", prefix, expiresName)
+		}
+		fmt.Fprintf(&b, "%s%d\n", sample(expiresName, m.mirror, "role", s.Role), s.Expires.Unix())
+	}
 	return b.Bytes()
 }
 
 const (
 	prefix          = "puavo_repository_"
 	lastSuccessName = "last_success_timestamp_seconds"
+	expiresName     = "signature_expires_timestamp_seconds"
 )
 
-// sample returns how the line with the value of a metric begins.
-func sample(name, mirror string) string {
+// sample returns how the line with the value of a metric begins. more are further
+// labels, a name and a value each.
+func sample(name, mirror string, more ...string) string {
 	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
-	return fmt.Sprintf(`%s%s{mirror="%s"} `, prefix, name, escape.Replace(strings.ToValidUTF8(mirror, "\uFFFD")))
+	labels := fmt.Sprintf(`mirror="%s"`, escape.Replace(strings.ToValidUTF8(mirror, "\uFFFD")))
+	for i := 0; i < len(more); i += 2 {
+		labels += fmt.Sprintf(`,%s="%s"`, more[i], escape.Replace(more[i+1]))
+	}
+	return fmt.Sprintf(`%s%s{%s} `, prefix, name, labels)
 }
 
 // lastSuccess returns when a run for the mirror last succeeded, by the metrics of

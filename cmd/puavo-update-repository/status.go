@@ -13,6 +13,7 @@ import (
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/imagerepo/audit"
+	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/meta"
 )
 
@@ -22,20 +23,26 @@ func statusCommand(stdout, stderr io.Writer) *cli.Command {
 		Usage:     "tell what a mirror holds",
 		UsageText: "puavo-update-repository status [options] MIRROR_DIR",
 		Description: `Prints the images of each series, the deltas between them with their sizes and
-   their shares of the images they make, and how the last run went.
+   their shares of the images they make, how the last run went, and until when
+   the signatures hold. Of those in the last third of their time it warns.
 
    Exit codes: ` + command.ExitCodes,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print it as JSON"},
 		}, command.Flags("has no effect")...),
 		Action: func(c *cli.Context) error {
-			command.Start(c, stderr)
-			return status(c, stdout)
+			return status(c, stdout, command.Start(c, stderr))
 		},
 	}
 }
 
-func status(c *cli.Context, w io.Writer) error {
+// fullStatus is what status prints as JSON.
+type fullStatus struct {
+	audit.Status
+	Signed []trust.RoleStatus `json:"signed,omitempty"`
+}
+
+func status(c *cli.Context, w io.Writer, screen *ui.Screen) error {
 	dir, err := mirrorDir(c)
 	if err != nil {
 		return err
@@ -44,8 +51,13 @@ func status(c *cli.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	signed, err := trust.StatusOf(dir, time.Now())
+	if err != nil {
+		return err
+	}
+	warnExpiry(screen, signed)
 	if c.Bool("json") {
-		return command.JSON(w, s)
+		return command.JSON(w, fullStatus{s, signed})
 	}
 	for _, series := range s.Series {
 		if err := printSeries(w, series); err != nil {
@@ -54,7 +66,24 @@ func status(c *cli.Context, w io.Writer) error {
 	}
 	_, err = fmt.Fprintf(w, "%d series, %d images of %s, %d deltas of %s\n%s",
 		len(s.Series), s.Images, ui.Bytes(s.ImageBytes), s.Deltas, ui.Bytes(s.DeltaBytes), describeRun(s.LastRun))
-	return err
+	if err != nil || signed == nil {
+		return err
+	}
+	return tellExpiry(w, signed)
+}
+
+// warnExpiry tells what to do about signatures that expire soon.
+func warnExpiry(screen *ui.Screen, signed []trust.RoleStatus) {
+	for _, s := range signed {
+		if !s.Soon {
+			continue
+		}
+		advice := "clients will refuse the mirror after that; run keys renew"
+		if s.Role == trust.Root {
+			advice = "clients will refuse the mirror after that; run keys sign where the root keys are, and then keys renew"
+		}
+		screen.Log().Warn("signatures expire soon, or have", "role", s.Role, "expires", date(s.Expires), "reason", advice)
+	}
 }
 
 // printSeries prints a series as a matrix: a row for each base, a column for each

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/audit"
+	"puavo-image-repository/imagerepo/trust"
 )
 
 func verifyCommand(stdout, stderr io.Writer) *cli.Command {
@@ -33,6 +35,8 @@ func verifyCommand(stdout, stderr io.Writer) *cli.Command {
 			jobsFlag(),
 			memoryFlag(),
 			&cli.BoolFlag{Name: "json", Usage: "print what was found as JSON"},
+			&cli.StringFlag{Name: "sign-keys", Usage: "sign what --repair publishes with the keys in `DIR`"},
+			passphraseFlag(),
 		}, command.Flags("print what becomes of each file that is made anew")...),
 		Action: func(c *cli.Context) error { return verify(c, stdout, command.Start(c, stderr)) },
 	}
@@ -56,9 +60,16 @@ func verify(c *cli.Context, stdout io.Writer, screen *ui.Screen) (err error) {
 	if c.String("images") != "" && !c.Bool("repair") {
 		return command.Usage("--images is for --repair")
 	}
+	if c.String("sign-keys") != "" && !c.Bool("repair") {
+		return command.Usage("--sign-keys is for --repair")
+	}
 	look := func() (audit.Report, error) {
 		defer screen.Done()
-		return audit.Verify(c.Context, audit.Options{MirrorDir: dir, Deep: c.Bool("deep"), Jobs: c.Int("jobs"), Progress: screen.Progress})
+		r, err := audit.Verify(c.Context, audit.Options{MirrorDir: dir, Deep: c.Bool("deep"), Jobs: c.Int("jobs"), Progress: screen.Progress})
+		if err != nil {
+			return r, err
+		}
+		return addFaults(c.Context, r, dir)
 	}
 	var o outcome
 	if o.Found, err = look(); err != nil {
@@ -78,6 +89,19 @@ func verify(c *cli.Context, stdout io.Writer, screen *ui.Screen) (err error) {
 		return err
 	}
 	return o.err(dir)
+}
+
+// addFaults adds to what was found what is wrong with signed metadata.
+func addFaults(ctx context.Context, r audit.Report, dir string) (audit.Report, error) {
+	faults, err := trust.Verify(ctx, dir)
+	for _, f := range faults {
+		problem := audit.Damaged
+		if f.Stale {
+			problem = audit.Note
+		}
+		r.Findings = append(r.Findings, audit.Finding{Path: f.Path, Problem: problem, Detail: f.Detail})
+	}
+	return r, err
 }
 
 // mirrorDir returns the one argument.
@@ -102,6 +126,14 @@ func repair(c *cli.Context, dir string, found audit.Report, screen *ui.Screen) (
 	}
 	if o.Memory, err = parseMemory(c.String("memory")); err != nil {
 		return nil, err
+	}
+	keys, err := signKeys(c, screen)
+	if err != nil {
+		return nil, err
+	}
+	if keys != nil {
+		defer keys.Close()
+		o.Sign = keys.Sign
 	}
 	o.Jobs, o.Log, o.Progress = c.Int("jobs"), screen.Log(), screen.Progress
 	for _, f := range found.Findings {

@@ -8,7 +8,7 @@
 //
 //	meta/<series>.json  size and digests of images and deltas
 //	CKSUMS              CRC and size of the same
-//	SHA256SUMS          SHA-256 of every file but itself
+//	SHA256SUMS          SHA-256 of every file but itself and those in tuf
 //	index.json          which meta there is, how many images it has and the newest
 //
 // What a document does not give is not compared: the predecessor's meta has no
@@ -18,6 +18,8 @@
 // index.json that can be read, as in the predecessor's mirrors, all of meta/ is
 // published. A mirror with an index.json or SHA256SUMS is to have both of them
 // and CKSUMS.
+//
+// What is in tuf is for package trust to verify.
 //
 // The records in .repo, which a mirror need not have, tell only whether a file
 // with another content was replaced, and which files wait for their removal.

@@ -30,10 +30,11 @@ func (v *verifier) findOrphans(ctx context.Context) error {
 	})
 }
 
-// enter tells whether orphans are looked for in a directory.
+// enter tells whether orphans are looked for in a directory. Not so among signed
+// metadata, which package trust knows.
 func (v *verifier) enter(p string) error {
 	switch p {
-	case mirror.Private:
+	case mirror.Private, mirror.TUF:
 		return fs.SkipDir
 	case ".checksums", ".signatures":
 		v.add(p, Note, "a directory of the predecessor; nothing uses it any more")

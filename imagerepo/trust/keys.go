@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -249,6 +250,12 @@ func (k *Keys) write(name string, data []byte, mode fs.FileMode) error {
 		return err
 	}
 	return f.Commit()
+}
+
+// Root returns the version of the newest complete root, and when it expires.
+func (k *Keys) Root() (version int64, expires time.Time) {
+	r := &k.newest().Signed
+	return r.Version, r.Expires
 }
 
 // KeyInfo tells of a key.

@@ -1,0 +1,67 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/term"
+)
+
+// ErrNoTerminal is the error for a question that nobody is there to answer.
+var ErrNoTerminal = errors.New("there is no terminal to ask on")
+
+// Passphrase asks for a passphrase on the terminal of the process, whatever its
+// standard streams are, and does not show it. With again it asks twice and wants the
+// same. The prompt is without a colon.
+func Passphrase(ctx context.Context, prompt string, again bool) ([]byte, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return nil, ErrNoTerminal
+	}
+	first, err := readHidden(ctx, tty, prompt)
+	if err != nil || !again {
+		return first, err
+	}
+	second, err := readHidden(ctx, tty, prompt+" again")
+	if err != nil {
+		return nil, err
+	}
+	defer clear(second)
+	if string(first) != string(second) {
+		clear(first)
+		return nil, errors.New("the two passphrases differ; try again")
+	}
+	return first, nil
+}
+
+// readHidden asks for a line. When ctx ends the terminal is as it was before, and the
+// goroutine is left to the end of the process: nothing else ends a read from there.
+func readHidden(ctx context.Context, tty *os.File, prompt string) ([]byte, error) {
+	before, err := term.GetState(int(tty.Fd()))
+	if err != nil {
+		return nil, ErrNoTerminal
+	}
+	if _, err := fmt.Fprint(tty, prompt+": "); err != nil {
+		return nil, err
+	}
+	type answer struct {
+		line []byte
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		line, err := term.ReadPassword(int(tty.Fd()))
+		answered <- answer{line, err}
+	}()
+	select {
+	case a := <-answered:
+		fmt.Fprintln(tty) // as the line's own end is not shown
+		return a.line, a.err
+	case <-ctx.Done():
+		_ = term.Restore(int(tty.Fd()), before)
+		fmt.Fprintln(tty)
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/imagerepo/trust"
+)
+
+const (
+	passphraseEnv = "PUAVO_KEYS_PASSPHRASE"
+	maxPassphrase = 4096 // bytes
+)
+
+func passphraseFlag() cli.Flag {
+	return &cli.StringFlag{Name: "passphrase-file", Usage: "take the passphrase of the keys from `FILE`, less the end of its line", DefaultText: "$" + passphraseEnv + ", or a prompt"}
+}
+
+// lifetimes are the defaults of the options --expire-ROLE.
+var lifetimes = []struct{ role, lifetime string }{
+	{trust.Root, "365d"}, {trust.Targets, "90d"}, {trust.Snapshot, "90d"}, {trust.Timestamp, "30d"},
+}
+
+// expireFlags returns the flags for how long signatures hold that each run makes.
+func expireFlags() (flags []cli.Flag) {
+	for _, l := range lifetimes {
+		flags = append(flags, expireFlag(l.role))
+	}
+	return flags
+}
+
+func expireFlag(role string) cli.Flag {
+	i := slices.IndexFunc(lifetimes, func(l struct{ role, lifetime string }) bool { return l.role == role })
+	usage := "let signatures of the role " + role + " hold for this `TIME`"
+	if role == trust.Root {
+		usage = "let a new root hold for this `TIME`, and warn in its last third"
+	}
+	return &cli.StringFlag{Name: "expire-" + role, Value: lifetimes[i].lifetime, Usage: usage}
+}
+
+// keyOptions returns the options for the keys in a directory.
+func keyOptions(c *cli.Context, dir string, screen *ui.Screen) (o trust.Options, err error) {
+	o = trust.Options{Dir: dir, Log: screen.Log(), Passphrase: func(fresh bool) ([]byte, error) { return passphrase(c, fresh) }}
+	for role, place := range map[string]*time.Duration{
+		trust.Root: &o.Expiry.Root, trust.Targets: &o.Expiry.Targets, trust.Snapshot: &o.Expiry.Snapshot, trust.Timestamp: &o.Expiry.Timestamp,
+	} {
+		if *place, err = command.Duration(c.String("expire-" + role)); err != nil {
+			return o, command.Usage("--expire-%s: %v", role, err)
+		}
+	}
+	return o, nil
+}
+
+// signKeys opens the keys that --sign-keys names, and checks that they can sign
+// before other work begins. Without the option it returns nil.
+func signKeys(c *cli.Context, screen *ui.Screen) (*trust.Keys, error) {
+	dir := c.String("sign-keys")
+	if dir == "" {
+		return nil, nil
+	}
+	o, err := keyOptions(c, dir, screen)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := trust.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := keys.Check(); err != nil {
+		keys.Close()
+		return nil, err
+	}
+	return keys, nil
+}
+
+// passphrase returns the passphrase of the keys. A fresh one is asked for twice.
+func passphrase(c *cli.Context, fresh bool) ([]byte, error) {
+	if file := c.String("passphrase-file"); file != "" {
+		return readPassphrase(file)
+	}
+	if p := os.Getenv(passphraseEnv); p != "" {
+		return []byte(p), nil
+	}
+	p, err := ui.Passphrase(c.Context, "passphrase of the keys", fresh)
+	if errors.Is(err, ui.ErrNoTerminal) {
+		return nil, fmt.Errorf("the private keys need their passphrase, and %w: set $%s, or give --passphrase-file", err, passphraseEnv)
+	}
+	return p, err
+}
+
+// readPassphrase reads a file that holds a line, or all of one, the passphrase.
+func readPassphrase(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("the passphrase: %w", err)
+	}
+	defer f.Close()
+	p, err := io.ReadAll(io.LimitReader(f, maxPassphrase+1))
+	if err != nil {
+		return nil, fmt.Errorf("the passphrase: %w", err)
+	}
+	p = bytes.TrimSuffix(bytes.TrimSuffix(p, []byte("\n")), []byte("\r"))
+	if len(p) == 0 || len(p) > maxPassphrase || bytes.ContainsAny(p, "\n") {
+		return nil, fmt.Errorf("the passphrase: %s is to hold one line of 1 to %d bytes", file, maxPassphrase)
+	}
+	return p, nil
+}
