@@ -299,7 +299,7 @@ func TestRedirects(t *testing.T) {
 	plain := newSite(t, "all", nil)
 	secure := httptest.NewTLSServer(plain.Config.Handler)
 	defer secure.Close()
-	trust(t, secure)
+	trustCertificate(t, secure)
 	redirect := func(start func(http.Handler) *httptest.Server, to string) string {
 		s := start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if to == "" {
@@ -334,8 +334,8 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// trust makes the client trust the certificate of a server.
-func trust(t *testing.T, s *httptest.Server) {
+// trustCertificate makes the client trust the certificate of a server.
+func trustCertificate(t *testing.T, s *httptest.Server) {
 	old := http.DefaultTransport
 	t.Cleanup(func() { http.DefaultTransport = old })
 	trusting := old.(*http.Transport).Clone()

@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -171,6 +172,13 @@ func newSiteWith(t testing.TB, mirror string, bad func(path string) fault, aroun
 	return s
 }
 
+// startSite serves what a handler has.
+func startSite(t testing.TB, h http.Handler) string {
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
 func (s *site) handler(dir string, bad func(path string) fault) http.Handler {
 	files := http.FileServer(http.Dir(dir))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -242,7 +250,7 @@ func (p *place) files() map[string]string {
 	files := make(map[string]string)
 	for _, e := range entries {
 		data, err := os.ReadFile(filepath.Join(p.dir, e.Name()))
-		if err != nil && !e.IsDir() {
+		if err != nil && !e.IsDir() && e.Type() != fs.ModeSymlink {
 			p.t.Fatal(err)
 		}
 		files[e.Name()] = string(data)
