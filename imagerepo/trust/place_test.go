@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,41 +26,106 @@ import (
 	"puavo-image-repository/imagerepo/internal/mirror"
 )
 
+// TestMain has what was encrypted or decrypted once remembered.
 func TestMain(m *testing.M) {
-	strength = encrypted.Legacy // the least work that the library takes
-	os.Exit(m.Run())
+	var known sync.Map
+	key := func(sealed, passphrase []byte) string { return string(sealed) + "|" + string(passphrase) }
+	encrypt = func(text, passphrase []byte) ([]byte, error) {
+		sealed, err := encrypted.EncryptWithCustomKDFParameters(text, passphrase, encrypted.Legacy)
+		known.Store(key(sealed, passphrase), bytes.Clone(text))
+		return sealed, err
+	}
+	decrypt = func(sealed, passphrase []byte) ([]byte, error) {
+		if text, ok := known.Load(key(sealed, passphrase)); ok {
+			return bytes.Clone(text.([]byte)), nil
+		}
+		return encrypted.Decrypt(sealed, passphrase)
+	}
+	code := m.Run()
+	os.RemoveAll(keysDir)
+	os.Exit(code)
 }
+
+// keysDir is where firstKeys made them.
+var keysDir string
 
 // begin is when the tests take place.
 var begin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-const day = 24 * time.Hour
+const (
+	day    = 24 * time.Hour
+	secret = "open sesame"
+)
+
+// firstKeys returns a directory with keys as Init makes them.
+var firstKeys = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "keys")
+	if err == nil {
+		err = Init(Options{
+			Dir: dir, Expiry: DefaultExpiry(), Log: slog.New(slog.DiscardHandler),
+			Passphrase: func(bool) ([]byte, error) { return []byte(secret), nil },
+			Now:        func() time.Time { return begin },
+		})
+	}
+	if err != nil {
+		panic(err)
+	}
+	keysDir = dir
+	return dir
+})
 
 // place is a keys directory and a mirror, at a time.
 type place struct {
 	t      testing.TB
 	log    bytes.Buffer
-	asked  int
 	now    time.Time
 	mirror string
 	secret string
+	url    string // of the mirror
 	Options
 }
 
 func newPlace(t testing.TB) *place {
-	p := &place{t: t, now: begin, mirror: filepath.Join(t.TempDir(), "mirror"), secret: "open sesame"}
+	p := &place{t: t, now: begin, mirror: filepath.Join(t.TempDir(), "mirror"), secret: secret}
 	p.Options = Options{
 		Dir: filepath.Join(t.TempDir(), "keys"), Expiry: DefaultExpiry(),
-		Passphrase: func(bool) ([]byte, error) { p.asked++; return []byte(p.secret), nil },
+		Passphrase: func(bool) ([]byte, error) { return []byte(p.secret), nil },
 		Log:        slog.New(slog.NewTextHandler(&p.log, nil)),
 		Now:        func() time.Time { return p.now },
 	}
-	if err := Init(p.Options); err != nil {
+	if err := os.CopyFS(p.Dir, os.DirFS(firstKeys())); err != nil {
 		t.Fatal(err)
 	}
-	p.asked = 0
+	if err := os.Chmod(p.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.serve()
 	p.publish("one", "a", "b.c")
 	return p
+}
+
+// fork returns a copy of a place and of a client.
+func (p *place) fork(c *client) (*place, *client) {
+	p.t.Helper()
+	other := &place{t: p.t, now: p.now, secret: p.secret, Options: p.Options}
+	other.Now = func() time.Time { return other.now }
+	dir := p.t.TempDir()
+	other.Dir, other.mirror = filepath.Join(dir, "keys"), filepath.Join(dir, "mirror")
+	follows := &client{p: other, dir: filepath.Join(dir, "client"), root: c.root}
+	err := errors.Join(os.CopyFS(other.Dir, os.DirFS(p.Dir)), os.Chmod(other.Dir, 0o700),
+		os.CopyFS(other.mirror, os.DirFS(p.mirror)), os.CopyFS(follows.dir, os.DirFS(c.dir)))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	other.serve()
+	return other, follows
+}
+
+// serve serves the mirror.
+func (p *place) serve() {
+	server := httptest.NewServer(http.FileServer(http.Dir(p.mirror)))
+	p.t.Cleanup(server.Close)
+	p.url = server.URL
 }
 
 // publish writes index and meta as a build does; text makes them other ones.
@@ -71,7 +137,7 @@ func (p *place) publish(text string, series ...string) {
 	}
 	index := struct {
 		Series []entry `json:"series"`
-	}{}
+	}{Series: []entry{}}
 	for _, s := range series {
 		index.Series = append(index.Series, entry{s, "meta/" + s + ".json"})
 		p.write("meta/"+s+".json", text+" of "+s)
@@ -111,7 +177,7 @@ func (p *place) trySign(ctx context.Context) (changed bool, err error) {
 		p.t.Fatal(err)
 	}
 	defer root.Close()
-	return p.keys().Sign(ctx, atomicfile.Dir{Root: root})
+	return p.keys().Sign(ctx, atomicfile.Dir{Root: root, NoSync: true})
 }
 
 // sign signs the mirror, which must succeed and give one that verifies.
@@ -207,9 +273,7 @@ func (c *client) upToDate() error {
 }
 
 func (c *client) refresh() (*updater.Updater, error) {
-	server := httptest.NewServer(http.FileServer(http.Dir(c.p.mirror)))
-	c.p.t.Cleanup(server.Close)
-	cfg, err := config.New(server.URL+"/tuf", c.root)
+	cfg, err := config.New(c.p.url+"/tuf", c.root)
 	if err != nil {
 		return nil, err
 	}
