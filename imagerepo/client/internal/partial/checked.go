@@ -1,9 +1,9 @@
 package partial
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha512"
+	"encoding"
 	"fmt"
 	"hash"
 	"io"
@@ -16,12 +16,12 @@ type checked struct {
 	name     string
 	want     cksum.Sums
 	size     int64
-	digest   hash.Hash
+	digest   *digest
 	progress func(done, total int64) // may be nil
 }
 
 func newChecked(name string, want cksum.Sums, progress func(done, total int64)) *checked {
-	return &checked{name: name, want: want, digest: sha512.New(), progress: progress}
+	return &checked{name: name, want: want, digest: newDigest(), progress: progress}
 }
 
 // Write counts and digests p. It refuses what goes beyond the size.
@@ -40,7 +40,7 @@ func (c *checked) check() error {
 	if c.size != c.want.Size {
 		return fmt.Errorf("%w: %s has %d bytes, want %d", ErrVerify, c.name, c.size, c.want.Size)
 	}
-	if cksum.Digest512(c.digest.Sum(nil)) != c.want.SHA512 {
+	if cksum.Digest512(c.digest.wait().Sum(nil)) != c.want.SHA512 {
 		return fmt.Errorf("%w: %s has another SHA-512", ErrVerify, c.name)
 	}
 	return nil
@@ -87,16 +87,41 @@ func (r *contextReader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-// beside writes to two at once: while a disk takes the bytes they are digested.
-type beside struct{ a, b io.Writer }
+// digest is a SHA-512 that is taken beside what its user does meanwhile.
+type digest struct {
+	hash hash.Hash
+	buf  []byte
+	idle chan struct{} // holds something while nothing is digested
+}
 
-func (w beside) Write(p []byte) (int, error) {
-	ended := make(chan error)
-	// It ends before Write does.
+func newDigest() *digest {
+	d := &digest{hash: sha512.New(), idle: make(chan struct{}, 1)}
+	d.idle <- struct{}{}
+	return d
+}
+
+// Write has p digested; it may be changed then.
+func (d *digest) Write(p []byte) (int, error) {
+	<-d.idle
+	d.buf = append(d.buf[:0], p...)
+	// Whatever is called next waits for its end.
 	go func() {
-		_, err := w.a.Write(p)
-		ended <- err
+		d.hash.Write(d.buf)
+		d.idle <- struct{}{}
 	}()
-	n, err := w.b.Write(p)
-	return n, cmp.Or(<-ended, err)
+	return len(p), nil
+}
+
+// wait returns the hash when all is digested.
+func (d *digest) wait() hash.Hash {
+	<-d.idle
+	d.idle <- struct{}{}
+	return d.hash
+}
+
+// state returns what restore goes on from.
+func (d *digest) state() ([]byte, error) { return d.wait().(encoding.BinaryMarshaler).MarshalBinary() }
+
+func (d *digest) restore(state []byte) error {
+	return d.wait().(encoding.BinaryUnmarshaler).UnmarshalBinary(state)
 }

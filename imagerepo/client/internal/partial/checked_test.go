@@ -1,7 +1,9 @@
 package partial
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha512"
 	"errors"
 	"io"
 	"strings"
@@ -51,5 +53,39 @@ func TestCheckedReader(t *testing.T) {
 				t.Errorf("%s, %s: read %q", c.name, pieces, got)
 			}
 		}
+	}
+}
+
+// A digest goes on from the state of another, and what it was given may be changed.
+func TestDigest(t *testing.T) {
+	var text []byte
+	for i := range 1000 {
+		text = append(text, byte(i))
+	}
+	want := sha512.Sum512(text)
+	for _, size := range []int{1, 7, 128, 999, 1000} {
+		d := newDigest()
+		piece := make([]byte, size)
+		for rest := text; len(rest) > 0; {
+			n := copy(piece, rest)
+			d.Write(piece[:n])
+			clear(piece)
+			rest = rest[n:]
+			state, err := d.state()
+			next := newDigest()
+			if err == nil {
+				err = next.restore(state)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			d = next
+		}
+		if got := d.wait().Sum(nil); !bytes.Equal(got, want[:]) {
+			t.Errorf("in pieces of %d: %x, want %x", size, got, want)
+		}
+	}
+	if newDigest().restore([]byte("no state")) == nil {
+		t.Error("restored from what is no state")
 	}
 }

@@ -25,7 +25,6 @@ package partial
 import (
 	"cmp"
 	"context"
-	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -242,7 +241,7 @@ func (p *partial) resume() {
 		return
 	}
 	if p.made != nil {
-		if p.fetched.digest.(encoding.BinaryUnmarshaler).UnmarshalBinary(old.Fetched) != nil || old.Size < at.Delta {
+		if p.fetched.digest.restore(old.Fetched) != nil || old.Size < at.Delta {
 			p.restart()
 			return
 		}
@@ -285,7 +284,7 @@ func (p *partial) fill(ctx context.Context) error {
 	if p.base == nil {
 		return p.copy(in)
 	}
-	out := beside{p.out, p.made}
+	out := io.MultiWriter(p.out, p.made)
 	err := delta.Resume(ctx, out, p.base, p.baseSize, in, p.Sums.Size, p.journal.Position, p.mark)
 	if err != nil {
 		return err
@@ -323,7 +322,7 @@ func (p *partial) mark(at delta.Position) func() error {
 	if p.made != nil {
 		j.Size = p.fetched.size
 		var err error
-		if j.Fetched, err = p.fetched.digest.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
+		if j.Fetched, err = p.fetched.digest.state(); err != nil {
 			return func() error { return err }
 		}
 	}

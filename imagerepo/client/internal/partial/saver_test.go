@@ -53,38 +53,3 @@ func TestSaver(t *testing.T) {
 		t.Errorf("saved %q", saved)
 	}
 }
-
-// What is written beside each other is written to both, and an error of either is
-// told.
-func TestBeside(t *testing.T) {
-	broken := errors.New("broken")
-	for _, c := range []struct {
-		name string
-		a, b error
-		want error
-	}{
-		{"both", nil, nil, nil}, {"the first fails", broken, nil, broken}, {"the second fails", nil, broken, broken}, {"both fail", broken, broken, broken},
-	} {
-		var a, b sink
-		a.err, b.err = c.a, c.b
-		for _, text := range []string{"some ", "text"} {
-			if _, err := (beside{&a, &b}).Write([]byte(text)); err != c.want {
-				t.Errorf("%s: %v, want %v", c.name, err, c.want)
-			}
-		}
-		if a.got != "some text" || b.got != "some text" {
-			t.Errorf("%s: %q and %q", c.name, a.got, b.got)
-		}
-	}
-}
-
-// sink takes what is written, and returns an error.
-type sink struct {
-	got string
-	err error
-}
-
-func (s *sink) Write(p []byte) (int, error) {
-	s.got += string(p)
-	return len(p), s.err
-}
