@@ -42,7 +42,9 @@ func keysCommand(stdout, stderr io.Writer) *cli.Command {
 			k.command("sign", "DIR", "sign a root that lacks signatures, or one that expires soon, as far as keys are here", k.sign,
 				passphraseFlag(), expireFlag(trust.Root)),
 			k.command("renew", "DIR MIRROR_DIR", "sign a mirror again before its timestamp expires, without building it", k.renew,
-				slices.Concat([]cli.Flag{&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"}, passphraseFlag()}, expireFlags())...),
+				append(expireFlags(), passphraseFlag(),
+					&cli.StringFlag{Name: "metrics-file", Usage: "put the new ends of the signatures into the metrics in `FILE`"},
+					&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"})...),
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() == 0 {
@@ -215,11 +217,16 @@ func (k keysTool) renew(c keysCall) error {
 		if err := keys.Renew(c.Context.Context, c.args[1], c.Bool("no-sync")); err != nil {
 			return err
 		}
-		status, err := trust.StatusOf(c.args[1], time.Now())
+		signed, err := trust.StatusOf(c.args[1], time.Now())
 		if err != nil {
 			return err
 		}
-		return tellExpiry(c.out, status)
+		if file := c.String("metrics-file"); file != "" {
+			if err := writeExpiry(file, c.args[1], signed); err != nil {
+				return err
+			}
+		}
+		return tellExpiry(c.out, signed)
 	})
 }
 

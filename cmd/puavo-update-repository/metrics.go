@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -46,15 +48,19 @@ func (m metrics) write(file, mirror string) (err error) {
 		old, _ := os.ReadFile(file) // one that cannot be read says as little as none
 		m.lastSuccess = lastSuccess(string(old), m.mirror)
 	}
-	if err := replace(file, m.format()); err != nil {
-		return fmt.Errorf("metrics file %s: %w; check its directory, or give another file", file, err)
-	}
-	return nil
+	return replace(file, m.format())
 }
 
 // replace writes a file that all may read. Its temporary name, in the same
 // directory, is none that the collector looks at.
 func replace(file string, data []byte) error {
+	if err := writeAtomically(file, data); err != nil {
+		return fmt.Errorf("metrics file %s: %w; check its directory, or give another file", file, err)
+	}
+	return nil
+}
+
+func writeAtomically(file string, data []byte) error {
 	f, err := renameio.NewPendingFile(file, renameio.WithTempDir(filepath.Dir(file)), renameio.WithStaticPermissions(0o644))
 	if err != nil {
 		return err
@@ -93,13 +99,39 @@ func (m metrics) format() []byte {
 	add("deltas_dropped", "Deltas that the last run did not publish, as too large.", float64(m.Dropped))
 	add("files_removed", "Old files that the last run removed.", float64(m.Removed))
 	add("errors", "Errors of the last run: 1 if it failed or was interrupted, else 0.", failed)
-	for i, s := range m.signed {
-		if i == 0 {
-			fmt.Fprintf(&b, "# HELP %s%s When the signatures of a role expire, since 1970.\n# TYPE %[1]s%[2]s gauge\n", prefix, expiresName)
-		}
-		fmt.Fprintf(&b, "%s%d\n", sample(expiresName, m.mirror, "role", s.Role), s.Expires.Unix())
-	}
+	appendExpiry(&b, m.mirror, m.signed)
 	return b.Bytes()
+}
+
+// appendExpiry appends until when the signatures of a mirror hold.
+func appendExpiry(b *bytes.Buffer, mirror string, signed []trust.RoleStatus) {
+	for i, s := range signed {
+		if i == 0 {
+			fmt.Fprintf(b, "# HELP %s%s When the signatures of a role expire, since 1970.\n# TYPE %[1]s%[2]s gauge\n", prefix, expiresName)
+		}
+		fmt.Fprintf(b, "%s%d\n", sample(expiresName, mirror, "role", s.Role), s.Expires.Unix())
+	}
+}
+
+// writeExpiry replaces in the metrics of a mirror's last run until when its
+// signatures hold, for a renewal without a run.
+func writeExpiry(file, mirror string, signed []trust.RoleStatus) error {
+	mirror, err := filepath.Abs(mirror)
+	old, readErr := os.ReadFile(file)
+	if err == nil && !errors.Is(readErr, fs.ErrNotExist) {
+		err = readErr
+	}
+	if err != nil {
+		return fmt.Errorf("metrics file %s: %w", file, err)
+	}
+	var b bytes.Buffer
+	for line := range bytes.Lines(old) {
+		if !bytes.Contains(line, []byte(prefix+expiresName)) {
+			b.Write(line)
+		}
+	}
+	appendExpiry(&b, mirror, signed)
+	return replace(file, b.Bytes())
 }
 
 const (

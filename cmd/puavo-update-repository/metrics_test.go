@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/trust"
 )
 
 var testMetrics = metrics{
@@ -70,6 +71,48 @@ func TestFormatFailed(t *testing.T) {
 	}
 	if strings.Contains(got, lastSuccessName) {
 		t.Errorf("a last success in\n%s", got)
+	}
+}
+
+// Until when signatures hold is told by role, and replaced alone by a renewal.
+func TestExpiry(t *testing.T) {
+	signed := func(at int64) (all []trust.RoleStatus) {
+		for i, role := range trust.Roles() {
+			all = append(all, trust.RoleStatus{Role: role, Expires: time.Unix(at+int64(i), 0)})
+		}
+		return all
+	}
+	const want = `# HELP puavo_repository_signature_expires_timestamp_seconds When the signatures of a role expire, since 1970.
+# TYPE puavo_repository_signature_expires_timestamp_seconds gauge
+puavo_repository_signature_expires_timestamp_seconds{mirror="/srv/mirror",role="root"} 500
+puavo_repository_signature_expires_timestamp_seconds{mirror="/srv/mirror",role="timestamp"} 501
+puavo_repository_signature_expires_timestamp_seconds{mirror="/srv/mirror",role="snapshot"} 502
+puavo_repository_signature_expires_timestamp_seconds{mirror="/srv/mirror",role="targets"} 503
+`
+	m := testMetrics
+	unsigned := string(m.format())
+	m.signed = signed(500)
+	got := string(m.format())
+	if got != unsigned+want {
+		t.Errorf("got\n%s", got)
+	}
+	file := filepath.Join(t.TempDir(), "repo.prom")
+	for _, old := range []string{"", got, unsigned, "what is this?\n"} {
+		if old != "" {
+			if err := os.WriteFile(file, []byte(old), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := writeExpiry(file, "/srv/mirror", signed(1500)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(file)
+		if want := strings.TrimSuffix(old, want) + strings.ReplaceAll(want, "} 50", "} 150"); err != nil || string(got) != want {
+			t.Errorf("%v, got\n%s\nwant\n%s", err, got, want)
+		}
+	}
+	if err := writeExpiry(filepath.Dir(file), "/srv/mirror", nil); err == nil || !strings.Contains(err.Error(), "metrics file ") {
+		t.Errorf("a directory: %v", err)
 	}
 }
 

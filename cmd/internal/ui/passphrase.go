@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 
 	"golang.org/x/term"
 )
@@ -20,6 +21,11 @@ func Passphrase(ctx context.Context, prompt string, again bool) ([]byte, error) 
 	if err != nil {
 		return nil, ErrNoTerminal
 	}
+	defer func() {
+		if ctx.Err() == nil { // or something still reads from it
+			tty.Close()
+		}
+	}()
 	first, err := readHidden(ctx, tty, prompt)
 	if err != nil || !again {
 		return first, err
@@ -39,7 +45,8 @@ func Passphrase(ctx context.Context, prompt string, again bool) ([]byte, error) 
 // readHidden asks for a line. When ctx ends the terminal is as it was before, and the
 // goroutine is left to the end of the process: nothing else ends a read from there.
 func readHidden(ctx context.Context, tty *os.File, prompt string) ([]byte, error) {
-	before, err := term.GetState(int(tty.Fd()))
+	fd := int(tty.Fd())
+	before, err := term.GetState(fd)
 	if err != nil {
 		return nil, ErrNoTerminal
 	}
@@ -52,15 +59,16 @@ func readHidden(ctx context.Context, tty *os.File, prompt string) ([]byte, error
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		line, err := term.ReadPassword(int(tty.Fd()))
+		line, err := term.ReadPassword(fd)
 		answered <- answer{line, err}
+		runtime.KeepAlive(tty) // whose finalizer would close it
 	}()
 	select {
 	case a := <-answered:
 		fmt.Fprintln(tty) // as the line's own end is not shown
 		return a.line, a.err
 	case <-ctx.Done():
-		_ = term.Restore(int(tty.Fd()), before)
+		_ = term.Restore(fd, before)
 		fmt.Fprintln(tty)
 		return nil, ctx.Err()
 	}

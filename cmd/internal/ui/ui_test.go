@@ -258,6 +258,7 @@ func TestConcurrent(t *testing.T) {
 // terminal is a pseudo-terminal: the file is the end that programs write to.
 type terminal struct {
 	*os.File
+	other *os.File // whose input the programs read
 	t     *testing.T
 	marks int
 
@@ -287,7 +288,7 @@ func openTerminal(t *testing.T, columns int) *terminal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tty := &terminal{File: f, t: t}
+	tty := &terminal{File: f, other: other, t: t}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
