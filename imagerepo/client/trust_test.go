@@ -63,9 +63,11 @@ func (s *signed) options() trust.Options {
 }
 
 // sign signs what the mirror says now.
-func (s *signed) sign() {
+func (s *signed) sign() { s.signAs(s.options()) }
+
+func (s *signed) signAs(o trust.Options) {
 	s.t.Helper()
-	keys := must(trust.Open(s.options()))
+	keys := must(trust.Open(o))
 	defer keys.Close()
 	root := must(os.OpenRoot(s.dir))
 	defer root.Close()
@@ -196,6 +198,13 @@ func TestUntrusted(t *testing.T) {
 			restore()
 			return nil
 		}, client.ErrUntrusted, "rollback"},
+		{"what has expired", []string{image3}, "", func(t *testing.T, s *signed, _ *place) http.Handler {
+			os.RemoveAll(s.path("tuf"))
+			o := s.options()
+			o.Now = func() time.Time { return time.Now().AddDate(0, 0, -31) }
+			s.signAs(o)
+			return nil
+		}, client.ErrUntrusted, "freeze"},
 		{"an image older than the one in use", []string{image4}, image1, func(*testing.T, *signed, *place) http.Handler { return nil }, client.ErrUntrusted, "downgrade attack"},
 		{"an image older than the default", []string{image2, image3}, image1, func(_ *testing.T, _ *signed, p *place) http.Handler {
 			os.Link(filepath.Join(p.dir, image2), filepath.Join(p.dir, defaultLink))
