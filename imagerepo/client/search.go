@@ -58,10 +58,13 @@ func (w *search) run(ctx context.Context) (Route, error) {
 	}
 }
 
-// starts returns the images that a way can start from.
+// starts returns the images that a way can start from. The one that is wanted, if
+// it is there under its name, is not right.
 func (w *search) starts() ([]LocalImage, error) {
 	all, err := w.dir.Images()
-	return slices.DeleteFunc(all, func(l LocalImage) bool { return slices.Contains(w.bad, l.File) }), err
+	return slices.DeleteFunc(all, func(l LocalImage) bool {
+		return l.File == w.target.Name.String() || slices.Contains(w.bad, l.File)
+	}), err
 }
 
 // follow makes the image by a route, and gives it its name.
