@@ -60,7 +60,7 @@ func build(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 	if c.Bool("dry-run") {
 		return dryRun(c, options, report)
 	}
-	keys, err := signKeys(c, screen)
+	keys, err := signKeys(c, options.MirrorDir, screen)
 	if err != nil {
 		return err
 	}

@@ -211,7 +211,7 @@ func (k keysTool) sign(c keysCall) error {
 
 func (k keysTool) renew(c keysCall) error {
 	return c.with(c.args[0], func(keys *trust.Keys) error {
-		if err := keys.Check(); err != nil {
+		if err := keys.Check(c.args[1]); err != nil {
 			return err
 		}
 		if err := keys.Renew(c.Context.Context, c.args[1], c.Bool("no-sync")); err != nil {

@@ -60,9 +60,9 @@ func keyOptions(c *cli.Context, dir string, screen *ui.Screen) (o trust.Options,
 	return o, nil
 }
 
-// signKeys opens the keys that --sign-keys names, and checks that they can sign
-// before other work begins. Without the option it returns nil.
-func signKeys(c *cli.Context, screen *ui.Screen) (*trust.Keys, error) {
+// signKeys opens the keys that --sign-keys names, and checks that they can sign a
+// mirror before other work begins. Without the option it returns nil.
+func signKeys(c *cli.Context, mirrorDir string, screen *ui.Screen) (*trust.Keys, error) {
 	dir := c.String("sign-keys")
 	if dir == "" {
 		return nil, nil
@@ -75,7 +75,7 @@ func signKeys(c *cli.Context, screen *ui.Screen) (*trust.Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := keys.Check(); err != nil {
+	if err := keys.Check(mirrorDir); err != nil {
 		keys.Close()
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -63,23 +62,22 @@ func verify(c *cli.Context, stdout io.Writer, screen *ui.Screen) (err error) {
 	if c.String("sign-keys") != "" && !c.Bool("repair") {
 		return command.Usage("--sign-keys is for --repair")
 	}
-	look := func() (audit.Report, error) {
-		defer screen.Done()
-		r, err := audit.Verify(c.Context, audit.Options{MirrorDir: dir, Deep: c.Bool("deep"), Jobs: c.Int("jobs"), Progress: screen.Progress})
-		if err != nil {
-			return r, err
-		}
-		return addFaults(c.Context, r, dir)
+	keys, err := signKeys(c, dir, screen)
+	if err != nil {
+		return err
+	}
+	if keys != nil {
+		defer keys.Close()
 	}
 	var o outcome
-	if o.Found, err = look(); err != nil {
+	if o.Found, err = look(c, dir, screen); err != nil {
 		return err
 	}
 	if c.Bool("repair") && o.Found.Damaged() > 0 {
-		if o.Repair, err = repair(c, dir, o.Found, screen); err != nil {
+		if o.Repair, err = repair(c, dir, o.Found, keys, screen); err != nil {
 			return errors.Join(o.print(c, stdout), fmt.Errorf("the repair: %w", err))
 		}
-		left, err := look()
+		left, err := look(c, dir, screen)
 		if err != nil {
 			return err
 		}
@@ -91,9 +89,14 @@ func verify(c *cli.Context, stdout io.Writer, screen *ui.Screen) (err error) {
 	return o.err(dir)
 }
 
-// addFaults adds to what was found what is wrong with signed metadata.
-func addFaults(ctx context.Context, r audit.Report, dir string) (audit.Report, error) {
-	faults, err := trust.Verify(ctx, dir)
+// look reads the mirror, with what of it is signed.
+func look(c *cli.Context, dir string, screen *ui.Screen) (audit.Report, error) {
+	defer screen.Done()
+	r, err := audit.Verify(c.Context, audit.Options{MirrorDir: dir, Deep: c.Bool("deep"), Jobs: c.Int("jobs"), Progress: screen.Progress})
+	if err != nil {
+		return r, err
+	}
+	faults, err := trust.Verify(c.Context, dir)
 	for _, f := range faults {
 		problem := audit.Damaged
 		if f.Stale {
@@ -115,8 +118,9 @@ func mirrorDir(c *cli.Context) (string, error) {
 	return c.Args().First(), nil
 }
 
-// repair runs the builder as it was run last, distrusting what was found.
-func repair(c *cli.Context, dir string, found audit.Report, screen *ui.Screen) (*imagerepo.Summary, error) {
+// repair runs the builder as it was run last, distrusting what was found. keys may be
+// nil.
+func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, screen *ui.Screen) (*imagerepo.Summary, error) {
 	o, err := imagerepo.Remembered(dir)
 	if err != nil {
 		return nil, err
@@ -127,12 +131,7 @@ func repair(c *cli.Context, dir string, found audit.Report, screen *ui.Screen) (
 	if o.Memory, err = parseMemory(c.String("memory")); err != nil {
 		return nil, err
 	}
-	keys, err := signKeys(c, screen)
-	if err != nil {
-		return nil, err
-	}
 	if keys != nil {
-		defer keys.Close()
 		o.Sign = keys.Sign
 	}
 	o.Jobs, o.Log, o.Progress = c.Int("jobs"), screen.Log(), screen.Progress

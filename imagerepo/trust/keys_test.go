@@ -157,7 +157,7 @@ func TestAsked(t *testing.T) {
 		{"list", func(k *Keys) error { _, err := k.List(); return err }, nil},
 		{"pending", func(k *Keys) error { k.Pending(); return nil }, nil},
 		{"nothing to sign", func(k *Keys) error { _, err := k.SignRoot(); return err }, nil},
-		{"check", (*Keys).Check, []bool{false}},
+		{"check", func(k *Keys) error { return k.Check(p.mirror) }, []bool{false}},
 		{"rotate", func(k *Keys) error { _, err := k.Rotate(Root, ""); return err }, []bool{false}},
 	} {
 		p.Dir, asked = first, nil
@@ -251,7 +251,7 @@ func TestBadKeys(t *testing.T) {
 		p := newPlace(t)
 		files, _ := filepath.Glob(filepath.Join(p.Dir, "timestamp.*"))
 		c.prepare(p, files[0])
-		for name, err := range map[string]error{"check": p.keys().Check(), "sign": func() error { _, err := p.trySign(t.Context()); return err }()} {
+		for name, err := range map[string]error{"check": p.keys().Check(p.mirror), "sign": func() error { _, err := p.trySign(t.Context()); return err }()} {
 			if err == nil || c.is != nil && !errors.Is(err, c.is) || name == "check" && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: %s: %v, want %q", c.name, name, err, c.want)
 			}
@@ -282,7 +282,7 @@ func TestDirectory(t *testing.T) {
 	if _, err := k.Rotate(Root, ""); !errors.Is(err, lockfile.ErrHeld) {
 		t.Errorf("while another changes it: %v", err)
 	}
-	if err := k.Check(); err != nil {
+	if err := k.Check(p.mirror); err != nil {
 		t.Errorf("reading needs no lock: %v", err)
 	}
 }
@@ -293,7 +293,7 @@ func TestClose(t *testing.T) {
 	given := []byte(secret)
 	p.Passphrase = func(bool) ([]byte, error) { return given, nil }
 	k := p.keys()
-	if err := k.Check(); err != nil || k.Close() != nil {
+	if err := k.Check(p.mirror); err != nil || k.Close() != nil {
 		t.Fatal(err)
 	}
 	if strings.Trim(string(given), "\x00") != "" || len(k.signers) > 0 {

@@ -6,9 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -24,8 +27,12 @@ const targetDir = mirror.TUF + "/targets"
 
 // Check reads the private keys that signing a mirror takes, so that what is wrong
 // with them or with the passphrase is known before the work begins. It warns of a
-// root that expires soon or waits for signatures.
-func (k *Keys) Check() error {
+// root that expires soon or waits for signatures. Keys that are in the mirror would
+// be published: that is an error. The mirror need not be there yet.
+func (k *Keys) Check(mirrorDir string) error {
+	if err := k.apart(mirrorDir); err != nil {
+		return err
+	}
 	newest := k.newest()
 	for _, role := range online {
 		signers, err := k.signersOf(role, newest)
@@ -44,6 +51,31 @@ func (k *Keys) Check() error {
 			"root", newest.Signed.Version, "expires", expires.Format(time.DateOnly))
 	}
 	return nil
+}
+
+// apart returns an error if the keys are in the mirror.
+func (k *Keys) apart(mirrorDir string) error {
+	published, err := os.Stat(mirrorDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(k.Dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	for err == nil {
+		var info fs.FileInfo
+		if info, err = os.Stat(dir); err == nil && os.SameFile(info, published) {
+			return fmt.Errorf("the private keys in %s would be published with the mirror; move them out of %s", k.Dir, mirrorDir)
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return err
 }
 
 // Sign signs the index and the meta of a mirror that the caller has locked, and
@@ -76,7 +108,11 @@ func (k *Keys) Renew(ctx context.Context, mirrorDir string, noSync bool) (err er
 	if err != nil {
 		return fmt.Errorf("the mirror: %w; check the path", err)
 	}
+	_, err = view.Root.Lstat(mirror.TUF)
 	view.Close()
+	if err != nil {
+		return unsigned(mirrorDir)
+	}
 	m, err := mirror.Open(mirrorDir, noSync, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
@@ -87,9 +123,13 @@ func (k *Keys) Renew(ctx context.Context, mirrorDir string, noSync bool) (err er
 		return err
 	}
 	if s.before.targets == nil {
-		return fmt.Errorf("%s: %w, or not by these keys, or the metadata is damaged; build it with --sign-keys", mirrorDir, ErrUnsigned)
+		return unsigned(mirrorDir)
 	}
 	return explain(s.sign(ctx, s.before.targets.Signed.Targets, nil, true))
+}
+
+func unsigned(mirrorDir string) error {
+	return fmt.Errorf("%s: %w, or not by these keys, or the metadata is damaged; build it with --sign-keys", mirrorDir, ErrUnsigned)
 }
 
 // explain says what was done when an error occurred.
@@ -296,9 +336,11 @@ func (s *signing) version(before int64) int64 { return max(before+1, s.now.Unix(
 // adds it to what is written, under a name with a version unless that is 0, and
 // returns what is said of it.
 func addMetadata[T metadata.Roles](s *signing, role string, m *metadata.Metadata[T], version int64) (*metadata.MetaFiles, error) {
-	for _, r := range s.roots[max(0, s.published-1):] {
-		ids, err := s.signersOf(role, &r)
-		if err != nil {
+	for _, r := range s.rootsInUse() {
+		ids, err := s.signersOf(role, r)
+		if err != nil && r != s.newest() {
+			s.Log.Warn("an old key cannot sign: until a client has the new root, it may refuse the mirror", "root", r.Signed.Version, "reason", err)
+		} else if err != nil {
 			return nil, err
 		}
 		for _, id := range ids {
@@ -327,6 +369,17 @@ func addMetadata[T metadata.Roles](s *signing, role string, m *metadata.Metadata
 		return nil, err
 	}
 	return &metadata.MetaFiles{Version: version, Length: of.Length, Hashes: of.Hashes}, nil
+}
+
+// rootsInUse returns the newest root, and before it those that clients of the mirror
+// may have until they find it.
+func (s *signing) rootsInUse() (all []*root) {
+	for i := range s.roots {
+		if n := int64(i) + 1; s.published > 0 && n >= s.published || n == int64(len(s.roots)) {
+			all = append(all, &s.roots[i])
+		}
+	}
+	return all
 }
 
 func fileOf(role string) string { return role + ".json" }

@@ -8,14 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"puavo-image-repository/imagerepo/internal/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
-	"puavo-image-repository/testdata"
 )
 
 // A client that follows a mirror from its first root verifies each of its states,
@@ -168,7 +165,7 @@ func TestRenewal(t *testing.T) {
 			p.now = p.now.Add(c.after)
 			p.log.Reset()
 			k := p.keys()
-			err := k.Check()
+			err := k.Check(p.mirror)
 			if err == nil && name == "renew" {
 				err = k.Renew(t.Context(), p.mirror, true)
 			} else if err == nil {
@@ -236,173 +233,12 @@ func TestRenew(t *testing.T) {
 	if _, err := os.Lstat(p.mirror); err == nil {
 		t.Error("a mirror was made")
 	}
-}
-
-// What is damaged is made anew, and versions never go back.
-func TestDamage(t *testing.T) {
-	for _, pattern := range []string{"timestamp.json", "*.snapshot.json", "*.targets.json", "targets/*.index.json", "targets/meta/*.a.json", "1.root.json"} {
-		for name, damage := range map[string]func(file string) error{
-			"gone":      os.Remove,
-			"empty":     func(file string) error { return os.Truncate(file, 0) },
-			"cut":       func(file string) error { return os.Truncate(file, 20) },
-			"malformed": func(file string) error { return os.WriteFile(file, []byte(`{"signed":{"_type":"timestamp"}}`), 0o666) },
-		} {
-			if pattern == "1.root.json" && name != "gone" {
-				continue // see TestOtherKeys
-			}
-			p := newPlace(t)
-			p.sign()
-			follows := p.newClient()
-			if err := follows.upToDate(); err != nil {
-				t.Fatal(err)
-			}
-			files, err := filepath.Glob(filepath.Join(p.mirror, "tuf", pattern))
-			if err != nil || len(files) != 1 {
-				t.Fatal(files, err)
-			}
-			if err := damage(files[0]); err != nil {
-				t.Fatal(err)
-			}
-			if faults, err := Verify(t.Context(), p.mirror); err != nil || len(faults) != 1 || faults[0].Stale {
-				t.Errorf("%s %s: found %+v, %v", pattern, name, faults, err)
-			}
-			p.now = p.now.Add(time.Hour)
-			if !p.sign() {
-				t.Errorf("%s %s: nothing was done", pattern, name)
-			}
-			if err := follows.upToDate(); err != nil {
-				t.Errorf("%s %s: %v", pattern, name, err)
-			}
-		}
+	os.Mkdir(p.mirror, 0o777)
+	if err := renew(); !errors.Is(err, ErrUnsigned) {
+		t.Errorf("no mirror: %v", err)
 	}
-}
-
-// A mirror of other keys, or of newer ones than are known, is not signed over.
-func TestOtherKeys(t *testing.T) {
-	p := newPlace(t)
-	p.sign()
-	old := p.copyDir()
-	p.rotate(Root)
-	p.sign()
-	before := p.tuf()
-	if _, err := old.trySign(t.Context()); err == nil || !strings.Contains(err.Error(), "has tuf/2.root.json, and "+old.Dir+" does not; copy it there") {
-		t.Errorf("an old copy: %v", err)
-	}
-	other := *p
-	other.Dir += "2"
-	if err := Init(other.Options); err != nil {
-		t.Fatal(err)
-	}
-	if err := other.keys().Renew(t.Context(), p.mirror, true); err == nil {
-		t.Error("renewed with other keys")
-	}
-	other.rotate(Root)
-	if _, err := other.trySign(t.Context()); !errors.Is(err, ErrOther) || !strings.Contains(err.Error(), "its tuf/1.root.json is not the one of "+other.Dir) {
-		t.Errorf("other keys: %v", err)
-	}
-	if p.tuf() != before {
-		t.Error("the mirror changed")
-	}
-}
-
-// Too few signatures are not published.
-func TestThreshold(t *testing.T) {
-	for _, role := range online {
-		p := newPlace(t)
-		follows := p.newClient()
-		p.sign()
-		if _, err := p.keys().Add(role, 2); err != nil {
-			t.Fatal(err)
-		}
-		away := t.TempDir()
-		ids := p.keys().newest().Signed.Roles[role].KeyIDs
-		p.lose(role, ids[1], away)
-		before := p.tuf()
-		p.publish("two", "a")
-		_, err := p.trySign(t.Context())
-		for name, err := range map[string]error{"check": p.keys().Check(), "sign": err, "renew": p.keys().Renew(t.Context(), p.mirror, true)} {
-			if !errors.Is(err, ErrKeys) || !strings.Contains(err.Error(), role) {
-				t.Errorf("%s: %s: %v", role, name, err)
-			}
-		}
-		if p.tuf() != before || follows.verify() != nil {
-			t.Errorf("%s: the mirror changed", role)
-		}
-		if err := os.Rename(filepath.Join(away, keyFile(role, ids[1])), filepath.Join(p.Dir, keyFile(role, ids[1]))); err != nil {
-			t.Fatal(err)
-		}
-		p.sign()
-		if err := follows.upToDate(); err != nil {
-			t.Errorf("%s: %v", role, err)
-		}
-		// Any two of three will do.
-		if _, err := p.keys().Add(role, 0); err != nil {
-			t.Fatal(err)
-		}
-		p.lose(role, ids[0], away)
-		p.publish("three", "a")
-		p.sign()
-		if err := follows.upToDate(); err != nil {
-			t.Errorf("%s: two of three: %v", role, err)
-		}
-	}
-}
-
-// A key that is lost is replaced: only its old signatures are missing.
-func TestLostKey(t *testing.T) {
-	for _, role := range online {
-		p := newPlace(t)
-		follows := p.newClient()
-		p.sign()
-		if err := follows.upToDate(); err != nil {
-			t.Fatal(err)
-		}
-		p.lose(role, "", "")
-		p.rotate(role)
-		p.sign()
-		if err := follows.upToDate(); err != nil {
-			t.Errorf("%s: %v", role, err)
-		}
-	}
-}
-
-// A change that waits for signatures keeps nothing.
-func TestPending(t *testing.T) {
-	p := newPlace(t)
-	away := t.TempDir()
-	p.lose(Root, "", away)
-	if got, err := p.keys().Rotate(Targets, ""); err != nil || len(got.Missing) != 2 {
-		t.Fatalf("%+v, %v", got, err)
-	}
-	k := p.keys()
-	if err := k.Check(); err != nil || !strings.Contains(p.log.String(), "a change of keys waits for signatures") {
-		t.Errorf("%v, log %s", err, &p.log)
-	}
-	p.sign()
-	if n := p.count("*.root.json"); n != 1 {
-		t.Errorf("%d roots", n)
-	}
-}
-
-// A change of keys after they were checked counts.
-func TestMeanwhile(t *testing.T) {
-	p := newPlace(t)
-	p.sign()
-	k := p.keys()
-	if err := k.Check(); err != nil {
-		t.Fatal(err)
-	}
-	p.rotate(Timestamp)
-	root, err := os.OpenRoot(p.mirror)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	if _, err := k.Sign(t.Context(), atomicfile.Dir{Root: root}); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.newClient().upToDate(); err != nil || p.count("2.root.json") != 1 {
-		t.Errorf("%v in\n%s", err, p.tuf())
+	if entries, _ := os.ReadDir(p.mirror); len(entries) > 0 {
+		t.Errorf("in what is no mirror: %v", entries)
 	}
 }
 
@@ -428,156 +264,5 @@ func TestBadDocuments(t *testing.T) {
 		if p.tuf() != "" {
 			t.Errorf("%s: written is %s", c.name, p.tuf())
 		}
-	}
-}
-
-// countdown is a context that ends after it was asked so many times.
-type countdown struct {
-	context.Context
-	left int
-}
-
-func (c *countdown) Err() error {
-	if c.left--; c.left < 0 {
-		return context.Canceled
-	}
-	return nil
-}
-
-// changes are what a mirror can go through, each as a test's row.
-var mirrorChanges = []struct {
-	name   string
-	change func(p *place)
-}{
-	{"another content", func(p *place) { p.publish("two", "a", "new") }},
-	{"new keys", func(p *place) {
-		for _, role := range Roles() {
-			p.rotate(role)
-		}
-	}},
-	{"both", func(p *place) { p.rotate(Timestamp); p.rotate(Snapshot); p.publish("two", "new") }},
-	{"more signatures", func(p *place) {
-		for _, role := range Roles() {
-			if _, err := p.keys().Add(role, 2); err != nil {
-				p.t.Fatal(err)
-			}
-		}
-	}},
-	{"time", func(p *place) { p.now = p.now.Add(25 * day) }},
-}
-
-// However a run ends early, between any two files, clients old and new verify what
-// is there, and the next run ends as any.
-func TestAborted(t *testing.T) {
-	for _, c := range mirrorChanges {
-		first := newPlace(t)
-		begins := first.newClient()
-		first.sign()
-		if err := begins.upToDate(); err != nil {
-			t.Fatal(err)
-		}
-		first.now = first.now.Add(time.Hour)
-		c.change(first)
-		for at := 0; ; at++ {
-			p, follows := first.fork(begins)
-			_, err := p.trySign(&countdown{t.Context(), at})
-			if err == nil {
-				if at < 5 {
-					t.Errorf("%s: only %d points", c.name, at)
-				}
-				break
-			}
-			if !errors.Is(err, context.Canceled) {
-				t.Fatalf("%s, %d: %v", c.name, at, err)
-			}
-			p.verifies(follows, fmt.Sprintf("%s, aborted at %d", c.name, at))
-			p.now = p.now.Add(time.Hour)
-			p.sign()
-			if err := follows.upToDate(); err != nil {
-				t.Errorf("%s, after %d: %v", c.name, at, err)
-			}
-		}
-	}
-}
-
-// verifies wants the mirror to verify for a client that follows it, and for one that
-// begins.
-func (p *place) verifies(follows *client, when string) {
-	p.t.Helper()
-	if err := follows.verify(); err != nil {
-		p.t.Errorf("%s: who follows: %v in\n%s", when, err, p.tuf())
-	}
-	if err := p.newClient().verify(); err != nil {
-		p.t.Errorf("%s: who begins: %v in\n%s", when, err, p.tuf())
-	}
-	if left := p.leftovers(); len(left) > 0 {
-		p.t.Errorf("%s: left are %v", when, left)
-	}
-}
-
-// On a disk that gets full at any file, or becomes read-only, the mirror verifies,
-// and with room again the next run ends as any.
-func TestDisk(t *testing.T) {
-	for _, c := range mirrorChanges[:4] {
-		full := 0
-		for room := 0; ; room += 4 << 10 {
-			p := newPlace(t)
-			p.mirror = testdata.SmallDisk(t, 16<<20)
-			p.serve()
-			p.publish("one", "a", "b.c")
-			p.sign()
-			follows := p.newClient()
-			p.now = p.now.Add(time.Hour)
-			c.change(p)
-			limit(t, p.mirror, room)
-			_, err := p.trySign(t.Context())
-			p.verifies(follows, fmt.Sprintf("%s, %d bytes free", c.name, room))
-			if err == nil {
-				break
-			}
-			full++
-			if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "signing the mirror: tuf/") {
-				t.Fatalf("%s, %d bytes free: %v", c.name, room, err)
-			}
-			remount(t, p.mirror, "size=16m")
-			p.sign()
-			if err := follows.upToDate(); err != nil {
-				t.Errorf("%s, %d bytes free before: %v", c.name, room, err)
-			}
-		}
-		if full < 3 {
-			t.Errorf("%s: only %d disks got full", c.name, full)
-		}
-	}
-	p := newPlace(t)
-	p.mirror = testdata.SmallDisk(t, 1<<20)
-	p.serve()
-	p.publish("one", "a")
-	p.sign()
-	follows := p.newClient()
-	p.publish("two", "a")
-	if err := syscall.Mount("", p.mirror, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.trySign(t.Context()); !errors.Is(err, syscall.EROFS) {
-		t.Errorf("read-only: %v", err)
-	}
-	p.verifies(follows, "read-only")
-}
-
-// limit leaves a small disk so much room, in bytes.
-func limit(t *testing.T, dir string, room int) {
-	t.Helper()
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(dir, &s); err != nil {
-		t.Fatal(err)
-	}
-	remount(t, dir, fmt.Sprintf("size=%d", int(s.Blocks-s.Bfree)*int(s.Bsize)+room))
-}
-
-func remount(t *testing.T, dir, options string) {
-	t.Helper()
-	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT, options); err != nil {
-		t.Fatal(err)
 	}
 }
