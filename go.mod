@@ -3,7 +3,6 @@ module puavo-image-repository
 go 1.26.0
 
 require (
-	github.com/KarpelesLab/squashfs v1.2.0
 	github.com/anchore/go-lzo v0.1.1
 	github.com/balena-os/librsync-go v0.9.0
 	github.com/google/renameio/v2 v2.0.2
@@ -29,7 +28,6 @@ require (
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect
 	github.com/google/go-containerregistry v0.20.7 // indirect
-	github.com/hanwen/go-fuse/v2 v2.1.0 // indirect
 	github.com/hashicorp/go-cleanhttp v0.5.2 // indirect
 	github.com/klauspost/cpuid/v2 v2.0.12 // indirect
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect

@@ -4,10 +4,11 @@
 // # What is read
 //
 // An image is a squashfs 4.0 file system whose blocks, of 4 KiB to 1 MiB, are
-// compressed with gzip, lzo, xz (without a filter for machine code) or zstd. The
-// definitions are its files /usr/share/puavo-conf/definitions/*.json, as the
-// shell takes that pattern: names with a leading dot are not meant. Each file is
-// a JSON object with a member for each setting:
+// compressed with gzip, lzo, xz (without a filter for machine code) or zstd;
+// package squashfs below has the format. The definitions are its files
+// /usr/share/puavo-conf/definitions/*.json, as the shell takes that pattern: names
+// with a leading dot are not meant. Each file is a JSON object with a member for
+// each setting:
 //
 //	{
 //	  "puavo.hosttype": {
@@ -26,15 +27,14 @@
 //
 // # Limits
 //
+// Nobody vouches for an image. Whatever it holds, reading it takes about 100 MiB
+// of memory at a time, and some 20 seconds of a processor, at most:
+//
 //   - 4 MiB for a file of definitions, 32 MiB for all of them
 //   - 4096 names in their directory
-//   - 65536 reads of the image, of at most 1 MiB each
-//   - 1 MiB for a block or a table that is decompressed
-//
-// Two things are left to the squashfs library. For a regular file that claims a
-// size of many terabytes it asks for memory in proportion, before that size can be
-// looked at. Only a forged or damaged image does that, but it can end the process.
-// And the library reports inodes of an unknown type to the standard logger.
+//   - 65536 settings
+//   - the limits of package squashfs, for blocks, directories and links, and for
+//     what it does in all
 //
 // # Sources
 //
@@ -69,17 +69,14 @@ var ErrNone = errors.New("no puavo-conf definitions")
 //   - It wraps [ErrNone], and says why: image is no squashfs, or is cut off or
 //     damaged, or has no directory of definitions, or no *.json file in it.
 //   - It names the file of definitions that is not a JSON object or is too large,
-//     or that defines a setting for the second time, with the first file.
+//     that defines a setting for the second time, with the first file, or one too
+//     many; or it says that there are too many files.
 //   - It wraps an error of image, or is the one of ctx.
 //
-// Read reads at any offsets, a few megabytes of a usual image in some hundred
-// reads. It may be called concurrently.
+// Read reads at any offsets, a megabyte of a usual image in some dozen reads. It
+// may be called concurrently.
 func Read(ctx context.Context, image io.ReaderAt, size int64) (map[string]json.RawMessage, error) {
-	r := &reader{ctx: ctx, image: image, size: size}
-	files, err := readFiles(r)
-	if r.err != nil { // the cause of err, whatever the library made of it
-		err = r.err
-	}
+	files, err := readFiles(ctx, image, size)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -102,7 +99,10 @@ func merge(files []file) (map[string]json.RawMessage, error) {
 	for _, f := range files {
 		err := members(f.data, func(key string, value json.RawMessage) error {
 			if first, ok := from[key]; ok {
-				return fmt.Errorf("%q is already defined in %s; remove one", key, path(first))
+				return fmt.Errorf("%.100q is already defined in %s; remove one", key, path(first))
+			}
+			if len(all) == maxSettings {
+				return fmt.Errorf("the image defines more than %d settings", maxSettings)
 			}
 			all[key], from[key] = value, f.name
 			return nil

@@ -254,7 +254,7 @@ func TestReaderError(t *testing.T) {
 		failed := false
 		r := &failing{bytes.NewReader(image), at, func() { failed = true }, errDisk}
 		got, err := Read(context.Background(), r, int64(len(image)))
-		if !failed && at > 10 && err == nil {
+		if !failed && at > 5 && err == nil {
 			return
 		}
 		fails(t, got, err, false, "disk on fire")
@@ -275,7 +275,7 @@ func TestCancelled(t *testing.T) {
 		}
 		r := &failing{ReaderAt: bytes.NewReader(image), at: at - 1, hook: cancel}
 		got, err := Read(ctx, r, int64(len(image)))
-		if at > 10 && ctx.Err() == nil && err == nil {
+		if at > 5 && ctx.Err() == nil && err == nil {
 			return
 		}
 		if got != nil || err != context.Canceled {
