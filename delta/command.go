@@ -10,7 +10,10 @@ import (
 	"math/bits"
 )
 
-const deltaMagic = 0x72730236
+const (
+	deltaMagic = 0x72730236
+	magicLen   = 4 // bytes
+)
 
 // The opcodes from which the ranges of the table in the package's
 // documentation begin.
@@ -97,7 +100,7 @@ func newCommands(delta io.Reader, fromStart bool) (*commands, error) {
 	if !fromStart {
 		return c, nil
 	}
-	var magic [4]byte
+	var magic [magicLen]byte
 	if _, err := io.ReadFull(c.r, magic[:]); err != nil {
 		return nil, cut(err, "the delta ends within its magic number")
 	}
@@ -162,7 +165,7 @@ func (c *commands) number(w byte) (int64, error) {
 	}
 	n := int64(binary.BigEndian.Uint64(b[:]))
 	if n < 0 {
-		return 0, malformed("command %d has a number over 2^63", c.n)
+		return 0, malformed("command %d has a number of 2^63 or more", c.n)
 	}
 	return n, nil
 }
@@ -216,7 +219,7 @@ func Inspect(ctx context.Context, delta io.Reader) (Stats, error) {
 			return s, err
 		}
 		if c.offset+c.length < 0 || s.Target()+c.length < 0 {
-			return s, malformed("command %d goes beyond 2^63 bytes", cs.n)
+			return s, malformed("command %d makes it a target, or needs a base, of 2^63 bytes or more", cs.n)
 		}
 		s.add(c)
 		if err := cs.skip(ctx, c); err != nil {

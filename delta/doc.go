@@ -27,6 +27,15 @@
 // itself only writes copies of whole blocks; the format allows any range, and
 // every rdiff patch applies any range.
 //
+// # What a delta cannot do
+//
+// A delta may come from anybody, and says itself how much it makes. No command reads
+// outside of the base, or writes more than the target may have; of lengths that
+// nothing follows, no memory is taken. Time is in proportion to the bytes of the
+// delta and of the target: at worst, to read a byte of the base, and 8 KiB ahead,
+// for each copy, which has 3 bytes at least. A signature is no more trusted: where
+// its sums collide as they do only by intent, matches are left out.
+//
 // # The signature format
 //
 // A signature stands for a base that is not at hand when the delta is made:

@@ -37,6 +37,15 @@ type Position struct {
 	Literal int64 `json:"literal"` // of these follow so many in the delta that belong to a literal begun
 }
 
+// check refuses what is no position of a patch of a target of so many bytes.
+func (p Position) check(size int64) error {
+	begun := p.Delta >= magicLen || p == Position{}
+	if !begun || p.Target < 0 || p.Literal < 0 || size >= 0 && p.Target > size {
+		return malformed("no position of a patch: %+v", p)
+	}
+	return nil
+}
+
 // markEvery is after how many bytes of the delta, or of the target, a position is
 // told.
 const markEvery = 1 << 20
@@ -48,8 +57,8 @@ const markEvery = 1 << 20
 // the goroutine that writes; its error ends the work. The last such call is over
 // when Resume returns.
 func Resume(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64, delta io.Reader, size int64, from Position, mark func(Position) (written func() error)) error {
-	if from.Delta < 0 || from.Target < 0 || from.Literal < 0 || size >= 0 && from.Target > size {
-		return malformed("no position of a patch: %+v", from)
+	if err := from.check(size); err != nil {
+		return err
 	}
 	in := &counted{r: delta, n: from.Delta}
 	cs, err := newCommands(in, from.Delta == 0)
@@ -93,12 +102,13 @@ type patcher struct {
 	window []byte
 	start  int64 // of the window in the base
 	last   int64 // where the last short copy was
+	short  int   // how many short copies there were since the window was read
 }
 
 func (p *patcher) run(cs *commands, size, literal int64) error {
 	left := size - p.written
 	if size < 0 {
-		left = math.MaxInt64
+		left = math.MaxInt64 - p.written
 	}
 	if literal > 0 {
 		if err := p.do(command{literal: true, length: literal}, &left); err != nil {
@@ -155,7 +165,7 @@ func (p *patcher) tell(literal int64) error {
 // bytes.
 func (c command) check(baseSize, left int64) error {
 	if c.length > left {
-		return malformed("the delta makes more bytes than the target has")
+		return malformed("the delta makes more bytes than the target may have")
 	}
 	if !c.literal && (c.offset > baseSize || c.length > baseSize-c.offset) {
 		return cut(io.ErrUnexpectedEOF, "a copy of %d bytes from offset %d, the base has %d", c.length, c.offset, baseSize)
@@ -201,6 +211,7 @@ func (p *patcher) fill(part []byte, c command) error {
 	if len(part) > short {
 		return readAt(p.base, part, c.offset)
 	}
+	p.short++
 	if at := c.offset - p.start; at >= 0 && at+int64(len(part)) <= int64(len(p.window)) {
 		copy(part, p.window[at:])
 		p.last = c.offset
@@ -208,11 +219,17 @@ func (p *patcher) fill(part []byte, c command) error {
 	}
 	jump := c.offset - p.last
 	p.last = c.offset
-	if jump < -near || jump > near {
+	if jump < -near || jump > near || p.short < moveEvery {
 		return readAt(p.base, part, c.offset)
 	}
+	p.short = 0
 	return p.move(part, c.offset)
 }
+
+// moveEvery is how many short copies there are for each time that the window is
+// read. To read it costs about as much as to read for ten of them, so a delta whose
+// copies all lie outside of it costs no more than twice what it must.
+const moveEvery = 32
 
 // move reads the window anew around offset, and part from it.
 func (p *patcher) move(part []byte, offset int64) error {

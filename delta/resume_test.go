@@ -73,6 +73,10 @@ func TestResumeFails(t *testing.T) {
 		{"beyond the target", t.Context(), size, Position{Target: size + 1}, nil, ErrFormat},
 		{"a literal beyond the target", t.Context(), size, Position{Delta: 10, Target: size - 1, Literal: 2}, nil, ErrFormat},
 		{"a literal beyond the delta", t.Context(), -1, Position{Delta: 10, Literal: 1 << 40}, nil, io.ErrUnexpectedEOF},
+		{"within the magic number", t.Context(), size, Position{Delta: 3}, nil, ErrFormat},
+		{"a target before the delta begins", t.Context(), -1, Position{Target: 5}, nil, ErrFormat},
+		{"a literal before the delta begins", t.Context(), -1, Position{Literal: 5}, nil, ErrFormat},
+		{"a target of 2^63-1, and a literal", t.Context(), -1, Position{Delta: 10, Target: 1<<63 - 1, Literal: 1}, nil, ErrFormat},
 		{"not at the beginning of a delta", t.Context(), size, Position{Target: 1}, nil, ErrFormat},
 	} {
 		in := bytes.NewReader(delta)

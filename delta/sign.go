@@ -181,7 +181,8 @@ func ReadSignature(r io.Reader) (Signature, error) {
 	if err != nil {
 		return Signature{}, err
 	}
-	length, err := io.Copy(io.Discard, br)
+	// What is longer is refused, however long it is.
+	length, err := io.Copy(io.Discard, io.LimitReader(br, (blocks.MaxBlocks+1)*int64(s.each())))
 	if err != nil {
 		return Signature{}, err
 	}

@@ -73,14 +73,19 @@ func (b *Blocks) Diff(ctx context.Context, dst io.Writer, target []byte, progres
 // gives that error.
 //
 // Recall reads the delta once, and takes 8 bytes of memory a block. It refuses a
-// signature without whole sums of BLAKE2b, by which nothing is sure; and, with
-// ErrFormat, one that does not fit baseSize and a delta that does not fit target.
+// signature without whole sums of BLAKE2b, by which nothing is sure, or of blocks
+// over 1 MiB; and, with ErrFormat, one that does not fit baseSize, a delta that does
+// not fit target, and one that copies so many parts of blocks that to sum the whole
+// blocks would take more than twice the target.
 // The base it returns refers to target and to the signature, which must stay, but
 // not to b, which may be closed; where one is a mapped file that became shorter, to
 // read is ErrChanged. Any number of goroutines may read it at the same time.
 func (b *Blocks) Recall(ctx context.Context, target []byte, baseSize int64, delta io.Reader) (io.ReaderAt, error) {
 	if b.StrongLen < sums.MaxStrong { // as MD4 always is
 		return nil, fmt.Errorf("a delta cannot be verified without its base by strong sums of %d bytes, only by the %d of BLAKE2b", b.StrongLen, sums.MaxStrong)
+	}
+	if b.BlockLen > maxRecall {
+		return nil, fmt.Errorf("a delta cannot be verified without its base by blocks of %d bytes, only by those of %d at most", b.BlockLen, maxRecall)
 	}
 	if !b.Fits(baseSize) {
 		return nil, malformed("a signature of %d blocks of %d bytes is not that of a base of %d", b.Blocks, b.BlockLen, baseSize)
@@ -91,6 +96,10 @@ func (b *Blocks) Recall(ctx context.Context, target []byte, baseSize int64, delt
 	}
 	return r, nil
 }
+
+// maxRecall is the length of the longest blocks that are recalled, in bytes: a block
+// is summed, and in memory, whenever a part of it is read.
+const maxRecall = 1 << 20
 
 // recalled is a base that is known by its signature and a target.
 type recalled struct {
@@ -107,6 +116,7 @@ func (r *recalled) learn(ctx context.Context, delta io.Reader) error {
 	if err != nil {
 		return err
 	}
+	room := 2*int64(len(r.target)) + 16*int64(r.BlockLen) // of the blocks that the delta copies
 	for at := int64(0); ; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -123,25 +133,29 @@ func (r *recalled) learn(ctx context.Context, delta io.Reader) error {
 		if err := cs.skip(ctx, c); err != nil {
 			return err
 		}
-		r.note(c, at)
+		if room -= r.note(c, at); room < 0 {
+			return malformed("the delta copies too many parts of blocks")
+		}
 		at += c.length
 	}
 }
 
-// note notes the blocks of a copy that begins in the target at at. It may begin
-// within a block, where the encoder cut off what was matched twice; the whole
-// block stands there all the same.
-func (r *recalled) note(c command, at int64) {
+// note notes the blocks of a copy that begins in the target at at, and returns the
+// length of them all. It may begin within a block, where the encoder cut off what
+// was matched twice; the whole block stands there all the same.
+func (r *recalled) note(c command, at int64) (length int64) {
 	if c.literal {
-		return
+		return 0
 	}
 	n := int64(r.BlockLen)
 	for b := c.offset / n; b*n < c.offset+c.length; b++ {
+		length += r.length(b)
 		start := at + b*n - c.offset
 		if end := start + r.length(b); start >= 0 && end <= int64(len(r.target)) && r.stands[b] == 0 {
 			r.stands[b] = start + 1
 		}
 	}
+	return length
 }
 
 // length returns the length of a block, of which the last may be short.

@@ -164,6 +164,15 @@ func FuzzLoadSignature(f *testing.F) {
 		f.Add(b)
 	}
 	target := testdata.Read(f, "deltas/mixed.bin")
+	// Blocks with the weak sum of each of the target's, but other strong ones.
+	for _, magic := range []Magic{RollsumMD4, RabinKarpBLAKE2} {
+		b := sign(f, Signature{magic, 16, 1, 0}, target, len(target))
+		for i := signatureHeader + 4; i < len(b); i += 5 {
+			b[i]++
+		}
+		f.Add(b)
+	}
+	f.Add([]byte("rs\x01\x47\x7f\xff\xff\xff\x00\x00\x00\x20" + strings.Repeat("x", 36)))
 	f.Fuzz(func(t *testing.T, signature []byte) {
 		want, wantErr := ReadSignature(bytes.NewReader(signature))
 		b, err := LoadSignature(t.Context(), signature)

@@ -81,7 +81,10 @@ type guardedBase struct {
 }
 
 func (b *guardedBase) Seek(offset int64, _ int) (int64, error) {
-	if offset < 0 || offset > b.size {
+	switch {
+	case offset < 0:
+		return 0, b.fail(malformed("a copy from an offset of 2^63 or more"))
+	case offset > b.size:
 		return 0, b.fail(malformed("a copy from offset %d, the base has %d bytes", offset, b.size))
 	}
 	b.pos = offset
@@ -118,10 +121,12 @@ type guardedTarget struct {
 func (t *guardedTarget) ReadFrom(src io.Reader) (written int64, err error) {
 	l, ok := src.(*io.LimitedReader)
 	switch {
-	case !ok || l.N <= 0:
-		return 0, t.fail(malformed("a command has no length"))
+	case !ok || l.N == 0:
+		return 0, t.fail(malformed("a command has length 0"))
+	case l.N < 0:
+		return 0, t.fail(malformed("a command has a length of 2^63 or more"))
 	case l.N > t.left:
-		return 0, t.fail(malformed("the delta makes more bytes than the target has"))
+		return 0, t.fail(malformed("the delta makes more bytes than the target may have"))
 	}
 	for l.N > 0 {
 		n, err := t.readPart(l)

@@ -192,6 +192,9 @@ func FuzzRecall(f *testing.F) {
 	d, _ = diff(f, base, target)
 	f.Add(d)
 	f.Add(encoded(command{offset: 1, length: 16}, command{offset: 5 * n, length: int64(len(target) - 16)}))
+	for _, c := range hostile {
+		f.Add([]byte("rs\x02\x36" + c.delta[:min(len(c.delta), 300)]))
+	}
 	f.Fuzz(func(t *testing.T, d []byte) {
 		got, err := recall(t.Context(), t, signature, len(base), d, target)
 		if err != nil {

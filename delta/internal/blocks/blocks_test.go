@@ -174,3 +174,102 @@ func BenchmarkFind(b *testing.B) {
 		}
 	}
 }
+
+// colliding returns the sums of a base that begins with so many blocks that are no
+// block of zeros, but have its weak sum, and goes on with one of zeros.
+func colliding(decoys int) []byte {
+	zeros := sumsOf(form, make([]byte, form.BlockLen))
+	strong := random(9, 32*decoys)
+	var s []byte
+	for i := range decoys {
+		s = append(append(s, zeros[:weakLen]...), strong[32*i:][:32]...)
+	}
+	return append(s, zeros...)
+}
+
+// Where somebody made weak sums collide, few windows are summed for nothing, and of
+// many blocks that could be meant few are looked at.
+func TestCollisions(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		decoys  int
+		real    bool // the block of zeros is there too
+		windows int
+		matches int
+	}{
+		{"some decoys", 3, true, 10_000, 10_000 / 64},
+		{"some decoys and no block", 3, false, 10_000, 0},
+		{"many decoys and no block", 400, false, 10_000, 0},
+		{"more than are looked at", 600, true, 10_000, 0},
+	} {
+		s := colliding(c.decoys)
+		if !c.real {
+			s = s[:len(s)-weakLen-form.StrongLen]
+		}
+		x, err := New(t.Context(), form, s, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer x.Close()
+		f := x.NewFinder(make([]byte, c.windows))
+		found, err := f.Find(t.Context(), 0, c.windows)
+		length := 0
+		for _, m := range found {
+			length += m.Len
+		}
+		if err != nil || length/form.BlockLen != c.matches {
+			t.Errorf("%s: %d blocks are found, want %d, %v", c.name, length/form.BlockLen, c.matches, err)
+		}
+		if most := form.BlockLen + maxProbes*form.StrongLen; f.idle < -most {
+			t.Errorf("%s: %d bytes more than may be are summed", c.name, -f.idle)
+		}
+	}
+}
+
+// After too much was done for nothing the rest of a piece is left, and the next
+// piece is searched again.
+func TestCollisionsEnd(t *testing.T) {
+	const n = 20_000
+	base := random(1, form.BlockLen)
+	s := append(colliding(500)[:500*36], sumsOf(form, base)...)
+	x, err := New(t.Context(), form, s, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	target := slices.Concat(make([]byte, n), base, base, make([]byte, n))
+	f := x.NewFinder(target)
+	for _, c := range []struct{ lo, hi, matches int }{
+		{0, len(target), 0},
+		{n - 10, n + 10, 1},
+		{n, n + 2*form.BlockLen, 2},
+	} {
+		found, err := f.Find(t.Context(), c.lo, c.hi)
+		if err != nil || len(found) != c.matches {
+			t.Errorf("from %d to %d: %v, %v", c.lo, c.hi, found, err)
+		}
+	}
+}
+
+// Not all ends of a target are summed, where all have the weak sum of the base's
+// last block.
+func TestCollidingEnds(t *testing.T) {
+	const six = "Y;:i{F" // RabinKarp takes it, however often it stands, for nothing
+	f := Form{Weak: sums.RabinKarp, BlockLen: 6000, StrongLen: 32}
+	for _, c := range []struct {
+		name  string
+		times int // that six stands in the last block
+		found bool
+	}{
+		{"an early end", 1, true},
+		{"the last end that is summed", maxEnds, true},
+		{"an end behind", maxEnds + 1, false},
+	} {
+		base := slices.Concat(random(1, f.BlockLen), bytes.Repeat([]byte(six), c.times))
+		target := bytes.Repeat([]byte(six), 900)
+		found, err := newTable(t, f, base).NewFinder(target).Find(t.Context(), 0, len(target))
+		if err != nil || (len(found) == 1 && found[0].Len == 6*c.times) != c.found {
+			t.Errorf("%s: %v, %v", c.name, found, err)
+		}
+	}
+}

@@ -18,6 +18,16 @@ const (
 	// began in it goes on. Within bytes that repeat, as zeros do, the next piece may
 	// find blocks at other places and so miss where the run goes on.
 	leastOverrun = 32 << 10
+
+	// maxIdle is how many bytes, for each byte of a piece, may be summed for windows
+	// that no block matches, or compared of strong sums. Where somebody made weak
+	// sums collide it would be a block's length and more. Of the pieces of real files
+	// no one took over 72, and that only for blocks of 16 bytes.
+	maxIdle = 256
+
+	// maxEnds is of how many ends of the target strong sums are computed, to find the
+	// base's last block.
+	maxEnds = 256
 )
 
 // Finder finds the blocks in a target, a piece at a time. It is not for
@@ -35,6 +45,7 @@ type Finder struct {
 	// that are looked at, and that of those where a run can go on.
 	found    []match.Match
 	end, run int
+	idle     int // bytes that may still be summed or compared, of maxIdle
 }
 
 // NewFinder returns a Finder for a target.
@@ -45,12 +56,14 @@ func (t *Table) NewFinder(target []byte) *Finder {
 // Find returns the matches that begin in target[lo:hi], in order. They may end
 // behind hi. The base's last block, if it is short, matches at the target's end
 // alone, and then begins where it must. Which matches there are depends on the
-// signature, the target and the piece alone.
+// signature, the target and the piece alone. Where weak sums collide as they only
+// do by intent, not all matches are found.
 func (f *Finder) Find(ctx context.Context, lo, hi int) ([]match.Match, error) {
 	f.found = nil
 	if f.n == 0 {
 		return nil, ctx.Err()
 	}
+	f.idle = maxIdle*(hi-lo) + 16*f.BlockLen
 	windows := len(f.target) - f.BlockLen + 1
 	f.end, f.run = min(hi, windows), min(hi+max(leastOverrun, 4*f.BlockLen), windows)
 	if lo < f.end {
@@ -122,17 +135,25 @@ func (f *Finder) fetch(n int) (passed int) {
 // block returns a block that is the window at a position, or -1. Of several it
 // prefers the one that continues the last match.
 func (f *Finder) block(at int, weak uint32) int {
+	if f.idle <= 0 {
+		return -1
+	}
 	var strong []byte // of the window, once it is needed
 	same := func(b int) bool {
 		if strong == nil {
 			strong = f.sum.Sum(f.window(at))[:f.StrongLen]
+			f.idle -= f.BlockLen
 		}
+		f.idle -= f.StrongLen
 		return bytes.Equal(strong, f.strong(b))
 	}
-	if b := f.expected(at); b >= 0 && f.weak(b) == weak && same(b) {
-		return b
+	b := f.expected(at)
+	if b < 0 || f.weak(b) != weak || !same(b) {
+		_, b = f.probe(hash(weak), weak, same)
 	}
-	_, b := f.probe(hash(weak), weak, same)
+	if b >= 0 {
+		f.idle += f.BlockLen
+	}
 	return b
 }
 
@@ -191,7 +212,11 @@ func (f *Finder) add(m match.Match) {
 // tail looks for the base's last block, if it is short, at the target's end.
 func (f *Finder) tail() {
 	b := f.n - 1
-	n := f.Weak.Suffix(f.target, f.BlockLen-1, f.weak(b), func(end []byte) bool { return f.is(end, b) })
+	ends := 0
+	n := f.Weak.Suffix(f.target, f.BlockLen-1, f.weak(b), func(end []byte) bool {
+		ends++
+		return ends <= maxEnds && f.is(end, b)
+	})
 	if n > 0 {
 		f.add(match.Match{Target: len(f.target) - n, Base: b * f.BlockLen, Len: n})
 	}

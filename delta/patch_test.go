@@ -1,0 +1,90 @@
+package delta
+
+import (
+	"bytes"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+)
+
+// benchBase is the size of the base that the decoders are measured on, in bytes.
+const benchBase = 64 << 20
+
+// commandsOf returns the commands of deltas that copy all of a base of size bytes
+// each, and of some of so many copies of one byte.
+func commandsOf(size, tiny int64) map[string][]command {
+	all := map[string][]command{
+		"one copy": {{offset: 0, length: size}},
+		"literal":  {{literal: true, length: size}},
+	}
+	add := func(name string, offset, length int64) {
+		all[name] = append(all[name], command{offset: offset, length: length})
+	}
+	for at := int64(0); at < size; at += 8 << 10 {
+		add("8 KiB, forward", at, 8<<10)
+	}
+	for at := size - 1000; at >= 0; at -= 1000 {
+		add("1000 bytes, backward", at, 1000)
+	}
+	for i := range tiny {
+		add("a byte, near", 1<<20+i%(32<<10), 1)
+		add("a byte, random", 1<<16+i*2654435761%(size-1<<16), 1)
+		// Each is near the one before, and too far for what was read ahead.
+		add("a byte, downward", size-1-i*(40<<10)%(size-1<<16), 1)
+		add("a byte, far and near", (i%2*(size-1<<20)+i/2*(60<<10))%(size-1), 1)
+		add("a byte, upward", i*(64<<10)%size, 1)
+	}
+	return all
+}
+
+// withLiterals is encoded, with zeros for the bytes of literals.
+func withLiterals(commands ...command) (d []byte, size int64) {
+	d = []byte("rs\x02\x36")
+	for _, c := range commands {
+		if d = c.appendHeader(d); c.literal {
+			d = append(d, make([]byte, c.length)...)
+		}
+		size += c.length
+	}
+	return append(d, opEnd), size
+}
+
+func BenchmarkPatch(b *testing.B) {
+	f, _ := mapped(b, random(1, benchBase))
+	deltas := commandsOf(benchBase, 1<<20)
+	for _, name := range slices.Sorted(maps.Keys(deltas)) {
+		d, size := withLiterals(deltas[name]...)
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(size)
+			b.ReportMetric(float64(len(d)), "delta-bytes")
+			for b.Loop() {
+				if err := Patch(b.Context(), io.Discard, f, benchBase, bytes.NewReader(d), size); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("changes", func(b *testing.B) { benchmarkChanges(b, f) })
+}
+
+// benchmarkChanges applies a delta of BenchmarkVerify's kind.
+func benchmarkChanges(b *testing.B, f *os.File) {
+	base := random(1, benchBase)
+	target := slices.Clone(base)
+	news := random(2, 20)
+	for at := 0; at < len(target); at += 512 << 10 {
+		for i := at; i < at+64<<10; i += 60 {
+			copy(target[i:], news)
+		}
+	}
+	d, _ := diff(b, base, target)
+	b.SetBytes(benchBase)
+	b.ResetTimer()
+	for b.Loop() {
+		if err := Patch(b.Context(), io.Discard, f, benchBase, bytes.NewReader(d), benchBase); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
