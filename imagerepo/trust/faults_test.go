@@ -141,16 +141,20 @@ func (p *place) verifies(follows *client, when string) {
 // and with room again the next run ends as any.
 func TestDisk(t *testing.T) {
 	for _, c := range mirrorChanges[:4] {
+		first := newPlace(t)
+		begins := first.newClient()
+		first.sign()
+		first.now = first.now.Add(time.Hour)
+		c.change(first)
 		full := 0
 		for room := 0; ; room += 4 << 10 {
-			p := newPlace(t)
-			p.mirror = testdata.SmallDisk(t, 16<<20)
+			p, follows := first.fork(begins)
+			disk := testdata.SmallDisk(t, 16<<20)
+			if err := os.CopyFS(disk, os.DirFS(p.mirror)); err != nil {
+				t.Fatal(err)
+			}
+			p.mirror = disk
 			p.serve()
-			p.publish("one", "a", "b.c")
-			p.sign()
-			follows := p.newClient()
-			p.now = p.now.Add(time.Hour)
-			c.change(p)
 			limit(t, p.mirror, room)
 			_, err := p.trySign(t.Context())
 			p.verifies(follows, fmt.Sprintf("%s, %d bytes free", c.name, room))
