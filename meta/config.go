@@ -90,6 +90,9 @@ func parseNames(list []string) ([]Name, error) {
 
 // decode unmarshals one JSON document; its errors give the line.
 func decode(data []byte, v any) error {
+	if len(data) > MaxDocument {
+		return fmt.Errorf("%d bytes, at most %d are taken", len(data), MaxDocument)
+	}
 	err := json.Unmarshal(data, v)
 	var offset int64
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {

@@ -40,10 +40,13 @@ func ParseIndex(data []byte) (Index, error) {
 }
 
 func parseIndex(data []byte) (Index, error) {
-	var ix Index
-	if err := decode(data, &ix); err != nil {
+	var doc struct {
+		Series list[IndexEntry] `json:"series"`
+	}
+	if err := decode(data, &doc); err != nil {
 		return Index{}, err
 	}
+	ix := Index{Series: doc.Series}
 	seen := make(map[string]bool, len(ix.Series))
 	for i, e := range ix.Series {
 		if _, err := ParseSeriesName(e.Name); err != nil {

@@ -70,23 +70,23 @@ func (s *Series) Newest() *Image {
 // The documents, field by field in the order of their keys.
 type (
 	jsonSeries struct {
-		Images []jsonImage `json:"images"`
+		Images list[jsonImage] `json:"images"`
 	}
 	jsonImage struct {
-		Diffs    []jsonDiff                 `json:"diffs"`
+		Diffs    list[jsonDiff]             `json:"diffs"`
 		Filename string                     `json:"filename"`
 		ID       string                     `json:"id"`
 		Conf     map[string]json.RawMessage `json:"puavo-conf"`
 		Size     int64                      `json:"size"`
-		URLs     []string                   `json:"urls"`
+		URLs     list[string]               `json:"urls"`
 		Version  string                     `json:"version"`
 		jsonDigests
 	}
 	jsonDiff struct {
-		Filename string   `json:"filename"`
-		URLs     []string `json:"urls"`
-		Version  string   `json:"version"`
-		Size     int64    `json:"size"`
+		Filename string       `json:"filename"`
+		URLs     list[string] `json:"urls"`
+		Version  string       `json:"version"`
+		Size     int64        `json:"size"`
 		jsonDigests
 	}
 	jsonDigests struct {
@@ -234,8 +234,8 @@ func (jd *jsonDiff) diff(target Name) (Diff, error) {
 }
 
 func (jd *jsonDigests) file(size int64, urls []string) (File, error) {
-	if size < 0 {
-		return File{}, fmt.Errorf("size %d is negative", size)
+	if size < 0 || size > MaxSize {
+		return File{}, fmt.Errorf("size %d, want one from 0 to %d", size, int64(MaxSize))
 	}
 	if jd.SHA512 == (cksum.Digest512{}) {
 		return File{}, errors.New("no sha512")

@@ -14,9 +14,6 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// maxDocument bounds the size of a JSON document, in bytes.
-const maxDocument = 64 << 20
-
 // mirror gives the meta of a mirror, and its files.
 type mirror struct {
 	*fetch.Mirror
@@ -116,9 +113,9 @@ func refresh(ctx context.Context, m *fetch.Mirror, root []byte, dir *imagedir.Di
 // document returns a document, verified where a root is trusted.
 func (m mirror) document(ctx context.Context, name string) ([]byte, error) {
 	if m.trust != nil {
-		return m.trust.Document(ctx, name, maxDocument)
+		return m.trust.Document(ctx, name, meta.MaxDocument)
 	}
-	return m.Document(ctx, name, maxDocument)
+	return m.Document(ctx, name, meta.MaxDocument)
 }
 
 // find returns the image that is wanted, and its series. guide is an image that
