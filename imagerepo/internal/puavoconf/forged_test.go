@@ -130,12 +130,13 @@ func TestMost(t *testing.T) {
 	for i := range maxTotal / maxFile {
 		head := fmt.Sprintf(`{"%d":"`, i)
 		values[fmt.Sprintf("%s/%d.json", dir, i)] = head + strings.Repeat("x", maxFile-len(head)-2) + `"}`
-		var b strings.Builder
-		for k := range maxSettings {
-			fmt.Fprintf(&b, `,"%d.%d":0`, i, k)
-		}
-		keys[fmt.Sprintf("%s/%d.json", dir, i)] = "{" + b.String()[1:] + "}"
 	}
+	var most strings.Builder
+	for i := range maxSettings {
+		fmt.Fprintf(&most, `,"%d":0`, i)
+	}
+	keys[dir+"/0.json"] = "{" + most.String()[1:] + "}"
+	keys[dir+"/1.json"] = `{"one":"too many"}`
 	for _, row := range []struct {
 		name  string
 		files map[string]string
