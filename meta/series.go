@@ -234,8 +234,11 @@ func (jd *jsonDiff) diff(target Name) (Diff, error) {
 }
 
 func (jd *jsonDigests) file(size int64, urls []string) (File, error) {
-	if size < 0 || size > MaxSize {
-		return File{}, fmt.Errorf("size %d, want one from 0 to %d", size, int64(MaxSize))
+	if size < 0 {
+		return File{}, fmt.Errorf("size %d is negative", size)
+	}
+	if size > MaxSize {
+		return File{}, fmt.Errorf("size %d is over %d", size, int64(MaxSize))
 	}
 	if jd.SHA512 == (cksum.Digest512{}) {
 		return File{}, errors.New("no sha512")
