@@ -54,8 +54,9 @@ const markEvery = 1 << 20
 // begins there, and dst is what follows. mark, which may be nil, is told each 1 MiB
 // of the target or of the delta, but not within a copy, where the work could be
 // resumed once what was read so far is written. What it returns is called then, by
-// the goroutine that writes; its error ends the work. The last such call is over
-// when Resume returns.
+// the goroutine that writes, unless a later position is written as well; its error
+// ends the work. The last such call is over when Resume returns. After an error all
+// that was made until then is written, and the last position is told.
 func Resume(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64, delta io.Reader, size int64, from Position, mark func(Position) (written func() error)) error {
 	if err := from.check(size); err != nil {
 		return err
@@ -70,7 +71,7 @@ func Resume(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64
 		written: from.Target, mark: mark, marked: from,
 	}
 	err = p.run(cs, size, from.Literal)
-	return cmp.Or(err, p.out.Close(err == nil))
+	return cmp.Or(err, p.out.Close()) // what was made before an error is written too
 }
 
 // counted counts what is read through it.
@@ -144,21 +145,22 @@ func (p *patcher) do(c command, left *int64) error {
 	if err := p.write(c); err != nil {
 		return err
 	}
-	return p.tell(0)
+	p.tell(0)
+	return nil
 }
 
 // tell marks the position, if it is far enough from the last one. So many bytes of
 // a literal are left.
-func (p *patcher) tell(literal int64) error {
+func (p *patcher) tell(literal int64) {
 	if p.mark == nil {
-		return nil
+		return
 	}
 	now := Position{Delta: p.in.n - int64(p.delta.Buffered()), Target: p.written, Literal: literal}
 	if now.Target-p.marked.Target < markEvery && now.Delta-p.marked.Delta < markEvery {
-		return nil
+		return
 	}
 	p.marked = now
-	return p.out.After(p.mark(now))
+	p.out.After(p.mark(now))
 }
 
 // check refuses a command that reads outside the base or writes more than left
@@ -183,6 +185,7 @@ func (p *patcher) write(c command) error {
 		if err := p.fill(part, c); err != nil {
 			return err
 		}
+		p.out.Filled(len(part))
 		c.offset += int64(len(part))
 		c.length -= int64(len(part))
 		p.written += int64(len(part))
@@ -193,9 +196,7 @@ func (p *patcher) write(c command) error {
 			return err
 		}
 		if c.literal {
-			if err := p.tell(c.length); err != nil {
-				return err
-			}
+			p.tell(c.length)
 		}
 	}
 	return nil

@@ -29,7 +29,7 @@ func TestResume(t *testing.T) {
 	var out bytes.Buffer
 	mark := func(p Position) func() error {
 		return func() error {
-			if !bytes.Equal(out.Bytes(), target[:p.Target]) {
+			if !bytes.HasPrefix(out.Bytes(), target[:p.Target]) {
 				t.Errorf("%+v: %d bytes are written", p, out.Len())
 			}
 			marks = append(marks, p)
@@ -48,6 +48,24 @@ func TestResume(t *testing.T) {
 		err := Resume(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(delta[p.Delta:]), int64(len(target)), p, nil)
 		if err != nil || !bytes.Equal(out.Bytes(), target[p.Target:]) {
 			t.Errorf("from %+v: %d bytes, %v", p, out.Len(), err)
+		}
+	}
+}
+
+// What was made before a delta is cut off is written, and so is a position near the
+// end of it.
+func TestResumeCutOff(t *testing.T) {
+	base, target, delta := resumable(t)
+	for _, end := range []int{5 << 20, 20<<20 + 7, len(delta) - 100, len(delta) - 1} {
+		var out bytes.Buffer
+		var last Position
+		mark := func(p Position) func() error { return func() error { last = p; return nil } }
+		err := Resume(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(delta[:end]), int64(len(target)), Position{}, mark)
+		if !errors.Is(err, ErrFormat) || !bytes.HasPrefix(target, out.Bytes()) {
+			t.Errorf("%d bytes: %d made, %v", end, out.Len(), err)
+		}
+		if far := last.Delta > int64(end)-2<<20 || last.Target > int64(out.Len())-2<<20; !far || last.Target > int64(out.Len()) {
+			t.Errorf("%d bytes, %d made: the last position is %+v", end, out.Len(), last)
 		}
 	}
 }

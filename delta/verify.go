@@ -32,7 +32,7 @@ func Verify(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64
 		err := librsync.Patch(&guardedBase{guard: g, r: base, size: baseSize}, guardedDelta{g, in}, target)
 		return target.verdict(err, in)
 	})
-	return cmp.Or(err, target.out.Close(err == nil))
+	return cmp.Or(err, target.out.Close())
 }
 
 // guard keeps the first error of all that librsync-go reads and writes.
@@ -149,6 +149,7 @@ func (t *guardedTarget) readPart(l *io.LimitedReader) (int, error) {
 		return 0, err
 	}
 	n, err := io.ReadFull(l, part)
+	t.out.Filled(n)
 	return n, cut(err, "the delta ends within a literal")
 }
 

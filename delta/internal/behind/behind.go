@@ -7,9 +7,10 @@ import "io"
 // Writer collects bytes and hands them over, a buffer at a time, to a goroutine
 // that writes them. Close must be called. It is not for concurrent use.
 type Writer struct {
-	buf   []byte      // what is not handed over yet
-	full  chan piece  // to the goroutine
-	empty chan []byte // and back
+	buf   []byte       // what is not handed over yet
+	then  func() error // what is to be done after it; may be nil
+	full  chan piece   // to the goroutine
+	empty chan []byte  // and back
 	ended chan struct{}
 	err   error // of the writer; to be looked at once ended is closed
 }
@@ -48,28 +49,33 @@ func New(w io.Writer, size int) *Writer {
 	return b
 }
 
-// Next returns room for the next bytes, at least one and at most n of them,
-// which the caller fills.
+// Next returns room for the next bytes, at least one and at most n of them. What
+// the caller puts there counts once it calls Filled.
 func (b *Writer) Next(n int64) ([]byte, error) {
 	if len(b.buf) == cap(b.buf) {
-		if err := b.flush(nil); err != nil {
+		if err := b.flush(); err != nil {
 			return nil, err
 		}
 	}
 	used := len(b.buf)
-	b.buf = b.buf[:used+int(min(n, int64(cap(b.buf)-used)))]
-	return b.buf[used:], nil
+	return b.buf[used : used+int(min(n, int64(cap(b.buf)-used)))], nil
 }
 
-// After has the goroutine call f when all that was filled so far is written. It
-// does not wait for that. An error of f is like one of the writer.
-func (b *Writer) After(f func() error) error { return b.flush(f) }
+// Filled tells that the first n bytes of what Next returned are to be written.
+func (b *Writer) Filled(n int) { b.buf = b.buf[:len(b.buf)+n] }
+
+// After has the goroutine call f once all that was filled so far is written, and
+// perhaps some more, instead of what an earlier call has asked for if that was not
+// done yet. No buffer is handed over for it before it is full: whole pages are
+// written, which a file system takes at half the cost. An error of f is like one
+// of the writer.
+func (b *Writer) After(f func() error) { b.then = f }
 
 // flush hands over the buffer and takes an empty one.
-func (b *Writer) flush(then func() error) error {
+func (b *Writer) flush() error {
 	select {
-	case b.full <- piece{b.buf, then}:
-		b.buf = nil
+	case b.full <- piece{b.buf, b.then}:
+		b.buf, b.then = nil, nil
 	case <-b.ended:
 		return b.err
 	}
@@ -81,12 +87,12 @@ func (b *Writer) flush(then func() error) error {
 	}
 }
 
-// Close ends the goroutine, after what is left was written if that is wanted, and
-// returns the error of the writer, if it gave one.
-func (b *Writer) Close(all bool) error {
-	if all && len(b.buf) > 0 {
+// Close ends the goroutine when all that was filled is written, and returns the
+// error of the writer, if it gave one.
+func (b *Writer) Close() error {
+	if len(b.buf) > 0 || b.then != nil {
 		select {
-		case b.full <- piece{p: b.buf}:
+		case b.full <- piece{b.buf, b.then}:
 		case <-b.ended:
 		}
 	}
