@@ -244,6 +244,9 @@ func (c *clients) run(ctx context.Context, u *update, k *contender) (got updated
 	if err := warm([]string{filepath.Join(k.dir, filepath.Base(u.base)), filepath.Join(c.mirror, u.deltaPath())}); err != nil {
 		return got, err
 	}
+	if err := useMemory(filepath.Join(k.dir, "memory"), 2*u.target.Sums.Size); err != nil {
+		return got, err
+	}
 	syscall.Sync()
 	if _, err := c.server.Fetched(ctx); err != nil {
 		return got, err
@@ -265,6 +268,25 @@ func (c *clients) run(ctx context.Context, u *update, k *contender) (got updated
 		return got, err
 	}
 	return got, k.reset(u)
+}
+
+// useMemory fills memory with a file that it removes again. The host of a virtual
+// machine takes memory back that is free for some seconds, and to get it again takes
+// longer than all that a client does.
+func useMemory(path string, size int64) error {
+	defer os.Remove(path)
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	piece := make([]byte, 1<<20)
+	for ; size > 0; size -= int64(len(piece)) {
+		if _, err := f.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reset removes what a run has left, but for the base, and what the client

@@ -19,6 +19,19 @@ func TestCheckedReader(t *testing.T) {
 	const right = "the bytes of a file"
 	h := cksum.New()
 	io.WriteString(h, right)
+	all := h.Sums()
+	installed := all // by a repository that has no BLAKE3
+	installed.BLAKE3 = cksum.Digest256{}
+	for kind, c := range map[string]func() *checked{
+		"SHA-512":   func() *checked { return newChecked("file", all, nil) },
+		"BLAKE3":    func() *checked { return newCheckedFast("file", all) },
+		"no BLAKE3": func() *checked { return newCheckedFast("file", installed) },
+	} {
+		t.Run(kind, func(t *testing.T) { testCheckedReader(t, right, c) })
+	}
+}
+
+func testCheckedReader(t *testing.T, right string, newChecked func() *checked) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	broken := errors.New("broken")
@@ -33,7 +46,7 @@ func TestCheckedReader(t *testing.T) {
 		{"empty", t.Context(), func() io.Reader { return strings.NewReader("") }, ErrVerify, "0 bytes, want 19"},
 		{"short", t.Context(), func() io.Reader { return strings.NewReader(right[1:]) }, ErrVerify, "18 bytes, want 19"},
 		{"long", t.Context(), func() io.Reader { return strings.NewReader(right + "s") }, ErrVerify, "more than its 19"},
-		{"other", t.Context(), func() io.Reader { return strings.NewReader(strings.ToUpper(right)) }, ErrVerify, "SHA-512"},
+		{"other", t.Context(), func() io.Reader { return strings.NewReader(strings.ToUpper(right)) }, ErrVerify, "another"},
 		{"broken", t.Context(), func() io.Reader { return io.MultiReader(strings.NewReader(right[:9]), iotest.ErrReader(broken)) }, broken, "file: "},
 		{"broken at the end", t.Context(), func() io.Reader { return io.MultiReader(strings.NewReader(right), iotest.ErrReader(broken)) }, broken, "file: "},
 		{"cancelled", cancelled, func() io.Reader { return strings.NewReader(right) }, context.Canceled, ""},
@@ -45,7 +58,7 @@ func TestCheckedReader(t *testing.T) {
 			"with the end":  iotest.DataErrReader,
 			"bytes and end": func(r io.Reader) io.Reader { return iotest.DataErrReader(iotest.OneByteReader(r)) },
 		} {
-			got, err := io.ReadAll(&checkedReader{c.ctx, cut(c.r()), newChecked("file", h.Sums(), nil), 0})
+			got, err := io.ReadAll(&checkedReader{c.ctx, cut(c.r()), newChecked()})
 			if !errors.Is(err, c.err) || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%s, %s: %v, want %v that says %q", c.name, pieces, err, c.err, c.says)
 			}
@@ -56,36 +69,50 @@ func TestCheckedReader(t *testing.T) {
 	}
 }
 
-// A digest goes on from the state of another, and what it was given may be changed.
-func TestDigest(t *testing.T) {
+// Of what goes on after a beginning that was not seen, the size alone is compared.
+func TestGoOn(t *testing.T) {
+	want := cksum.Sums{Size: 10, BLAKE3: cksum.Digest256{1}, SHA512: cksum.Digest512{2}}
+	for _, c := range []struct {
+		after int64
+		text  string
+		err   error
+	}{
+		{4, "6 more", nil},
+		{10, "", nil},
+		{5, "6 more", ErrVerify},
+		{3, "6 more", ErrVerify},
+		{11, "", ErrVerify},
+	} {
+		for _, checked := range []*checked{newChecked("file", want, nil), newCheckedFast("file", want)} {
+			checked.goOn(c.after)
+			got, err := io.ReadAll(&checkedReader{t.Context(), strings.NewReader(c.text), checked})
+			if !errors.Is(err, c.err) || err == nil && string(got) != c.text {
+				t.Errorf("%q after %d of 10 bytes: %q, %v; want %v", c.text, c.after, got, err, c.err)
+			}
+		}
+	}
+}
+
+// What a digest was given may be changed meanwhile.
+func TestBeside(t *testing.T) {
 	var text []byte
 	for i := range 1000 {
 		text = append(text, byte(i))
 	}
 	want := sha512.Sum512(text)
 	for _, size := range []int{1, 7, 128, 999, 1000} {
-		d := newDigest()
+		d := newBeside()
 		piece := make([]byte, size)
 		for rest := text; len(rest) > 0; {
 			n := copy(piece, rest)
 			d.Write(piece[:n])
 			clear(piece)
 			rest = rest[n:]
-			state, err := d.state()
-			next := newDigest()
-			if err == nil {
-				err = next.restore(state)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			d = next
 		}
-		if got := d.wait().Sum(nil); !bytes.Equal(got, want[:]) {
-			t.Errorf("in pieces of %d: %x, want %x", size, got, want)
+		for range 2 {
+			if got := d.Sum(nil); !bytes.Equal(got, want[:]) {
+				t.Errorf("in pieces of %d: %x, want %x", size, got, want)
+			}
 		}
-	}
-	if newDigest().restore([]byte("no state")) == nil {
-		t.Error("restored from what is no state")
 	}
 }

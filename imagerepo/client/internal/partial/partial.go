@@ -13,13 +13,13 @@
 //	mirror    where it is fetched from, and
 //	version   what that mirror tells of the file's content, such as an ETag
 //	position  where to go on in the file, in the image, and in a literal
-//	fetched   the state of the digest of a delta, after
-//	size      so many bytes of it
 //	idle      how many calls have brought nothing since
 //
 // It is written once a second or so, after the image is flushed to the disk as far
 // as the journal tells. Another call reads again what is there, so what a crash or
-// a bad disk made of it is noticed by the digest at the end.
+// a bad disk made of it is noticed by the digest at the end. A delta of which one
+// call fetches all is compared with its digest too; of one that comes in parts the
+// beginning is not there any longer, and the image's digest tells.
 package partial
 
 import (
@@ -56,7 +56,7 @@ type Job struct {
 
 	Mirror *fetch.Mirror
 	Source string     // path in the mirror of the delta, or of the image
-	Fetch  cksum.Sums // of that file: size and SHA-512
+	Fetch  cksum.Sums // of that file: size and SHA-512, and BLAKE3 if it is known
 
 	Log      *slog.Logger
 	Progress func(done, total int64) // of the image, in bytes; may be nil
@@ -70,8 +70,6 @@ type journal struct {
 	Version string          `json:"version"`
 
 	Position delta.Position `json:"position"`
-	Fetched  []byte         `json:"fetched,omitempty"`
-	Size     int64          `json:"size,omitempty"`
 	Idle     int            `json:"idle,omitempty"`
 }
 
@@ -84,7 +82,6 @@ type partial struct {
 	out      *os.File
 	fetched  *checked
 	made     *checked // nil for the full image, which is as it was fetched
-	known    int64    // bytes that come again and are in the digest of what was fetched
 	resumed  bool     // it began with what an earlier call has made
 
 	begun   journal // where this call has begun
@@ -218,12 +215,12 @@ func (p *partial) openBase() (err error) {
 // restart begins, or forgets what an earlier call has got.
 func (p *partial) restart() {
 	p.journal = journal{Source: p.Fetch.SHA512, Target: p.Sums.SHA512}
-	p.known, p.resumed = 0, false
+	p.resumed = false
 	if p.Base == "" {
 		p.fetched = newChecked(p.Source, p.Fetch, p.Progress)
 		return
 	}
-	p.fetched = newChecked(p.Source, p.Fetch, nil)
+	p.fetched = newCheckedFast(p.Source, p.Fetch)
 	p.made = newChecked(p.Image.String(), p.Sums, p.Progress)
 }
 
@@ -241,11 +238,7 @@ func (p *partial) resume() {
 		return
 	}
 	if p.made != nil {
-		if p.fetched.digest.restore(old.Fetched) != nil || old.Size < at.Delta {
-			p.restart()
-			return
-		}
-		p.fetched.size, p.known = old.Size, old.Size-at.Delta
+		p.fetched.goOn(at.Delta)
 	}
 	if old.Mirror != p.Mirror.String() { // what it calls the same file tells nothing
 		old.Version = ""
@@ -280,7 +273,7 @@ func (p *partial) openOut(ctx context.Context) (err error) {
 // fill makes the rest of the image.
 func (p *partial) fill(ctx context.Context) error {
 	p.begun = p.journal
-	in := &checkedReader{ctx: ctx, r: p.body, c: p.fetched, known: p.known}
+	in := &checkedReader{ctx: ctx, r: p.body, c: p.fetched}
 	if p.base == nil {
 		return p.copy(in)
 	}
@@ -319,13 +312,6 @@ func (p *partial) copy(in io.Reader) error {
 func (p *partial) mark(at delta.Position) func() error {
 	j := p.begun // the one of now belongs to the goroutine that writes
 	j.Position, j.Idle = at, 0
-	if p.made != nil {
-		j.Size = p.fetched.size
-		var err error
-		if j.Fetched, err = p.fetched.digest.state(); err != nil {
-			return func() error { return err }
-		}
-	}
 	return func() error {
 		p.journal, p.marked = j, true
 		return p.saver.offer(j)
