@@ -134,7 +134,8 @@ Each update makes an image from the one in its directory and the delta from it, 
 with the image that it should be. "installed" is bench/installed.sh: wget of the meta and the delta, sha512sum of the delta, rdiff patch,
 sha512sum of the image, sync, mv, one after the other. The installed client calls sync for the whole machine; here it is sync FILE, which
 is what ours does. What it does in ruby and with jq is left out. "ours" is puavo-update-image, with a base that it knows nothing of, and with
-one that an earlier run has seen. Both find base and delta in the page cache, and nothing that is left to be written.
+one that an earlier run has seen. Both find base and delta in the page cache, memory that was used just before, and nothing that is left to be
+written.
 
 Times are seconds, medians of the rounds, of which every second one is in the opposite order, after one that is not counted; "CPU" is that of
 the client's processes, without nginx. "times faster" is by the clock, in the same round: the median, the least and the most. "memory" is the
