@@ -137,11 +137,11 @@ is what ours does. What it does in ruby and with jq is left out. "ours" is puavo
 one that an earlier run has seen. Both find base and delta in the page cache, memory that was used just before, and nothing that is left to be
 written.
 
-Times are seconds, medians of the rounds, of which every second one is in the opposite order, after one that is not counted; "CPU" is that of
-the client's processes, without nginx. "times faster" is by the clock, in the same round: the median, the least and the most. "memory" is the
-peak of anonymous memory of all processes of the client together. "fetched" are the bytes of all bodies, by nginx' log; "read" is what read
-calls gave, of files and connections. "besides" is the most that the directory took on the disk beyond base and new image, looked at every
-3 ms; "written" is all that the client's processes wrote to files, removed or not.`)
+Times are seconds, medians of the rounds, of which every second one is in the opposite order. "times faster" is by the clock, in the same
+round: the median, the least and the most. "CPU" is that of the client's processes, without nginx. "fetched" are the bytes of all bodies, by
+nginx' log; "read" is what read calls gave, of files and connections; "written" is all that the client's processes wrote to files, removed or
+not. "memory" and "besides" are of a round before, which is not timed: memory is the peak of anonymous memory of all processes of the client
+together, looked at every 10 ms, besides the most that the directory took on the disk beyond base and new image, looked at every 3 ms.`)
 	return err
 }
 
@@ -151,7 +151,8 @@ type contender struct {
 	dir     string
 	knows   bool     // what an earlier run has left beside the base stays there
 	command []string // in dir
-	rounds  []updated
+	first   updated
+	rounds  []updated // all others
 }
 
 // installed is the name of the client that others are compared with.
@@ -226,11 +227,13 @@ func (c *clients) compare(ctx context.Context, p pair) error {
 			slices.Reverse(order)
 		}
 		for _, k := range order {
-			got, err := c.run(ctx, u, k)
+			got, err := c.run(ctx, u, k, round == 0)
 			if err != nil {
 				return fmt.Errorf("%s: %w", k.name, err)
 			}
-			if round > 0 { // the first is to leave what the client knows, and memory that has been used
+			if round == 0 { // it is looked at, and leaves what the client knows
+				k.first = got
+			} else {
 				k.rounds = append(k.rounds, got)
 			}
 		}
@@ -239,9 +242,8 @@ func (c *clients) compare(ctx context.Context, p pair) error {
 }
 
 // run has a client make the image once, compares it with the target, and removes
-// it: so every run begins with the memory of the one before, which on a virtual
-// machine is far faster than memory that was never used.
-func (c *clients) run(ctx context.Context, u *update, k *contender) (got updated, err error) {
+// it. A run is timed, or looked at meanwhile.
+func (c *clients) run(ctx context.Context, u *update, k *contender, look bool) (got updated, err error) {
 	if err := warm([]string{filepath.Join(k.dir, filepath.Base(u.base)), filepath.Join(c.mirror, u.deltaPath())}); err != nil {
 		return got, err
 	}
@@ -255,9 +257,13 @@ func (c *clients) run(ctx context.Context, u *update, k *contender) (got updated
 	cmd := k.process(ctx)
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
-	peak := measure.Peak(3*time.Millisecond, func() int64 { return besides(k.dir, u) })
-	got.Figures, err = measure.Command(cmd)
-	got.besides = peak()
+	if look {
+		peak := measure.Peak(3*time.Millisecond, func() int64 { return besides(k.dir, u) })
+		got.Figures, err = measure.Command(cmd)
+		got.besides = peak()
+	} else {
+		got.Figures, err = measure.Time(cmd)
+	}
 	if err != nil {
 		return got, err
 	}
@@ -369,8 +375,8 @@ func (c *clients) write(u *update, all []*contender) error {
 		}
 		cells := append([]any{k.name, f2(column(k.rounds, func(r updated) float64 { return r.Seconds }))}, k.faster(all[0])...)
 		t.line(append(cells, f2(column(k.rounds, func(r updated) float64 { return r.CPU })),
-			mb(of(func(r updated) int64 { return r.Anonymous })), mb(of(func(r updated) int64 { return r.fetched })),
-			mb(of(func(r updated) int64 { return r.Read })), group(int64(of(func(r updated) int64 { return r.besides }))),
+			mb(float64(k.first.Anonymous)), mb(of(func(r updated) int64 { return r.fetched })),
+			mb(of(func(r updated) int64 { return r.Read })), group(k.first.besides),
 			mb(of(func(r updated) int64 { return r.Written })))...)
 	}
 	if err := t.Flush(); err != nil {

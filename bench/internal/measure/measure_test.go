@@ -53,6 +53,10 @@ func TestCommand(t *testing.T) {
 			t.Errorf("%s: %+v, %v", script, f, err)
 		}
 	}
+	f, err := Time(exec.CommandContext(t.Context(), "sh", "-c", `sleep 0.05; cat "$0"`, path))
+	if err != nil || f.Read < size || f.Seconds < 0.05 || f.Anonymous != 0 {
+		t.Errorf("timed: %+v, %v", f, err)
+	}
 	busy := `i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done`
 	if f, err := Command(exec.CommandContext(t.Context(), "sh", "-c", "("+busy+"); true")); err != nil || f.CPU < 0.01 {
 		t.Errorf("a child that works: %+v, %v", f, err)
