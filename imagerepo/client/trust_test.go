@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -198,6 +199,19 @@ func TestUntrusted(t *testing.T) {
 			restore()
 			return nil
 		}, client.ErrUntrusted, "rollback"},
+		{"fast-forward", []string{image3}, "", func(_ *testing.T, s *signed, _ *place) http.Handler {
+			data := must(os.ReadFile(s.path("tuf/timestamp.json")))
+			s.write("tuf/timestamp.json", regexp.MustCompile(`"version": *\d+`).ReplaceAll(data, []byte(`"version":9007199254740991`)))
+			return nil
+		}, client.ErrUntrusted, "fast-forward"},
+		{"key compromise: one key of two that are needed", []string{image3}, "", func(t *testing.T, s *signed, _ *place) http.Handler {
+			s.edit(func(m *meta.Series) { m.Newest().Sums.SHA512[0]++ }) // by the one key that there is until then
+			keys := must(trust.Open(s.options()))
+			defer keys.Close()
+			must(keys.Add(trust.Targets, 2))
+			s.write("tuf/2.root.json", must(os.ReadFile(filepath.Join(s.keys, "2.root.json"))))
+			return nil
+		}, client.ErrUntrusted, "a key that was stolen"},
 		{"what has expired", []string{image3}, "", func(t *testing.T, s *signed, _ *place) http.Handler {
 			os.RemoveAll(s.path("tuf"))
 			o := s.options()

@@ -271,7 +271,7 @@ var attacks = []struct {
 		r.timestamp.Signed.Version = math.MaxInt64 - 1
 		r.signTimestamp(r.keys["timestamp"])
 		return r.files
-	}, "stolen"},
+	}, "fast-forward"},
 	{"key compromise: fewer keys than the threshold", func(r *repo, _ map[string][]byte) map[string][]byte {
 		r.addKey("targets", newKey())
 		r.root.Signed.Roles["targets"].Threshold = 2
