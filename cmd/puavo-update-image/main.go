@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,6 +18,7 @@ import (
 )
 
 func main() {
+	syscall.Umask(0o022) // whatever it was: what is made is for others to read, and for them not to write
 	os.Exit(command.Main(run, delta.ErrFormat, meta.ErrFormat, client.ErrNoImage, client.ErrVerify, client.ErrUntrusted))
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -16,6 +17,7 @@ import (
 )
 
 func main() {
+	syscall.Umask(0o022) // whatever it was: what is made is for others to read, and for them not to write
 	os.Exit(command.Main(run, imagerepo.ErrInput, imagerepo.ErrConfig, audit.ErrNoMirror))
 }
 

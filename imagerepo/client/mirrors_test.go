@@ -1,9 +1,13 @@
 package client_test
 
 import (
+	"fmt"
+	"log/slog"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"puavo-image-repository/imagerepo/client"
@@ -111,5 +115,39 @@ func TestResumeFromAnotherMirror(t *testing.T) {
 		if asked := second.asked(); !slices.Contains(asked, "meta/puavo-os-huge-buster-amd64.json") {
 			t.Errorf("the meta of the second mirror was not asked for: %q", asked)
 		}
+	}
+}
+
+// A password in a mirror's URL gets to the server, and is never told, whatever
+// goes wrong.
+func TestPassword(t *testing.T) {
+	const password = "hunter2"
+	for _, c := range faults {
+		t.Run(c.name, func(t *testing.T) {
+			var asked atomic.Int64
+			guard := func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if _, got, _ := r.BasicAuth(); got != password {
+						http.Error(w, "no password", http.StatusUnauthorized)
+						return
+					}
+					asked.Add(1)
+					next.ServeHTTP(w, r)
+				})
+			}
+			s := newSiteWith(t, "all", only(image4, c.fault), guard)
+			p := newPlace(t)
+			o := p.options(strings.Replace(s.URL, "://", "://user:"+password+"@", 1), image4)
+			o.Log = slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			o.StatsFile = filepath.Join(p.dir, "stats")
+			_, err := client.Update(t.Context(), o)
+			if err == nil || asked.Load() < 2 {
+				t.Errorf("%d requests, %v", asked.Load(), err)
+			}
+			told := fmt.Sprint(err, &p.log, p.files())
+			if strings.Contains(told, password) {
+				t.Errorf("told: %s", told)
+			}
+		})
 	}
 }
