@@ -19,7 +19,7 @@ type SeriesConfig struct {
 // ParseConfig parses a series file in either form, sorted by the name of the
 // series. Errors say where in the document the fault is.
 func ParseConfig(data []byte) ([]SeriesConfig, error) {
-	var doc map[string]json.RawMessage
+	var doc members
 	if err := decode(data, &doc); err != nil {
 		return nil, err
 	}
@@ -38,6 +38,34 @@ func ParseConfig(data []byte) ([]SeriesConfig, error) {
 		all = append(all, c)
 	}
 	return all, nil
+}
+
+// members are those of an object, none of which may stand twice: of two series of a
+// name one would get lost.
+type members map[string]json.RawMessage
+
+func (m *members) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if first, err := d.Token(); err != nil || first != json.Delim('{') {
+		return err
+	}
+	*m = members{}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return err
+		}
+		name := key.(string) // or it were no object
+		if _, ok := (*m)[name]; ok {
+			return fmt.Errorf("%q stands twice", name)
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+		(*m)[name] = value
+	}
+	return nil
 }
 
 func parseSeriesConfig(name string, data json.RawMessage) (SeriesConfig, error) {

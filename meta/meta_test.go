@@ -297,7 +297,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"empty", "", "unexpected end"},
 		{"null", "null", "not an object"},
 		{"syntax", "{\n\n \"a\": [}", "line 3"},
-		{"array", "\n[]", "line 2"},
+		{"array", "\n[]", "not an object"},
 		{"number", `{"a": 1}`, `series "a"`},
 		{"string", `{"a": "x.img"}`, `series "a"`},
 		{"null series", `{"a": null}`, `series "a"`},
@@ -307,6 +307,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"twice", `{"a": ["` + older + `", "` + older + `"]}`, "images[1]: " + older + " stands twice"},
 		{"extra target", `{"a": {"images": [], "extra_rdiffs": {"x": []}}}`, `extra_rdiffs: "x"`},
 		{"extra base", `{"a": {"images": [], "extra_rdiffs": {"` + newer + `": ["x"]}}}`, "extra_rdiffs: " + newer + `[0]: "x"`},
+		{"series twice", `{"a": ["` + older + `"], "b": [], "a": []}`, `"a" stands twice`},
 		{"series name", `{"../a": []}`, `"../a"`},
 	} {
 		if _, err := ParseConfig([]byte(c.doc)); err == nil || !strings.Contains(err.Error(), c.says) {
