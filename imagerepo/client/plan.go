@@ -72,7 +72,7 @@ func (u *update) plan(o *offer) (Plan, error) {
 		p.UpToDate = newer
 		return p, err
 	}
-	have, err := u.trusted(o)
+	have, err := u.notWrong(o)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -86,8 +86,8 @@ func (u *update) plan(o *offer) (Plan, error) {
 	return p, nil
 }
 
-// trusted returns the images that are there and not known to be wrong.
-func (u *update) trusted(o *offer) ([]LocalImage, error) {
+// notWrong returns the images that are there and not known to be wrong.
+func (u *update) notWrong(o *offer) ([]LocalImage, error) {
 	all, err := u.dir.Images()
 	return slices.DeleteFunc(all, func(l LocalImage) bool {
 		im, ok := o.series.Image(l.Name)
@@ -102,7 +102,7 @@ func (u *update) trusted(o *offer) ([]LocalImage, error) {
 // ways returns the cheapest way, and each time the one that would be gone if the
 // dearest step of the one before failed, down to the full image.
 func (u *update) ways(o *offer, have []LocalImage) []Way {
-	limits := Limits{Downgrades: u.Image != "", Failed: make(map[string]bool)}
+	limits := newSearch(u, o).limits
 	ways := []Way{}
 	for len(ways) < mostWays {
 		r, ok := ChooseRoute(o.series, o.target, have, limits)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"syscall"
 
+	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/partial"
 	"puavo-image-repository/imagerepo/client/internal/stats"
@@ -18,7 +19,25 @@ type search struct {
 	*update
 	*offer
 	limits Limits
-	bad    []string // files that are no start
+	failed []cksum.Digest512 // deltas that did not lead to an image
+	bad    []string          // files that are no start
+}
+
+// newSearch begins a search. What an earlier run has given up for what it could not
+// complete is not tried again: else what it has made would be given up for that.
+func newSearch(u *update, o *offer) *search {
+	w := &search{update: u, offer: o, limits: Limits{Downgrades: u.Image != "", Failed: make(map[string]bool)}}
+	for _, im := range o.series.Images {
+		w.failed = append(w.failed, partial.GivenUp(u.dir, im.Name)...)
+	}
+	for _, im := range o.series.Images {
+		for _, d := range im.Diffs {
+			if slices.Contains(w.failed, d.Sums.SHA512) {
+				w.limits.Failed[meta.DeltaPath(d.Filename)] = true
+			}
+		}
+	}
+	return w
 }
 
 // refused is why a way did not lead to the image. The next choice is made without
@@ -127,8 +146,11 @@ func (w *search) judge(err error, r Route, s Step) error {
 	case errors.Is(err, ErrCut): // nor would it come by another way
 		return err
 	case !errors.Is(err, syscall.ENOSPC):
-		path, _ := s.file()
+		path, file := s.file()
 		w.limits.Failed[path] = true
+		if s.Diff != nil {
+			w.failed = append(w.failed, file.Sums.SHA512)
+		}
 		return refused{err}
 	}
 	return w.tooLarge(err, r)
@@ -201,7 +223,7 @@ func (w *search) step(ctx context.Context, base string, s Step, progress func(do
 	}
 	err := partial.Make(ctx, partial.Job{
 		Dir: w.dir, Image: s.Image.Name, Sums: s.Image.Sums, Base: base,
-		Mirror: w.mirror.Mirror, Source: path, Fetch: file.Sums, Log: w.Log,
+		Mirror: w.mirror.Mirror, Source: path, Fetch: file.Sums, Failed: w.failed, Log: w.Log,
 		Progress: func(done, total int64) {
 			w.stats.Phase(w.image, phase, done, total)
 			progress(done, total)

@@ -107,8 +107,7 @@ func (u *update) from(ctx context.Context, m mirror) (Result, error) {
 		return Result{}, err
 	}
 	if !there {
-		w := &search{update: u, offer: o, limits: Limits{Downgrades: u.Image != "", Failed: make(map[string]bool)}}
-		if result.Route, err = w.run(ctx); err != nil {
+		if result.Route, err = newSearch(u, o).run(ctx); err != nil {
 			return Result{}, err
 		}
 		result.Made = true

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -20,7 +21,8 @@ import (
 // part was read before: what was made of that part is to be dropped.
 var ErrChanged = errors.New("the file was changed meanwhile")
 
-// ErrGivenUp is wrapped by the error for a connection that broke too often.
+// ErrGivenUp is wrapped by the error for a connection that broke too often, or that
+// was not to be had, or for a server that was too busy again and again.
 var ErrGivenUp = errors.New("given up")
 
 // errStalled is why a connection that brings nothing is given up.
@@ -258,7 +260,7 @@ func (b *Body) connect() error {
 		if b.ctx.Err() != nil {
 			return b.ctx.Err()
 		}
-		return b.failed(err)
+		return b.failed(givenUp(err))
 	}
 	b.resp, b.cancel = resp, cancel
 	b.silence = time.AfterFunc(b.mirror.patience.Stall, func() { cancel(errStalled) })
@@ -284,9 +286,23 @@ func (b *Body) accept(resp *http.Response) error {
 		return b.failed(ErrChanged)
 	case http.StatusNotFound, http.StatusGone:
 		return b.failed(fs.ErrNotExist)
-	default:
-		return b.failed(errors.New(resp.Status))
+	case http.StatusTooManyRequests:
+		return b.failed(givenUp(errors.New(resp.Status)))
 	}
+	err := errors.New(resp.Status)
+	if resp.StatusCode >= http.StatusInternalServerError {
+		err = givenUp(err)
+	}
+	return b.failed(err)
+}
+
+// givenUp makes the error of a request that was tried again in vain one of
+// ErrGivenUp.
+func givenUp(err error) error {
+	if errors.Is(err, errRedirect) {
+		return err // it was not
+	}
+	return fmt.Errorf("%w: %w", ErrGivenUp, err)
 }
 
 // acceptWhole takes an answer with the whole file.
@@ -361,7 +377,7 @@ func contentRange(s string) (start, size int64, ok bool) {
 
 // openFile opens the file of a directory.
 func (b *Body) openFile() error {
-	f, err := b.mirror.root.Open(b.name)
+	f, err := b.mirror.root.OpenFile(b.name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // does not wait at a pipe
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@
 //	version   what that mirror tells of the file's content, such as an ETag
 //	position  where to go on in the file, in the image, and in a literal
 //	idle      how many calls have brought nothing since
+//	failed    SHA-512 of the deltas that were given up for it
 //
 // It is written once a second or so, after the image is flushed to the disk as far
 // as the journal tells. Another call reads again what is there, so what a crash or
@@ -55,8 +56,9 @@ type Job struct {
 	Base  string     // file in Dir that the delta is applied to; "": the image itself is fetched
 
 	Mirror *fetch.Mirror
-	Source string     // path in the mirror of the delta, or of the image
-	Fetch  cksum.Sums // of that file: size and SHA-512, and BLAKE3 if it is known
+	Source string            // path in the mirror of the delta, or of the image
+	Fetch  cksum.Sums        // of that file: size and SHA-512, and BLAKE3 if it is known
+	Failed []cksum.Digest512 // other files that were given up before, for GivenUp
 
 	Log      *slog.Logger
 	Progress func(done, total int64) // of the image, in bytes; may be nil
@@ -71,6 +73,14 @@ type journal struct {
 
 	Position delta.Position `json:"position"`
 	Idle     int            `json:"idle,omitempty"`
+
+	Failed []cksum.Digest512 `json:"failed,omitempty"`
+}
+
+// readJournal reads the journal of an image, if there is one.
+func readJournal(dir *imagedir.Dir, image meta.Name) (j journal, ok bool) {
+	data, err := dir.ReadFile(imagedir.Journal(image))
+	return j, err == nil && json.Unmarshal(data, &j) == nil
 }
 
 // partial is the state of one Make.
@@ -119,6 +129,9 @@ func (j Job) make(ctx context.Context) error {
 	p := &partial{Job: j}
 	defer p.close()
 	if err := p.open(ctx); err != nil {
+		if p.resumed && errors.Is(err, fetch.ErrGivenUp) {
+			return p.keep(err)
+		}
 		return err
 	}
 	p.saver = newSaver(p.save)
@@ -214,7 +227,7 @@ func (p *partial) openBase() (err error) {
 
 // restart begins, or forgets what an earlier call has got.
 func (p *partial) restart() {
-	p.journal = journal{Source: p.Fetch.SHA512, Target: p.Sums.SHA512}
+	p.journal = journal{Source: p.Fetch.SHA512, Target: p.Sums.SHA512, Failed: p.Failed}
 	p.resumed = false
 	if p.Base == "" {
 		p.fetched = newChecked(p.Source, p.Fetch, p.Progress)
@@ -226,9 +239,8 @@ func (p *partial) restart() {
 
 // resume takes up what an earlier call has got, if it is there and of use.
 func (p *partial) resume() {
-	var old journal
-	data, err := p.Dir.ReadFile(imagedir.Journal(p.Image))
-	if err != nil || json.Unmarshal(data, &old) != nil {
+	old, ok := readJournal(p.Dir, p.Image)
+	if !ok {
 		return
 	}
 	info, err := p.Dir.Lstat(imagedir.Tmp(p.Image))
@@ -243,6 +255,7 @@ func (p *partial) resume() {
 	if old.Mirror != p.Mirror.String() { // what it calls the same file tells nothing
 		old.Version = ""
 	}
+	old.Failed = p.Failed
 	p.journal, p.resumed = old, true
 	p.Log.Info("going on with what an earlier run has made", "image", p.Image, "bytes", at.Target)
 }
@@ -298,6 +311,9 @@ func (p *partial) copy(in io.Reader) error {
 		if at == p.Fetch.Size && err == nil {
 			continue // what is complete is not gone on with
 		}
+		if n == 0 {
+			return err
+		}
 		if markErr := p.mark(delta.Position{Delta: at, Target: at})(); err == nil {
 			err = markErr
 		}
@@ -320,8 +336,10 @@ func (p *partial) mark(at delta.Position) func() error {
 
 // save writes a journal, after what it tells of.
 func (p *partial) save(j journal) error {
-	if err := p.out.Sync(); err != nil {
-		return err
+	if p.out != nil {
+		if err := p.out.Sync(); err != nil {
+			return err
+		}
 	}
 	data, err := json.Marshal(j)
 	if err != nil {
@@ -359,10 +377,16 @@ func (p *partial) close() {
 // Left returns how many bytes are still to be fetched of a file of that many
 // bytes, if Make were called now. It does not look whether what is there is right.
 func Left(dir *imagedir.Dir, image meta.Name, source cksum.Sums) int64 {
-	var old journal
-	data, err := dir.ReadFile(imagedir.Journal(image))
-	if err != nil || json.Unmarshal(data, &old) != nil || old.Source != source.SHA512 {
+	old, ok := readJournal(dir, image)
+	if !ok || old.Source != source.SHA512 {
 		return source.Size
 	}
 	return min(max(source.Size-old.Position.Delta, 0), source.Size)
+}
+
+// GivenUp returns the files that an earlier call was told had failed, as long as
+// the image that it began is not complete.
+func GivenUp(dir *imagedir.Dir, image meta.Name) []cksum.Digest512 {
+	old, _ := readJournal(dir, image)
+	return old.Failed
 }
