@@ -317,7 +317,6 @@ func TestWarnings(t *testing.T) {
 	for file, says := range map[string]string{
 		"puavo-os-nodefs-buster-2022-02-04-140532-amd64.img": "no puavo-conf",
 		"puavo-os-text-buster-2022-02-04-140532-amd64.img":   "no puavo-conf",
-		"puavo-os-cut-buster-2022-02-04-140532-amd64.img":    "no puavo-conf",
 		"odd name.img": "odd name.img",
 	} {
 		p := newPlace(t, other)
@@ -353,6 +352,7 @@ func TestBuildFails(t *testing.T) {
 		{"the image directory is a file", func(p *place) { p.ImageDir += "/" + image3 }, nil, []string{image3, "not a directory"}},
 		{"no images", func(p *place) { p.remove(image3); p.remove(image4) }, ErrInput, []string{"images", "no images"}},
 		{"an empty image", bad("empty"), ErrInput, []string{"puavo-os-empty", "is empty"}},
+		{"an image that is not all there", bad("cut"), ErrInput, []string{"puavo-os-cut", "is cut off: it has 6000 of"}},
 		{"a setting twice", bad("twice"), ErrInput, []string{"puavo-os-twice", "definitions", ".json"}},
 		{"definitions that are no JSON", bad("nojson"), ErrInput, []string{"puavo-os-nojson", ".json"}},
 		{"definitions that are no object", bad("array"), ErrInput, []string{"puavo-os-array", ".json"}},

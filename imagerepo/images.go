@@ -52,7 +52,7 @@ func (r *run) readConfs(ctx context.Context) error {
 		}
 		conf, err := r.readConf(ctx, im.Image)
 		if err != nil {
-			return fmt.Errorf("%w: %s: puavo-conf definitions: %w; make the image anew or move it away", ErrInput, r.source(im.Name), err)
+			return fmt.Errorf("%w: %s: puavo-conf definitions: %w; copy or make the image anew, or move it away", ErrInput, r.source(im.Name), err)
 		}
 		r.confs[im.Name] = conf
 	}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
@@ -14,6 +16,7 @@ import (
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/trust"
+	"puavo-image-repository/meta"
 )
 
 func verifyCommand(stdout, stderr io.Writer) *cli.Command {
@@ -142,8 +145,23 @@ func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, sc
 		}
 	}
 	defer screen.Done()
+	if err := losesNothing(c.Context, o); err != nil {
+		return nil, err
+	}
 	_, s, err := imagerepo.Build(c.Context, o)
 	return &s, err
+}
+
+// losesNothing returns an error if a build would have images leave the mirror that
+// are right, which is not for a repair to decide.
+func losesNothing(ctx context.Context, o imagerepo.Options) error {
+	plan, err := imagerepo.MakePlan(ctx, o)
+	for _, r := range plan.Remove {
+		if _, noImage := meta.ParseName(r.Path); noImage == nil && !slices.Contains(o.Suspect, r.Path) {
+			return fmt.Errorf("%s is in the mirror and not among the images in %s, so it would leave the mirror; name the directory that has all images by --images, or build the mirror anew", r.Path, o.ImageDir)
+		}
+	}
+	return err
 }
 
 // err returns the error for the damage that is there in the end.

@@ -26,9 +26,9 @@ func none(format string, args ...any) error {
 }
 
 // unusable returns an error of the squashfs. It wraps [ErrNone] unless it is one
-// of reading the image.
+// of reading the image, or of an image that is not all there.
 func unusable(err error) error {
-	if errors.Is(err, squashfs.ErrRead) {
+	if errors.Is(err, squashfs.ErrRead) || errors.Is(err, squashfs.ErrCut) {
 		return err
 	}
 	return none("%w", err)

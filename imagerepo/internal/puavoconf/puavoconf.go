@@ -66,8 +66,10 @@ var ErrNone = errors.New("no puavo-conf definitions")
 //
 // An error is one of these:
 //
-//   - It wraps [ErrNone], and says why: image is no squashfs, or is cut off or
-//     damaged, or has no directory of definitions, or no *.json file in it.
+//   - It wraps [ErrNone], and says why: image is no squashfs, or is damaged, or has
+//     no directory of definitions, or no *.json file in it.
+//   - It says that image is a squashfs that is cut off: one that is still being
+//     copied, most often.
 //   - It names the file of definitions that is not a JSON object or is too large,
 //     that defines a setting for the second time, with the first file, or one too
 //     many; or it says that there are too many files.

@@ -156,7 +156,7 @@ func TestFaults(t *testing.T) {
 		{"nodefs", true, []string{"no /usr/share/puavo-conf/definitions"}},
 		{"empty", true, []string{"not a squashfs", "0 bytes"}},
 		{"text", true, []string{"not a squashfs", "21 bytes"}},
-		{"cut", true, []string{"cut off", "6000 of"}},
+		{"cut", false, []string{"cut off", "6000 of"}},
 	} {
 		t.Run(row.image, func(t *testing.T) {
 			got, err := read(load(t, "badimages/puavo-os-"+row.image+late))
@@ -300,7 +300,7 @@ func TestCut(t *testing.T) {
 	const used = 12842 // as file(1) says; the rest is padding
 	for n := range used {
 		got, err := read(image[:n])
-		fails(t, got, err, true)
+		fails(t, got, err, n < 96) // less than a superblock may be anything
 	}
 	if got, err := read(image[:used]); err != nil || len(got) != 5 {
 		t.Errorf("without the padding: got %d keys, %v", len(got), err)

@@ -122,6 +122,9 @@ var (
 	// All other errors, but those of the context, come of what the image holds.
 	ErrRead = errors.New("reading the image")
 
+	// ErrCut is wrapped in the error for an image that has fewer bytes than it says.
+	ErrCut = errors.New("the squashfs is cut off")
+
 	// ErrTooLarge is wrapped in the error that says that there is more of a file
 	// or of a directory than the caller allows.
 	ErrTooLarge = errors.New("too large")
@@ -210,7 +213,7 @@ func parse(b *[superSize]byte, size uint64) (superblock, error) {
 	case s.compression == 0 || int(s.compression) >= len(methods):
 		return s, damaged("compression number %d", s.compression)
 	case s.used > size:
-		return s, fmt.Errorf("the squashfs is cut off: it has %d of %d bytes", size, s.used)
+		return s, fmt.Errorf("%w: it has %d of %d bytes", ErrCut, size, s.used)
 	case max(s.inodeTable, s.directoryTable) > s.used || s.fragments > 0 && s.fragmentTable > s.used:
 		return s, damaged("tables at %d, %d and %d of %d bytes", s.inodeTable, s.directoryTable, s.fragmentTable, s.used)
 	}
