@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -26,6 +27,7 @@ func apply(c *cli.Context, con console) error {
 	} else if err := o.SHA512.UnmarshalText([]byte(c.String("sha512"))); err != nil {
 		return command.Usage("--sha512: %v", err)
 	}
+	syscall.Umask(umask) // the new image is the caller's own
 	err := client.Apply(c.Context, o)
 	con.screen.Done()
 	if err == nil && !c.Bool("quiet") {

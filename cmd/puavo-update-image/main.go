@@ -18,9 +18,15 @@ import (
 )
 
 func main() {
-	syscall.Umask(0o022) // whatever it was: what is made is for others to read, and for them not to write
+	umask = syscall.Umask(ourUmask)
 	os.Exit(command.Main(run, delta.ErrFormat, meta.ErrFormat, client.ErrNoImage, client.ErrVerify, client.ErrUntrusted))
 }
+
+// ourUmask is for images that others can read, and not write; umask is the one that
+// this process was given.
+const ourUmask = 0o022
+
+var umask = ourUmask
 
 // upToDate is how check ends where there is nothing new.
 const upToDate command.Code = 4

@@ -25,7 +25,7 @@ func options(c *cli.Context, con console) (client.Options, error) {
 		Mirrors: c.StringSlice("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(),
 		Trust: c.String("trust"), AllowDowngrade: c.Bool("allow-downgrade"),
 		CACertificate: c.String("ca-certificate"), DefaultLink: c.String("default-link"),
-		PreInstall: c.String("pre-install"), PostInstall: c.String("post-install"), HookOutput: con.err,
+		PreInstall: hook(c.String("pre-install")), PostInstall: hook(c.String("post-install")), HookOutput: con.err,
 		Keep: c.Int("keep"), StatsFile: c.String("stats-file"),
 		Log: con.screen.Log(), Progress: con.screen.Progress,
 	}
@@ -102,4 +102,12 @@ func told(r client.Result, o client.Options) (text string) {
 		text += fmt.Sprintf("Removed %s.\n", name)
 	}
 	return text
+}
+
+// hook returns a command as it is run under the umask of whoever gave it.
+func hook(command string) string {
+	if command == "" || umask == ourUmask {
+		return command
+	}
+	return fmt.Sprintf("umask %03o; %s", umask, command)
 }

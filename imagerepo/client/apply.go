@@ -154,7 +154,7 @@ func (a *chain) make(ctx context.Context) error {
 		a.base = next
 	}
 	name := filepath.Base(a.Out)
-	out, err := a.out.Begin("."+name+".tmp", name)
+	out, err := a.out.Begin(fmt.Sprintf(".%s.%d.tmp", name, os.Getpid()), name) // another may make it too
 	if err != nil {
 		return err
 	}

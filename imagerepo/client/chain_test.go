@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"log/slog"
 	"maps"
 	"net/http"
 	"os"
@@ -9,7 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/client"
+	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
 
@@ -190,4 +193,30 @@ func TestListAndVerify(t *testing.T) {
 			t.Errorf("%s: list after verify %q, want %q", way, got, want)
 		}
 	}
+}
+
+// An older image is not made of a series in which all images have got other names.
+func TestRenamed(t *testing.T) {
+	const inUse, older = "puavo-os-old-buster-2024-01-01-000000-amd64.img", "puavo-os-new-buster-2020-01-01-000000-amd64.img"
+	source, mirror := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(source, older), random(1000), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := imagerepo.Build(t.Context(), imagerepo.Options{
+		ImageDir: source, MirrorDir: mirror, Jobs: 1, NoSync: true, Log: slog.New(slog.DiscardHandler),
+		Config: imagerepo.Config{Series: []meta.SeriesConfig{{Name: name(inUse).Series(), Images: []meta.Name{name(older)}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t)
+	p.write(inUse, random(1000))
+	want := p.files()
+	if result, err := p.update(mirror, ""); err != nil || !result.UpToDate {
+		t.Errorf("%+v, %v", result, err)
+	}
+	if plan, err := client.NewPlan(t.Context(), p.options(mirror, "")); err != nil || !plan.UpToDate {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	p.want(want)
 }

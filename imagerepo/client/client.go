@@ -22,8 +22,8 @@
 //
 // The meta says what size and digests its files have; names in it are parsed
 // strictly, bodies are never read beyond their size, and what does not fit is an
-// error. An image that is there is compared with its digest before it serves as a
-// base or is put to use. The meta of a mirror counts for this mirror alone.
+// error. An image that is there is compared with its digest before it is put to use,
+// and, as long as the mirror lists it, before it serves as a base. The meta of a mirror counts for this mirror alone.
 //
 // Where a root of trust is given, all that the meta says is verified by package
 // trust, and an image that is older than the one in use is refused.

@@ -115,7 +115,14 @@ func (s *signed) tuf() (restore func()) {
 // documents is asked for than what is signed.
 func TestTrusted(t *testing.T) {
 	s := newSigned(t)
-	for _, mirror := range []string{s.dir, serve(t, s.dir)} {
+	guarded := startSite(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := os.Stat(s.path(r.URL.Path)); err != nil {
+			w.WriteHeader(http.StatusForbidden) // as hosts do that do not tell what they have
+			return
+		}
+		http.ServeFile(w, r, s.path(r.URL.Path))
+	}))
+	for _, mirror := range []string{s.dir, serve(t, s.dir), guarded} {
 		p := newPlace(t, image3)
 		o := p.options(mirror, "")
 		o.Trust = s.root()

@@ -125,10 +125,13 @@ func (u *update) from(ctx context.Context, m mirror) (Result, error) {
 }
 
 // newer reports whether no image was named and there is one of the series that is
-// newer than what the mirror has.
+// newer than what the mirror has, or the one that led to the series is.
 func (u *update) newer(o *offer) (bool, error) {
 	if u.Image != "" {
 		return false, nil
+	}
+	if guide, err := u.guide(u.dir); err != nil || guide.Version > o.target.Name.Version {
+		return err == nil, err
 	}
 	local, err := u.ofSeries(o)
 	return len(local) > 0 && local[len(local)-1].Version > o.target.Name.Version, err

@@ -57,12 +57,8 @@ func Init(o Options) (err error) {
 	if err := os.Mkdir(o.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	entries, err := os.ReadDir(o.Dir)
-	if err != nil {
-		return err
-	}
-	if len(entries) > 0 {
-		return fmt.Errorf("%s is not empty; give a new directory", o.Dir)
+	if entries, err := os.ReadDir(o.Dir); err != nil || len(entries) > 0 {
+		return cmp.Or(err, notEmpty(o.Dir))
 	}
 	if err := os.Chmod(o.Dir, 0o700); err != nil { // whatever the umask took or left
 		return err
@@ -71,11 +67,19 @@ func Init(o Options) (err error) {
 		return err
 	}
 	defer k.Close()
-	if err = k.locked(k.first); err != nil {
-		k.removeAll()
-	}
-	return err
+	return k.locked(func() error {
+		if len(k.roots) > 0 { // another was faster
+			return notEmpty(o.Dir)
+		}
+		err := k.first()
+		if err != nil {
+			k.removeAll()
+		}
+		return err
+	})
 }
+
+func notEmpty(dir string) error { return fmt.Errorf("%s is not empty; give a new directory", dir) }
 
 // removeAll removes what a failed Init made.
 func (k *Keys) removeAll() {

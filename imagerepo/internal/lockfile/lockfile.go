@@ -27,7 +27,7 @@ type Lock struct{ f *os.File }
 // is not there, and does not wait: where another holds it, the error says who
 // and since when.
 func Acquire(root *os.Root, name string) (*Lock, error) {
-	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
+	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,8 @@ func Acquire(root *os.Root, name string) (*Lock, error) {
 		f.Close()
 		return nil, err
 	}
-	_ = describe(f) // on a full disk it cannot, and who has to wait learns less
+	_ = f.Chmod(0o600) // who may open the file, to read it even, may hold the lock
+	_ = describe(f)    // on a full disk it cannot, and who has to wait learns less
 	return &Lock{f}, nil
 }
 

@@ -23,6 +23,9 @@ func TestAcquire(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if info, err := root.Stat("lock"); err != nil || info.Mode() != 0o600 {
+			t.Errorf("%v, %v", info, err)
+		}
 		_, err = Acquire(root, "lock")
 		if !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), fmt.Sprintf("by process %d (", os.Getpid())) {
 			t.Errorf("second holder: %v", err)
@@ -30,6 +33,7 @@ func TestAcquire(t *testing.T) {
 		if err := lock.Release(); err != nil {
 			t.Fatal(err)
 		}
+		root.Chmod("lock", 0o666) // as others make it
 	}
 	if _, err := Acquire(root, "none/lock"); err == nil {
 		t.Error("a lock in no directory")

@@ -286,6 +286,8 @@ func (b *Body) accept(resp *http.Response) error {
 		return b.failed(ErrChanged)
 	case http.StatusNotFound, http.StatusGone:
 		return b.failed(fs.ErrNotExist)
+	case http.StatusForbidden: // so say some hosts of what is not there
+		return b.failed(fmt.Errorf("%s, or %w", resp.Status, fs.ErrNotExist))
 	case http.StatusTooManyRequests:
 		return b.failed(givenUp(errors.New(resp.Status)))
 	}

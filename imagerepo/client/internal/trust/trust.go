@@ -151,7 +151,7 @@ func (t *Trust) pin() []byte { return fmt.Appendf(nil, "%x\n", sha256.Sum256(t.p
 // roots follows the roots that come after the trusted one. An expired one on the
 // way does no harm.
 func (t *Trust) roots(ctx context.Context) error {
-	for range mostRoots {
+	for range mostRoots + 1 { // the last one is that which is not there
 		next := fmt.Sprintf("%d.root.json", t.trusted.Root.Signed.Version+1)
 		data, err := t.metadata(ctx, next, mostRoot)
 		if errors.Is(err, fs.ErrNotExist) {
