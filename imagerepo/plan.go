@@ -279,7 +279,7 @@ func (p *planner) addImage(name meta.Name) error {
 		case p.held.Owned(im.File):
 			im.Action = Replace
 		default:
-			return fmt.Errorf("%s in the mirror is not the image of that name and was not put there by this tool; remove it", im.File)
+			return fmt.Errorf("%s in the mirror is not the image of that name and was not put there by this tool; take it over with --adopt, or move it away", im.File)
 		}
 	}
 	p.images[name] = im

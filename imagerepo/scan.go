@@ -137,8 +137,17 @@ type Config struct {
 	ScanRest bool
 }
 
-// LoadConfig reads series files. A series may stand in one of them only.
+// LoadConfig reads series files. A series may stand in one of them only, and there
+// must be one.
 func LoadConfig(files []string) (Config, error) {
+	c, err := loadSeries(files)
+	if err == nil && len(files) > 0 && len(c.Series) == 0 {
+		err = fmt.Errorf("%w: no series is named in %s", ErrConfig, strings.Join(files, ", "))
+	}
+	return c, err
+}
+
+func loadSeries(files []string) (Config, error) {
 	var c Config
 	in := make(map[string]string)
 	for _, file := range files {
@@ -175,7 +184,7 @@ func LoadPuavoOS(dir string) (Config, error) {
 			files = append(files, filepath.Join(folder, e.Name()))
 		}
 	}
-	c, err := LoadConfig(files)
+	c, err := loadSeries(files)
 	c.ScanRest = true
 	return c, err
 }

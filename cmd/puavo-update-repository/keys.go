@@ -243,7 +243,7 @@ func tellChanges(w io.Writer, p trust.Proposal) error {
 // tellMissing tells what is to be done about a new root.
 func tellMissing(w io.Writer, dir string, p trust.Proposal) error {
 	if len(p.Missing) == 0 {
-		_, err := fmt.Fprintf(w, "Root %d is complete, and expires %s. The next build with --sign-keys publishes it, or keys renew.\n", p.Version, date(p.Expires))
+		_, err := fmt.Fprintf(w, "Root %d is complete, and expires %s. The next build with --sign-keys publishes it, or keys renew; copy %s/%[1]d.root.json to the other copies of that directory first, if there are any.\n", p.Version, date(p.Expires), dir)
 		return err
 	}
 	for _, m := range p.Missing {

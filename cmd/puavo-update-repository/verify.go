@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -107,7 +108,21 @@ func look(c *cli.Context, dir string, screen *ui.Screen) (audit.Report, error) {
 		}
 		r.Findings = append(r.Findings, audit.Finding{Path: f.Path, Problem: problem, Detail: f.Detail})
 	}
+	r.Findings = append(r.Findings, expired(dir, time.Now())...)
 	return r, err
+}
+
+// expired returns what is signed and has expired, which is no damage: keys renew
+// mends it.
+func expired(dir string, now time.Time) (all []audit.Finding) {
+	signed, _ := trust.StatusOf(dir, now) // what does not verify has been told
+	for _, s := range signed {
+		if s.Expires.Before(now) {
+			detail := fmt.Sprintf("%s expired %s: clients that verify it refuse the mirror; run keys renew", s.Role, date(s.Expires))
+			all = append(all, audit.Finding{Path: "tuf", Problem: audit.Note, Detail: detail})
+		}
+	}
+	return all
 }
 
 // mirrorDir returns the one argument.

@@ -87,7 +87,14 @@ func (o Options) trusted() ([]byte, error) {
 		return nil, fmt.Errorf("the root to trust: %w", err)
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, most))
+	data, err := io.ReadAll(io.LimitReader(f, most))
+	if err != nil {
+		return nil, fmt.Errorf("the root to trust: %w", err)
+	}
+	if err := trust.CheckRoot(data); err != nil {
+		return nil, fmt.Errorf("%s is no root to trust: %w", o.Trust, err)
+	}
+	return data, nil
 }
 
 // refresh verifies the metadata of a mirror, if a root is trusted. What is verified

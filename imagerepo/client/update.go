@@ -200,7 +200,9 @@ func (u *update) install(ctx context.Context, image meta.Name) (bool, error) {
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		if err != nil {
+		if now, ok := u.dir.Default(u.DefaultLink); err != nil && u.DefaultLink != "" && ok && now == image {
+			return false, settled{fmt.Errorf("%s is in use, but %w; the next run does it again", image, err)}
+		} else if err != nil {
 			return false, settled{fmt.Errorf("%s is there, but was not put to use: %w", image, err)}
 		}
 	}

@@ -95,7 +95,7 @@ func Open(where string, o Options) (*Mirror, error) {
 		u, err := url.Parse(where)
 		switch {
 		case err != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-			return nil, errors.New("this is not the URL of a mirror")
+			return nil, errors.New("this is not the URL of a mirror; want such as https://images.example.org, and commas between several")
 		case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 			return openSite(u, o)
 		case u.Scheme != "file" || u.Host != "" && u.Host != "localhost":
@@ -105,7 +105,7 @@ func Open(where string, o Options) (*Mirror, error) {
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("mirror: %w", err)
+		return nil, fmt.Errorf("mirror: %w; want a directory, or a URL such as https://images.example.org", err)
 	}
 	return &Mirror{root: root, shown: root.Name(), limit: limiter(o.Rate)}, nil
 }

@@ -18,7 +18,7 @@ var signs = []struct {
 	is   error
 	sign string
 }{
-	{&metadata.ErrUnsignedMetadata{}, "it is not signed by enough of the trusted keys (arbitrary install or fast-forward attack, wrong software, or a key that was stolen?)"},
+	{&metadata.ErrUnsignedMetadata{}, "it is not signed by enough of the trusted keys (arbitrary install or fast-forward attack, wrong software, a key that was stolen, or the repository of another root?)"},
 	{&metadata.ErrExpiredMetadata{}, "it has expired (freeze attack, or nobody renewed it, or the clock is wrong?)"},
 	{&metadata.ErrBadVersionNumber{}, "it is older than what was trusted before, or of another version than is named (rollback attack?)"},
 	{&metadata.ErrLengthOrHashMismatch{}, "it is not the one that is named (mix-and-match attack, or it was changed?)"},

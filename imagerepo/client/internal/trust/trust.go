@@ -97,6 +97,12 @@ type Options struct {
 	Now      time.Time // the zero Time is now
 }
 
+// CheckRoot returns an error for what is no root.
+func CheckRoot(root []byte) error {
+	_, err := trustedmetadata.New(root)
+	return err
+}
+
 // Refresh fetches and verifies the metadata of a mirror. Metadata that was verified
 // is remembered at once, so that none before it is accepted later.
 func Refresh(ctx context.Context, get Fetch, o Options) (t *Trust, err error) {
@@ -182,7 +188,9 @@ func (t *Trust) timestamp(ctx context.Context) error {
 	// That the old one has expired does no harm either.
 	_, _ = t.trusted.UpdateTimestamp(t.remembered("timestamp.json"))
 	data, err := t.metadata(ctx, "timestamp.json", mostTimestamp)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("it is not signed, and so not trusted; have it signed, or do without a root: %w", err)
+	} else if err != nil {
 		return err
 	}
 	if err := wants(data, "snapshot.json"); err != nil {
