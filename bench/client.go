@@ -282,25 +282,6 @@ func (c *clients) run(ctx context.Context, u *update, k *contender, look bool) (
 	return got, k.reset(u)
 }
 
-// useMemory fills memory with a file that it removes again. The host of a virtual
-// machine takes memory back that is free for some seconds, and to get it again takes
-// longer than all that a client does.
-func useMemory(ctx context.Context, path string, size int64) error {
-	defer os.Remove(path)
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	piece := make([]byte, 1<<20)
-	for ; size > 0 && ctx.Err() == nil; size -= int64(len(piece)) {
-		if _, err := f.Write(piece); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
-}
-
 // reset removes what a run has left, but for the base, and what the client
 // is to know of it.
 func (k *contender) reset(u *update) error {

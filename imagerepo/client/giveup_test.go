@@ -50,7 +50,6 @@ func TestGivenUp(t *testing.T) {
 		if run > 0 && !slices.Equal(asked, []string{huge2}) {
 			t.Errorf("run %d asked for %q", run, asked)
 		}
-		before = len(s.asked())
 		if plan := must(client.NewPlan(t.Context(), o)); len(plan.Ways) != 1 || !isFull(plan.Ways[0].Route) {
 			t.Errorf("planned %+v", plan.Ways)
 		}
