@@ -335,6 +335,23 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// A link has the mode of its image, which may not be the one for a web server.
+func TestUnreadable(t *testing.T) {
+	p := newPlace(t, image3, image4)
+	p.build()
+	if p.log.Len() > 0 {
+		t.Errorf("warnings %q", &p.log)
+	}
+	p.add(other)
+	if err := os.Chmod(filepath.Join(p.ImageDir, other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.build()
+	if s := p.log.String(); !strings.Contains(s, "chmod it to 0644") || !strings.Contains(s, other) {
+		t.Errorf("warnings %q", s)
+	}
+}
+
 // Each fault gives an error that names the file, and leaves the mirror valid and
 // the rest of it as it was.
 func TestBuildFails(t *testing.T) {

@@ -104,6 +104,9 @@ func (r *run) linkImage(ctx context.Context, im PlannedImage) error {
 	if err != nil {
 		return err
 	}
+	if info, err := os.Stat(source); err == nil && info.Mode()&0o004 == 0 {
+		r.Log.Warn("others may not read this image, nor perhaps does a web server; chmod it to 0644", "file", source)
+	}
 	linkErr := os.Link(source, filepath.Join(r.MirrorDir, im.File))
 	if linkErr == nil {
 		r.meter.Add(im.Size)

@@ -232,7 +232,7 @@ func TestSpoiled(t *testing.T) {
 func hasty(p *place, mirror string) client.Options {
 	o := p.options(mirror, middling2)
 	o.Patience.Longest = 20 * time.Millisecond
-	o.Patience.Stall = time.Second
+	o.Patience.Stall = 2 * time.Second
 	return o
 }
 
