@@ -28,7 +28,11 @@ type search struct {
 func newSearch(u *update, o *offer) *search {
 	w := &search{update: u, offer: o, limits: Limits{Downgrades: u.Image != "", Failed: make(map[string]bool)}}
 	for _, im := range o.series.Images {
-		w.failed = append(w.failed, partial.GivenUp(u.dir, im.Name)...)
+		for _, d := range partial.GivenUp(u.dir, im.Name) {
+			if !slices.Contains(w.failed, d) {
+				w.failed = append(w.failed, d)
+			}
+		}
 	}
 	for _, im := range o.series.Images {
 		for _, d := range im.Diffs {
