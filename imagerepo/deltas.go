@@ -150,15 +150,15 @@ func (b *base) make(ctx context.Context, d PlannedDelta, record *state.Record) (
 		if err := b.verify(ctx, d, f, sums.Size, io.Discard); err != nil {
 			return err
 		}
-		return b.replace(d, f, sums, record)
+		return b.replace(ctx, d, f, sums, record)
 	}, nil
 }
 
 // replace puts a delta into the mirror. Another one that is there under its name
 // is first taken out of the meta, which tells that one's digests.
-func (b *base) replace(d PlannedDelta, f *atomicfile.File, sums cksum.Sums, record *state.Record) error {
+func (b *base) replace(ctx context.Context, d PlannedDelta, f *atomicfile.File, sums cksum.Sums, record *state.Record) error {
 	if _, err := b.mirror.Root.Lstat(meta.DeltaPath(d.File)); err == nil {
-		err := b.unpublish(func(s *meta.Series) bool {
+		err := b.unpublish(ctx, func(s *meta.Series) bool {
 			return withoutDeltas(s, func(published meta.Diff) bool { return published.Filename == d.File && published.Sums != sums })
 		})
 		if err != nil {
@@ -264,13 +264,17 @@ var errNotRight = errors.New("the delta does not make its image")
 // seen too. It needs the base open.
 func (b *base) verify(ctx context.Context, d PlannedDelta, r io.ReaderAt, size int64, seen io.Writer) error {
 	err := b.apply(ctx, d, r, size, seen)
-	if err == nil || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return err
 	}
+	// What is mapped by now may be another than what was read for its digests.
 	if changed := b.changed(d); changed != nil {
 		return changed
 	}
-	return fmt.Errorf("%w: %w", errNotRight, err)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotRight, err)
+	}
+	return nil
 }
 
 func (b *base) apply(ctx context.Context, d PlannedDelta, r io.ReaderAt, size int64, seen io.Writer) error {

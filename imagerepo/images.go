@@ -75,6 +75,9 @@ func (r *run) readConf(ctx context.Context, im Image) (map[string]json.RawMessag
 
 // linkImages puts the images into the mirror.
 func (r *run) linkImages(ctx context.Context) error {
+	if err := r.withdrawReplaced(ctx); err != nil {
+		return err
+	}
 	for _, im := range r.plan.Images {
 		if im.Action != Link && im.Action != Replace {
 			continue
@@ -91,7 +94,7 @@ func (r *run) linkImage(ctx context.Context, im PlannedImage) error {
 		return err
 	}
 	if im.Action == Replace {
-		if err := r.withdraw(im.Name); err != nil {
+		if err := r.mirror.Root.Remove(im.File); err != nil {
 			return err
 		}
 	}
@@ -110,9 +113,18 @@ func (r *run) linkImage(ctx context.Context, im PlannedImage) error {
 	linkErr := os.Link(source, filepath.Join(r.MirrorDir, im.File))
 	if linkErr == nil {
 		r.meter.Add(im.Size)
-		return nil
+		return r.linked(im)
 	}
 	return r.copyImage(ctx, im, source, linkErr)
+}
+
+// linked makes sure that a link in the mirror is of the image that was scanned.
+func (r *run) linked(im PlannedImage) error {
+	info, err := r.mirror.Root.Lstat(im.File)
+	if err == nil && state.StampOf(info) != im.Stamp {
+		err = errors.Join(fmt.Errorf("%s %w", r.source(im.Name), ErrChanged), r.mirror.Root.Remove(im.File))
+	}
+	return err
 }
 
 // copyImage copies an image into the mirror, sharing its blocks where the file
@@ -184,7 +196,7 @@ func (r *run) readImage(ctx context.Context, im PlannedImage) error {
 	same := false
 	if im.Touched {
 		if same, err = r.same(ctx, f, record.Sums.BLAKE3); err == nil && !same {
-			err = r.unpublishOther(im.Name, cksum.Sums{})
+			err = r.unpublishOther(ctx, im.Name, cksum.Sums{})
 		}
 		if err != nil {
 			return err
@@ -198,7 +210,12 @@ func (r *run) readImage(ctx context.Context, im PlannedImage) error {
 	if err := r.unchanged(im.Image); err != nil {
 		return err
 	}
-	if err := r.unpublishOther(im.Name, record.Sums); err != nil {
+	if !r.NoSync { // whoever made it may not have done so, and the meta is to name it
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
+	if err := r.unpublishOther(ctx, im.Name, record.Sums); err != nil {
 		return err
 	}
 	record.Stamp, record.Conf = im.Stamp, r.confs[im.Name]

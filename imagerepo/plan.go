@@ -376,7 +376,9 @@ func (p *planner) addRemovals() {
 func (p *planner) due(name string) time.Time {
 	since := p.now
 	if record := p.held.Records[name]; record != nil && record.Unnamed != 0 {
-		since = time.Unix(record.Unnamed, 0)
+		if since = time.Unix(record.Unnamed, 0); since.After(p.now) { // a clock went back
+			since = p.now
+		}
 	}
 	due := since.Add(p.policy.Grace)
 	if path.Ext(name) == ".json" || !due.After(p.now) {

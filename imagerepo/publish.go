@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"time"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/mirror"
@@ -45,12 +46,23 @@ func (r *run) publish(ctx context.Context) error {
 	if err := write(mirror.Index, index); err != nil {
 		return err
 	}
+	if err := r.unname(); err != nil {
+		return err
+	}
 	lines, payload := r.payload()
 	if err := write(mirror.CKSUMS, cksum.AppendCKSUMS(nil, lines)); err != nil {
 		return err
 	}
-	if err := r.writeFile(mirror.SHA256, cksum.AppendSHA256SUMS(nil, append(sums, payload...))); err != nil || r.Sign == nil {
+	if err := r.writeFile(mirror.SHA256, cksum.AppendSHA256SUMS(nil, append(sums, payload...))); err != nil {
 		return err
+	}
+	return r.signMirror(ctx)
+}
+
+// signMirror has signed what is published, if it is to be.
+func (r *run) signMirror(ctx context.Context) error {
+	if r.Sign == nil {
+		return nil
 	}
 	signed, err := r.Sign(ctx, r.mirror.Root)
 	if signed {
@@ -63,6 +75,20 @@ func sha256Of(data []byte) cksum.Digest256 {
 	h := cksum.New()
 	h.Write(data)
 	return h.Sums().SHA256
+}
+
+// unname takes down of images that leave the mirror that nothing names them any
+// more, before the lists do not: else a run that ends in between left no trace of
+// what put them there.
+func (r *run) unname() error {
+	for _, old := range r.plan.Remove {
+		if path.Ext(old.name) == ".img" && r.record(old.name).Unnamed == 0 {
+			if err := r.setUnnamed(old.name, time.Now().Unix()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // own makes sure that a file that is about to be written is known as the tool's
@@ -182,17 +208,18 @@ func (r *run) addDropped(remove map[string]PlannedRemove, file string) {
 		return // where it cannot be looked at, the next run plans to remove it
 	}
 	if r.Policy.Grace > 0 {
-		old.Due = r.start.Add(r.Policy.Grace)
+		old.Due = time.Now().Add(r.Policy.Grace)
 	}
 	remove[file] = old
 }
 
 func (r *run) removeOne(old PlannedRemove) error {
 	if !old.Due.IsZero() {
-		if since := r.record(old.name).Unnamed; since != 0 {
+		now := time.Now().Unix()
+		if since := r.record(old.name).Unnamed; since != 0 && since <= now { // a clock may have gone back
 			return nil
 		}
-		return r.setUnnamed(old.name, r.start.Unix())
+		return r.setUnnamed(old.name, now)
 	}
 	if err := r.removeFile(old.Path); err != nil {
 		return err
@@ -232,41 +259,45 @@ func (r *run) setUnnamed(name string, since int64) error {
 	return r.put(name, record)
 }
 
-// withdraw takes an image out of what is published and out of the mirror.
-func (r *run) withdraw(n meta.Name) error {
-	if err := r.unpublish(func(s *meta.Series) bool { return without(s, n) }); err != nil {
-		return err
-	}
-	return r.mirror.Root.Remove(n.String())
+// withdrawReplaced takes images that are to be replaced out of what is published.
+func (r *run) withdrawReplaced(ctx context.Context) error {
+	return r.unpublish(ctx, func(s *meta.Series) (found bool) {
+		for _, im := range r.plan.Images {
+			found = im.Action == Replace && without(s, im.Name) || found
+		}
+		return found
+	})
 }
 
 // unpublishOther takes an image out of the meta that has other digests there.
-func (r *run) unpublishOther(n meta.Name, sums cksum.Sums) error {
-	return r.unpublish(func(s *meta.Series) bool {
+func (r *run) unpublishOther(ctx context.Context, n meta.Name, sums cksum.Sums) error {
+	return r.unpublish(ctx, func(s *meta.Series) bool {
 		published, found := s.Image(n)
 		return found && published.Sums.SHA512 != sums.SHA512 && without(s, n)
 	})
 }
 
 // unpublish takes out of the meta what take takes out of a series, so that no
-// client finds another content than the meta says. take reports whether it took
-// anything.
-func (r *run) unpublish(take func(*meta.Series) bool) error {
+// client finds another content than the meta says, and has that signed. take
+// reports whether it took anything.
+func (r *run) unpublish(ctx context.Context, take func(*meta.Series) bool) error {
 	r.publishing.Lock()
 	defer r.publishing.Unlock()
 	docs, err := fs.Glob(r.mirror.Root.FS(), mirror.MetaDir+"/*.json")
 	if err != nil {
 		return err
 	}
+	taken := false
 	for _, doc := range docs {
 		data, err := r.mirror.Root.ReadFile(doc)
 		if err != nil {
 			return err
 		}
 		s, err := meta.ParseSeries(data)
-		if err != nil || !take(&s) {
+		if err != nil || !r.held.Owned(path.Base(doc)) || !take(&s) {
 			continue // not ours, or it names nothing of it
 		}
+		taken = true
 		if data, err = s.Encode(); err != nil {
 			return err
 		}
@@ -274,7 +305,10 @@ func (r *run) unpublish(take func(*meta.Series) bool) error {
 			return err
 		}
 	}
-	return nil
+	if !taken {
+		return nil
+	}
+	return r.signMirror(ctx)
 }
 
 // without takes an image, and the deltas from it, out of a series.

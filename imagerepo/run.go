@@ -24,9 +24,11 @@ type run struct {
 	Options
 	start  time.Time
 	images []Image
+	unseen []unseen
 	series []meta.SeriesConfig
 	mirror *mirror.Mirror
 	budget budget
+	held   mirror.Held // what the mirror held before
 	plan   Plan
 	confs  map[meta.Name]map[string]json.RawMessage // of the images that are read
 	meter  *meter.Meter
@@ -95,6 +97,9 @@ func (r *run) scan() (err error) {
 	}
 	images, skipped, err := Scan(os.DirFS(r.ImageDir))
 	for _, reason := range skipped {
+		if u, ok := errors.AsType[unseen](reason); ok {
+			r.unseen = append(r.unseen, u)
+		}
 		r.Log.Warn("skipped", "reason", reason)
 	}
 	if err != nil {
@@ -121,6 +126,12 @@ func (r *run) makePlan(ctx context.Context) (err error) {
 			return err
 		}
 		adopted = r.adopt(&h)
+		r.held = h
+	}
+	for _, u := range r.unseen {
+		if _, there := h.Files[u.file]; there && h.Owned(u.file) {
+			return fmt.Errorf("%w; it is in the mirror, and would leave it: mount what it is on, or remove it here", u)
+		}
 	}
 	if r.plan, err = newPlan(r.images, r.series, h, r.Policy, time.Now()); err != nil {
 		return err
@@ -183,8 +194,8 @@ func (r *run) suspect(name string) error {
 		return nil // it left, or the plan says what is to be said
 	}
 	copied, err := r.mirror.Root.Stat(name)
-	if err == nil && os.SameFile(source, copied) && record.Known(state.StampOf(source)) {
-		return fmt.Errorf("%s is damaged in the image directory itself, with its time unchanged; put the right image there and run again",
+	if err == nil && os.SameFile(source, copied) {
+		return fmt.Errorf("%s is the same file and damaged too; put the right image there and run again, or build if it is meant to be as it is",
 			filepath.Join(r.ImageDir, name))
 	}
 	return nil

@@ -54,6 +54,14 @@ func Scan(dir fs.FS) (images []Image, skipped []error, err error) {
 	return images, skipped, nil
 }
 
+// unseen is the error for an image that cannot be looked at.
+type unseen struct {
+	error
+	file string
+}
+
+func (u unseen) Unwrap() error { return u.error }
+
 func scanImage(dir fs.FS, file string) (Image, error) {
 	name, err := meta.ParseName(file)
 	if err != nil {
@@ -61,7 +69,7 @@ func scanImage(dir fs.FS, file string) (Image, error) {
 	}
 	info, err := fs.Stat(dir, file) // follows a symbolic link
 	if err != nil {
-		return Image{}, err
+		return Image{}, unseen{err, file}
 	}
 	switch {
 	case !info.Mode().IsRegular():

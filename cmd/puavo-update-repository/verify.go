@@ -160,7 +160,7 @@ func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, sc
 		}
 	}
 	defer screen.Done()
-	if err := losesNothing(c.Context, o); err != nil {
+	if err := losesNothing(c.Context, o, found); err != nil {
 		return nil, err
 	}
 	_, s, err := imagerepo.Build(c.Context, o)
@@ -169,10 +169,11 @@ func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, sc
 
 // losesNothing returns an error if a build would have images leave the mirror that
 // are right, which is not for a repair to decide.
-func losesNothing(ctx context.Context, o imagerepo.Options) error {
+func losesNothing(ctx context.Context, o imagerepo.Options, found audit.Report) error {
 	plan, err := imagerepo.MakePlan(ctx, o)
 	for _, r := range plan.Remove {
-		if _, noImage := meta.ParseName(r.Path); noImage == nil && !slices.Contains(o.Suspect, r.Path) {
+		known := slices.ContainsFunc(found.Findings, func(f audit.Finding) bool { return f.Path == r.Path }) // damaged, or leaving
+		if _, noImage := meta.ParseName(r.Path); noImage == nil && !known {
 			return fmt.Errorf("%s is in the mirror and not among the images in %s, so it would leave the mirror; name the directory that has all images by --images, or build the mirror anew", r.Path, o.ImageDir)
 		}
 	}

@@ -202,7 +202,7 @@ func TestDocuments(t *testing.T) {
 		{"the index is huge", func(p place) {
 			p.remove("index.json")
 			p.write("index.json", nil)
-			check(os.Truncate(p.path("index.json"), maxDocument+1))
+			check(os.Truncate(p.path("index.json"), meta.MaxDocument+1))
 		},
 			[][3]string{{"damaged", "index.json", "SHA256SUMS says"}, {"malformed", "index.json", "more than 67108864 bytes"}}},
 		{"the lists alone", func(p place) { p.remove("meta"); p.remove("index.json"); p.remove("SHA256SUMS") }, [][3]string{

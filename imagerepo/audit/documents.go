@@ -19,11 +19,8 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// maxDocument bounds the size of a document, in bytes.
-const maxDocument = 64 << 20
-
 // errTooLarge is the error for a document that is none by its size.
-var errTooLarge = fmt.Errorf("it has more than %d bytes", maxDocument)
+var errTooLarge = fmt.Errorf("it has more than %d bytes", meta.MaxDocument)
 
 // open opens a mirror to look at it.
 func open(dir string) (*mirror.Mirror, error) {
@@ -110,8 +107,8 @@ func readDocument(root *os.Root, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
-	if err == nil && len(data) > maxDocument {
+	data, err := io.ReadAll(io.LimitReader(f, meta.MaxDocument+1))
+	if err == nil && len(data) > meta.MaxDocument {
 		return nil, errTooLarge
 	}
 	return data, err

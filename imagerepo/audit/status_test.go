@@ -62,7 +62,7 @@ func TestStatus(t *testing.T) {
 		{"a meta is gone", func(p place) { p.remove(freeDoc) }, freeDoc},
 		{"a meta is a directory", func(p place) { p.remove(freeDoc); check(os.Mkdir(p.path(freeDoc), 0o777)) }, freeDoc + ": it is a directory"},
 		{"the meta is a file", func(p place) { p.remove("meta"); p.write("meta", nil); p.remove("index.json") }, "meta: not a directory"},
-		{"the index is huge", func(p place) { check(os.Truncate(p.path("index.json"), maxDocument+1)) }, "index.json: it has more than"},
+		{"the index is huge", func(p place) { check(os.Truncate(p.path("index.json"), 64<<20+1)) }, "index.json: it has more than"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t)
