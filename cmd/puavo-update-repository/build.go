@@ -34,7 +34,7 @@ func flags() []cli.Flag {
 		jobsFlag(),
 		memoryFlag(),
 		&cli.BoolFlag{Name: "keep-signatures", Usage: "make deltas also from images that left IMAGE_DIR, by their signatures"},
-		&cli.DurationFlag{Name: "grace", Usage: "keep what nothing names any more for this `TIME`, such as 24h, before it is removed"},
+		&cli.StringFlag{Name: "grace", Usage: "keep what nothing names any more for this `TIME`, such as 36h or 7d, before it is removed"},
 		&cli.BoolFlag{Name: "adopt", Usage: "take over every image and delta in MIRROR_DIR, whoever made it"},
 		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"},
 		&cli.BoolFlag{Name: "ignore-space", Usage: "begin even if the free space will most likely not do"},
@@ -139,14 +139,12 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 	o.Policy = imagerepo.Policy{
 		Targets: c.Int("targets"), Bases: c.Int("bases"),
 		Downgrades: !c.Bool("no-downgrades"), MaxRatio: c.Float64("max-delta-ratio"),
-		KeepSignatures: c.Bool("keep-signatures"), Grace: c.Duration("grace"),
+		KeepSignatures: c.Bool("keep-signatures"),
 	}
 	o.Adopt, o.NoSync, o.IgnoreSpace = c.Bool("adopt"), c.Bool("no-sync"), c.Bool("ignore-space")
 	switch p := o.Policy; {
 	case o.Jobs < 1:
 		return o, command.Usage("--jobs %d, want 1 or more", o.Jobs)
-	case p.Grace < 0:
-		return o, command.Usage("--grace %v, want a time that passes", p.Grace)
 	case p.Targets < 0 || p.Bases < 0:
 		return o, command.Usage("--targets and --bases cannot be negative")
 	case !(p.MaxRatio > 0) || math.IsInf(p.MaxRatio, 0):
@@ -155,6 +153,11 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 		return o, command.Usage("--config and --puavo-os exclude each other")
 	}
 	var err error
+	if grace := c.String("grace"); grace != "" && grace != "0" {
+		if o.Policy.Grace, err = command.Duration(grace); err != nil {
+			return o, command.Usage("--grace: %v", err)
+		}
+	}
 	if o.Memory, err = parseMemory(c.String("memory")); err != nil {
 		return o, err
 	}

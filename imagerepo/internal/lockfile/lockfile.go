@@ -33,7 +33,7 @@ func Acquire(root *os.Root, name string) (*Lock, error) {
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("%s is %w by %s", filepath.Join(root.Name(), name), ErrHeld, holder(f))
+		err = fmt.Errorf("%s is %w by %s; wait for its end", filepath.Join(root.Name(), name), ErrHeld, holder(f))
 	}
 	if err != nil {
 		f.Close()

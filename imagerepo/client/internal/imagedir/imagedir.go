@@ -92,7 +92,7 @@ type Image struct {
 func Open(path string) (*Dir, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
-		return nil, fmt.Errorf("images directory: %w", err)
+		return nil, fmt.Errorf("images directory: %w; check the path", err)
 	}
 	d := &Dir{Dir: atomicfile.Dir{Root: root}, link: root.Link, blocks: os.DirFS("/sys/block"), looped: looped}
 	d.load()
