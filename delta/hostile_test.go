@@ -6,9 +6,10 @@ import (
 	"errors"
 	"io"
 	"math"
-	"runtime"
 	"strings"
 	"testing"
+
+	"puavo-image-repository/testdata"
 )
 
 // hostile are deltas that somebody made to do harm, for a base of 1000 bytes and a
@@ -82,25 +83,17 @@ func TestHostile(t *testing.T) {
 		for decoder, patch := range decoders {
 			var out bytes.Buffer
 			base := &hostileBase{t: t, data: random(1, 1000)}
-			before := allocated()
-			err := patch(t.Context(), &out, base, 1000, strings.NewReader(d), c.size)
-			after := allocated()
+			var err error
+			took := testdata.Allocated(func() { err = patch(t.Context(), &out, base, 1000, strings.NewReader(d), c.size) })
 			want := map[string]string{"Patch": c.patch, "Verify": c.verify}[decoder]
-			if !says(err, want) || int64(out.Len()) > c.size || after-before > most {
-				t.Errorf("%s of %s: %v, want one that says %q; %d bytes written of %d, %d bytes of memory", decoder, c.name, err, want, out.Len(), c.size, after-before)
+			if !says(err, want) || int64(out.Len()) > c.size || took > most {
+				t.Errorf("%s of %s: %v, want one that says %q; %d bytes written of %d, %d bytes of memory", decoder, c.name, err, want, out.Len(), c.size, took)
 			}
 		}
 		if _, err := Inspect(t.Context(), strings.NewReader(d)); !says(err, c.inspect) {
 			t.Errorf("Inspect of %s: %v, want one that says %q", c.name, err, c.inspect)
 		}
 	}
-}
-
-// allocated returns how many bytes were allocated so far.
-func allocated() uint64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.TotalAlloc
 }
 
 // endless repeats its bytes after the first for ever, and counts what is read.
@@ -199,18 +192,17 @@ func TestHostileSignature(t *testing.T) {
 		{"a million and a byte", "rs\x01\x47\x00\x00\x00\x01\x00\x00\x00\x01" + strings.Repeat("xxxxx", 1e6) + "x", "ends within a block's sums"},
 	} {
 		const most = 1 << 20 // bytes of memory
-		before := allocated()
-		s, err := ReadSignature(strings.NewReader(c.signature))
-		after := allocated()
-		if !says(err, c.says) || after-before > most {
-			t.Errorf("%s: %+v, %v, want one that says %q; %d bytes of memory", c.name, s, err, c.says, after-before)
+		var s Signature
+		var err error
+		took := testdata.Allocated(func() { s, err = ReadSignature(strings.NewReader(c.signature)) })
+		if !says(err, c.says) || took > most {
+			t.Errorf("%s: %+v, %v, want one that says %q; %d bytes of memory", c.name, s, err, c.says, took)
 		}
 		signature := []byte(c.signature)
-		before = allocated()
-		b, err := LoadSignature(t.Context(), signature)
-		after = allocated()
-		if !says(err, c.says) || after-before > most {
-			t.Errorf("%s: LoadSignature: %v, want one that says %q; %d bytes of memory", c.name, err, c.says, after-before)
+		var b *Blocks
+		took = testdata.Allocated(func() { b, err = LoadSignature(t.Context(), signature) })
+		if !says(err, c.says) || took > most {
+			t.Errorf("%s: LoadSignature: %v, want one that says %q; %d bytes of memory", c.name, err, c.says, took)
 		}
 		if err == nil {
 			if d, stats := signDiff(t, signature, random(1, 5000)); stats.Target() != 5000 || len(d) > 5020 {

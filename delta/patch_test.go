@@ -72,13 +72,7 @@ func BenchmarkPatch(b *testing.B) {
 // benchmarkChanges applies a delta of BenchmarkVerify's kind.
 func benchmarkChanges(b *testing.B, f *os.File) {
 	base := random(1, benchBase)
-	target := slices.Clone(base)
-	news := random(2, 20)
-	for at := 0; at < len(target); at += 512 << 10 {
-		for i := at; i < at+64<<10; i += 60 {
-			copy(target[i:], news)
-		}
-	}
+	target := scattered(base)
 	d, _ := diff(b, base, target)
 	b.SetBytes(benchBase)
 	b.ResetTimer()

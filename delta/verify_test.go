@@ -306,9 +306,9 @@ func (c *cancels) ReadAt(p []byte, off int64) (int, error) {
 	return c.ReaderAt.ReadAt(p, off)
 }
 
-// One 64 KiB of eight has a change every 60 bytes, so that 40 of them are copied.
-func BenchmarkVerify(b *testing.B) {
-	base := random(1, 64<<20)
+// scattered returns base with a change every 60 bytes in one 64 KiB of eight, so
+// that 40 of them are copied.
+func scattered(base []byte) []byte {
 	target := slices.Clone(base)
 	news := random(2, 20)
 	for at := 0; at < len(target); at += 512 << 10 {
@@ -316,6 +316,12 @@ func BenchmarkVerify(b *testing.B) {
 			copy(target[i:], news)
 		}
 	}
+	return target
+}
+
+func BenchmarkVerify(b *testing.B) {
+	base := random(1, 64<<20)
+	target := scattered(base)
 	d, _ := diff(b, base, target)
 	f, m := mapped(b, base)
 	for _, c := range []struct {

@@ -132,7 +132,6 @@ func (b *base) make(ctx context.Context, d PlannedDelta, record *state.Record) (
 	if err != nil {
 		return nil, err
 	}
-	record.Effort = string(cmp.Or(b.Effort, delta.Default))
 	sums, err := b.diff(ctx, d, f)
 	if err != nil {
 		f.Discard()

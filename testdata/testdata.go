@@ -1,5 +1,5 @@
-// Package testdata gives tests the fixtures of this folder and the installed
-// tools that they compare with.
+// Package testdata gives tests the fixtures of this folder, the installed tools
+// that they compare with, and files that fail.
 package testdata
 
 import (

@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"runtime"
 	"strings"
 	"testing"
 
 	"puavo-image-repository/imagerepo/internal/puavoconf/squashfs"
+
+	"puavo-image-repository/testdata"
 )
 
 var le = binary.LittleEndian
@@ -62,16 +63,6 @@ func extend(b []byte, size uint64) {
 	le.PutUint64(i[24:], size)
 }
 
-// allocated returns how many bytes are allocated while do works, whether they are
-// freed or not.
-func allocated(do func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	do()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
-
 // TestForged reads forged images, which take up to 16 MiB of memory and print
 // nothing.
 func TestForged(t *testing.T) {
@@ -85,7 +76,7 @@ func TestForged(t *testing.T) {
 			b := bytes.Clone(image)
 			row.forge(b)
 			var err error
-			n := allocated(func() {
+			n := testdata.Allocated(func() {
 				got, readErr := read(b)
 				fails(t, got, readErr, row.none, row.want)
 				err = readErr
@@ -149,7 +140,7 @@ func TestMost(t *testing.T) {
 			image := pack(t, row.files, "-comp", "zstd")
 			var got map[string]json.RawMessage
 			var err error
-			n := allocated(func() { got, err = read(image) })
+			n := testdata.Allocated(func() { got, err = read(image) })
 			if row.want != "" {
 				fails(t, got, err, false, row.want)
 			} else if err != nil || len(got) != len(row.files) {

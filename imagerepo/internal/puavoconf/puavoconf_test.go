@@ -15,17 +15,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"puavo-image-repository/testdata"
 )
 
-const (
-	testdata = "../../../testdata"
-	late     = "-buster-2022-02-04-140532-amd64.img"
-)
+const late = "-buster-2022-02-04-140532-amd64.img"
 
 // load returns an image of testdata.
 func load(t testing.TB, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(testdata, name))
+	b, err := os.ReadFile(testdata.Path(name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +84,7 @@ func definitions(t testing.TB, image string) map[string]any {
 func TestPeer(t *testing.T) {
 	var images []string
 	for _, pattern := range []string{"images/*.img", "compression/*.img"} {
-		found, err := filepath.Glob(filepath.Join(testdata, pattern))
+		found, err := filepath.Glob(testdata.Path(pattern))
 		if err != nil || len(found) < 4 {
 			t.Fatalf("%s: %q, %v", pattern, found, err)
 		}
@@ -228,31 +227,13 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// failing is an image whose read number at fails, after calling hook.
-type failing struct {
-	io.ReaderAt
-	at   int
-	hook func()
-	err  error
-}
-
-func (f *failing) ReadAt(p []byte, off int64) (int, error) {
-	if f.at--; f.at < 0 {
-		f.hook()
-		if f.err != nil {
-			return 0, f.err
-		}
-	}
-	return f.ReaderAt.ReadAt(p, off)
-}
-
 // TestReaderError has an image fail at each of its reads.
 func TestReaderError(t *testing.T) {
 	image := load(t, "compression/puavo-os-lzo"+late)
 	errDisk := errors.New("disk on fire")
 	for at := 0; ; at++ {
 		failed := false
-		r := &failing{bytes.NewReader(image), at, func() { failed = true }, errDisk}
+		r := &testdata.Failing{ReaderAt: bytes.NewReader(image), At: at, Hook: func() { failed = true }, Err: errDisk}
 		got, err := Read(context.Background(), r, int64(len(image)))
 		if !failed && at > 5 && err == nil {
 			return
@@ -273,7 +254,7 @@ func TestCancelled(t *testing.T) {
 		if at == 0 {
 			cancel()
 		}
-		r := &failing{ReaderAt: bytes.NewReader(image), at: at - 1, hook: cancel}
+		r := &testdata.Failing{ReaderAt: bytes.NewReader(image), At: at - 1, Hook: cancel}
 		got, err := Read(ctx, r, int64(len(image)))
 		if at > 5 && ctx.Err() == nil && err == nil {
 			return
@@ -326,7 +307,7 @@ func TestConcurrent(t *testing.T) {
 // are large, give -fuzzminimizetime 10x, or minimizing them takes all the time.
 func FuzzRead(f *testing.F) {
 	for _, pattern := range []string{"compression/*.img", "badimages/*.img"} {
-		images, err := filepath.Glob(filepath.Join(testdata, pattern))
+		images, err := filepath.Glob(testdata.Path(pattern))
 		if err != nil || len(images) == 0 {
 			f.Fatalf("%s: %q, %v", pattern, images, err)
 		}

@@ -58,8 +58,6 @@ type Record struct {
 	// Dropped says that a delta was too large to be worth having: it had at least
 	// Sums.Size bytes, and there is no file.
 	Dropped bool `json:"dropped,omitempty"`
-	// Effort is how hard a delta was worked on, "" where another tool made it.
-	Effort string `json:"effort,omitempty"`
 
 	// Unnamed is since when, in seconds since 1970, nothing published names the
 	// file; 0 of one that is named.

@@ -40,7 +40,6 @@ var full = Record{
 	Base:    [32]byte{5},
 	Target:  [32]byte{6},
 	Dropped: true,
-	Effort:  "best",
 	Unnamed: 8,
 }
 

@@ -114,18 +114,24 @@ func TestPruneRefused(t *testing.T) {
 	}
 }
 
+// pin has a file be one that cannot be removed, for which it takes root.
+func pin(t *testing.T, path string) {
+	t.Helper()
+	err := syscall.Mount(path, path, "", syscall.MS_BIND, "")
+	if err != nil && os.Getenv("CI") == "" {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
+}
+
 // An image that cannot be removed ends it; what was removed before is told.
 func TestPruneFails(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, imageA, imageB, imageC, imageD)
 	busy := filepath.Join(dir, imageB)
-	if err := syscall.Mount(busy, busy, "", syscall.MS_BIND, ""); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	defer syscall.Unmount(busy, syscall.MNT_DETACH)
+	pin(t, busy)
 	d := lock(t, dir)
 	removed, err := d.Prune(names(t, imageA, imageB, imageC, imageD), 1)
 	if err == nil || !strings.Contains(err.Error(), imageB) || !slices.Equal(removed, names(t, imageA)) {
@@ -200,13 +206,7 @@ func TestSweepKinds(t *testing.T) {
 	os.Mkdir(filepath.Join(dir, imageA+".tmp"), 0o777)
 	os.Symlink("x", filepath.Join(dir, imageB+".tmp"))
 	busy := filepath.Join(dir, imageC+".tmp")
-	if err := syscall.Mount(busy, busy, "", syscall.MS_BIND, ""); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	defer syscall.Unmount(busy, syscall.MNT_DETACH)
+	pin(t, busy)
 	err := lock(t, dir).Sweep()
 	if err == nil || !strings.Contains(err.Error(), imageC) {
 		t.Errorf("%v", err)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"puavo-image-repository/testdata"
 )
 
 // TestWork has images in which there is always more to do. The reader has little
@@ -47,7 +49,7 @@ func TestWork(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.work = Work - left
-			n := allocated(func() {
+			n := testdata.Allocated(func() {
 				for err == nil || !strings.Contains(err.Error(), "units of work") {
 					_, err = collect(r)
 					if n := r.work; n < Work-left {
@@ -72,7 +74,7 @@ func same(t *testing.T, image []byte) bool {
 	}
 	r.work = Work - 16<<20
 	var got map[string]string
-	if n := allocated(func() { got, err = collect(r) }); n > 32<<20 {
+	if n := testdata.Allocated(func() { got, err = collect(r) }); n > 32<<20 {
 		t.Errorf("%d bytes of memory", n)
 	}
 	if err != nil {

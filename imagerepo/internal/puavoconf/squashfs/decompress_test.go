@@ -11,6 +11,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"puavo-image-repository/testdata"
 )
 
 func deflate(w io.Writer) (io.WriteCloser, error) { return zlib.NewWriter(w), nil }
@@ -108,7 +110,7 @@ func TestBombMemory(t *testing.T) {
 			t.Fatal("no error")
 		}
 		const ceiling = 1 << 20
-		if n := allocated(func() { r.decompress(dst, bomb) }); n > ceiling {
+		if n := testdata.Allocated(func() { r.decompress(dst, bomb) }); n > ceiling {
 			t.Errorf("%d bytes, more than %d", n, ceiling)
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"puavo-image-repository/testdata"
 )
 
 // forgery is an image of testdata that is being changed.
@@ -247,7 +249,7 @@ func TestForged(t *testing.T) {
 			row.forge(f)
 			var got string
 			var err error
-			n := allocated(func() {
+			n := testdata.Allocated(func() {
 				var r *Reader
 				if r, err = open(f.b); err == nil {
 					got, err = show(r, row.path)
@@ -304,7 +306,7 @@ func TestManyEntries(t *testing.T) {
 		{200_000, 128 << 20},
 	} {
 		var err error
-		n := allocated(func() {
+		n := testdata.Allocated(func() {
 			r, openErr := open(f.b)
 			if openErr != nil {
 				t.Fatal(openErr)

@@ -3,6 +3,8 @@ package squashfs
 import (
 	"bytes"
 	"testing"
+
+	"puavo-image-repository/testdata"
 )
 
 // FuzzRead changes images. All that is in them is read, with as little work as
@@ -19,7 +21,7 @@ func FuzzRead(f *testing.F) {
 		const most = 32 << 20
 		r.work = Work - most
 		var all map[string]string
-		n := allocated(func() { all, err = collect(r) })
+		n := testdata.Allocated(func() { all, err = collect(r) })
 		if n > 2*most {
 			t.Errorf("%d bytes of memory, %v", n, err)
 		}

@@ -4,27 +4,19 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"puavo-image-repository/testdata"
 )
 
 // mksquashfs returns an image of the directory at root.
 func mksquashfs(t *testing.T, root string, args ...string) []byte {
 	t.Helper()
-	program, err := exec.LookPath("mksquashfs")
-	if err != nil && os.Getenv("CI") == "" {
-		t.Skip("mksquashfs, of squashfs-tools, is not installed")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	image := filepath.Join(t.TempDir(), "a.img")
 	args = append([]string{root, image, "-noappend", "-no-progress", "-quiet"}, args...)
-	if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
-		t.Fatalf("mksquashfs %q: %v\n%s", args, err, out)
-	}
+	testdata.Run(t, "mksquashfs", args...)
 	b, err := os.ReadFile(image)
 	if err != nil {
 		t.Fatal(err)

@@ -9,11 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"puavo-image-repository/testdata"
 )
 
 // images are those of testdata, all of one tree.
@@ -237,24 +238,6 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// failing is an image whose read number at fails, after calling hook.
-type failing struct {
-	io.ReaderAt
-	at   int
-	hook func()
-	err  error
-}
-
-func (f *failing) ReadAt(p []byte, off int64) (int, error) {
-	if f.at--; f.at < 0 {
-		f.hook()
-		if f.err != nil {
-			return 0, f.err
-		}
-	}
-	return f.ReaderAt.ReadAt(p, off)
-}
-
 func collectFrom(ctx context.Context, image io.ReaderAt, size int) error {
 	r, err := Open(ctx, image, int64(size))
 	if err != nil {
@@ -270,7 +253,7 @@ func TestReadError(t *testing.T) {
 	for _, fault := range []error{errors.New("disk on fire"), io.EOF} {
 		for at := 0; ; at++ {
 			failed := false
-			r := &failing{bytes.NewReader(image), at, func() { failed = true }, fault}
+			r := &testdata.Failing{ReaderAt: bytes.NewReader(image), At: at, Hook: func() { failed = true }, Err: fault}
 			err := collectFrom(context.Background(), r, len(image))
 			if !failed && at > 5 && err == nil {
 				break
@@ -295,7 +278,7 @@ func TestCancelled(t *testing.T) {
 		if at == 0 {
 			cancel()
 		}
-		r := &failing{ReaderAt: bytes.NewReader(image), at: at - 1, hook: cancel}
+		r := &testdata.Failing{ReaderAt: bytes.NewReader(image), At: at - 1, Hook: cancel}
 		err := collectFrom(ctx, r, len(image))
 		if at > 5 && ctx.Err() == nil && err == nil {
 			break
@@ -357,14 +340,4 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-// allocated returns how many bytes are allocated while do works, whether they are
-// freed or not.
-func allocated(do func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	do()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/ulikunitz/xz"
+
+	"puavo-image-repository/testdata"
 )
 
 // unxz decompresses into n bytes, and returns the work too.
@@ -105,7 +107,7 @@ func TestXZWork(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			work := 0
-			n := allocated(func() { _, work, _ = unxz(row.b, 20_000) })
+			n := testdata.Allocated(func() { _, work, _ = unxz(row.b, 20_000) })
 			if n > row.ceiling || n > uint64(work)+64<<10 {
 				t.Errorf("%d bytes for %d units of work, want at most %d", n, work, row.ceiling)
 			}

@@ -1,0 +1,35 @@
+package testdata
+
+import (
+	"io"
+	"runtime"
+)
+
+// Allocated returns how many bytes are allocated while do works, whether they are
+// freed or not.
+func Allocated(do func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// Failing is a file whose reads after the first At call Hook, and then fail if Err
+// is not nil.
+type Failing struct {
+	io.ReaderAt
+	At   int
+	Hook func()
+	Err  error
+}
+
+func (f *Failing) ReadAt(p []byte, off int64) (int, error) {
+	if f.At--; f.At < 0 {
+		f.Hook()
+		if f.Err != nil {
+			return 0, f.Err
+		}
+	}
+	return f.ReaderAt.ReadAt(p, off)
+}
