@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -154,7 +155,7 @@ func (a *chain) make(ctx context.Context) error {
 		a.base = next
 	}
 	name := filepath.Base(a.Out)
-	out, err := a.out.Begin(fmt.Sprintf(".%s.%d.tmp", name, os.Getpid()), name) // another may make it too
+	out, err := a.out.Begin(fmt.Sprintf(".%s.%x.tmp", name, rand.Uint64()), name) // another may make it too
 	if err != nil {
 		return err
 	}

@@ -348,3 +348,24 @@ func TestApplyDeltaChanges(t *testing.T) {
 		p.want(before)
 	}
 }
+
+// Two that make one image at once do not get in each other's way.
+func TestApplyTwice(t *testing.T) {
+	p := newPlace(t, image1)
+	o := chain(p)
+	o.Deltas = []string{deltaPath(image1, image4)} // so that it is being made from the first call of Progress on
+	started := false
+	o.Progress = func(int64, int64) {
+		if started {
+			return
+		}
+		started = true
+		if err := client.Apply(t.Context(), chain(p)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := client.Apply(t.Context(), o); err != nil || !started {
+		t.Errorf("the other one started: %v, %v", started, err)
+	}
+	p.want(map[string]string{image1: string(imageData(image1)), "new.img": string(imageData(image4))})
+}
