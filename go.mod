@@ -5,7 +5,6 @@ go 1.26.0
 require (
 	github.com/anchore/go-lzo v0.1.1
 	github.com/balena-os/librsync-go v0.9.0
-	github.com/google/renameio/v2 v2.0.2
 	github.com/hashicorp/go-retryablehttp v0.7.8
 	github.com/klauspost/compress v1.20.3
 	github.com/rogpeppe/go-internal v1.16.0

@@ -28,16 +28,18 @@ var arrows = []struct {
 	{"cksum/...", []string{"cksum/..."}},
 	{"delta/...", []string{"delta/..."}},
 	{"meta/...", []string{"cksum", "meta/..."}},
-	{"imagerepo", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
-	{"imagerepo/audit", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
-	{"imagerepo/trust", []string{"cksum", "meta", "imagerepo/internal/..."}},
-	{"imagerepo/client", []string{"cksum", "delta/...", "meta", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
-	{"imagerepo/client/internal/...", []string{"cksum", "delta", "meta", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
-	{"imagerepo/internal/...", []string{"cksum", "delta/...", "meta", "imagerepo/internal/..."}},
+	{"imagerepo", []string{"cksum", "delta/...", "meta", "imagerepo/atomicfile", "imagerepo/internal/..."}},
+	{"imagerepo/atomicfile", nil},
+	{"imagerepo/audit", []string{"cksum", "delta/...", "meta", "imagerepo/atomicfile", "imagerepo/internal/..."}},
+	{"imagerepo/trust", []string{"cksum", "meta", "imagerepo/atomicfile", "imagerepo/internal/..."}},
+	{"imagerepo/client", []string{"cksum", "delta/...", "meta", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
+	{"imagerepo/client/internal/...", []string{"cksum", "delta", "meta", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
+	{"imagerepo/internal/...", []string{"cksum", "delta/...", "meta", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
 	{"cmd/internal/command", []string{"cmd/internal/background", "cmd/internal/ui"}},
+	{"cmd/internal/outfile", []string{"imagerepo/atomicfile"}},
 	{"cmd/internal/...", nil},
-	{"cmd/...", []string{"cksum", "delta/...", "meta", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/trust", "cmd/internal/command", "cmd/internal/ui"}},
+	{"cmd/...", []string{"cksum", "delta/...", "meta", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/trust", "cmd/internal/command", "cmd/internal/outfile", "cmd/internal/ui"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }
@@ -209,6 +211,42 @@ func TestOnlyMainPrints(t *testing.T) {
 				if f, ok := n.Fun.(*ast.Ident); ok && (f.Name == "print" || f.Name == "println") {
 					t.Errorf("%s calls %s", s.name, f.Name)
 				}
+			}
+			return true
+		})
+	}
+}
+
+// What a process that dies, or a power cut, may leave half done goes through
+// package atomicfile: nothing else calls what changes files. Not so what has no
+// place in a mirror or images directory.
+func TestOneSeam(t *testing.T) {
+	changes := map[string]bool{
+		"Rename": true, "Remove": true, "RemoveAll": true, "Link": true, "Symlink": true, "Truncate": true,
+		"Create": true, "OpenFile": true, "WriteFile": true, "Mkdir": true, "MkdirAll": true, "OpenRoot": true,
+	}
+	allowed := map[string]string{
+		"cmd/internal/outfile/outfile.go":           "OpenFile", // of a device or a pipe, to write through
+		"cmd/internal/ui/passphrase.go":             "OpenFile", // of the terminal
+		"cmd/rdiff/files.go":                        "Remove",   // of what is copied from a pipe, which has no name then
+		"imagerepo/client/apply.go":                 "OpenFile", // for reading
+		"imagerepo/client/internal/fetch/mirror.go": "OpenRoot", // for reading
+		"imagerepo/internal/lockfile/lockfile.go":   "OpenRoot",
+		"imagerepo/internal/mirror/mirror.go":       "MkdirAll", // of the mirror itself
+		"imagerepo/trust/keys.go":                   "Mkdir",    // of the directory of keys itself
+	}
+	for _, s := range sources(t) {
+		if s.folder == "imagerepo/atomicfile" || s.folder == "testdata" || strings.HasPrefix(s.folder, "bench") {
+			continue
+		}
+		ast.Inspect(s.File, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			pkg, isName := call.X.(*ast.Ident)
+			if isName && pkg.Name == "os" && changes[call.Sel.Name] && allowed[s.name] != call.Sel.Name {
+				t.Errorf("%s uses os.%s; change files through package atomicfile", s.name, call.Sel.Name)
 			}
 			return true
 		})

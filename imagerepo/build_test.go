@@ -410,12 +410,7 @@ func TestBuildFails(t *testing.T) {
 func TestLocked(t *testing.T) {
 	p := newPlace(t, image3, image4)
 	p.build()
-	root, err := os.OpenRoot(p.MirrorDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	lock, err := lockfile.Acquire(root, mirror.Lock)
+	lock, err := lockfile.Acquire(p.MirrorDir, mirror.Lock)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/mapfile"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/state"

@@ -76,7 +76,7 @@ import (
 	"time"
 
 	"puavo-image-repository/delta"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
 )

@@ -12,8 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/internal/mirror"
@@ -110,7 +108,7 @@ func (r *run) linkImage(ctx context.Context, im PlannedImage) error {
 	if info, err := os.Stat(source); err == nil && info.Mode()&0o004 == 0 {
 		r.Log.Warn("others may not read this image, nor perhaps does a web server; chmod it to 0644", "file", source)
 	}
-	linkErr := os.Link(source, filepath.Join(r.MirrorDir, im.File))
+	linkErr := r.mirror.Root.LinkFrom(source, im.File)
 	if linkErr == nil {
 		r.meter.Add(im.Size)
 		return r.linked(im)
@@ -140,11 +138,11 @@ func (r *run) copyImage(ctx context.Context, im PlannedImage, source string, lin
 		return err
 	}
 	defer dst.Discard()
-	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+	if dst.Clone(src) == nil {
 		r.meter.Add(im.Size)
 	} else {
 		r.Log.Warn("the image cannot be linked into the mirror: it is copied and takes its space twice", "image", im.File, "reason", linkErr)
-		if _, err := io.Copy(dst.File, r.meter.Reader(ctx, src)); err != nil {
+		if _, err := io.Copy(dst, r.meter.Reader(ctx, src)); err != nil {
 			return err
 		}
 	}
@@ -210,8 +208,8 @@ func (r *run) readImage(ctx context.Context, im PlannedImage) error {
 	if err := r.unchanged(im.Image); err != nil {
 		return err
 	}
-	if !r.NoSync { // whoever made it may not have done so, and the meta is to name it
-		if err := f.Sync(); err != nil {
+	if im.Action != BaseOnly { // whoever made it may not have flushed it, and the meta is to name it
+		if err := r.mirror.Root.Sync(im.File); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 )
 

@@ -11,8 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
+	"puavo-image-repository/cmd/internal/outfile"
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/trust"
 )
@@ -51,25 +50,12 @@ func (m metrics) write(file, mirror string) (err error) {
 	return replace(file, m.format())
 }
 
-// replace writes a file that all may read. Its temporary name, in the same
-// directory, is none that the collector looks at.
+// replace writes a file that all may read.
 func replace(file string, data []byte) error {
-	if err := writeAtomically(file, data); err != nil {
+	if err := outfile.Write(file, 0o644, data); err != nil {
 		return fmt.Errorf("metrics file %s: %w; check its directory, or give another file", file, err)
 	}
 	return nil
-}
-
-func writeAtomically(file string, data []byte) error {
-	f, err := renameio.NewPendingFile(file, renameio.WithTempDir(filepath.Dir(file)), renameio.WithStaticPermissions(0o644))
-	if err != nil {
-		return err
-	}
-	defer f.Cleanup()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	return f.CloseAtomicallyReplace()
 }
 
 // format returns the metrics as a file.

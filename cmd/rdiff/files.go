@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
+	"puavo-image-repository/cmd/internal/outfile"
 	"puavo-image-repository/delta/mapfile"
 )
 
@@ -96,60 +96,18 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// create begins to write an output. A regular file appears, or replaces what was
-// there, on commit, and keeps the mode of what was there.
+// create begins to write an output, standard output where it has no name.
 func (j *job) create(name string) (*output, error) {
-	none := func() error { return nil }
 	if name == "" || name == "-" {
-		return &output{Writer: j.stdout, commit: none}, nil
+		return &output{Writer: j.stdout, commit: func() error { return nil }}, nil
 	}
-	info, err := os.Stat(name)
-	switch {
-	case err == nil && !j.force:
+	if _, err := os.Stat(name); err == nil && !j.force {
 		return nil, fmt.Errorf("file exists: %s; give --force to replace it", name)
-	case err == nil && !info.Mode().IsRegular():
-		f, err := os.OpenFile(name, os.O_WRONLY, 0)
-		if err != nil {
-			return nil, err
-		}
-		j.closers = append(j.closers, func() { f.Close() })
-		return &output{Writer: f, commit: f.Close}, nil
 	}
-	if info != nil {
-		// What a symbolic link leads to is replaced, not the link.
-		if name, err = filepath.EvalSymlinks(name); err != nil {
-			return nil, err
-		}
-	}
-	return j.createFile(name, info)
-}
-
-// createFile begins to write a regular file, beside it; old is the file that is
-// there, or nil.
-func (j *job) createFile(name string, old os.FileInfo) (*output, error) {
-	tmp := filepath.Join(filepath.Dir(name), fmt.Sprintf(".%s.%d.tmp", filepath.Base(name), os.Getpid()))
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := outfile.Create(name, 0)
 	if err != nil {
 		return nil, err
 	}
-	done := false
-	j.closers = append(j.closers, func() {
-		if !done {
-			f.Close()
-			os.Remove(tmp)
-		}
-	})
-	if old != nil {
-		if err := f.Chmod(old.Mode().Perm()); err != nil {
-			return nil, err
-		}
-	}
-	return &output{Writer: f, commit: func() error {
-		if err := f.Close(); err != nil {
-			return err
-		}
-		err := os.Rename(tmp, name)
-		done = err == nil
-		return err
-	}}, nil
+	j.closers = append(j.closers, f.Discard)
+	return &output{Writer: f, commit: f.Commit}, nil
 }

@@ -97,7 +97,7 @@ func (v *verifier) try(ctx context.Context, t *trial) error {
 
 // apply returns the digest of what a delta makes.
 func (v *verifier) apply(ctx context.Context, t *trial) (cksum.Digest256, error) {
-	base, err := openFile(v.mirror.Root.Root, t.from.path)
+	base, err := openFile(v.mirror.Root, t.from.path)
 	if err != nil {
 		return cksum.Digest256{}, err
 	}
@@ -107,7 +107,7 @@ func (v *verifier) apply(ctx context.Context, t *trial) (cksum.Digest256, error)
 		return cksum.Digest256{}, err
 	}
 	defer unmap()
-	in, err := openFile(v.mirror.Root.Root, t.delta.path)
+	in, err := openFile(v.mirror.Root, t.delta.path)
 	if err != nil {
 		return cksum.Digest256{}, err
 	}

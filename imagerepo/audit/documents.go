@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
 )
@@ -28,7 +29,7 @@ func open(dir string) (*mirror.Mirror, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the mirror: %w; check the path", err)
 	}
-	metas, err := allMeta(m.Root.Root)
+	metas, err := allMeta(m.Root)
 	there := err != nil || len(metas) > 0
 	for _, name := range []string{mirror.Index, mirror.CKSUMS, mirror.SHA256} {
 		_, err := m.Root.Lstat(name)
@@ -42,7 +43,7 @@ func open(dir string) (*mirror.Mirror, error) {
 }
 
 // allMeta returns the paths of the files of meta/ that have the name of a series.
-func allMeta(root *os.Root) (paths []string, err error) {
+func allMeta(root atomicfile.Dir) (paths []string, err error) {
 	entries, err := fs.ReadDir(root.FS(), mirror.MetaDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -76,7 +77,7 @@ func (e noFile) Error() string { return string(e) }
 func (noFile) Is(target error) bool { return target == fs.ErrNotExist }
 
 // openFile opens a file of the mirror. What is no regular file is a noFile.
-func openFile(root *os.Root, name string) (*os.File, error) {
+func openFile(root atomicfile.Dir, name string) (*os.File, error) {
 	if _, err := statFile(root, name); err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func openFile(root *os.Root, name string) (*os.File, error) {
 }
 
 // statFile tells of a file of the mirror, with errors as openFile's.
-func statFile(root *os.Root, name string) (fs.FileInfo, error) {
+func statFile(root atomicfile.Dir, name string) (fs.FileInfo, error) {
 	info, err := root.Lstat(name)
 	switch {
 	case errors.Is(err, syscall.ENOTDIR):
@@ -101,7 +102,7 @@ func statFile(root *os.Root, name string) (fs.FileInfo, error) {
 }
 
 // readDocument returns the content of a document, with errors as openFile's.
-func readDocument(root *os.Root, name string) ([]byte, error) {
+func readDocument(root atomicfile.Dir, name string) ([]byte, error) {
 	f, err := openFile(root, name)
 	if err != nil {
 		return nil, err
@@ -159,7 +160,7 @@ func keep[T any](place **T, parsed T, err error) error {
 // readDocument reads and parses a document. That it is not there is told of
 // where something names it, and an error in reading where it is digested.
 func (v *verifier) readDocument(name string, parse func([]byte) error) {
-	data, err := readDocument(v.mirror.Root.Root, name)
+	data, err := readDocument(v.mirror.Root, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -195,7 +196,7 @@ func (v *verifier) published() []string {
 		}
 		return slices.Sorted(maps.Keys(paths))
 	}
-	all, err := allMeta(v.mirror.Root.Root)
+	all, err := allMeta(v.mirror.Root)
 	if err != nil {
 		v.unknown, v.unknownMeta = true, true
 	}

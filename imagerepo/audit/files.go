@@ -58,7 +58,7 @@ func (v *verifier) readFiles(ctx context.Context) error {
 
 // stat looks whether a file is there.
 func (v *verifier) stat(f *file) {
-	info, err := statFile(v.mirror.Root.Root, f.path)
+	info, err := statFile(v.mirror.Root, f.path)
 	switch {
 	case err == nil:
 		f.info = info
@@ -104,7 +104,7 @@ func (v *verifier) digest(ctx context.Context, f *file) (cksum.Sums, error) {
 	}
 	var r io.Reader = bytes.NewReader(f.data)
 	if f.data == nil {
-		in, err := openFile(v.mirror.Root.Root, f.path)
+		in, err := openFile(v.mirror.Root, f.path)
 		if err != nil {
 			return cksum.Sums{}, err
 		}

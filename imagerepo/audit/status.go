@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
 )
@@ -63,14 +63,14 @@ func StatusOf(mirrorDir string) (Status, error) {
 		return Status{}, err
 	}
 	defer m.Close()
-	paths, err := publishedMeta(m.Root.Root)
+	paths, err := publishedMeta(m.Root)
 	if err != nil {
 		return Status{}, advise(err)
 	}
 	s := Status{Series: []SeriesStatus{}, LastRun: lastRun(m)}
 	counted := make(map[string]bool)
 	for _, p := range paths {
-		series, err := readParsed(m.Root.Root, p, meta.ParseSeries)
+		series, err := readParsed(m.Root, p, meta.ParseSeries)
 		if err != nil {
 			return Status{}, advise(err)
 		}
@@ -83,7 +83,7 @@ func StatusOf(mirrorDir string) (Status, error) {
 
 // publishedMeta returns the paths of the meta that the index names, or where
 // there is none, of all.
-func publishedMeta(root *os.Root) (paths []string, err error) {
+func publishedMeta(root atomicfile.Dir) (paths []string, err error) {
 	index, err := readParsed(root, mirror.Index, meta.ParseIndex)
 	if errors.Is(err, fs.ErrNotExist) {
 		return allMeta(root)
@@ -95,7 +95,7 @@ func publishedMeta(root *os.Root) (paths []string, err error) {
 }
 
 // readParsed reads and parses a document.
-func readParsed[T any](root *os.Root, name string, parse func([]byte) (T, error)) (T, error) {
+func readParsed[T any](root atomicfile.Dir, name string, parse func([]byte) (T, error)) (T, error) {
 	data, err := readDocument(root, name)
 	if err != nil {
 		return *new(T), fmt.Errorf("%s: %w", name, err)

@@ -15,8 +15,8 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
 )
 
 // ApplyOptions say what Apply is to do.
@@ -59,12 +59,10 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 	if err := a.inspect(ctx, size); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(filepath.Dir(o.Out))
-	if err != nil {
+	if a.out, err = atomicfile.Open(filepath.Dir(o.Out)); err != nil {
 		return err
 	}
-	defer root.Close()
-	a.out = atomicfile.Dir{Root: root}
+	defer a.out.Close()
 	if err := a.room(); err != nil {
 		return err
 	}
@@ -161,7 +159,7 @@ func (a *chain) make(ctx context.Context) error {
 	}
 	defer out.Discard()
 	digest := sha512.New()
-	if err := a.step(ctx, last, io.MultiWriter(out.File, digest)); err != nil {
+	if err := a.step(ctx, last, io.MultiWriter(out, digest)); err != nil {
 		return err
 	}
 	if got := cksum.Digest512(digest.Sum(nil)); a.SHA512 != (cksum.Digest512{}) && got != a.SHA512 {
@@ -175,7 +173,7 @@ func (a *chain) make(ctx context.Context) error {
 
 // between makes the image between two deltas, in a file without a name.
 func (a *chain) between(ctx context.Context, i int) (*os.File, error) {
-	f, err := a.nameless()
+	f, err := a.out.Scratch()
 	if err != nil {
 		return nil, err
 	}
@@ -184,24 +182,6 @@ func (a *chain) between(ctx context.Context, i int) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// nameless makes a file that has lost its name.
-func (a *chain) nameless() (*os.File, error) {
-	for n := 0; ; n++ {
-		name := fmt.Sprintf(".%s.between.%d", filepath.Base(a.Out), n)
-		f, err := a.out.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			continue // another's
-		} else if err != nil {
-			return nil, err
-		}
-		if err := a.out.Remove(name); err != nil {
-			f.Close()
-			return nil, err
-		}
-		return f, nil
-	}
 }
 
 // step applies one delta.

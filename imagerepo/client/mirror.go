@@ -107,7 +107,7 @@ func refresh(ctx context.Context, m *fetch.Mirror, root []byte, dir *imagedir.Di
 	if err != nil {
 		return nil, err
 	}
-	if kept.Root != nil {
+	if !kept.IsZero() {
 		defer kept.Close()
 	}
 	t, err := trust.Refresh(ctx, m.Document, trust.Options{Root: root, Dir: kept, ReadOnly: !dir.Locked()})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,12 +18,7 @@ import (
 func TestLocked(t *testing.T) {
 	p := newPlace(t, image3)
 	before := p.files()
-	root, err := os.OpenRoot(p.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	lock, err := lockfile.Acquire(root, lockFile)
+	lock, err := lockfile.Acquire(p.dir, lockFile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/client"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
 	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/meta"
 )
@@ -70,9 +70,10 @@ func (s *signed) signAs(o trust.Options) {
 	s.t.Helper()
 	keys := must(trust.Open(o))
 	defer keys.Close()
-	root := must(os.OpenRoot(s.dir))
-	defer root.Close()
-	if _, err := keys.Sign(s.t.Context(), atomicfile.Dir{Root: root, NoSync: true}); err != nil {
+	dir := must(atomicfile.Open(s.dir))
+	defer dir.Close()
+	dir.NoSync = true
+	if _, err := keys.Sign(s.t.Context(), dir); err != nil {
 		s.t.Fatal(err)
 	}
 }

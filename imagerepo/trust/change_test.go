@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 )
 
 // Keys that lie in the mirror, by whatever name, would be published.
@@ -182,12 +182,12 @@ func TestMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.rotate(Timestamp)
-	root, err := os.OpenRoot(p.mirror)
+	dir, err := atomicfile.Open(p.mirror)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer root.Close()
-	if _, err := k.Sign(t.Context(), atomicfile.Dir{Root: root}); err != nil {
+	defer dir.Close()
+	if _, err := k.Sign(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.newClient().upToDate(); err != nil || p.count("2.root.json") != 1 {

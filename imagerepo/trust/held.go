@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"regexp"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 )
 
@@ -25,7 +25,7 @@ type held struct {
 }
 
 // readHeld reads the metadata of a mirror. That it has expired does not matter.
-func readHeld(dir *os.Root, root []byte) (h held) {
+func readHeld(dir atomicfile.Dir, root []byte) (h held) {
 	trusted, err := trustedmetadata.New(root)
 	if err != nil {
 		return held{}
@@ -44,7 +44,7 @@ func heldOf(trusted *trustedmetadata.TrustedMetadata) held {
 }
 
 // verifyChain verifies timestamp, snapshot and targets.
-func verifyChain(dir *os.Root, trusted *trustedmetadata.TrustedMetadata) error {
+func verifyChain(dir atomicfile.Dir, trusted *trustedmetadata.TrustedMetadata) error {
 	read := func(name string, update func([]byte) error) error {
 		name = path.Join(mirror.TUF, name)
 		data, err := readFile(dir, name)
@@ -140,7 +140,7 @@ var (
 // tidy removes what neither the newest snapshot names nor the one before. Where that
 // is not known, or no new one was signed, all stays.
 func (s *signing) tidy(ctx context.Context) error {
-	after := readHeld(s.dir.Root, s.newest().data)
+	after := readHeld(s.dir, s.newest().data)
 	if after.targets == nil {
 		return errors.New("the mirror does not verify after it was signed; did another program write to it?")
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 )
 
@@ -111,11 +111,11 @@ func newKeys(o Options) *Keys {
 }
 
 func (k *Keys) open() error {
-	dir, err := os.OpenRoot(k.Dir)
+	dir, err := atomicfile.Open(k.Dir)
 	if err != nil {
 		return fmt.Errorf("the keys: %w; check the path, or make them by keys init", err)
 	}
-	k.dir = atomicfile.Dir{Root: dir}
+	k.dir = dir
 	if info, err := dir.Stat("."); err == nil && info.Mode().Perm()&0o077 != 0 {
 		k.Log.Warn("others may look into the keys directory; chmod it to 0700", "directory", k.Dir, "mode", info.Mode().Perm().String())
 	}
@@ -131,7 +131,7 @@ func (k *Keys) Close() error {
 
 // locked does what changes the directory, and then reads it anew.
 func (k *Keys) locked(change func() error) error {
-	lock, err := lockfile.Acquire(k.dir.Root, lockName)
+	lock, err := lockfile.Acquire(k.Dir, lockName)
 	if err != nil {
 		return err
 	}
@@ -143,12 +143,12 @@ func (k *Keys) locked(change func() error) error {
 
 // load reads and verifies the roots.
 func (k *Keys) load() error {
-	roots, err := readRoots(k.dir.Root, ".")
+	roots, err := readRoots(k.dir, ".")
 	if err != nil {
 		return err
 	}
 	k.roots, k.next = roots, nil
-	data, err := readFile(k.dir.Root, nextName)
+	data, err := readFile(k.dir, nextName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
@@ -177,7 +177,7 @@ func (k *Keys) newest() *root {
 
 // readRoots reads the roots of a directory, of which each must be signed as the one
 // before demands.
-func readRoots(dir *os.Root, folder string) (roots []root, err error) {
+func readRoots(dir atomicfile.Dir, folder string) (roots []root, err error) {
 	versions, err := rootVersions(dir, folder)
 	if err != nil {
 		return nil, err
@@ -211,7 +211,7 @@ func readRoots(dir *os.Root, folder string) (roots []root, err error) {
 func rootFile(n int64) string { return fmt.Sprintf("%d.root.json", n) }
 
 // rootVersions returns the versions of the roots in a directory, sorted.
-func rootVersions(dir *os.Root, folder string) (versions []int64, err error) {
+func rootVersions(dir atomicfile.Dir, folder string) (versions []int64, err error) {
 	entries, err := fs.ReadDir(dir.FS(), folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -227,7 +227,7 @@ func rootVersions(dir *os.Root, folder string) (versions []int64, err error) {
 }
 
 // readFile reads a file of bounded size.
-func readFile(dir *os.Root, name string) ([]byte, error) {
+func readFile(dir atomicfile.Dir, name string) ([]byte, error) {
 	f, err := dir.Open(name)
 	if err != nil {
 		return nil, err

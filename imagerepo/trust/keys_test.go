@@ -274,7 +274,7 @@ func TestDirectory(t *testing.T) {
 	if !strings.Contains(p.log.String(), "others may look") {
 		t.Errorf("log: %s", &p.log)
 	}
-	lock, err := lockfile.Acquire(k.dir.Root, lockName)
+	lock, err := lockfile.Acquire(k.Dir, lockName)
 	if err != nil {
 		t.Fatal(err)
 	}

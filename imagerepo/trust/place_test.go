@@ -22,7 +22,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/config"
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 )
 
@@ -182,12 +182,13 @@ func (p *place) keys() *Keys {
 // trySign signs the mirror.
 func (p *place) trySign(ctx context.Context) (changed bool, err error) {
 	p.t.Helper()
-	root, err := os.OpenRoot(p.mirror)
+	dir, err := atomicfile.Open(p.mirror)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	defer root.Close()
-	return p.keys().Sign(ctx, atomicfile.Dir{Root: root, NoSync: true})
+	defer dir.Close()
+	dir.NoSync = true
+	return p.keys().Sign(ctx, dir)
 }
 
 // sign signs the mirror, which must succeed and give one that verifies.

@@ -17,7 +17,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
 )
@@ -143,7 +143,7 @@ func explain(err error) error {
 // readDocuments returns the documents of a mirror that are signed.
 func readDocuments(dir atomicfile.Dir) (map[string][]byte, error) {
 	documents := make(map[string][]byte)
-	data, err := readFile(dir.Root, mirror.Index)
+	data, err := readFile(dir, mirror.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func readDocuments(dir atomicfile.Dir) (map[string][]byte, error) {
 	}
 	documents[mirror.Index] = data
 	for _, e := range index.Series {
-		if documents[e.Meta], err = readFile(dir.Root, e.Meta); err != nil {
+		if documents[e.Meta], err = readFile(dir, e.Meta); err != nil {
 			return nil, err
 		}
 	}
@@ -210,10 +210,10 @@ func (k *Keys) begin(ctx context.Context, dir atomicfile.Dir) (*signing, error) 
 	if err := s.compareRoots(); err != nil {
 		return nil, err
 	}
-	s.valid = readHeld(dir.Root, k.newest().data)
+	s.valid = readHeld(dir, k.newest().data)
 	s.before = s.valid
 	if s.before.targets == nil && s.published > 0 {
-		s.before = readHeld(dir.Root, k.roots[s.published-1].data)
+		s.before = readHeld(dir, k.roots[s.published-1].data)
 	}
 	return s, nil
 }
@@ -221,7 +221,7 @@ func (k *Keys) begin(ctx context.Context, dir atomicfile.Dir) (*signing, error) 
 // compareRoots finds the newest root of the mirror. Each must be one of the keys
 // directory.
 func (s *signing) compareRoots() error {
-	versions, err := rootVersions(s.dir.Root, mirror.TUF)
+	versions, err := rootVersions(s.dir, mirror.TUF)
 	if err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func (s *signing) compareRoots() error {
 		if n > int64(len(s.roots)) {
 			return fmt.Errorf("%s has %s, and %s does not; copy it there, with what else it lacks", s.dir.Name(), name, s.Dir)
 		}
-		data, err := readFile(s.dir.Root, name)
+		data, err := readFile(s.dir, name)
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 )
 
@@ -30,7 +31,7 @@ type RoleStatus struct {
 // a mirror that is not signed. It verifies by the first root of the mirror itself,
 // so it tells whether the parts fit, not whose they are.
 func StatusOf(mirrorDir string, now time.Time) ([]RoleStatus, error) {
-	dir, err := os.OpenRoot(mirrorDir)
+	dir, err := atomicfile.Open(mirrorDir)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +68,7 @@ func StatusOf(mirrorDir string, now time.Time) ([]RoleStatus, error) {
 
 // verifyAll verifies the metadata of a mirror by its own first root. That it has
 // expired does not matter.
-func verifyAll(dir *os.Root) (*trustedmetadata.TrustedMetadata, error) {
+func verifyAll(dir atomicfile.Dir) (*trustedmetadata.TrustedMetadata, error) {
 	roots, err := readRoots(dir, mirror.TUF)
 	if err != nil {
 		return nil, err
@@ -99,7 +100,7 @@ type Fault struct {
 // tells what does not fit. It verifies as StatusOf does. A mirror that is not signed
 // has no faults.
 func Verify(ctx context.Context, mirrorDir string) (faults []Fault, err error) {
-	dir, err := os.OpenRoot(mirrorDir)
+	dir, err := atomicfile.Open(mirrorDir)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,12 @@ type Lock struct{ f *os.File }
 // Acquire takes the lock that is the file name in root, which it makes where it
 // is not there, and does not wait: where another holds it, the error says who
 // and since when.
-func Acquire(root *os.Root, name string) (*Lock, error) {
+func Acquire(dir, name string) (*Lock, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
 	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err

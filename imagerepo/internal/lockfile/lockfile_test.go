@@ -19,14 +19,14 @@ func TestAcquire(t *testing.T) {
 	}
 	defer root.Close()
 	for range 2 { // the second time the file is there
-		lock, err := Acquire(root, "lock")
+		lock, err := Acquire(root.Name(), "lock")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if info, err := root.Stat("lock"); err != nil || info.Mode() != 0o600 {
 			t.Errorf("%v, %v", info, err)
 		}
-		_, err = Acquire(root, "lock")
+		_, err = Acquire(root.Name(), "lock")
 		if !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), fmt.Sprintf("by process %d (", os.Getpid())) {
 			t.Errorf("second holder: %v", err)
 		}
@@ -35,10 +35,10 @@ func TestAcquire(t *testing.T) {
 		}
 		root.Chmod("lock", 0o666) // as others make it
 	}
-	if _, err := Acquire(root, "none/lock"); err == nil {
+	if _, err := Acquire(root.Name(), "none/lock"); err == nil {
 		t.Error("a lock in no directory")
 	}
-	if _, err := Acquire(root, "../lock"); err == nil {
+	if _, err := Acquire(root.Name(), "../lock"); err == nil {
 		t.Error("a lock outside of the root")
 	}
 }
@@ -53,7 +53,7 @@ func TestShell(t *testing.T) {
 	}
 	defer root.Close()
 	path := filepath.Join(dir, "lock")
-	lock, err := Acquire(root, "lock")
+	lock, err := Acquire(root.Name(), "lock")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,12 +68,12 @@ func TestShell(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.Read(make([]byte, 6))
-	if _, err := Acquire(root, "lock"); !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), "another process") {
+	if _, err := Acquire(root.Name(), "lock"); !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("while flock holds it: %v", err)
 	}
 	in.Close()
 	cmd.Wait()
-	if lock, err := Acquire(root, "lock"); err != nil {
+	if lock, err := Acquire(root.Name(), "lock"); err != nil {
 		t.Errorf("after flock gave it back: %v", err)
 	} else {
 		lock.Release()
@@ -89,12 +89,12 @@ func TestFullDisk(t *testing.T) {
 	}
 	defer root.Close()
 	os.WriteFile(filepath.Join(dir, "ballast"), make([]byte, 1<<20), 0o666)
-	lock, err := Acquire(root, "lock")
+	lock, err := Acquire(root.Name(), "lock")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer lock.Release()
-	if _, err := Acquire(root, "lock"); !errors.Is(err, ErrHeld) {
+	if _, err := Acquire(root.Name(), "lock"); !errors.Is(err, ErrHeld) {
 		t.Errorf("second holder: %v", err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/state"
 )
@@ -22,11 +22,11 @@ type Mirror struct {
 
 // View opens a mirror to look at it; it must not be changed.
 func View(dir string) (*Mirror, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := atomicfile.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	return newMirror(dir, atomicfile.Dir{Root: root}), nil
+	return newMirror(dir, root), nil
 }
 
 // Open opens a mirror to change it, and makes it where there is none. It takes
@@ -36,11 +36,12 @@ func Open(dir string, noSync bool, log *slog.Logger) (*Mirror, error) {
 	if err := os.MkdirAll(filepath.Join(dir, Private), 0o777); err != nil {
 		return nil, fmt.Errorf("making the mirror: %w", err)
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := atomicfile.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	m := newMirror(dir, atomicfile.Dir{Root: root, NoSync: noSync})
+	root.NoSync = noSync
+	m := newMirror(dir, root)
 	if err := m.prepare(log); err != nil {
 		m.Close()
 		return nil, err
@@ -53,7 +54,7 @@ func newMirror(dir string, root atomicfile.Dir) *Mirror {
 }
 
 func (m *Mirror) prepare(log *slog.Logger) (err error) {
-	if m.lock, err = lockfile.Acquire(m.Root.Root, Lock); err != nil {
+	if m.lock, err = lockfile.Acquire(m.Dir, Lock); err != nil {
 		return err
 	}
 	if err := m.Root.RemoveAll(tmp); err != nil {

@@ -18,7 +18,7 @@ import (
 	"syscall"
 
 	"puavo-image-repository/cksum"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 )
 
 // Stamp tells, without reading it, whether a file is the one it was.

@@ -10,17 +10,17 @@ import (
 	"time"
 
 	"puavo-image-repository/cksum"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 )
 
-func open(t *testing.T) (*Dir, *os.Root) {
+func open(t *testing.T) (*Dir, atomicfile.Dir) {
 	t.Helper()
-	root, err := os.OpenRoot(t.TempDir())
+	root, err := atomicfile.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { root.Close() })
-	d := New(atomicfile.Dir{Root: root}, ".repo/state", ".repo/tmp")
+	d := New(root, ".repo/state", ".repo/tmp")
 	if records, damaged, err := d.Load(); len(records) > 0 || len(damaged) > 0 || err != nil {
 		t.Errorf("no directory: %v, %v, %v", records, damaged, err)
 	}

@@ -57,7 +57,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"puavo-image-repository/cksum"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/meta"
 )
@@ -90,11 +90,11 @@ type Image struct {
 // Open opens an images directory, which whoever calls it closes. It takes no lock
 // and writes nothing.
 func Open(path string) (*Dir, error) {
-	root, err := os.OpenRoot(path)
+	dir, err := atomicfile.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("images directory: %w; check the path", err)
 	}
-	d := &Dir{Dir: atomicfile.Dir{Root: root}, link: root.Link, blocks: os.DirFS("/sys/block"), looped: looped}
+	d := &Dir{Dir: dir, link: dir.Link, blocks: os.DirFS("/sys/block"), looped: looped}
 	d.load()
 	return d, nil
 }
@@ -106,7 +106,7 @@ func (d *Dir) Close() error {
 		err = d.lock.Release()
 		d.lock = nil
 	}
-	return errors.Join(err, d.Root.Close())
+	return errors.Join(err, d.Dir.Close())
 }
 
 // Disabled reports whether nothing is to be done in the directory.
@@ -115,7 +115,7 @@ func (d *Dir) Disabled() bool { return d.has(disableName) }
 // Lock takes the lock, without which nothing in the directory is changed. Where
 // another holds it the error wraps lockfile.ErrHeld.
 func (d *Dir) Lock() (err error) {
-	if d.lock, err = lockfile.Acquire(d.Root, lockName); err != nil {
+	if d.lock, err = lockfile.Acquire(d.Name(), lockName); err != nil {
 		return fmt.Errorf("images directory %s: %w", d.Name(), err)
 	}
 	d.load() // another may have changed it until now
@@ -210,7 +210,7 @@ func (d *Dir) Install(n meta.Name, sums cksum.Sums) error {
 	if err := d.Rename(tmp, n.String()); err != nil {
 		return err
 	}
-	d.known.restamp(d.Root, n.String(), d.known.Files[tmp])
+	d.known.restamp(d.Dir, n.String(), d.known.Files[tmp])
 	err := errors.Join(d.SyncDir("."), d.drop(Journal(n)), d.drop(n.String()+newSuffix))
 	d.save()
 	return err

@@ -10,10 +10,10 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"syscall"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/meta"
 )
 
@@ -88,10 +88,10 @@ func (k known) of(file string, info fs.FileInfo) (entry, bool) {
 }
 
 // valid returns what is known of the files that are there.
-func (k known) valid(root *os.Root) map[string]entry {
+func (k known) valid(dir atomicfile.Dir) map[string]entry {
 	files := make(map[string]entry, len(k.Files))
 	for file := range k.Files {
-		if info, err := root.Lstat(file); err == nil {
+		if info, err := dir.Lstat(file); err == nil {
 			if e, ok := k.of(file, info); ok {
 				files[file] = e
 			}
@@ -102,8 +102,8 @@ func (k known) valid(root *os.Root) map[string]entry {
 
 // restamp takes over what was known of a file whose name or number of links we
 // have changed since, which changes its ctime and nothing else.
-func (k known) restamp(root *os.Root, file string, was entry) {
-	info, err := root.Lstat(file)
+func (k known) restamp(dir atomicfile.Dir, file string, was entry) {
+	info, err := dir.Lstat(file)
 	if err != nil || !info.Mode().IsRegular() {
 		return
 	}
@@ -136,9 +136,9 @@ func (d *Dir) load() {
 	if info, err := d.Lstat(knownName); err == nil && info.Mode().IsRegular() && info.Size() <= mostKnown {
 		data, _ = d.ReadFile(knownName)
 	}
-	before := d.known.valid(d.Root)
+	before := d.known.valid(d.Dir)
 	d.known = parse(data)
-	d.known.Files = d.known.valid(d.Root)
+	d.known.Files = d.known.valid(d.Dir)
 	for file, e := range before {
 		d.known.remember(file, e)
 	}
@@ -150,7 +150,7 @@ func (d *Dir) save() error {
 	if err := d.locked(); err != nil {
 		return err
 	}
-	d.known.Files = d.known.valid(d.Root)
+	d.known.Files = d.known.valid(d.Dir)
 	data, err := json.Marshal(d.known)
 	if err != nil {
 		return err
@@ -167,10 +167,10 @@ func (d *Dir) save() error {
 // keeping makes a change of names or links, and keeps what is known of the files
 // whose ctime it changes.
 func (d *Dir) keeping(change func() error) error {
-	before := d.known.valid(d.Root)
+	before := d.known.valid(d.Dir)
 	err := change()
 	for file, e := range before {
-		d.known.restamp(d.Root, file, e)
+		d.known.restamp(d.Dir, file, e)
 	}
 	d.save()
 	return err

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/meta"
 )
 
@@ -44,7 +45,7 @@ func (d *Dir) Prune(series []meta.Name, keep int, protected ...meta.Name) ([]met
 		return nil, err
 	}
 	old = slices.DeleteFunc(old, func(im Image) bool {
-		return slices.Contains(protected, im.Name) || d.has(im.File+".lock") || use.has(d.Root, im.File)
+		return slices.Contains(protected, im.Name) || d.has(im.File+".lock") || use.has(d.Dir, im.File)
 	})
 	var removed []meta.Name
 	err = d.keeping(func() (err error) {
@@ -78,8 +79,8 @@ type use struct {
 type inode struct{ device, number uint64 }
 
 // has reports whether an image is in use.
-func (u use) has(root *os.Root, file string) bool {
-	info, err := root.Lstat(file)
+func (u use) has(dir atomicfile.Dir, file string) bool {
+	info, err := dir.Lstat(file)
 	if err != nil || slices.Contains(u.names, file) {
 		return true
 	}

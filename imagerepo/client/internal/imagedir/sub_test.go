@@ -48,13 +48,13 @@ func TestSub(t *testing.T) {
 		}
 		sub, err := d.Sub("sub")
 		fails := c.err != nil
-		if (err != nil) != fails || (sub.Root != nil) != c.there {
-			t.Errorf("%s: %v, %v", c.name, sub.Root, err)
+		if (err != nil) != fails || !sub.IsZero() != c.there {
+			t.Errorf("%s: %v, %v", c.name, sub.Name(), err)
 		}
 		if _, err := os.Lstat(filepath.Join(path, "sub")); (err == nil) != (c.there || c.make != nil) || err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		if sub.Root != nil {
+		if !sub.IsZero() {
 			sub.Close()
 		}
 		d.Close()

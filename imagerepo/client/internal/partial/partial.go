@@ -35,6 +35,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/meta"
@@ -89,7 +90,7 @@ type partial struct {
 	base     *os.File // nil for the full image
 	baseSize int64
 	body     *fetch.Body
-	out      *os.File
+	out      *atomicfile.File
 	fetched  *checked
 	made     *checked // nil for the full image, which is as it was fetched
 	resumed  bool     // it began with what an earlier call has made
@@ -265,13 +266,10 @@ func (p *partial) openOut(ctx context.Context) (err error) {
 	tmp := imagedir.Tmp(p.Image)
 	if !p.resumed {
 		p.discard()
-		p.out, err = p.Dir.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		p.out, err = p.Dir.Begin(tmp, p.Image.String())
 		return err
 	}
-	if p.out, err = p.Dir.OpenFile(tmp, os.O_RDWR, 0); err != nil {
-		return err
-	}
-	if err := p.out.Truncate(p.journal.Position.Target); err != nil {
+	if p.out, err = p.Dir.Resume(tmp, p.Image.String(), p.journal.Position.Target); err != nil {
 		return err
 	}
 	digest := p.made
@@ -364,10 +362,11 @@ func Discard(dir *imagedir.Dir, image meta.Name) {
 }
 
 func (p *partial) close() {
-	for _, f := range []*os.File{p.base, p.out} {
-		if f != nil {
-			f.Close()
-		}
+	if p.base != nil {
+		p.base.Close()
+	}
+	if p.out != nil {
+		p.out.Keep()
 	}
 	if p.body != nil {
 		p.body.Close()

@@ -41,10 +41,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math/bits"
-	"os"
 	"path/filepath"
 
-	"puavo-image-repository/imagerepo/internal/atomicfile"
+	"puavo-image-repository/imagerepo/atomicfile"
 )
 
 // Name is the name that the file has in the images directory.
@@ -116,14 +115,15 @@ func (f *File) Phase(image, phase string, done, total int64) {
 // write replaces the file. The directory is opened each time: it may be one that
 // comes later.
 func (f *File) write(s state) error {
-	root, err := os.OpenRoot(filepath.Dir(f.path))
+	dir, err := atomicfile.Open(filepath.Dir(f.path))
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer dir.Close()
+	dir.NoSync = true
 	name := filepath.Base(f.path)
 	text := fmt.Sprintf("image %s\nphase %s\nprogress %d\n", s.image, s.phase, s.percent)
-	_, err = atomicfile.Dir{Root: root, NoSync: true}.Replace(name+".tmp", name, []byte(text))
+	_, err = dir.Replace(name+".tmp", name, []byte(text))
 	return err
 }
 

@@ -19,8 +19,8 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/client/internal/fetch"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
 )
 
 // now is when the tests take place.
@@ -188,7 +188,7 @@ type user struct {
 func newUser(t testing.TB, root []byte) *user { return &user{t, root, t.TempDir(), now} }
 
 func (u *user) options() Options {
-	return Options{Root: u.root, Dir: atomicfile.Dir{Root: must(os.OpenRoot(u.path))}, Now: u.now}
+	return Options{Root: u.root, Dir: must(atomicfile.Open(u.path)), Now: u.now}
 }
 
 // index refreshes and returns the index.

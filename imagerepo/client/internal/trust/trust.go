@@ -56,8 +56,8 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/client/internal/fetch"
-	"puavo-image-repository/imagerepo/internal/atomicfile"
 )
 
 // DirName is the name of the directory of the client's files.
@@ -78,7 +78,7 @@ type Fetch func(ctx context.Context, name string, most int64) ([]byte, error)
 
 // Trust is what is trusted of a mirror. It is not for concurrent use.
 type Trust struct {
-	dir      atomicfile.Dir // with a nil Root there is none
+	dir      atomicfile.Dir // the zero Dir where there is none
 	readOnly bool
 	pinned   []byte
 	now      time.Time
@@ -90,7 +90,7 @@ type Trust struct {
 // Options say what is trusted.
 type Options struct {
 	Root []byte // the root that was given: a root.json of any version
-	// Dir holds the client's files; its Root is nil where there are none yet. With
+	// Dir holds the client's files; the zero Dir where there are none yet. With
 	// ReadOnly nothing is written to it.
 	Dir      atomicfile.Dir
 	ReadOnly bool
@@ -112,7 +112,7 @@ func Refresh(ctx context.Context, get Fetch, o Options) (t *Trust, err error) {
 			t, err = nil, fmt.Errorf("%w: metadata that makes no sense: %v", ErrRefused, r)
 		}
 	}()
-	t = &Trust{dir: o.Dir, readOnly: o.ReadOnly || o.Dir.Root == nil, pinned: o.Root, now: o.Now, get: get}
+	t = &Trust{dir: o.Dir, readOnly: o.ReadOnly || o.Dir.IsZero(), pinned: o.Root, now: o.Now, get: get}
 	if t.now.IsZero() {
 		t.now = time.Now()
 	}
@@ -130,7 +130,7 @@ func Refresh(ctx context.Context, get Fetch, o Options) (t *Trust, err error) {
 
 // remembered returns a file of the client, nil where it is not there.
 func (t *Trust) remembered(name string) []byte {
-	if t.dir.Root == nil {
+	if t.dir.IsZero() {
 		return nil
 	}
 	data, err := t.dir.ReadFile(name)

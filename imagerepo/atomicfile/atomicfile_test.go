@@ -2,6 +2,7 @@ package atomicfile
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,12 +15,12 @@ import (
 
 func open(t *testing.T, dir string) Dir {
 	t.Helper()
-	root, err := os.OpenRoot(dir)
+	d, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { root.Close() })
-	return Dir{Root: root}
+	t.Cleanup(func() { d.Close() })
+	return d
 }
 
 // names returns the names in the root, so that nothing left behind is missed.
@@ -50,14 +51,14 @@ func TestCommitAndDiscard(t *testing.T) {
 		{"discarded again", func(f *File) error { f.Discard(); return nil }, "committed"},
 		{"committed and discarded", func(f *File) error { err := f.Commit(); f.Discard(); return err }, "committed and discarded"},
 	} {
-		if err := root.WriteFile("tmp", []byte("left by a dead run, longer than what follows"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(root.Name(), "tmp"), []byte("left by a dead run, longer than what follows"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		f, err := root.Begin("tmp", "file")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.WriteString(c.name); err != nil {
+		if _, err := io.WriteString(f, c.name); err != nil {
 			t.Fatal(err)
 		}
 		if b, _ := root.ReadFile("file"); string(b) == c.name {

@@ -1,0 +1,179 @@
+package atomicfile
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// recorded returns the changes that do makes to a new directory, one a line.
+func recorded(t *testing.T, do func(d Dir) error) string {
+	t.Helper()
+	path := t.TempDir()
+	for _, name := range []string{"old", "sub/old"} {
+		os.MkdirAll(filepath.Dir(filepath.Join(path, name)), 0o777)
+		if err := os.WriteFile(filepath.Join(path, name), []byte("old"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all []string
+	stop := Observe(path, func(c Change) error {
+		if c.Dir != path {
+			t.Errorf("a change to %s, want %s", c.Dir, path)
+		}
+		all = append(all, c.String())
+		return nil
+	})
+	defer stop()
+	if err := do(open(t, path)); err != nil {
+		t.Error(err)
+	}
+	return strings.ReplaceAll(strings.Join(all, "\n"), path, "DIR")
+}
+
+// Whatever is written is flushed before it gets its name, and the directory after
+// that.
+func TestOrder(t *testing.T) {
+	write := func(d Dir, tmp, name string) error {
+		_, err := d.Replace(tmp, name, []byte("new"))
+		return err
+	}
+	for _, c := range []struct {
+		name string
+		do   func(d Dir) error
+		want []string
+	}{
+		{"new", func(d Dir) error { return write(d, "tmp", "file") },
+			[]string{"create tmp", "write tmp", "flush tmp", "rename tmp to file", "flush dir ."}},
+		{"in a directory", func(d Dir) error { return write(d, "tmp", "sub/old") },
+			[]string{"create tmp", "write tmp", "flush tmp", "rename tmp to sub/old", "flush dir sub"}},
+		{"left by a dead run", func(d Dir) error { return write(d, "old", "file") },
+			[]string{"remove old", "create old", "write old", "flush old", "rename old to file", "flush dir ."}},
+		{"without flushes", func(d Dir) error { d.NoSync = true; return write(d, "tmp", "file") },
+			[]string{"create tmp", "write tmp", "rename tmp to file"}},
+		{"as it is", func(d Dir) error { _, err := d.Replace("tmp", "old", []byte("old")); return err }, nil},
+		{"as it is, flushed again", func(d Dir) error {
+			d.Reflush = true
+			_, err := d.Replace("tmp", "sub/old", []byte("old"))
+			return err
+		}, []string{"flush sub/old", "flush dir sub"}},
+		{"discarded", func(d Dir) error {
+			f, err := d.Begin("tmp", "file")
+			if err == nil {
+				f.Discard()
+				f.Discard()
+			}
+			return err
+		}, []string{"create tmp", "remove tmp"}},
+		{"kept and gone on with", func(d Dir) error {
+			f, err := d.Resume("old", "file", 2)
+			if err != nil {
+				return err
+			}
+			text, _ := io.ReadAll(f)
+			_, err = f.Write(text)
+			err = errors.Join(err, f.Sync(), f.Keep())
+			f.Discard()
+			if data, _ := d.ReadFile("old"); string(data) != "olol" {
+				t.Errorf("the file holds %q", data)
+			}
+			return err
+		}, []string{"write old", "write old", "flush old"}},
+		{"links and names", func(d Dir) error {
+			return errors.Join(d.Link("old", "a"), d.LinkFrom(filepath.Join(d.Name(), "old"), "b"), d.Rename("a", "c"),
+				d.Remove("c"), d.RemoveAll("sub"), d.MkdirAll("sub/sub", 0o777), d.MkdirAll("sub", 0o777), d.Mkdir("m", 0o777))
+		}, []string{"link old to a", "link from DIR/old to b", "rename a to c", "remove c", "remove sub", "mkdir sub/sub", "mkdir m"}},
+		{"of a directory within", func(d Dir) error {
+			sub, err := d.Sub("sub")
+			if err != nil {
+				return err
+			}
+			defer sub.Close()
+			sub.observe = func(c Change) error { return d.observe(Change{Kind: c.Kind, Dir: d.Name(), Name: "sub/" + c.Name}) }
+			return sub.Sync("old")
+		}, []string{"flush sub/old"}},
+	} {
+		if got, want := recorded(t, c.do), strings.Join(c.want, "\n"); got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, want)
+		}
+	}
+}
+
+// A change that fails is not made: what had the name has it still, nothing new has
+// one, and what failed is the error.
+func TestEachChangeFails(t *testing.T) {
+	for n := range 5 {
+		path := t.TempDir()
+		os.WriteFile(filepath.Join(path, "file"), []byte("old"), 0o666)
+		var seen []Kind
+		stop := Observe(path, func(c Change) error {
+			if seen = append(seen, c.Kind); len(seen) == n+1 {
+				return syscall.EIO
+			}
+			return nil
+		})
+		d := open(t, path)
+		_, err := d.Replace("tmp", "file", []byte("new"))
+		stop()
+		if !errors.Is(err, syscall.EIO) {
+			t.Errorf("%v: %v", seen, err)
+		}
+		want := "old"
+		if seen[n] == FlushDir { // it may or may not have lasted
+			want = "new"
+		}
+		if data, _ := d.ReadFile("file"); string(data) != want || names(t, d) != "file" {
+			t.Errorf("%v: the file holds %q, and there are %s", seen, data, names(t, d))
+		}
+	}
+}
+
+// Those who observe see what is below their directory, as long as they want to.
+func TestObserve(t *testing.T) {
+	path := t.TempDir()
+	os.Mkdir(filepath.Join(path, "in"), 0o777)
+	os.Mkdir(filepath.Join(path, "inner"), 0o777)
+	ctx, cancel := context.WithCancel(t.Context())
+	var seen []string
+	stop := Observe(filepath.Join(path, "in"), func(c Change) error {
+		seen = append(seen, filepath.Base(c.Dir))
+		return ctx.Err()
+	})
+	change := func(dir string) error { return open(t, filepath.Join(path, dir)).Mkdir("x", 0o777) }
+	if err := errors.Join(change("in"), change("inner"), change("")); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := change("in/x"); !errors.Is(err, context.Canceled) {
+		t.Errorf("a change that is refused: %v", err)
+	}
+	stop()
+	if err := change("in/x"); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+	if want := []string{"in", "x"}; !slices.Equal(seen, want) {
+		t.Errorf("seen %v, want %v", seen, want)
+	}
+}
+
+// A file without a name leaves none behind.
+func TestScratch(t *testing.T) {
+	d := open(t, t.TempDir())
+	f, err := d.Scratch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("text"); err != nil || names(t, d) != "" {
+		t.Errorf("%v, and there are %s", err, names(t, d))
+	}
+	if _, err := (Dir{path: filepath.Join(d.Name(), "none")}).Scratch(); err == nil {
+		t.Error("in no directory")
+	}
+}
