@@ -2,16 +2,20 @@
 //
 // The lock is a flock(2) on a file in the directory, so it ends with the
 // process that holds it, however that ends, and the shell's flock(1) takes part.
-// The file holds a line about the holder, for those who have to wait.
+//
+// The file has mode 0600 and one line about the holder, for those who have to
+// wait: "process N (name) since YYYY-MM-DD hh:mm:ss", and blanks up to a fixed
+// length; blanks alone while nobody holds the lock. The line is written over an
+// empty file, blanks, or another such line, and over nothing else; the file is
+// never cut. What has the lock's name and is no regular file, or has another
+// name too, is refused and left as it is.
 package lockfile
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,53 +24,89 @@ import (
 // ErrHeld is wrapped by the error for a lock that another process holds.
 var ErrHeld = errors.New("locked")
 
-// A Lock is held until Release, or the end of the process.
-type Lock struct{ f *os.File }
+// Acquire tries for patience, once every pause, so that those who only look, or
+// are about to end, keep nobody from the lock.
+const (
+	patience = 150 * time.Millisecond
+	pause    = 5 * time.Millisecond
+)
 
-// Acquire takes the lock that is the file name in root, which it makes where it
-// is not there, and does not wait: where another holds it, the error says who
-// and since when.
-func Acquire(dir, name string) (*Lock, error) {
-	root, err := os.OpenRoot(dir)
+// A Lock is held until Release, or the end of the process.
+type Lock struct {
+	f    *os.File
+	line string // what was written into the file, "" if nothing was
+}
+
+// Acquire takes the lock that is the file name, with slashes, in the directory
+// dir, and makes the file where it is not there. Where another holds the lock for
+// longer than a moment, the error says who and since when.
+func Acquire(dir, name string) (l *Lock, err error) {
+	for end := time.Now().Add(patience); ; time.Sleep(pause) {
+		if l, err = try(dir, name); !errors.Is(err, ErrHeld) || time.Now().After(end) {
+			return l, err
+		}
+	}
+}
+
+// try takes the lock unless another has it.
+func try(dir, name string) (*Lock, error) {
+	f, err := open(dir, name, unix.O_RDWR|unix.O_CREAT)
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
-	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("%s is %w by %s; wait for its end", filepath.Join(root.Name(), name), ErrHeld, holder(f))
-	}
-	if err != nil {
+	if err := take(f); err != nil {
 		f.Close()
 		return nil, err
 	}
 	_ = f.Chmod(0o600) // who may open the file, to read it even, may hold the lock
-	_ = describe(f)    // on a full disk it cannot, and who has to wait learns less
-	return &Lock{f}, nil
+	l := &Lock{f: f}
+	line := lineOf(os.Getpid(), os.Args[0], time.Now())
+	if write(f, ours, line) == nil { // on a full disk it cannot, and who has to wait learns less
+		l.line = line
+	}
+	return l, nil
+}
+
+// take locks an open file, if that is still the one of its name and of no other.
+func take(f *os.File) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("%s is %w by %s; wait for its end", f.Name(), ErrHeld, holder(f))
+	} else if err != nil {
+		return fmt.Errorf("locking %s: %w", f.Name(), err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if now, err := os.Lstat(f.Name()); err != nil || !os.SameFile(info, now) {
+		return fmt.Errorf("%s is %w by another process, which has just replaced it; run again", f.Name(), ErrHeld)
+	}
+	return singular(f.Name(), info)
 }
 
 // Release gives the lock back.
 func (l *Lock) Release() error {
-	return errors.Join(l.f.Truncate(0), l.f.Close())
+	if l.line != "" {
+		// Where this cannot be done, the line is of one who holds nothing any more.
+		_ = write(l.f, func(data []byte) bool { return describes(data, l.line) }, "")
+	}
+	return l.f.Close()
 }
 
-func describe(f *os.File) error {
-	if err := f.Truncate(0); err != nil {
-		return err
+// Holder tells who holds the lock of Acquire's arguments, if anybody does. It
+// makes no file and does not wait. A lock that may not be read counts as free.
+func Holder(dir, name string) (who string, held bool) {
+	f, err := open(dir, name, unix.O_RDONLY)
+	if err != nil {
+		return "", false
 	}
-	_, err := fmt.Fprintf(f, "process %d (%s) since %s\n",
-		os.Getpid(), filepath.Base(os.Args[0]), time.Now().Format("2006-01-02 15:04:05"))
-	return err
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		return "", false // closing the file gives it back
+	}
+	return holder(f), true
 }
 
-func holder(f *os.File) string {
-	line, err := io.ReadAll(io.LimitReader(f, 200))
-	if who := strings.TrimSpace(string(line)); err == nil && who != "" {
-		return who
-	}
-	return "another process"
-}
+// path returns the path of a lock, for messages.
+func path(dir, name string) string { return filepath.Join(dir, filepath.FromSlash(name)) }
