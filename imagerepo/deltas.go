@@ -14,6 +14,7 @@ import (
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/mapfile"
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/state"
@@ -28,6 +29,10 @@ var errTooLarge = errors.New("the delta is too large")
 // that none of them is left to one core at the end.
 func (r *run) makeDeltas(ctx context.Context) error {
 	groups := r.plan.groups()
+	for i := range groups {
+		groups[i] = slices.DeleteFunc(groups[i], func(d PlannedDelta) bool { return !r.wantedDelta(d) })
+	}
+	groups = slices.DeleteFunc(groups, func(g []PlannedDelta) bool { return len(g) == 0 })
 	work := func(g []PlannedDelta) (n int64) {
 		for _, d := range g {
 			if d.open() {
@@ -40,23 +45,57 @@ func (r *run) makeDeltas(ctx context.Context) error {
 	return pool.Within(ctx, r.budget.jobs, r.budget.memory-runMemory, groups, r.budget.need, r.makeGroup)
 }
 
-// makeGroup deals with the deltas from one base. While a delta is verified, the
-// next one is made.
+// wantedDelta reports whether a series that has not failed needs a delta.
+func (r *run) wantedDelta(d PlannedDelta) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.failed) == 0 || slices.ContainsFunc(r.plan.Series, func(s PlannedSeries) bool {
+		return r.failed[s.Name] == nil && slices.Contains(s.Deltas[d.Target.String()], d.File)
+	})
+}
+
+// makeGroup makes, checks or drops the deltas from one base. While a delta is
+// verified, the next one is made.
 func (r *run) makeGroup(ctx context.Context, deltas []PlannedDelta) error {
 	b := &base{run: r, name: deltas[0].Base, retired: deltas[0].Retired}
 	defer b.close()
 	return pool.Pipe(ctx, deltas, func(ctx context.Context, d PlannedDelta) (func() error, error) {
-		verify, err := b.deal(ctx, d)
-		if err != nil {
-			return nil, fmt.Errorf("delta %s: %w", d.File, err)
+		verify, err := b.begin(ctx, d)
+		if err != nil || verify == nil {
+			return func() error { return nil }, b.tolerateDelta(ctx, d, err)
 		}
-		return func() error {
-			if err := verify(); err != nil {
-				return fmt.Errorf("delta %s: %w", d.File, err)
-			}
-			return nil
-		}, nil
+		return func() error { return b.tolerateDelta(ctx, d, verify()) }, nil
 	})
+}
+
+// tolerateDelta returns nil for the error of a delta that is the fault of one of its
+// images, or of the signature of a retired base: the delta is left out then.
+func (b *base) tolerateDelta(ctx context.Context, d PlannedDelta, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, errSignature) {
+		return b.omit(d, err)
+	}
+	return b.tolerate(ctx, fmt.Errorf("delta %s: %w", d.File, err), b.faulty(d)...)
+}
+
+// faulty returns the images that have changed, or the target if none has.
+func (b *base) faulty(d PlannedDelta) []meta.Name {
+	if !b.retired && b.unchanged(Image{d.Base, b.ledger.Of(d.Base.String()).Stamp}) != nil {
+		return []meta.Name{d.Base}
+	}
+	return []meta.Name{d.Target}
+}
+
+// omit leaves out a delta that cannot be made, and what is published of it.
+func (b *base) omit(d PlannedDelta, reason error) error {
+	b.Log.Warn("the delta is left out", "delta", d.File, "reason", reason)
+	b.mu.Lock()
+	b.omitted[d.File] = true
+	b.mu.Unlock()
+	b.report(d, Omit)
+	return nil
 }
 
 // base is the base of a group of deltas, opened when first needed: the image, or
@@ -84,9 +123,9 @@ func (b *base) close() {
 
 // deal does what is to be done about one delta, now that all digests are known,
 // and returns what is left to do beside the next.
-func (b *base) deal(ctx context.Context, d PlannedDelta) (rest func() error, err error) {
-	record := b.record(d.File)
-	baseSums, targetSums := b.record(b.name.String()).Sums, b.record(d.Target.String()).Sums
+func (b *base) begin(ctx context.Context, d PlannedDelta) (rest func() error, err error) {
+	record := b.ledger.Of(d.File)
+	baseSums, targetSums := b.ledger.Of(b.name.String()).Sums, b.ledger.Of(d.Target.String()).Sums
 	var file state.Stamp
 	if info, err := b.mirror.Root.Stat(meta.DeltaPath(d.File)); err == nil {
 		file = state.StampOf(info)
@@ -95,26 +134,65 @@ func (b *base) deal(ctx context.Context, d PlannedDelta) (rest func() error, err
 	switch b.Policy.decide(record, file, baseSums, targetSums) {
 	case Keep:
 		b.meter.Add(d.cost())
-		return func() error { b.report(d, Keep); return nil }, nil
+		return func() error { return b.keep(d, record, file) }, nil
 	case Drop:
 		b.meter.Add(d.cost())
 		return func() error { return b.drop(d, record, fresh) }, nil
 	case Check:
+		if same, err := b.compare(ctx, d, record, file, fresh); same || err != nil {
+			return func() error { return b.keep(d, record, file) }, err
+		}
 		return b.check(ctx, d, fresh)
 	default:
 		return b.make(ctx, d, fresh)
 	}
 }
 
+// compare reports whether a delta of which the record has another stamp is still the
+// one that proved right, by the fastest digest. fresh has what it is to be made of.
+func (b *base) compare(ctx context.Context, d PlannedDelta, record *state.Record, file state.Stamp, fresh *state.Record) (bool, error) {
+	of := record.Base == fresh.Base && record.Target == fresh.Target
+	if !of || record.Dropped || !record.Summed() || record.Sums.Size != file.Size || b.Policy.tooLarge(file.Size, d.TargetSize) {
+		return false, nil
+	}
+	f, err := b.mirror.Root.Open(meta.DeltaPath(d.File))
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	digest := cksum.NewBLAKE3()
+	if _, err := io.Copy(digest, meter.New(0, nil).Reader(ctx, f)); err != nil {
+		return false, err
+	}
+	if cksum.Digest256(digest.Sum(nil)) != record.Sums.BLAKE3 {
+		return false, nil
+	}
+	b.meter.Add(d.cost())
+	b.Log.Info("the delta is what it was", "delta", d.File)
+	return true, nil
+}
+
 // cost is the work of a delta as the meter counts it: the target is diffed, and
 // made once more to verify the delta.
 func (d PlannedDelta) cost() int64 { return 2 * d.TargetSize }
 
-// drop takes down that a delta is not worth having any more.
+// keep keeps a delta as it is. A record that lacks the change time gets it.
+func (b *base) keep(d PlannedDelta, record *state.Record, stamp state.Stamp) error {
+	if record.Stamp != stamp {
+		record.Stamp = stamp
+		if err := b.ledger.Put(d.File, record); err != nil {
+			return err
+		}
+	}
+	b.report(d, Keep)
+	return nil
+}
+
+// drop records that a delta is not worth having any more.
 func (b *base) drop(d PlannedDelta, record, fresh *state.Record) error {
 	if !record.Dropped {
 		fresh.Dropped, fresh.Sums.Size = true, record.Sums.Size
-		if err := b.put(d.File, fresh); err != nil {
+		if err := b.ledger.Put(d.File, fresh); err != nil {
 			return err
 		}
 	}
@@ -125,7 +203,7 @@ func (b *base) drop(d PlannedDelta, record, fresh *state.Record) error {
 // make makes a delta, and returns what verifies it and puts it into the mirror.
 func (b *base) make(ctx context.Context, d PlannedDelta, record *state.Record) (rest func() error, err error) {
 	// Whatever happens from here on, the file is known as the tool's own.
-	if err := b.put(d.File, &state.Record{Unnamed: record.Unnamed}); err != nil {
+	if err := b.ledger.Put(d.File, &state.Record{Unnamed: record.Unnamed}); err != nil {
 		return nil, err
 	}
 	f, err := b.mirror.Root.Begin(mirror.TmpPath(d.File), meta.DeltaPath(d.File))
@@ -154,13 +232,10 @@ func (b *base) make(ctx context.Context, d PlannedDelta, record *state.Record) (
 }
 
 // replace puts a delta into the mirror. Another one that is there under its name
-// is first taken out of the meta, which tells that one's digests.
+// is first taken out of the documents, which tell that one's digests.
 func (b *base) replace(ctx context.Context, d PlannedDelta, f *atomicfile.File, sums cksum.Sums, record *state.Record) error {
-	if _, err := b.mirror.Root.Lstat(meta.DeltaPath(d.File)); err == nil {
-		err := b.unpublish(ctx, func(s *meta.Series) bool {
-			return withoutDeltas(s, func(published meta.Diff) bool { return published.Filename == d.File && published.Sums != sums })
-		})
-		if err != nil {
+	if published, ok := b.docs.Sums(d.File); ok && published.SHA512 != sums.SHA512 {
+		if err := b.withdrawn(ctx, []string{d.File}); err != nil {
 			return err
 		}
 	}
@@ -170,6 +245,15 @@ func (b *base) replace(ctx context.Context, d PlannedDelta, f *atomicfile.File, 
 	return b.take(d, Make, sums, record)
 }
 
+// adopt takes over a delta that is in the mirror and right. Whoever put it there may
+// not have flushed it.
+func (b *base) adopt(d PlannedDelta, sums cksum.Sums, record *state.Record) error {
+	if err := b.mirror.Root.Sync(meta.DeltaPath(d.File)); err != nil {
+		return err
+	}
+	return b.take(d, Check, sums, record)
+}
+
 // take records a delta that is in the mirror.
 func (b *base) take(d PlannedDelta, action Action, sums cksum.Sums, record *state.Record) error {
 	info, err := b.mirror.Root.Stat(meta.DeltaPath(d.File))
@@ -177,7 +261,7 @@ func (b *base) take(d PlannedDelta, action Action, sums cksum.Sums, record *stat
 		return err
 	}
 	record.Stamp, record.Sums = state.StampOf(info), sums
-	if err := b.put(d.File, record); err != nil {
+	if err := b.ledger.Put(d.File, record); err != nil {
 		return err
 	}
 	b.report(d, action)
@@ -231,6 +315,8 @@ func (b *base) makeIndex(ctx context.Context, d PlannedDelta) error {
 		blocks, err := delta.LoadSignature(ctx, b.content)
 		if err == nil {
 			b.index = blocks
+		} else if ctx.Err() == nil {
+			err = fmt.Errorf("%s: %w: %w", filepath.Join(b.mirror.Dir, mirror.SignaturePath(b.name)), errSignature, err)
 		}
 		return err
 	}
@@ -248,12 +334,16 @@ func (b *base) changed(d PlannedDelta) error {
 		images = append(images, d.Base)
 	}
 	for _, n := range images {
-		if err := b.unchanged(Image{n, b.record(n.String()).Stamp}); err != nil {
+		if err := b.unchanged(Image{n, b.ledger.Of(n.String()).Stamp}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// errSignature is wrapped by the error for the signature of a retired base that
+// cannot be used.
+var errSignature = errors.New("its base left, and of that the signature is damaged; remove the signature, or run without --keep-signatures")
 
 // errNotRight is wrapped by the error for a delta that does not make its target.
 var errNotRight = errors.New("the delta does not make its image")
@@ -291,7 +381,7 @@ func (b *base) apply(ctx context.Context, d PlannedDelta, r io.ReaderAt, size in
 	digest := cksum.NewBLAKE3()
 	in := io.TeeReader(io.NewSectionReader(r, 0, size), seen)
 	err := delta.Verify(ctx, b.meter.Writer(digest), content, d.baseSize, in, d.TargetSize)
-	if err == nil && cksum.Digest256(digest.Sum(nil)) != b.record(d.Target.String()).Sums.BLAKE3 {
+	if err == nil && cksum.Digest256(digest.Sum(nil)) != b.ledger.Of(d.Target.String()).Sums.BLAKE3 {
 		err = errors.New("another digest")
 	}
 	return err
@@ -302,14 +392,19 @@ func (b *base) apply(ctx context.Context, d PlannedDelta, r io.ReaderAt, size in
 func (b *base) check(ctx context.Context, d PlannedDelta, record *state.Record) (rest func() error, err error) {
 	sums, err := b.checked(ctx, d)
 	switch {
+	case errors.Is(err, errNotRight) && !b.holds.Owns(d.File):
+		return nil, b.omit(d, fmt.Errorf("%s is there and not right, and %w", meta.DeltaPath(d.File), errForeign))
 	case errors.Is(err, errNotRight):
-		b.Log.Info("the delta in the mirror is not right and is made anew", "delta", d.File, "reason", err)
+		b.Log.Info("the delta in the mirror is not right and is made again", "delta", d.File, "reason", err)
 		return b.make(ctx, d, record)
 	case err != nil:
 		return nil, err
 	}
 	b.meter.Add(d.TargetSize) // the diff that was saved
-	return func() error { return b.take(d, Check, sums, record) }, nil
+	if b.Policy.tooLarge(sums.Size, d.TargetSize) {
+		return func() error { return b.drop(d, &state.Record{Sums: sums}, record) }, nil
+	}
+	return func() error { return b.adopt(d, sums, record) }, nil
 }
 
 // checked returns the digests of a delta in the mirror that is right.
@@ -328,7 +423,7 @@ func (b *base) checked(ctx context.Context, d PlannedDelta) (cksum.Sums, error) 
 	if err != nil {
 		return cksum.Sums{}, err
 	}
-	if b.Policy.tooLarge(info.Size(), d.TargetSize) {
+	if b.holds.Owns(d.File) && b.Policy.tooLarge(info.Size(), d.TargetSize) {
 		return cksum.Sums{}, fmt.Errorf("%w as it is wanted: it is too large a share of it", errNotRight)
 	}
 	hash := cksum.New()

@@ -25,6 +25,7 @@ type Estimate struct {
 	Memory  int64   `json:"memory"`  // bytes at the peak, besides mapped files
 	Space   int64   `json:"space"`   // bytes that the mirror grows by, before anything is removed
 	Free    int64   `json:"free"`    // bytes that its disk has
+	Orphans int64   `json:"orphans"` // bytes of files that nothing names any more and that wait for their removal
 }
 
 // ErrSpace is wrapped by the error for a disk that will most likely not do.
@@ -57,6 +58,9 @@ func (p Plan) estimate(b budget, copies bool) Estimate {
 			e.Read += im.Size
 			e.Write += im.Size
 		}
+		if im.Action == Check {
+			e.Read += im.Size
+		}
 		if im.Read {
 			e.Read += im.Size
 			e.Write += delta.SignatureSize(im.Size)
@@ -72,6 +76,11 @@ func (p Plan) estimate(b budget, copies bool) Estimate {
 			e.Read += d.baseSize
 		}
 	}
+	for _, old := range p.Remove {
+		if !old.Due.IsZero() {
+			e.Orphans += old.Size
+		}
+	}
 	e.Space = e.Write
 	return e
 }
@@ -83,6 +92,9 @@ func (p Plan) work() (n int64) {
 			n += im.Size
 		}
 		if im.Read {
+			n += im.Size
+		}
+		if im.Action == Check {
 			n += im.Size
 		}
 	}

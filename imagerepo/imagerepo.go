@@ -78,7 +78,6 @@ import (
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
-	"puavo-image-repository/meta"
 )
 
 // Options say what Build is to do. Those with a name in JSON are remembered in
@@ -94,6 +93,14 @@ type Options struct {
 	// Adopt takes whatever in the mirror has the name of an image or a delta for
 	// the tool's own, to be kept if it proves right, and replaced or removed if not.
 	Adopt bool `json:"-"`
+	// AllowRemoval permits a run that leaves a series without images, or the mirror
+	// without more than half of them.
+	AllowRemoval bool `json:"-"`
+	// Strict ends the run at the first series that cannot be built; else the others are.
+	Strict bool `json:"-"`
+	// FollowLinks publishes images that are symbolic links out of ImageDir to files
+	// that others may not read.
+	FollowLinks bool `json:"follow_links,omitempty"`
 	// Suspect are files of the mirror, by their paths in it, that are not what the
 	// records say: they are examined, and made anew where that is possible.
 	Suspect []string `json:"-"`
@@ -121,23 +128,28 @@ type Summary struct {
 	Kept       int           `json:"deltas_kept"`
 	Dropped    int           `json:"deltas_dropped"`
 	DeltaBytes int64         `json:"delta_bytes"`
+	Omitted    int           `json:"deltas_omitted"` // they could not be made
 	Removed    int           `json:"removed"`
-	Changed    bool          `json:"changed"` // whether the run changed the mirror
+	Removals   []string      `json:"removals"` // what was removed, by the paths in the mirror
+	Changed    bool          `json:"changed"`  // whether the run changed the mirror
 	Seconds    float64       `json:"seconds"`
 	Deltas     []DeltaResult `json:"deltas"` // sorted by name
+	// Failed are the series that could not be built.
+	Failed []FailedSeries `json:"failed,omitempty"`
 }
 
 // DeltaResult tells what became of a delta.
 type DeltaResult struct {
 	File   string  `json:"file"`
-	Action Action  `json:"action"` // Make, Keep, also of one that was checked, or Drop
+	Action Action  `json:"action"` // Make, Keep, also of one that was checked, Drop or Omit
 	Size   int64   `json:"size"`   // of a dropped one: it has at least so many
 	Share  float64 `json:"share"`  // of its target's size
 }
 
-// MakePlan returns what Build would do now. It changes nothing.
+// MakePlan returns what Build would do now. It changes nothing. With a SeriesError
+// the plan is that for the other series.
 func MakePlan(ctx context.Context, o Options) (Plan, error) {
-	r := &run{Options: o}
+	r := newRun(o)
 	if err := r.scan(); err != nil {
 		return Plan{}, advise(err)
 	}
@@ -148,18 +160,16 @@ func MakePlan(ctx context.Context, o Options) (Plan, error) {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return Plan{}, advise(err)
 	}
-	err = r.makePlan(ctx)
+	if err = r.makePlan(ctx); err == nil {
+		err = r.seriesError()
+	}
 	return r.plan, advise(err)
 }
 
 // Build makes or updates a mirror, and returns the plan it followed and what came
 // of it. What was done before an error stays done.
 func Build(ctx context.Context, o Options) (Plan, Summary, error) {
-	r := &run{
-		Options: o, start: time.Now(),
-		confs:   make(map[meta.Name]map[string]json.RawMessage),
-		summary: Summary{Deltas: []DeltaResult{}},
-	}
+	r := newRun(o)
 	err := r.build(ctx)
 	if ctx.Err() != nil {
 		err = ctx.Err()
@@ -186,11 +196,13 @@ func Remembered(mirrorDir string) (Options, error) {
 	return o, nil
 }
 
-// report takes down what became of a delta.
+// report notes what became of a delta.
 func (r *run) report(d PlannedDelta, action Action) {
-	record := r.record(d.File)
+	record := r.ledger.Of(d.File)
 	result := DeltaResult{File: d.File, Action: action, Size: record.Sums.Size, Share: float64(record.Sums.Size) / float64(d.TargetSize)}
 	switch {
+	case action == Omit:
+		result.Size, result.Share = 0, 0
 	case record.Dropped:
 		result.Action = Drop
 	case action == Check:
@@ -205,13 +217,15 @@ func (r *run) report(d PlannedDelta, action Action) {
 
 func (r *run) summarize(d time.Duration) {
 	s := &r.summary
-	s.Seconds, s.Changed, s.Series = d.Seconds(), r.changed.Load(), len(r.plan.Series)
+	s.Seconds, s.Changed = d.Seconds(), r.changed.Load() || r.ledger.Changed()
+	s.Series, s.Failed = r.built(), r.failedSeries()
 	for _, im := range r.plan.Images {
-		if im.Action != BaseOnly && im.Action != Retired {
+		if im.Action != BaseOnly && im.Action != Retired && r.wanted(im.Name) {
 			s.Images++
 			s.ImageBytes += im.Size
 		}
 	}
+	slices.Sort(s.Removals)
 	slices.SortFunc(s.Deltas, func(a, b DeltaResult) int { return strings.Compare(a.File, b.File) })
 	for _, d := range s.Deltas {
 		switch d.Action {
@@ -222,6 +236,9 @@ func (r *run) summarize(d time.Duration) {
 		case Drop:
 			s.Dropped++
 			continue
+		case Omit:
+			s.Omitted++
+			continue
 		}
 		s.DeltaBytes += d.Size
 	}
@@ -229,6 +246,9 @@ func (r *run) summarize(d time.Duration) {
 
 // advise adds what to do to the errors of a disk that every stage can meet.
 func advise(err error) error {
+	if _, ok := errors.AsType[*SeriesError](err); ok {
+		return err // its reasons have it
+	}
 	for errno, advice := range map[syscall.Errno]string{
 		syscall.ENOSPC: "make room and run again: what is done is kept",
 		syscall.EDQUOT: "make room and run again: what is done is kept",

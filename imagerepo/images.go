@@ -42,17 +42,25 @@ func (r *run) unchanged(im Image) error {
 }
 
 // readConfs reads the puavo-conf of the images that are to be read. It goes
-// first since it is quick and its errors are the administrator's to mend.
+// first since it is quick and its errors are the administrator's to mend: the plan
+// is made once more without the series that they concern.
 func (r *run) readConfs(ctx context.Context) error {
+	failed := len(r.failed)
 	for _, im := range r.plan.Images {
-		if !im.Read {
+		if !im.Read || im.Touched {
 			continue
 		}
 		conf, err := r.readConf(ctx, im.Image)
 		if err != nil {
-			return fmt.Errorf("%w: %s: puavo-conf definitions: %w; copy or make the image anew, or move it away", ErrInput, r.source(im.Name), err)
+			err = fmt.Errorf("%w: %s: puavo-conf definitions: %w; copy or make the image again, or move it away", ErrInput, r.source(im.Name), err)
+			if err := r.tolerate(ctx, err, im.Name); err != nil {
+				return err
+			}
 		}
 		r.confs[im.Name] = conf
+	}
+	if len(r.failed) > failed {
+		return cmp.Or(ctx.Err(), r.planAgain())
 	}
 	return ctx.Err()
 }
@@ -71,163 +79,127 @@ func (r *run) readConf(ctx context.Context, im Image) (map[string]json.RawMessag
 	return conf, err
 }
 
-// linkImages puts the images into the mirror.
-func (r *run) linkImages(ctx context.Context) error {
-	if err := r.withdrawReplaced(ctx); err != nil {
-		return err
-	}
-	for _, im := range r.plan.Images {
-		if im.Action != Link && im.Action != Replace {
-			continue
-		}
-		if err := r.linkImage(ctx, im); err != nil {
-			return fmt.Errorf("putting %s into the mirror: %w", im.File, err)
+// compareImages compares the images that were touched with what is known of them, by
+// the fastest digest. One that was overwritten in place, and so in the mirror too, is
+// not published any more, until it is read and its deltas are made again.
+func (r *run) compareImages(ctx context.Context) error {
+	var touched []*PlannedImage
+	for i := range r.plan.Images {
+		if im := &r.plan.Images[i]; im.Touched {
+			touched = append(touched, im)
 		}
 	}
-	return r.mirror.Root.SyncDir(".")
-}
-
-func (r *run) linkImage(ctx context.Context, im PlannedImage) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if im.Action == Replace {
-		if err := r.mirror.Root.Remove(im.File); err != nil {
-			return err
+	err := pool.Each(ctx, r.budget.jobs, touched, func(ctx context.Context, im *PlannedImage) error {
+		err := r.compareImage(ctx, im)
+		if err != nil {
+			err = fmt.Errorf("reading %s: %w", r.source(im.Name), err)
 		}
-	}
-	record := r.record(im.File)
-	record.Copy, record.Unnamed = state.Stamp{}, 0
-	if err := r.put(im.File, record); err != nil {
-		return err
-	}
-	source, err := filepath.EvalSymlinks(r.source(im.Name))
+		return r.tolerate(ctx, err, im.Name)
+	})
 	if err != nil {
 		return err
 	}
-	if info, err := os.Stat(source); err == nil && info.Mode()&0o004 == 0 {
-		r.Log.Warn("others may not read this image, nor perhaps does a web server; chmod it to 0644", "file", source)
-	}
-	linkErr := r.mirror.Root.LinkFrom(source, im.File)
-	if linkErr == nil {
-		r.meter.Add(im.Size)
-		return r.linked(im)
-	}
-	return r.copyImage(ctx, im, source, linkErr)
-}
-
-// linked makes sure that a link in the mirror is of the image that was scanned.
-func (r *run) linked(im PlannedImage) error {
-	info, err := r.mirror.Root.Lstat(im.File)
-	if err == nil && state.StampOf(info) != im.Stamp {
-		err = errors.Join(fmt.Errorf("%s %w", r.source(im.Name), ErrChanged), r.mirror.Root.Remove(im.File))
-	}
-	return err
-}
-
-// copyImage copies an image into the mirror, sharing its blocks where the file
-// system can.
-func (r *run) copyImage(ctx context.Context, im PlannedImage, source string, linkErr error) error {
-	src, err := os.Open(source)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := r.mirror.Root.Begin(mirror.TmpPath(im.File), im.File)
-	if err != nil {
-		return err
-	}
-	defer dst.Discard()
-	if dst.Clone(src) == nil {
-		r.meter.Add(im.Size)
-	} else {
-		r.Log.Warn("the image cannot be linked into the mirror: it is copied and takes its space twice", "image", im.File, "reason", linkErr)
-		if _, err := io.Copy(dst, r.meter.Reader(ctx, src)); err != nil {
-			return err
+	var other []string
+	for _, im := range touched {
+		if im.Read && im.Action == Keep {
+			other = append(other, im.File)
 		}
+	}
+	return r.withdrawn(ctx, other)
+}
+
+// compareImage finds out whether a touched image must be read.
+func (r *run) compareImage(ctx context.Context, im *PlannedImage) error {
+	f, err := os.Open(r.source(im.Name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	record := r.ledger.Of(im.File)
+	digest, err := r.digest(ctx, f)
+	if err != nil {
+		return err
 	}
 	if err := r.unchanged(im.Image); err != nil {
 		return err
 	}
-	if err := dst.Commit(); err != nil {
-		return err
+	if digest != record.Sums.BLAKE3 {
+		conf, err := r.readConf(ctx, im.Image)
+		if err != nil {
+			return fmt.Errorf("%w: puavo-conf definitions: %w", ErrInput, err)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.confs[im.Name] = conf
+		return nil
 	}
-	info, err := r.mirror.Root.Stat(im.File)
-	if err != nil {
-		return err
-	}
-	record := r.record(im.File)
-	record.Copy = state.StampOf(info)
-	return r.put(im.File, record)
+	im.Read = false
+	record.Stamp = im.Stamp
+	return r.ledger.Put(im.File, record)
+}
+
+// digest returns the fastest digest of a file.
+func (r *run) digest(ctx context.Context, f io.Reader) (cksum.Digest256, error) {
+	digest := cksum.NewBLAKE3()
+	_, err := io.Copy(digest, r.meter.Reader(ctx, f))
+	return cksum.Digest256(digest.Sum(nil)), err
 }
 
 // readImages reads the images that are to be read for their digests and
-// signatures.
+// signatures. Those that prove to be other than what is published are withdrawn.
 func (r *run) readImages(ctx context.Context) error {
 	var images []PlannedImage
 	for _, im := range r.plan.Images {
-		if im.Read {
+		if im.Read && r.wanted(im.Name) {
 			images = append(images, im)
 		}
 	}
 	// The largest first, so that none is left to one core at the end.
 	slices.SortStableFunc(images, func(a, b PlannedImage) int { return cmp.Compare(b.Size, a.Size) })
-	return pool.Each(ctx, r.budget.jobs, images, func(ctx context.Context, im PlannedImage) error {
-		if err := r.readImage(ctx, im); err != nil {
-			return fmt.Errorf("reading %s: %w", r.source(im.Name), err)
+	err := pool.Each(ctx, r.budget.jobs, images, func(ctx context.Context, im PlannedImage) error {
+		err := r.readImage(ctx, im)
+		if err != nil {
+			err = fmt.Errorf("reading %s: %w", r.source(im.Name), err)
 		}
-		return nil
+		return r.tolerate(ctx, err, im.Name)
 	})
+	if err != nil {
+		return err
+	}
+	var other []string
+	for _, im := range images {
+		sums, published := r.docs.Sums(im.File)
+		if record := r.ledger.Of(im.File); published && im.Action == Keep && record.Sums.SHA512 != sums.SHA512 {
+			other = append(other, im.File)
+		}
+	}
+	return r.withdrawn(ctx, other)
 }
 
-// readImage reads an image for its digests and its signature. One that is known
-// and was only touched, or copied anew, is recognised by the fastest digest. One
-// that was overwritten in place, and so in the mirror too, is not published any
-// more, until its deltas are made anew.
+// readImage reads an image for its digests and its signature.
 func (r *run) readImage(ctx context.Context, im PlannedImage) error {
 	f, err := os.Open(r.source(im.Name))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	record := r.record(im.File)
-	same := false
-	if im.Touched {
-		if same, err = r.same(ctx, f, record.Sums.BLAKE3); err == nil && !same {
-			err = r.unpublishOther(ctx, im.Name, cksum.Sums{})
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if !same {
-		if record.Sums, err = r.sign(ctx, f, im); err != nil {
-			return err
-		}
+	record := r.ledger.Of(im.File)
+	if record.Sums, err = r.sign(ctx, f, im); err != nil {
+		return err
 	}
 	if err := r.unchanged(im.Image); err != nil {
 		return err
 	}
-	if im.Action != BaseOnly { // whoever made it may not have flushed it, and the meta is to name it
+	if im.Action == Keep || im.Action == Link || im.Action == Replace { // whoever made it may not have flushed it
 		if err := r.mirror.Root.Sync(im.File); err != nil {
 			return err
 		}
 	}
-	if err := r.unpublishOther(ctx, im.Name, record.Sums); err != nil {
-		return err
-	}
 	record.Stamp, record.Conf = im.Stamp, r.confs[im.Name]
-	return r.put(im.File, record)
-}
-
-// same reports whether a file has that digest, and rewinds it.
-func (r *run) same(ctx context.Context, f *os.File, want cksum.Digest256) (bool, error) {
-	digest := cksum.NewBLAKE3()
-	if _, err := io.Copy(digest, r.meter.Reader(ctx, f)); err != nil {
-		return false, err
+	if im.Action == Keep && r.holds.Records[im.File] == nil && r.holds.Listed[im.File] {
+		record.Placed = true // it is the same file: taken over
 	}
-	_, err := f.Seek(0, io.SeekStart)
-	return cksum.Digest256(digest.Sum(nil)) == want, err
+	return r.ledger.Put(im.File, record)
 }
 
 // sign writes the signature of an image and returns the image's digests.
@@ -249,9 +221,9 @@ func (r *run) sign(ctx context.Context, f io.Reader, im PlannedImage) (cksum.Sum
 		return cksum.Sums{}, err
 	}
 	// Until the record tells of this content, no signature may stand for another.
-	if record := r.record(im.File); record.Sums != (cksum.Sums{}) {
+	if record := r.ledger.Of(im.File); record.Sums != (cksum.Sums{}) {
 		record.Sums = cksum.Sums{}
-		if err := r.put(im.File, record); err != nil {
+		if err := r.ledger.Put(im.File, record); err != nil {
 			return cksum.Sums{}, err
 		}
 	}

@@ -1,6 +1,7 @@
 package imagerepo
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type world struct {
 	mirror  fstest.MapFS
 	records map[string]*state.Record
 	series  []meta.SeriesConfig
+	// documents are names of meta that index.json names, and adopt is Options.Adopt.
+	documents []string
+	adopt     bool
 }
 
 // image5 is newer than all others.
@@ -46,11 +50,11 @@ func (w *world) unnamed(file string, seconds int64) {
 
 // built is a mirror of images 1 to 4 in which nothing is left to do.
 func built() *world {
-	w := &world{files(image1, image2, image3, image4), make(fstest.MapFS), make(map[string]*state.Record), nil}
+	w := &world{images: files(image1, image2, image3, image4), mirror: make(fstest.MapFS), records: make(map[string]*state.Record)}
 	for i, f := range []string{image1, image2, image3, image4} {
 		w.mirror[f] = w.images[f]
 		w.mirror[mirror.SignaturePath(name(f))] = &fstest.MapFile{Data: make([]byte, delta.SignatureSize(int64(len(f))))}
-		w.records[f] = &state.Record{Stamp: w.stamp(w.images, f), Sums: sums(int64(len(f)), byte(i+1)), Conf: map[string]json.RawMessage{}}
+		w.records[f] = &state.Record{Stamp: w.stamp(w.images, f), Sums: sums(int64(len(f)), byte(i+1)), Conf: map[string]json.RawMessage{}, Placed: true}
 	}
 	for _, pair := range [][2]string{{image1, image2}, {image1, image3}, {image1, image4}, {image2, image3}, {image2, image4}, {image3, image2}, {image3, image4}, {image4, image2}, {image4, image3}} {
 		w.delta(pair[0], pair[1], 10)
@@ -81,21 +85,31 @@ func (w *world) delta(base, target string, size int) string {
 }
 
 func (w *world) plan(p Policy) (Plan, error) {
-	images, _, err := Scan(w.images)
+	found, err := Scan(w.images)
 	if err != nil {
 		return Plan{}, err
 	}
 	series := w.series
 	if series == nil {
-		if series, err = groupSeries(images, Config{}); err != nil {
-			return Plan{}, err
+		series = groupSeries(found, Config{})
+	}
+	listed := make(map[string]bool)
+	if f := w.mirror["CKSUMS"]; f != nil {
+		lines, _ := cksum.ParseCKSUMS(bytes.NewReader(f.Data))
+		for _, l := range lines {
+			listed[l.Name] = true
 		}
 	}
-	held, err := mirror.Look(w.mirror, w.records)
+	for _, doc := range w.documents {
+		listed[doc] = true
+	}
+	holds, err := mirror.Look(w.mirror, w.records, listed)
 	if err != nil {
 		return Plan{}, err
 	}
-	return newPlan(images, series, held, p, now)
+	holds.All = w.adopt
+	return newPlan(planInput{found: found, series: series, holds: holds, policy: p, now: now,
+		published: func(string) (meta.Series, bool) { return meta.Series{}, false }}), nil
 }
 
 // brief is a plan in words: what is not kept.
@@ -126,6 +140,9 @@ func brief(p Plan) string {
 		}
 		all = append(all, verb+r.Path)
 	}
+	for _, f := range p.Unowned {
+		all = append(all, "leave "+f)
+	}
 	return short.Replace(strings.Join(all, ", "))
 }
 
@@ -143,7 +160,7 @@ func TestPlan(t *testing.T) {
 		{"an image was touched", func(w *world) {
 			w.images[image4] = &fstest.MapFile{Data: []byte(image4), ModTime: w.images[image4].ModTime.Add(1)}
 			w.mirror[image4] = w.images[image4]
-		}, nil, "compare 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
+		}, nil, "compare 4"},
 		{"an image was replaced", func(w *world) { w.images[image4] = &fstest.MapFile{Data: []byte("longer than it was: " + image4)} }, nil,
 			"replace 4, read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
 		{"an image is new", func(w *world) { w.images[other] = &fstest.MapFile{Data: []byte("x")} }, nil, "link other, read other"},
@@ -204,7 +221,7 @@ func TestPlan(t *testing.T) {
 			"retired 3, make 2--1, make 3--1, make 4--1, remove 3, remove 1--3, remove 2--3, remove 4--3"},
 		{"a retired image without a signature", func(w *world) { delete(w.images, image1); delete(w.mirror, mirror.SignaturePath(name(image1))) },
 			func(p *Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
-		{"a retired image of which nothing is known", func(w *world) { delete(w.images, image1); w.records[image1] = &state.Record{} },
+		{"a retired image of which nothing is known", func(w *world) { delete(w.images, image1); w.records[image1] = &state.Record{Placed: true} },
 			func(p *Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
 		{"a retired image is not wanted any more", func(w *world) { delete(w.images, image1); delete(w.mirror, image1) }, nil, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
 		{"a retired image came back", func(w *world) { delete(w.mirror, image1) }, func(p *Policy) { p.KeepSignatures = true }, "link 1"},
@@ -225,15 +242,31 @@ func TestPlan(t *testing.T) {
 				w.mirror[f] = &fstest.MapFile{Data: []byte("x")}
 			}
 		}, nil, ""},
-		{"without records the lists tell what is ours", func(w *world) {
+		{"without records nothing is removed", func(w *world) {
 			w.records = nil
 			delete(w.images, image1)
 			w.mirror[other] = &fstest.MapFile{Data: []byte("x")}
 			w.mirror["meta/old.json"] = &fstest.MapFile{Data: []byte("x")}
 			w.mirror["meta/foreign.json"] = &fstest.MapFile{Data: []byte("x")}
 			w.mirror["CKSUMS"] = &fstest.MapFile{Data: []byte("1 2 " + image1 + "\n1 2 README\n1 2 " + meta.DeltaName(name(image1), name(image2)) + "\n")}
-			w.mirror["index.json"] = &fstest.MapFile{Data: []byte(`{"series":[{"name":"old","meta":"meta/old.json"}]}`)}
-		}, nil, "read 2, read 3, read 4, check 2--3, check 2--4, check 3--2, check 3--4, check 4--2, check 4--3, remove meta/old.json, remove 1, remove 1--2"},
+			w.documents = []string{"old.json"}
+		}, nil, "read 2, read 3, read 4, check 2--3, check 2--4, check 3--2, check 3--4, check 4--2, check 4--3, leave meta/old.json, leave 1, leave 1--2"},
+		{"without records what is to be taken over is removed", func(w *world) {
+			w.records = nil
+			delete(w.images, image1)
+			w.mirror["meta/old.json"] = &fstest.MapFile{Data: []byte("x")}
+			w.mirror["meta/foreign.json"] = &fstest.MapFile{Data: []byte("x")}
+			w.documents, w.adopt = []string{"old.json"}, true
+		}, nil, "read 2, read 3, read 4, check 2--3, check 2--4, check 3--2, check 3--4, check 4--2, check 4--3, remove meta/old.json, remove 1, remove 1--2, remove 1--3, remove 1--4"},
+		{"an image that was not placed stays", func(w *world) { delete(w.images, image1); w.records[image1].Placed = false }, nil,
+			"remove 1--2, remove 1--3, remove 1--4, leave 1"},
+		{"a file in the way of an image", func(w *world) {
+			w.images[other] = &fstest.MapFile{Data: []byte("x")}
+			w.mirror[other] = &fstest.MapFile{Data: []byte("y, not x")}
+		}, nil, "check other, read other"},
+		{"an image of the same size is new", func(w *world) {
+			w.images[image4] = &fstest.MapFile{Data: []byte(strings.ToUpper(image4)), ModTime: w.images[image4].ModTime.Add(1)}
+		}, nil, "check 4, compare 4"},
 	} {
 		w, p := built(), usual
 		if c.change != nil {
@@ -257,30 +290,54 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-func TestPlanRefuses(t *testing.T) {
+// A series that contradicts itself is left out, and the others are planned; nothing
+// of it is removed.
+func TestPlanFails(t *testing.T) {
+	twin := "puavo-os-free-buster-2022-01-20-173248-amd64.img"
 	for _, c := range []struct {
 		name   string
 		change func(*world)
+		failed string
 		err    error
 		says   string
+		want   string // the rest of the plan
 	}{
-		{"a foreign file with an image's name", func(w *world) {
-			w.images[other] = &fstest.MapFile{Data: []byte("x")}
-			w.mirror[other] = &fstest.MapFile{Data: []byte("y, not x")}
-		}, nil, other + " in the mirror is not"},
 		{"two deltas of one name", func(w *world) {
-			twin := "puavo-os-free-buster-2022-01-20-173248-amd64.img"
 			w.images[twin] = &fstest.MapFile{Data: []byte("x")}
 			w.series = []meta.SeriesConfig{
 				{Name: "a", Images: names(image3, image4)},
 				{Name: "b", Images: names(twin), Extra: map[meta.Name][]meta.Name{name(twin): names(image3)}},
 			}
-		}, ErrConfig, "would have one name"},
+		}, "b", ErrConfig, "would have one name", "remove meta/amd64.json, remove 1, remove 2, remove 1--2, remove 1--3, remove 1--4, remove 2--3, remove 2--4, remove 3--2, remove 4--2"},
+		{"an image that is not there", func(w *world) {
+			delete(w.images, image1)
+			w.series = []meta.SeriesConfig{{Name: "a", Images: names(image1, image2)}, {Name: "b", Images: names(image3, image4)}}
+		}, "a", ErrConfig, image1 + " is not in the image directory", "remove meta/amd64.json"},
+		{"a base that is not there", func(w *world) {
+			w.series = []meta.SeriesConfig{
+				{Name: "a", Images: names(image3, image4)},
+				{Name: "b", Images: names(image2), Extra: map[meta.Name][]meta.Name{name(image2): names(other)}},
+			}
+		}, "b", ErrConfig, "extra_rdiffs of " + image2, "remove meta/amd64.json"},
+		{"one version twice", func(w *world) {
+			w.images[twin] = &fstest.MapFile{Data: []byte("x")}
+			w.series = []meta.SeriesConfig{{Name: "a", Images: names(image3, image4)}, {Name: "b", Images: names(image4, twin)}}
+		}, "b", ErrInput, "have one version", "remove meta/amd64.json"},
+		{"an empty image", func(w *world) { w.images[other] = &fstest.MapFile{} }, "puavo-os-free-buster-amd64", ErrInput, "is empty", ""},
 	} {
 		w := built()
 		c.change(w)
-		if _, err := w.plan(usual); err == nil || !errors.Is(err, c.err) && c.err != nil || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%s: %v", c.name, err)
+		plan, err := w.plan(usual)
+		if err != nil || len(plan.Failed) != 1 {
+			t.Errorf("%s: %+v, %v", c.name, plan.Failed, err)
+			continue
+		}
+		f := plan.Failed[0]
+		if f.Name != c.failed || !errors.Is(f.err, c.err) || !strings.Contains(f.Reason, c.says) || f.Reason != f.err.Error() {
+			t.Errorf("%s: %+v", c.name, f)
+		}
+		if got := brief(plan); got != c.want || len(plan.Series) != 1 {
+			t.Errorf("%s: %d series, %s", c.name, len(plan.Series), got)
 		}
 	}
 }

@@ -1,62 +1,62 @@
 package imagerepo
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"maps"
 	"path"
-	"slices"
-	"time"
-
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
+	"slices"
+	"time"
 )
 
-// publish writes the meta, the index and the lists of digests, in this order, so
-// that whatever names a file comes after it, and has them signed.
+// publish writes the documents, after flushing what they name, and has them signed.
+// Where no series was built, all stays as it is.
 func (r *run) publish(ctx context.Context) error {
-	var sums []cksum.SHA256Line
-	write := func(name string, data []byte) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		sums = append(sums, cksum.SHA256Line{SHA256: sha256Of(data), Path: name})
-		return r.writeFile(name, data)
+	if r.built() == 0 {
+		return nil
 	}
 	series := r.documents()
-	for i := range series {
-		data, err := series[i].Encode()
-		if err != nil {
-			return err
-		}
-		if err := r.own(series[i].Name + ".json"); err != nil {
-			return err
-		}
-		if err := write(meta.SeriesPath(series[i].Name), data); err != nil {
+	for _, s := range series {
+		if err := r.own(s.Name + ".json"); err != nil {
 			return err
 		}
 	}
-	index, err := meta.NewIndex(series).Encode()
-	if err != nil {
+	if err := r.orphan(); err != nil {
 		return err
 	}
-	if err := write(mirror.Index, index); err != nil {
+	var kept []string
+	for _, f := range r.failedSeries() {
+		kept = append(kept, f.Name)
+	}
+	r.docs.Publish(series, kept)
+	if err := r.flush(ctx); err != nil {
 		return err
 	}
-	if err := r.unname(); err != nil {
+	if err := r.ledger.Upgrade(); err != nil {
 		return err
 	}
-	lines, payload := r.payload()
-	if err := write(mirror.CKSUMS, cksum.AppendCKSUMS(nil, lines)); err != nil {
-		return err
+	return r.writeDocuments(ctx)
+}
+
+// flush flushes what the documents are about to name, unless this and all runs
+// before did so when they put it there.
+func (r *run) flush(ctx context.Context) error {
+	if r.mirror.Root.Reflush {
+		for _, name := range slices.Sorted(maps.Keys(r.docs.Names())) {
+			if path.Ext(name) == ".json" {
+				continue // written next
+			}
+			if err := cmp.Or(ctx.Err(), r.mirror.Root.Sync(mirror.PathOf(name))); err != nil {
+				return err
+			}
+		}
 	}
-	if err := r.writeFile(mirror.SHA256, cksum.AppendSHA256SUMS(nil, append(sums, payload...))); err != nil {
-		return err
-	}
-	return r.signMirror(ctx)
+	// Of a name that is there, a run that was killed may not have flushed the directory.
+	return errors.Join(r.mirror.Root.SyncDir(mirror.DeltaDir), r.mirror.Root.SyncDir("."))
 }
 
 // signMirror has signed what is published, if it is to be.
@@ -71,18 +71,20 @@ func (r *run) signMirror(ctx context.Context) error {
 	return err
 }
 
-func sha256Of(data []byte) cksum.Digest256 {
-	h := cksum.New()
-	h.Write(data)
-	return h.Sums().SHA256
+// own makes sure that a file that is about to be written is known as the tool's
+// own.
+func (r *run) own(name string) error {
+	if r.ledger.Has(name) {
+		return nil
+	}
+	return r.ledger.Put(name, r.ledger.Of(name))
 }
 
-// unname takes down of images that leave the mirror that nothing names them any
-// more, before the lists do not: else a run that ends in between left no trace of
-// what put them there.
-func (r *run) unname() error {
+// orphan records of images that leave the mirror that nothing names them any more,
+// before the lists do not: else a run that ends in between left no trace of that.
+func (r *run) orphan() error {
 	for _, old := range r.plan.Remove {
-		if path.Ext(old.name) == ".img" && r.record(old.name).Unnamed == 0 {
+		if path.Ext(old.name) == ".img" && r.ledger.Of(old.name).Unnamed == 0 {
 			if err := r.setUnnamed(old.name, time.Now().Unix()); err != nil {
 				return err
 			}
@@ -91,34 +93,13 @@ func (r *run) unname() error {
 	return nil
 }
 
-// own makes sure that a file that is about to be written is known as the tool's
-// own.
-func (r *run) own(name string) error {
-	r.mu.Lock()
-	known := r.records[name] != nil
-	r.mu.Unlock()
-	if known {
-		return nil
-	}
-	return r.put(name, r.record(name))
-}
-
-// writeFile writes a small file of the mirror unless it is as it should be.
-func (r *run) writeFile(name string, data []byte) error {
-	written, err := r.mirror.Root.Replace(mirror.TmpPath(path.Base(name)), name, data)
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
-	}
-	if written {
-		r.changed.Store(true)
-	}
-	return nil
-}
-
 // documents returns what is to be published of each series.
 func (r *run) documents() []meta.Series {
 	var all []meta.Series
 	for _, p := range r.plan.Series {
+		if r.failed[p.Name] != nil {
+			continue
+		}
 		s := meta.Series{Name: p.Name, Images: []meta.Image{}}
 		for _, file := range p.Images {
 			s.Images = append(s.Images, r.image(file, p.Deltas[file]))
@@ -130,12 +111,12 @@ func (r *run) documents() []meta.Series {
 
 // image returns what is published of an image and its deltas.
 func (r *run) image(file string, deltas []string) meta.Image {
-	record := r.record(file)
+	record := r.ledger.Of(file)
 	name, _ := meta.ParseName(file) // it came from a Name
 	im := meta.Image{Name: name, File: r.file(file, record.Sums), Conf: record.Conf}
 	for _, d := range deltas {
-		record := r.record(d)
-		if record.Dropped {
+		record := r.ledger.Of(d)
+		if record.Dropped || r.omitted[d] {
 			continue
 		}
 		base, _, _ := meta.ParseDeltaName(d) // likewise
@@ -150,182 +131,4 @@ func (r *run) file(where string, sums cksum.Sums) meta.File {
 		url = r.URL + "/" + where
 	}
 	return meta.File{URLs: []string{url}, Sums: sums}
-}
-
-// payload returns the lines of the images and deltas in the lists of digests.
-func (r *run) payload() (lines []cksum.Line, sums []cksum.SHA256Line) {
-	add := func(name string, s cksum.Sums) {
-		lines = append(lines, cksum.Line{CRC: s.CRC, Size: s.Size, Name: name})
-		sums = append(sums, cksum.SHA256Line{SHA256: s.SHA256, Path: mirror.PathOf(name)})
-	}
-	for _, im := range r.plan.Images {
-		if im.Action != BaseOnly && im.Action != Retired {
-			add(im.File, r.record(im.File).Sums)
-		}
-	}
-	for _, d := range r.plan.Deltas {
-		if record := r.record(d.File); !record.Dropped {
-			add(d.File, record.Sums)
-		}
-	}
-	return lines, sums
-}
-
-// remove removes what nothing names any more and is due, and the records of it.
-// What is not due yet is taken down as unnamed, and what is named as named.
-func (r *run) remove(ctx context.Context) error {
-	remove := make(map[string]PlannedRemove)
-	for _, old := range r.plan.Remove {
-		remove[old.name] = old
-	}
-	for _, d := range r.plan.Deltas {
-		if _, planned := remove[d.File]; r.record(d.File).Dropped && !planned {
-			r.addDropped(remove, d.File)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.records)) {
-		if _, unnamed := remove[name]; !unnamed {
-			if err := r.setUnnamed(name, 0); err != nil {
-				return err
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(remove)) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := r.removeOne(remove[name]); err != nil {
-			return fmt.Errorf("removing %s: %w", remove[name].Path, err)
-		}
-	}
-	return nil
-}
-
-// addDropped adds the file that a delta has which this run has dropped, if it has.
-func (r *run) addDropped(remove map[string]PlannedRemove, file string) {
-	old := PlannedRemove{Path: meta.DeltaPath(file), name: file}
-	if _, err := r.mirror.Root.Lstat(old.Path); err != nil {
-		return // where it cannot be looked at, the next run plans to remove it
-	}
-	if r.Policy.Grace > 0 {
-		old.Due = time.Now().Add(r.Policy.Grace)
-	}
-	remove[file] = old
-}
-
-func (r *run) removeOne(old PlannedRemove) error {
-	if !old.Due.IsZero() {
-		now := time.Now().Unix()
-		if since := r.record(old.name).Unnamed; since != 0 && since <= now { // a clock may have gone back
-			return nil
-		}
-		return r.setUnnamed(old.name, now)
-	}
-	if err := r.removeFile(old.Path); err != nil {
-		return err
-	}
-	if !old.forget {
-		return r.setUnnamed(old.name, 0)
-	}
-	if n, err := meta.ParseName(old.name); err == nil {
-		if err := r.mirror.Root.Remove(mirror.SignaturePath(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return r.mirror.State.Delete(old.name)
-}
-
-// removeFile removes a file of the mirror that may be gone already.
-func (r *run) removeFile(path string) error {
-	err := r.mirror.Root.Remove(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		r.changed.Store(true)
-		r.summary.Removed++
-	}
-	return err
-}
-
-// setUnnamed takes down since when nothing names a file, 0 for one that is named
-// or gone.
-func (r *run) setUnnamed(name string, since int64) error {
-	record := r.record(name)
-	if record.Unnamed == since {
-		return nil
-	}
-	record.Unnamed = since
-	return r.put(name, record)
-}
-
-// withdrawReplaced takes images that are to be replaced out of what is published.
-func (r *run) withdrawReplaced(ctx context.Context) error {
-	return r.unpublish(ctx, func(s *meta.Series) (found bool) {
-		for _, im := range r.plan.Images {
-			found = im.Action == Replace && without(s, im.Name) || found
-		}
-		return found
-	})
-}
-
-// unpublishOther takes an image out of the meta that has other digests there.
-func (r *run) unpublishOther(ctx context.Context, n meta.Name, sums cksum.Sums) error {
-	return r.unpublish(ctx, func(s *meta.Series) bool {
-		published, found := s.Image(n)
-		return found && published.Sums.SHA512 != sums.SHA512 && without(s, n)
-	})
-}
-
-// unpublish takes out of the meta what take takes out of a series, so that no
-// client finds another content than the meta says, and has that signed. take
-// reports whether it took anything.
-func (r *run) unpublish(ctx context.Context, take func(*meta.Series) bool) error {
-	r.publishing.Lock()
-	defer r.publishing.Unlock()
-	docs, err := fs.Glob(r.mirror.Root.FS(), mirror.MetaDir+"/*.json")
-	if err != nil {
-		return err
-	}
-	taken := false
-	for _, doc := range docs {
-		data, err := r.mirror.Root.ReadFile(doc)
-		if err != nil {
-			return err
-		}
-		s, err := meta.ParseSeries(data)
-		if err != nil || !r.held.Owned(path.Base(doc)) || !take(&s) {
-			continue // not ours, or it names nothing of it
-		}
-		taken = true
-		if data, err = s.Encode(); err != nil {
-			return err
-		}
-		if err := r.writeFile(doc, data); err != nil {
-			return err
-		}
-	}
-	if !taken {
-		return nil
-	}
-	return r.signMirror(ctx)
-}
-
-// without takes an image, and the deltas from it, out of a series.
-func without(s *meta.Series, n meta.Name) bool {
-	images := len(s.Images)
-	s.Images = slices.DeleteFunc(s.Images, func(im meta.Image) bool { return im.Name == n })
-	return withoutDeltas(s, func(d meta.Diff) bool { return d.Base == n }) || len(s.Images) < images
-}
-
-// withoutDeltas takes deltas out of a series.
-func withoutDeltas(s *meta.Series, which func(meta.Diff) bool) bool {
-	found := false
-	for i := range s.Images {
-		im := &s.Images[i]
-		diffs := len(im.Diffs)
-		im.Diffs = slices.DeleteFunc(im.Diffs, which)
-		found = found || len(im.Diffs) < diffs
-	}
-	return found
 }

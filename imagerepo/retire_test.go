@@ -240,7 +240,7 @@ func TestAdopt(t *testing.T) {
 		adopt bool
 		gone  []string // that were there
 	}{
-		{"by itself", false, []string{"meta/old.json"}},
+		{"by itself", false, nil},
 		{"as asked for", true, []string{"meta/old.json", stray, image1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -6,16 +6,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"puavo-image-repository/imagerepo/internal/apart"
+	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
-	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/internal/published"
 	"puavo-image-repository/meta"
 )
 
@@ -23,27 +27,42 @@ import (
 type run struct {
 	Options
 	start  time.Time
-	images []Image
-	unseen []unseen
-	series []meta.SeriesConfig
+	found  Scanned
 	mirror *mirror.Mirror
 	budget budget
-	held   mirror.Held // what the mirror held before
+	ledger *ledger.Ledger
+	docs   *published.Documents
+	holds  mirror.Inventory // what the mirror held before
 	plan   Plan
 	confs  map[meta.Name]map[string]json.RawMessage // of the images that are read
 	meter  *meter.Meter
 
 	mu      sync.Mutex
-	records map[string]*state.Record
+	failed  map[string]error // by series
+	omitted map[string]bool  // deltas
 	summary Summary
 
-	publishing sync.Mutex // held while published documents change
-	changed    atomic.Bool
+	changed atomic.Bool
+}
+
+func newRun(o Options) *run {
+	return &run{
+		Options: o, start: time.Now(), ledger: ledger.Empty(),
+		confs:  make(map[meta.Name]map[string]json.RawMessage),
+		failed: make(map[string]error), omitted: make(map[string]bool),
+		summary: Summary{Deltas: []DeltaResult{}, Removals: []string{}},
+	}
 }
 
 func (r *run) build(ctx context.Context) (err error) {
 	if err := r.scan(); err != nil {
 		return err
+	}
+	if _, err := os.Stat(r.MirrorDir); errors.Is(err, fs.ErrNotExist) {
+		// No mirror is made if nothing can be put there.
+		if err := cmp.Or(r.makePlan(ctx), r.unbuildable()); err != nil {
+			return err
+		}
 	}
 	if r.mirror, err = mirror.Open(r.MirrorDir, r.NoSync, r.Log); err != nil {
 		return err
@@ -53,142 +72,200 @@ func (r *run) build(ctx context.Context) (err error) {
 	if err := r.makePlan(ctx); err != nil {
 		return err
 	}
+	if err := cmp.Or(r.readConfs(ctx), r.unbuildable()); err != nil {
+		return err
+	}
 	if err := r.plan.Estimate.checkSpace(r.MirrorDir); err != nil && !r.IgnoreSpace {
 		return err
 	}
 	r.meter = meter.New(r.plan.work(), r.Progress)
 	for _, stage := range []func(context.Context) error{
-		r.readConfs, r.linkImages, r.readImages, r.makeDeltas, r.publish, r.remove,
+		r.withdraw, r.compareImages, r.linkImages, r.readImages, r.settleImages, r.makeDeltas, r.recheckFailed, r.publish, r.remove,
 	} {
 		if err := stage(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
+	return r.seriesError()
 }
 
-// remember takes down how the run went, and returns its error.
+// built returns how many series have not failed.
+func (r *run) built() (n int) {
+	for _, s := range r.plan.Series {
+		if r.failed[s.Name] == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// unbuildable returns an error where there is nothing to build and nothing published.
+func (r *run) unbuildable() error {
+	if len(r.plan.Series) > 0 || r.docs != nil && len(r.docs.All()) > 0 {
+		return nil
+	}
+	return r.seriesError()
+}
+
+// remember records how the run went, and returns its error.
 func (r *run) remember(err error) error {
 	last := r.mirror.LastRun()
-	now := mirror.Run{Began: r.start, Seconds: time.Since(r.start).Seconds(), Rate: last.Rate, Success: last.Success, Options: last.Options}
-	if err != nil {
+	now := mirror.Run{
+		Began: r.start, Seconds: time.Since(r.start).Seconds(), Rate: last.Rate, Success: last.Success,
+		Flushed: last.Flushed, Options: last.Options,
+	}
+	partly, ok := errors.AsType[*SeriesError](err)
+	if err != nil && !(ok && partly.Built > 0) {
 		now.Error = err.Error()
 		_ = r.mirror.PutRun(now) // the error that matters is known
 		return err
 	}
-	now.Success = time.Now()
+	now.Flushed = !r.NoSync
+	if err != nil {
+		now.Error = err.Error()
+	} else {
+		now.Success = time.Now()
+	}
 	if work := r.plan.toDo(); work > 1<<30 {
 		now.Rate = float64(work) / now.Seconds
 	}
-	if now.Options, err = json.Marshal(r.Options); err != nil {
-		return err
-	}
-	return r.mirror.PutRun(now)
+	options, marshalErr := json.Marshal(r.Options)
+	now.Options = options
+	return cmp.Or(err, marshalErr, r.mirror.PutRun(now))
 }
 
-// scan finds the images and their series. It looks at the image directory alone,
-// so that nothing is made for one of which nothing can be made.
+// scan finds the images. It looks at the image directory alone, so that nothing is
+// made for one of which nothing can be made.
 func (r *run) scan() (err error) {
 	if r.budget, err = newBudget(r.Memory, r.Jobs); err != nil {
 		return err
 	}
-	if err := checkPlaces(r.ImageDir, r.MirrorDir); err != nil {
+	if err := apart.Check(r.ImageDir, r.MirrorDir); err != nil {
 		return err
 	}
-	images, skipped, err := Scan(os.DirFS(r.ImageDir))
-	for _, reason := range skipped {
-		if u, ok := errors.AsType[unseen](reason); ok {
-			r.unseen = append(r.unseen, u)
-		}
+	r.found, err = Scan(os.DirFS(r.ImageDir))
+	for _, reason := range r.found.Skipped {
 		r.Log.Warn("skipped", "reason", reason)
 	}
 	if err != nil {
 		return fmt.Errorf("image directory %s: %w", r.ImageDir, err)
 	}
-	r.images = images
-	if r.ImageDir, err = filepath.Abs(r.ImageDir); err != nil { // to be remembered
-		return err
+	for _, im := range slices.Clone(r.found.Images) {
+		if err := private(r.ImageDir, im.Name); err != nil && !r.FollowLinks {
+			r.found.refuse(im.Name, err)
+		}
 	}
-	r.series, err = groupSeries(images, r.Config)
+	r.ImageDir, err = filepath.Abs(r.ImageDir) // to be remembered
 	return err
 }
 
 // makePlan makes the plan for what the mirror, if there is one, holds.
 func (r *run) makePlan(ctx context.Context) (err error) {
-	var h mirror.Held
-	var adopted bool
-	r.records = make(map[string]*state.Record)
 	if r.mirror != nil {
-		if err := r.loadRecords(); err != nil {
+		if err := r.look(); err != nil {
 			return err
 		}
-		if h, err = mirror.Look(r.mirror.Root.FS(), r.records); err != nil {
-			return err
-		}
-		adopted = r.adopt(&h)
-		r.held = h
 	}
-	for _, u := range r.unseen {
-		if _, there := h.Files[u.file]; there && h.Owned(u.file) {
-			return fmt.Errorf("%w; it is in the mirror, and would leave it: mount what it is on, or remove it here", u)
-		}
-	}
-	if r.plan, err = newPlan(r.images, r.series, h, r.Policy, time.Now()); err != nil {
+	r.skipUnseen()
+	if err := r.planAgain(); err != nil {
 		return err
 	}
-	r.plan.Adopted, r.plan.LeftAlone = adopted, h.Foreign
+	if r.mirror != nil && (r.plan.Adopted || r.mirror.LastRun().Success.IsZero()) {
+		r.plan.LeftAlone = mirror.OtherTools(r.mirror.Root.FS())
+	}
 	if err := r.budget.check(r.plan.groups()); err != nil {
 		return err
 	}
-	return cmp.Or(ctx.Err(), r.foretell())
+	return ctx.Err()
 }
 
-// adopt takes over a mirror that another tool made, or whose records are lost. It
-// reports whether there was anything to take over.
-func (r *run) adopt(h *mirror.Held) bool {
-	if !r.Adopt && !r.mirror.LastRun().Success.IsZero() {
-		return false
-	}
-	h.Adopt(r.mirror.Root.FS(), r.Adopt)
-	for name := range h.Named {
-		if h.Records[name] == nil {
-			return true
+// planAgain makes the plan, without the series that are known to have failed.
+func (r *run) planAgain() error {
+	r.plan = newPlan(planInput{
+		found: r.found, series: groupSeries(r.found, r.Config), holds: r.holds, policy: r.Policy, now: r.start,
+		failed: r.failed, suspect: r.Suspect, published: r.publishedSeries,
+	})
+	for _, f := range r.plan.Failed {
+		if r.Strict {
+			return f.err
 		}
+		r.failed[f.Name] = f.err
 	}
-	return false
-}
-
-func (r *run) loadRecords() error {
-	records, damaged, err := r.mirror.State.Load()
-	if err != nil {
+	if err := r.checkRemovals(); err != nil {
 		return err
 	}
-	r.records = records
+	return r.foretell()
+}
+
+func (r *run) publishedSeries(name string) (meta.Series, bool) {
+	if r.docs == nil {
+		return meta.Series{}, false
+	}
+	return r.docs.Series(name)
+}
+
+// look finds out what the mirror holds.
+func (r *run) look() (err error) {
+	var damaged []string
+	if r.ledger, damaged, err = ledger.Load(r.mirror.State); err != nil {
+		return err
+	}
+	if r.docs, err = published.Load(r.mirror.Root, func(name string) bool { return r.Adopt || r.ledger.Has(name) }); err != nil {
+		return err
+	}
+	listed := r.docs.Names()
+	damaged = append(damaged, r.ledger.TakeOver(r.docs.Sums, listed, r.sameImages())...)
 	for _, name := range damaged {
-		r.Log.Warn("a damaged record, the file is read again", "file", name)
-		records[name] = new(state.Record)
+		r.Log.Warn("a damaged record, the file is read again", "file", mirror.PathOf(name))
+		listed[name] = mirror.IsOurName(name) // that it is there is known all the same
 	}
 	for _, file := range r.Suspect {
 		if err := r.suspect(path.Base(file)); err != nil {
 			return err
 		}
 	}
-	return nil
+	r.holds, err = mirror.Look(r.mirror.Root.FS(), r.ledger.All(), listed)
+	r.holds.All = r.Adopt
+	return err
+}
+
+// sameImages reports whether the last run was of the same image directory.
+func (r *run) sameImages() bool {
+	last, err := Remembered(r.MirrorDir)
+	if err != nil {
+		return false
+	}
+	then, thenErr := os.Stat(last.ImageDir)
+	now, nowErr := os.Stat(r.ImageDir)
+	return thenErr == nil && nowErr == nil && os.SameFile(then, now)
+}
+
+// skipUnseen leaves out images that cannot be looked at, such as links to a disk that
+// is not mounted, unless the mirror has them or a series file names them.
+func (r *run) skipUnseen() {
+	for n, reason := range r.found.Unusable {
+		_, there := r.holds.Has(n.String())
+		named := slices.ContainsFunc(r.Config.Series, func(s meta.SeriesConfig) bool { return slices.Contains(s.Images, n) })
+		if errors.Is(reason, errUnseen) && !there && !named {
+			r.Log.Warn("skipped", "reason", reason)
+			delete(r.found.Unusable, n)
+		} else if errors.Is(reason, errUnseen) && there {
+			r.found.Unusable[n] = fmt.Errorf("%w; it is in the mirror, and would leave it: mount what it is on, or remove it here", reason)
+		}
+	}
 }
 
 // suspect forgets what is known of a file of the mirror that is not as it should
-// be, so that it is examined and made anew. That cannot be done of an image that
+// be, so that it is examined and made again. That cannot be done of an image that
 // is damaged in the image directory itself.
 func (r *run) suspect(name string) error {
-	record := r.records[name]
-	if record == nil {
+	if !r.ledger.Has(name) {
 		return nil
 	}
 	if path.Ext(name) != ".img" {
-		r.records[name] = new(state.Record)
+		r.ledger.Suspect(name)
 		return nil
 	}
-	record.Copy = state.Stamp{}
 	source, err := os.Stat(filepath.Join(r.ImageDir, name))
 	if err != nil {
 		return nil // it left, or the plan says what is to be said
@@ -198,26 +275,6 @@ func (r *run) suspect(name string) error {
 		return fmt.Errorf("%s is the same file and damaged too; put the right image there and run again, or build if it is meant to be as it is",
 			filepath.Join(r.ImageDir, name))
 	}
+	r.ledger.SuspectCopy(name)
 	return nil
-}
-
-// record returns a copy of what is known of a file.
-func (r *run) record(name string) *state.Record {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	record := new(state.Record)
-	if known := r.records[name]; known != nil {
-		*record = *known
-	}
-	return record
-}
-
-// put records what is known of a file from now on. The record is not changed any
-// more.
-func (r *run) put(name string, record *state.Record) error {
-	r.mu.Lock()
-	r.records[name] = record
-	r.mu.Unlock()
-	r.changed.Store(true)
-	return r.mirror.State.Put(name, record)
 }

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
 )
@@ -26,112 +25,93 @@ type Image struct {
 	Stamp state.Stamp
 }
 
-// Scan finds the images in the top folder of a directory. Files that end in
-// .img but have no image's name are returned as skipped, with the reason; other
-// files and folders are nobody's concern. An empty image, which is most likely
-// still being copied, is an error, as is a directory without images.
-func Scan(dir fs.FS) (images []Image, skipped []error, err error) {
+// Scanned is what an image directory holds.
+type Scanned struct {
+	Images []Image
+	// Unusable are the files with the name of an image that are none that could be
+	// published, with the reason.
+	Unusable map[meta.Name]error
+	// Skipped tells of files that end in .img and have no image's name, or are no
+	// files.
+	Skipped []error
+}
+
+// errUnseen is wrapped by the error for an image that cannot be looked at.
+var errUnseen = errors.New("it cannot be looked at")
+
+// Scan finds the images in the top folder of a directory; other files and folders
+// are nobody's concern. An empty image is most likely still being copied, so it is
+// unusable. A directory without images is an error.
+func Scan(dir fs.FS) (Scanned, error) {
+	s := Scanned{Unusable: make(map[meta.Name]error)}
 	entries, err := fs.ReadDir(dir, ".")
 	if err != nil {
-		return nil, nil, err
+		return s, err
 	}
 	for _, e := range entries {
-		if path.Ext(e.Name()) != ".img" {
-			continue
+		if path.Ext(e.Name()) == ".img" {
+			s.add(dir, e.Name())
 		}
-		im, err := scanImage(dir, e.Name())
-		if errors.Is(err, ErrInput) {
-			return nil, nil, err
-		} else if err != nil {
-			skipped = append(skipped, err)
-			continue
-		}
-		images = append(images, im)
 	}
-	if len(images) == 0 {
-		return nil, skipped, fmt.Errorf("%w: no images there (files named <prefix>-<YYYY-MM-DD-hhmmss>-<arch>.img)", ErrInput)
+	if len(s.Images)+len(s.Unusable) == 0 {
+		return s, fmt.Errorf("%w: no images there (files named <prefix>-<YYYY-MM-DD-hhmmss>-<arch>.img)", ErrInput)
 	}
-	return images, skipped, nil
+	return s, nil
 }
 
-// unseen is the error for an image that cannot be looked at.
-type unseen struct {
-	error
-	file string
-}
-
-func (u unseen) Unwrap() error { return u.error }
-
-func scanImage(dir fs.FS, file string) (Image, error) {
+func (s *Scanned) add(dir fs.FS, file string) {
 	name, err := meta.ParseName(file)
 	if err != nil {
-		return Image{}, err
+		s.Skipped = append(s.Skipped, err)
+		return
 	}
 	info, err := fs.Stat(dir, file) // follows a symbolic link
-	if err != nil {
-		return Image{}, unseen{err, file}
-	}
 	switch {
+	case err != nil:
+		s.Unusable[name] = fmt.Errorf("%w: %w", errUnseen, err)
 	case !info.Mode().IsRegular():
-		return Image{}, fmt.Errorf("%s is no regular file", file)
+		s.Skipped = append(s.Skipped, fmt.Errorf("%s is no regular file", file))
 	case info.Size() == 0:
-		return Image{}, fmt.Errorf("%w: %s is empty; finish copying it, or remove it", ErrInput, file)
-	}
-	return Image{name, state.StampOf(info)}, nil
-}
-
-// checkPlaces refuses directories that would get mixed up: a mirror that is its
-// own image directory, or that lies in another mirror.
-func checkPlaces(imageDir, mirrorDir string) error {
-	images, err := os.Stat(imageDir)
-	if err != nil {
-		return err
-	}
-	if !images.IsDir() {
-		return fmt.Errorf("%s is not a directory; give the directory of the images", imageDir)
-	}
-	if info, err := os.Stat(mirrorDir); err == nil && !info.IsDir() {
-		return fmt.Errorf("the mirror %s is not a directory; remove it or give another", mirrorDir)
-	}
-	here, err := filepath.EvalSymlinks(imageDir)
-	if err != nil {
-		return err
-	}
-	if here, err = filepath.Abs(here); err != nil {
-		return err
-	}
-	if inside(here, mirrorDir) {
-		return fmt.Errorf("the image directory %s is in the mirror %s; give the directory where the images are made", imageDir, mirrorDir)
-	}
-	there, err := filepath.Abs(mirrorDir)
-	if err != nil {
-		return err
-	}
-	for dir := filepath.Dir(there); ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, mirror.Private)); err == nil {
-			return fmt.Errorf("the mirror %s is in another mirror, %s; give another directory", mirrorDir, dir)
-		}
-		if dir == filepath.Dir(dir) {
-			return nil
-		}
+		s.Unusable[name] = fmt.Errorf("%w: %s is empty; finish copying it, or remove it", ErrInput, file)
+	default:
+		s.Images = append(s.Images, Image{name, state.StampOf(info)})
 	}
 }
 
-// inside reports whether path is dir or lies in it.
-func inside(path, dir string) bool {
-	want, err := os.Stat(dir)
+// refuse makes an image unusable.
+func (s *Scanned) refuse(n meta.Name, reason error) {
+	s.Images = slices.DeleteFunc(s.Images, func(im Image) bool { return im.Name == n })
+	s.Unusable[n] = reason
+}
+
+// private returns an error for an image that is a symbolic link out of its directory
+// to a file that others may not read: whoever made the link may not know that it
+// publishes the file.
+func private(imageDir string, n meta.Name) error {
+	link := filepath.Join(imageDir, n.String())
+	if info, err := os.Lstat(link); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return err
+	}
+	target, err := filepath.EvalSymlinks(link)
 	if err != nil {
-		return false
+		return err
 	}
-	for {
-		if info, err := os.Stat(path); err == nil && os.SameFile(info, want) {
-			return true
-		}
-		if path == filepath.Dir(path) {
-			return false
-		}
-		path = filepath.Dir(path)
+	home, err := filepath.EvalSymlinks(imageDir)
+	if err != nil {
+		return err
 	}
+	if home, err = filepath.Abs(home); err != nil {
+		return err
+	}
+	if target, err = filepath.Abs(target); err != nil || filepath.Dir(target) == home {
+		return err
+	}
+	info, err := os.Stat(target)
+	if err == nil && info.Mode()&0o004 == 0 {
+		err = fmt.Errorf("%s is a symbolic link out of the image directory, to %s, which others may not read (mode %04o); chmod that to 0644 if it is to be published, or allow it with --follow-links",
+			link, target, info.Mode().Perm())
+	}
+	return err
 }
 
 // ErrConfig is wrapped by the errors for a series file that is wrong.
@@ -199,32 +179,27 @@ func LoadPuavoOS(dir string) (Config, error) {
 
 // groupSeries says which images form which series, sorted by name, each with
 // its images oldest first.
-func groupSeries(images []Image, config Config) ([]meta.SeriesConfig, error) {
+func groupSeries(found Scanned, config Config) []meta.SeriesConfig {
 	series := slices.Clone(config.Series)
 	if config.ScanRest {
 		series = slices.DeleteFunc(series, func(s meta.SeriesConfig) bool { return len(s.Images) == 0 })
 	}
 	if len(series) == 0 {
-		series = seriesByName(images)
+		series = seriesByName(found)
 	}
 	slices.SortFunc(series, func(a, b meta.SeriesConfig) int { return strings.Compare(a.Name, b.Name) })
-	present := make(map[meta.Name]bool, len(images))
-	for _, im := range images {
-		present[im.Name] = true
-	}
-	for _, s := range series {
-		if err := checkSeries(s, present); err != nil {
-			return nil, fmt.Errorf("series %q: %w", s.Name, err)
-		}
-	}
-	return series, nil
+	return series
 }
 
 // seriesByName groups images by prefix and arch.
-func seriesByName(images []Image) []meta.SeriesConfig {
+func seriesByName(found Scanned) []meta.SeriesConfig {
 	groups := make(map[string][]meta.Name)
-	for _, im := range images {
-		groups[im.Name.Series()] = append(groups[im.Name.Series()], im.Name)
+	add := func(n meta.Name) { groups[n.Series()] = append(groups[n.Series()], n) }
+	for _, im := range found.Images {
+		add(im.Name)
+	}
+	for n := range found.Unusable {
+		add(n)
 	}
 	var series []meta.SeriesConfig
 	for name := range maps.Keys(groups) {
@@ -234,10 +209,13 @@ func seriesByName(images []Image) []meta.SeriesConfig {
 	return series
 }
 
-func checkSeries(s meta.SeriesConfig, present map[meta.Name]bool) error {
+// checkSeries returns an error for a series of which an image or a base is not
+// there or not usable, or that contradicts itself. usable returns an error for an
+// image that is not, after where it is named.
+func checkSeries(s meta.SeriesConfig, usable func(n meta.Name, where string) error) error {
 	for i, n := range s.Images {
-		if !present[n] {
-			return fmt.Errorf("%w: %s is not in the image directory: %w", ErrConfig, n, fs.ErrNotExist)
+		if err := usable(n, ""); err != nil {
+			return err
 		}
 		if i > 0 && s.Images[i-1].Version == n.Version {
 			return fmt.Errorf("%w: %s and %s have one version; a series can have it once", ErrInput, s.Images[i-1], n)
@@ -245,8 +223,8 @@ func checkSeries(s meta.SeriesConfig, present map[meta.Name]bool) error {
 	}
 	for _, n := range s.Images {
 		for _, base := range s.Extra[n] {
-			if !present[base] {
-				return fmt.Errorf("%w: extra_rdiffs of %s: %s is not in the image directory: %w", ErrConfig, n, base, fs.ErrNotExist)
+			if err := usable(base, fmt.Sprintf("extra_rdiffs of %s: ", n)); err != nil {
+				return err
 			}
 		}
 	}

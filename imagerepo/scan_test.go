@@ -65,12 +65,16 @@ func TestScan(t *testing.T) {
 		{"a folder with an image's name", folder, image1, "no regular file", nil},
 		{"no images", files("README"), "", "", ErrInput},
 		{"only odd names", files("ltsp.img"), "", "ltsp.img", ErrInput},
-		{"an empty image", empty, "", "", ErrInput},
+		{"an empty image", empty, image1, "", nil},
 		{"no directory", brokenFS{}, "", "", errBroken},
 	} {
-		images, skipped, err := Scan(c.dir)
+		found, err := Scan(c.dir)
+		skipped := found.Skipped
+		if reason := found.Unusable[name(image2)]; (reason != nil) != (c.name == "an empty image") || reason != nil && !errors.Is(reason, ErrInput) {
+			t.Errorf("%s: unusable: %v", c.name, reason)
+		}
 		var got []string
-		for _, im := range images {
+		for _, im := range found.Images {
 			got = append(got, im.Name.String())
 			if im.Stamp.Size != int64(len(im.Name.String())) {
 				t.Errorf("%s: %s has size %d", c.name, im.Name, im.Stamp.Size)
@@ -98,7 +102,7 @@ type brokenFS struct{}
 func (brokenFS) Open(string) (fs.File, error) { return nil, errBroken }
 
 func TestGroupSeries(t *testing.T) {
-	images, _, err := Scan(files(image1, image2, image3, other, "other-os-2021-04-13-192449-amd64.img"))
+	found, err := Scan(files(image1, image2, image3, other, "other-os-2021-04-13-192449-amd64.img"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +123,19 @@ func TestGroupSeries(t *testing.T) {
 		{"a base for an image of no concern", Config{Series: series(meta.SeriesConfig{Name: "a", Images: names(image1), Extra: map[meta.Name][]meta.Name{name(image4): names(image4)}})}, "a:1", nil},
 		{"one version twice", Config{Series: series(meta.SeriesConfig{Name: "a", Images: names("other-os-2021-04-13-192449-amd64.img", image1)})}, "", ErrInput},
 	} {
-		got, err := groupSeries(images, c.config)
+		got := groupSeries(found, c.config)
+		var err error
+		for _, s := range got {
+			err = errors.Join(err, checkSeries(s, func(n meta.Name, _ string) error {
+				if !slices.ContainsFunc(found.Images, func(im Image) bool { return im.Name == n }) {
+					return ErrConfig
+				}
+				return nil
+			}))
+		}
+		if c.err != nil {
+			got = nil
+		}
 		var text []string
 		for _, s := range got {
 			text = append(text, s.Name+":"+string(rune('0'+len(s.Images))))

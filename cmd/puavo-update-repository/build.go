@@ -34,7 +34,10 @@ func flags() []cli.Flag {
 		jobsFlag(),
 		memoryFlag(),
 		&cli.BoolFlag{Name: "keep-signatures", Usage: "make deltas also from images that left IMAGE_DIR, by their signatures"},
-		&cli.StringFlag{Name: "grace", Usage: "keep what nothing names any more for this `TIME`, such as 36h or 7d, before it is removed"},
+		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove orphans, which nothing names any more, after this `TIME`, such as 36h; 0 removes them at once"},
+		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
+		&cli.BoolFlag{Name: "strict", Usage: "build nothing if one series cannot be built"},
+		&cli.BoolFlag{Name: "follow-links", Usage: "publish images that are links out of IMAGE_DIR to files that others may not read"},
 		&cli.BoolFlag{Name: "adopt", Usage: "take over every image and delta in MIRROR_DIR, whoever made it"},
 		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"},
 		&cli.BoolFlag{Name: "ignore-space", Usage: "begin even if the free space will most likely not do"},
@@ -103,10 +106,10 @@ func dryRun(c *cli.Context, o imagerepo.Options, report report) (err error) {
 		return err
 	}
 	plan, err := imagerepo.MakePlan(c.Context, o)
-	if err != nil {
+	if failed, ok := errors.AsType[*imagerepo.SeriesError](err); err != nil && !(ok && failed.Built > 0) {
 		return err
 	}
-	return report.plan(plan)
+	return errors.Join(report.plan(plan), err)
 }
 
 // work makes the mirror and reports what was done.
@@ -116,10 +119,10 @@ func work(c *cli.Context, o imagerepo.Options, report report, screen *ui.Screen)
 	}
 	plan, s, err := imagerepo.Build(c.Context, o)
 	screen.Done()
-	if err != nil {
+	if failed, ok := errors.AsType[*imagerepo.SeriesError](err); err != nil && !(ok && failed.Built > 0) {
 		return s, err
 	}
-	return s, report.summary(plan, s)
+	return s, errors.Join(report.summary(plan, s), err)
 }
 
 // parse makes the options of the arguments, but for the series files.
@@ -141,6 +144,7 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 		Downgrades: !c.Bool("no-downgrades"), MaxRatio: c.Float64("max-delta-ratio"),
 		KeepSignatures: c.Bool("keep-signatures"),
 	}
+	o.AllowRemoval, o.Strict, o.FollowLinks = c.Bool("allow-removal"), c.Bool("strict"), c.Bool("follow-links")
 	o.Adopt, o.NoSync, o.IgnoreSpace = c.Bool("adopt"), c.Bool("no-sync"), c.Bool("ignore-space")
 	switch p := o.Policy; {
 	case o.Jobs < 1:

@@ -84,6 +84,8 @@ func (m metrics) format() []byte {
 	add("deltas_kept", "Deltas that the last run kept.", float64(m.Kept))
 	add("deltas_dropped", "Deltas that the last run did not publish, as too large.", float64(m.Dropped))
 	add("files_removed", "Old files that the last run removed.", float64(m.Removed))
+	add("deltas_omitted", "Deltas that the last run could not make.", float64(m.Omitted))
+	add("series_failed", "Series that the last run could not build.", float64(len(m.Summary.Failed)))
 	add("errors", "Errors of the last run: 1 if it failed or was interrupted, else 0.", failed)
 	appendExpiry(&b, m.mirror, m.signed)
 	return b.Bytes()

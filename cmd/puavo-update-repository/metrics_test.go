@@ -37,6 +37,8 @@ puavo_repository_deltas_made{mirror="/srv/mirror"} 2
 puavo_repository_deltas_kept{mirror="/srv/mirror"} 4
 puavo_repository_deltas_dropped{mirror="/srv/mirror"} 5
 puavo_repository_files_removed{mirror="/srv/mirror"} 7
+puavo_repository_deltas_omitted{mirror="/srv/mirror"} 0
+puavo_repository_series_failed{mirror="/srv/mirror"} 0
 puavo_repository_errors{mirror="/srv/mirror"} 0
 `
 

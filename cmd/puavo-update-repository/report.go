@@ -41,6 +41,9 @@ func (r report) plan(p imagerepo.Plan) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", verb, ui.Bytes(f.Size), f.Path)
 	}
+	for _, f := range p.Failed {
+		fmt.Fprintf(t, "fail\t\t%s\n", f.Name)
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
@@ -48,6 +51,11 @@ func (r report) plan(p imagerepo.Plan) error {
 		return err
 	}
 	e := p.Estimate
+	if e.Orphans > 0 {
+		if _, err := fmt.Fprintf(r.w, "Orphans hold %s until they are removed, see --grace.\n", ui.Bytes(e.Orphans)); err != nil {
+			return err
+		}
+	}
 	_, err := fmt.Fprintf(r.w, "About %v: reads %s, writes %s, takes up to %s of memory and %s of the %s that are free.\n",
 		time.Duration(e.Seconds*float64(time.Second)).Round(time.Second), ui.Bytes(e.Read), ui.Bytes(e.Write), ui.Bytes(e.Memory), ui.Bytes(e.Space), ui.Bytes(e.Free))
 	return err
@@ -79,6 +87,12 @@ func deltaVerb(d imagerepo.PlannedDelta) string {
 
 // notes tells what is particular about a run.
 func (r report) notes(p imagerepo.Plan) error {
+	if len(p.Unowned) > 0 {
+		const note = "No record says that the tool made these files, which are not wanted any more; they stay. Remove them, or take them over with --adopt:\n  %s\n"
+		if _, err := fmt.Fprintf(r.w, note, strings.Join(p.Unowned, "\n  ")); err != nil {
+			return err
+		}
+	}
 	if !p.Adopted {
 		return nil
 	}
@@ -98,20 +112,26 @@ func (r report) summary(p imagerepo.Plan, s imagerepo.Summary) error {
 		return command.JSON(r.w, map[string]any{"plan": p, "summary": s})
 	case r.quiet:
 		return nil
-	case !s.Changed:
-		_, err := fmt.Fprintf(r.w, "Nothing to do: %s, all up to date.\n", contents(s))
-		return err
 	}
 	if err := r.notes(p); err != nil {
 		return err
 	}
+	if !s.Changed {
+		_, err := fmt.Fprintf(r.w, "Nothing to do: %s, all up to date.\n", contents(s))
+		return err
+	}
 	t := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, d := range s.Deltas {
-		verb := map[imagerepo.Action]string{imagerepo.Make: "made", imagerepo.Keep: "kept", imagerepo.Drop: "dropped"}[d.Action]
+		verb := map[imagerepo.Action]string{imagerepo.Make: "made", imagerepo.Keep: "kept", imagerepo.Drop: "dropped", imagerepo.Omit: "left out"}[d.Action]
 		fmt.Fprintf(t, "%s\t%s\t%.1f %%\t  %s\n", verb, ui.Bytes(d.Size), 100*d.Share, d.File)
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, f := range s.Removals {
+		if _, err := fmt.Fprintf(r.w, "removed %s\n", f); err != nil {
+			return err
+		}
 	}
 	took := time.Duration(s.Seconds * float64(time.Second)).Round(10 * time.Millisecond)
 	_, err := fmt.Fprintf(r.w, "%s: %d made, %d kept, %d dropped; %d old files removed; %v.\n",

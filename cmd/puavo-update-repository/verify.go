@@ -159,6 +159,7 @@ func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, sc
 			o.Suspect = append(o.Suspect, f.Path)
 		}
 	}
+	o.AllowRemoval = true // losesNothing is stricter
 	defer screen.Done()
 	if err := losesNothing(c.Context, o, found); err != nil {
 		return nil, err

@@ -46,6 +46,17 @@ func Open(dir string, noSync bool, log *slog.Logger) (*Mirror, error) {
 		m.Close()
 		return nil, err
 	}
+	// What runs without flushes, or before there was a note of it, have written is
+	// flushed by the next that flushes.
+	last := m.LastRun()
+	m.Root.Reflush = !noSync && !last.Flushed
+	if noSync && last.Flushed {
+		last.Flushed = false
+		if err := m.PutRun(last); err != nil {
+			m.Close()
+			return nil, err
+		}
+	}
 	return m, nil
 }
 
@@ -73,7 +84,8 @@ func (m *Mirror) prepare(log *slog.Logger) (err error) {
 			return err
 		}
 	}
-	return nil
+	// Or a record could last less than its file.
+	return errors.Join(m.Root.SyncDir(Private), m.Root.SyncDir("."))
 }
 
 // Close closes the mirror and gives the lock back.

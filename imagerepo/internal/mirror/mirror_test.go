@@ -51,6 +51,8 @@ func TestPaths(t *testing.T) {
 	}
 }
 
+// The tool owns what a record says that it has placed there, and by names alone only
+// what it is told to take over.
 func TestLook(t *testing.T) {
 	n, err := meta.ParseName(image)
 	if err != nil {
@@ -60,47 +62,42 @@ func TestLook(t *testing.T) {
 		image:             {Data: []byte("image")},
 		"rdiffs/" + rdiff: {Data: []byte("delta")},
 		"meta/" + doc:     {Data: []byte(`{"puavo-os-amxa-buster-amd64":{"images":[]}}`)},
-		"meta/bad.json":   {Data: []byte(`[]`)},
 		foreign:           {},
+		"meta/x y.json":   {},
 		SignaturePath(n):  {Data: make([]byte, delta.SignatureSize(5))},
-		"CKSUMS":          {Data: []byte("1 5 " + image + "\n2 3 " + foreign + "\n")},
 		".checksums/x":    {},
 	}
-	records := map[string]*state.Record{rdiff: {}, "../x": {}}
 	for _, c := range []struct {
-		name       string
-		adopt, all bool
-		own        []string
+		name    string
+		records map[string]*state.Record
+		all     bool
+		owns    []string
 	}{
-		{"by records and lists", false, false, []string{rdiff, image}},
-		{"of another tool", true, false, []string{rdiff, image, doc}},
-		{"all", true, true, []string{rdiff, image, doc}},
+		{"without records", nil, false, nil},
+		{"a record of a delta", map[string]*state.Record{rdiff: {}, "../x": {}, "x": {}}, false, []string{rdiff}},
+		{"a record of a base", map[string]*state.Record{image: {}}, false, nil},
+		{"a record of an image that was placed", map[string]*state.Record{image: {Placed: true}, doc: {}}, false, []string{image, doc}},
+		{"all", nil, true, []string{image, rdiff}},
 	} {
-		h, err := Look(tree, records)
+		v, err := Look(tree, c.records, map[string]bool{image: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.adopt {
-			h.Adopt(tree, c.all)
+		v.All = c.all
+		for _, f := range []string{image, rdiff, doc, foreign, "x y.json", "../x", "x"} {
+			if got := v.Owns(f); got != slices.Contains(c.owns, f) {
+				t.Errorf("%s: it owns %s: %v", c.name, f, got)
+			}
 		}
-		if got := h.Own(); !slices.Equal(got, slices.Sorted(slices.Values(c.own))) {
-			t.Errorf("%s: %v, want %v", c.name, got, c.own)
+		if got, want := v.Names(), slices.Sorted(slices.Values([]string{image, rdiff, doc})); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", c.name, got, want)
 		}
-		if (len(h.Foreign) > 0) != c.adopt {
-			t.Errorf("%s: folders %v", c.name, h.Foreign)
-		}
-		if h.Owned(foreign) || !h.Owned(image) || !h.Placed(image) || !h.Signed(n, 5) || h.Signed(n, 5000) {
-			t.Errorf("%s: %+v", c.name, h)
+		if stamp, there := v.Has(rdiff); !there || stamp.Size != 5 || !v.Signed(n, 5) || v.Signed(n, 5000) || !v.Listed[image] {
+			t.Errorf("%s: %+v", c.name, v)
 		}
 	}
-	delete(tree, "CKSUMS")
-	h, err := Look(tree, map[string]*state.Record{image: {}})
-	if err != nil || h.Placed(image) {
-		t.Errorf("an image that may have been a base only counts as placed, %v", err)
-	}
-	h.Adopt(tree, true)
-	if !h.Placed(image) || !h.Owned(rdiff) {
-		t.Errorf("not adopted: %+v", h)
+	if got := OtherTools(tree); !slices.Equal(got, []string{".checksums"}) {
+		t.Errorf("of other tools: %v", got)
 	}
 }
 

@@ -19,6 +19,9 @@ type Run struct {
 	Error string `json:"error,omitempty"`
 	// Success is when the last run that did not fail ended, zero if none did.
 	Success time.Time `json:"success,omitzero"`
+	// Flushed says that all that this run and those before have put into the mirror was
+	// flushed to the disk.
+	Flushed bool `json:"flushed,omitempty"`
 	// Options are those of the run that the next one may need.
 	Options json.RawMessage `json:"options,omitempty"`
 }

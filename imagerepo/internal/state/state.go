@@ -1,10 +1,23 @@
 // Package state remembers what is known of the files of a mirror, so that
 // nothing is read twice and nothing is removed that is not the tool's own.
 //
-// It is a directory with one small JSON file, a Record, for each file that the
-// tool has put into the mirror or is about to put there, named as that file and
-// .json. A record is written atomically, and the first one of a file before the
-// file itself: so whatever the tool made, a record tells of it, at any instant.
+// It is a directory with one small file, a Record, for each file that the tool
+// has put into the mirror or is about to put there, named as that file and .json.
+// A record is written atomically, and the first one of a file before the file
+// itself: so whatever the tool made, a record tells of it, at any instant.
+//
+// # Format
+//
+// A record is a JSON object on one line. Its last member is a check of all before
+// it:
+//
+//	{"stamp":{"size":6,...},"sums":{...},"check":"<64 hexadecimal digits>"}
+//
+// The check is the BLAKE3 of the name of the record's file without .json, a
+// newline, and the bytes of the record before the comma of its check. A record
+// whose check is wrong is damaged: it says nothing. A record without a check is
+// that of a version before there was one.
+//
 // A record that is missing or damaged costs another look at the file, never a
 // wrong answer.
 package state
@@ -13,61 +26,52 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
-	"syscall"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/atomicfile"
 )
 
-// Stamp tells, without reading it, whether a file is the one it was.
-type Stamp struct {
-	Size  int64  `json:"size"`  // bytes
-	MTime int64  `json:"mtime"` // nanoseconds since 1970
-	Inode uint64 `json:"inode"`
-}
-
-// StampOf returns the stamp of a file.
-func StampOf(info fs.FileInfo) Stamp {
-	s := Stamp{Size: info.Size(), MTime: info.ModTime().UnixNano()}
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.Inode = sys.Ino
-	}
-	return s
-}
-
-// Record is what is known of one file. The zero Record knows nothing but that
-// the file is the tool's own.
+// Record is what is known of one file. That of a delta or of a meta says that the
+// file is the tool's own, that of an image says so if Placed is set.
 type Record struct {
 	// Stamp is that of the file whose sums are recorded: of an image the source,
 	// of a delta the file in the mirror.
 	Stamp Stamp `json:"stamp,omitzero"`
 	// Sums are the file's digests. Those of a dropped delta are its size alone.
 	Sums cksum.Sums `json:"sums,omitzero"`
-
+	// Placed says that the tool has put the image of this name into the mirror, or is
+	// about to.
+	Placed bool `json:"placed,omitempty"`
 	// Copy is the stamp of an image's copy in the mirror, where it could not be
 	// linked.
 	Copy Stamp `json:"copy,omitzero"`
 	// Conf is an image's puavo-conf, nil where it was not read.
 	Conf map[string]json.RawMessage `json:"conf,omitzero"`
-
 	// Base and Target are the BLAKE3 of what a delta was made of.
 	Base   cksum.Digest256 `json:"base,omitzero"`
 	Target cksum.Digest256 `json:"target,omitzero"`
 	// Dropped says that a delta was too large to be worth having: it had at least
 	// Sums.Size bytes, and there is no file.
 	Dropped bool `json:"dropped,omitempty"`
-
 	// Unnamed is since when, in seconds since 1970, nothing published names the
 	// file; 0 of one that is named.
 	Unnamed int64 `json:"unnamed,omitempty"`
+
+	// Unchecked says that the record was read and has no check: a version before
+	// there was one has written it.
+	Unchecked bool `json:"-"`
 }
 
 // Known reports whether the record tells the sums of a file with that stamp.
 func (r *Record) Known(s Stamp) bool {
-	return r != nil && r.Stamp == s && r.Sums.SHA512 != cksum.Digest512{}
+	return r.Summed() && r.Stamp == s
 }
+
+// Summed reports whether the record tells the sums of some file.
+func (r *Record) Summed() bool { return r != nil && r.Sums.SHA512 != cksum.Digest512{} }
 
 // Dir is a directory of records. Its methods can be called concurrently, for
 // different names.
@@ -84,8 +88,8 @@ const suffix = ".json"
 
 func (d *Dir) path(name string) string { return d.dir + "/" + name + suffix }
 
-// Load reads all records. Those that cannot be read are left out and named in
-// damaged.
+// Load reads all records. Those that cannot be read, or are damaged, are left out
+// and named in damaged.
 func (d *Dir) Load() (records map[string]*Record, damaged []string, err error) {
 	entries, err := fs.ReadDir(d.root.FS(), d.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -98,8 +102,11 @@ func (d *Dir) Load() (records map[string]*Record, damaged []string, err error) {
 			continue
 		}
 		data, err := d.root.ReadFile(d.path(name))
-		r := new(Record)
-		if err != nil || json.Unmarshal(data, r) != nil {
+		var r *Record
+		if err == nil {
+			r, err = decode(name, data)
+		}
+		if err != nil {
 			damaged = append(damaged, name)
 			continue
 		}
@@ -110,20 +117,69 @@ func (d *Dir) Load() (records map[string]*Record, damaged []string, err error) {
 
 // Put writes the record of a file.
 func (d *Dir) Put(name string, r *Record) error {
-	var data bytes.Buffer
-	e := json.NewEncoder(&data)
-	e.SetEscapeHTML(false) // so that Conf comes back as it went in
-	if err := e.Encode(r); err != nil {
+	data, err := encode(name, r)
+	if err != nil {
 		return err
 	}
-	_, err := d.root.Replace(d.tmp+"/"+name+suffix, d.path(name), data.Bytes())
+	_, err = d.root.Replace(d.tmp+"/"+name+suffix, d.path(name), data)
 	return err
 }
 
 // Delete removes the record of a file, if there is one.
-func (d *Dir) Delete(name string) error {
-	if err := d.root.RemoveAll(d.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+func (d *Dir) Delete(name string) error { return d.root.RemoveAll(d.path(name)) }
+
+// What stands before and after a check, and how long all three are.
+const (
+	checkHead = `"check":"`
+	checkTail = "\"}\n"
+	checkLen  = len(checkHead) + 2*len(cksum.Digest256{}) + len(checkTail)
+)
+
+// encode returns a record with its check.
+func encode(name string, r *Record) ([]byte, error) {
+	var data bytes.Buffer
+	e := json.NewEncoder(&data)
+	e.SetEscapeHTML(false) // so that Conf comes back as it went in
+	if err := e.Encode(r); err != nil {
+		return nil, err
 	}
-	return nil
+	body := bytes.TrimSuffix(data.Bytes(), []byte("}\n"))
+	comma := ","
+	if len(body) == 1 {
+		comma = ""
+	}
+	return fmt.Appendf(nil, "%s%s%s%s%s", body, comma, checkHead, checkOf(name, body), checkTail), nil
+}
+
+func checkOf(name string, body []byte) cksum.Digest256 {
+	h := cksum.NewBLAKE3()
+	h.Write([]byte(name + "\n"))
+	h.Write(body)
+	return cksum.Digest256(h.Sum(nil))
+}
+
+var errDamaged = errors.New("its check is wrong")
+
+// decode returns a record whose check is right, or that has none.
+func decode(name string, data []byte) (*Record, error) {
+	at := len(data) - checkLen
+	if at < 1 || !bytes.HasPrefix(data[at:], []byte(checkHead)) {
+		return decodeUnchecked(data)
+	}
+	body := bytes.TrimSuffix(data[:at], []byte(","))
+	want := fmt.Sprintf("%s%s%s", checkHead, checkOf(name, body), checkTail)
+	if string(data[at:]) != want {
+		return nil, errDamaged
+	}
+	r := new(Record)
+	return r, json.Unmarshal(data, r)
+}
+
+// decodeUnchecked returns a record of a version before there was a check. Members
+// that those did not have are a damaged check.
+func decodeUnchecked(data []byte) (*Record, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	r := &Record{Unchecked: true}
+	return r, d.Decode(r)
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,9 +34,10 @@ func open(t *testing.T) (*Dir, atomicfile.Dir) {
 }
 
 var full = Record{
-	Stamp:   Stamp{5, 6, 7},
+	Stamp:   Stamp{5, 6, 10, 7},
 	Sums:    cksum.Sums{Size: 5, CRC: 1, SHA256: [32]byte{2}, SHA512: [64]byte{3}, BLAKE3: [32]byte{4}},
-	Copy:    Stamp{5, 8, 9},
+	Copy:    Stamp{5, 8, 11, 9},
+	Placed:  true,
 	Conf:    map[string]json.RawMessage{"a": json.RawMessage(`{"default":"<ä>"}`)},
 	Base:    [32]byte{5},
 	Target:  [32]byte{6},
@@ -102,6 +104,73 @@ func TestDamaged(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// No damaged record is taken for a right one, whichever bit was flipped, and
+// wherever it was cut. A record of another file is damaged.
+func TestCheck(t *testing.T) {
+	for name, record := range map[string]*Record{"full": &full, "none": {}} {
+		data, err := encode(name, record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decode(name, data); err != nil || !reflect.DeepEqual(got, record) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		if _, err := decode("other", data); err == nil {
+			t.Errorf("%s: right for another file", name)
+		}
+		for i := range data {
+			if got, err := decode(name, data[:i]); err == nil {
+				t.Errorf("%s, cut after %d bytes: %+v", name, i, got)
+			}
+			for bit := range 8 {
+				damaged := slices.Clone(data)
+				damaged[i] ^= 1 << bit
+				if got, err := decode(name, damaged); err == nil && !reflect.DeepEqual(got, record) {
+					t.Errorf("%s, bit %d of byte %d: %+v", name, bit, i, got)
+				}
+			}
+		}
+	}
+}
+
+// A record of a version before there was a check is read, and its stamp compared
+// as far as it goes.
+func TestUnchecked(t *testing.T) {
+	r, err := decode("a", []byte(`{"stamp":{"size":5,"mtime":6,"inode":7},"base":"`+strings.Repeat("05", 32)+`"}`+"\n"))
+	if err != nil || !r.Unchecked || r.Base[0] != 5 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	now := Stamp{5, 6, 10, 7}
+	if r.Stamp == now || !r.Stamp.Matches(now) || !now.Matches(r.Stamp) || (Stamp{5, 6, 11, 7}).Matches(now) || r.Stamp.Matches(Stamp{5, 6, 10, 8}) {
+		t.Error("the change time is compared wrongly")
+	}
+	if renamed, ok := (Stamp{5, 6, 1, 7}).Renamed(now); !ok || renamed != now {
+		t.Errorf("renamed: %v", renamed)
+	}
+	if _, ok := (Stamp{5, 5, 1, 7}).Renamed(now); ok {
+		t.Error("a file that was written counts as renamed")
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	data, _ := encode("a", &full)
+	f.Add(data)
+	f.Add([]byte(`{"stamp":{"size":5,"mtime":6,"inode":7}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := decode("a", data)
+		if err != nil {
+			return
+		}
+		again, err := encode("a", r)
+		if err != nil {
+			return // a conf that is no JSON document of its own
+		}
+		if back, err := decode("a", again); err != nil || back.Unchecked {
+			t.Errorf("%q became %q, %v", data, again, err)
+		}
+	})
 }
 
 func TestStamp(t *testing.T) {

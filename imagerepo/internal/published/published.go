@@ -1,0 +1,354 @@
+// Package published is what a mirror tells its clients: the meta of each series,
+// index.json, CKSUMS and SHA256SUMS. They are parsed once, changed in memory, and
+// written in one order, so that they agree as far as several files can.
+//
+// What is written names first what has the other's digests: meta, index.json,
+// CKSUMS, SHA256SUMS. Where several documents name a file, it is withdrawn from all
+// of them before its content changes.
+package published
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"sync"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/meta"
+)
+
+// Documents are those of one mirror. They can be used concurrently.
+type Documents struct {
+	dir atomicfile.Dir
+
+	mu     sync.Mutex
+	series map[string]*series // by name
+	lines  map[string]line    // of the lists, by the name of the image or delta
+	sums   map[string]cksum.Sums
+	dirty  bool // what is in memory is not all written
+}
+
+// series is the document of one series.
+type series struct {
+	meta.Series
+	data []byte // as it is written, nil if it changed since
+}
+
+// line is what the lists of digests say of an image or a delta.
+type line struct {
+	cksum  *cksum.Line      // nil if CKSUMS does not name it
+	sha256 *cksum.Digest256 // nil if SHA256SUMS does not
+}
+
+// Load reads the documents of a mirror. One that is missing or malformed names
+// nothing. Of the files in meta, those count that index.json or SHA256SUMS names, or
+// that are the tool's own; all, where there is no index.json.
+func Load(dir atomicfile.Dir, own func(name string) bool) (*Documents, error) {
+	d := &Documents{dir: dir, series: make(map[string]*series), lines: make(map[string]line)}
+	entries, err := fs.ReadDir(dir.FS(), mirror.MetaDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	counts, err := d.readLists(own)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		doc := mirror.MetaDir + "/" + e.Name()
+		if !e.Type().IsRegular() || !counts(doc) {
+			continue
+		}
+		data, err := dir.ReadFile(doc)
+		if err != nil {
+			return nil, err
+		}
+		if s, err := meta.ParseSeries(data); err == nil && meta.SeriesPath(s.Name) == doc {
+			d.series[s.Name] = &series{s, data}
+		}
+	}
+	d.index()
+	return d, nil
+}
+
+// readLists reads index.json and the lists, and returns which documents in meta
+// count.
+func (d *Documents) readLists(own func(name string) bool) (counts func(doc string) bool, err error) {
+	named := make(map[string]bool)
+	all := true
+	err = errors.Join(
+		d.read(mirror.Index, func(data []byte) {
+			ix, err := meta.ParseIndex(data)
+			all = err != nil
+			for _, s := range ix.Series {
+				named[s.Meta] = true
+			}
+		}),
+		d.read(mirror.CKSUMS, func(data []byte) {
+			lines, _ := cksum.ParseCKSUMS(bytes.NewReader(data))
+			for _, l := range lines {
+				d.lines[l.Name] = line{cksum: &l}
+			}
+		}),
+		d.read(mirror.SHA256, func(data []byte) {
+			lines, _ := cksum.ParseSHA256SUMS(bytes.NewReader(data))
+			for _, l := range lines {
+				name := path.Base(l.Path)
+				if ext := path.Ext(name); mirror.PathOf(name) == l.Path && (ext == ".img" || ext == ".rdiff") {
+					d.lines[name] = line{d.lines[name].cksum, &l.SHA256}
+				} else {
+					named[l.Path] = true
+				}
+			}
+		}),
+	)
+	return func(doc string) bool { return all || named[doc] || own(path.Base(doc)) }, err
+}
+
+func (d *Documents) read(name string, parse func([]byte)) error {
+	info, err := d.dir.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	data, err := d.dir.ReadFile(name)
+	if err == nil {
+		parse(data)
+	}
+	return err
+}
+
+// index finds out what the meta says of each file.
+func (d *Documents) index() {
+	d.sums = make(map[string]cksum.Sums)
+	for _, s := range d.series {
+		for _, im := range s.Images {
+			d.sums[im.Name.String()] = im.Sums
+			for _, diff := range im.Diffs {
+				d.sums[diff.Filename] = diff.Sums
+			}
+		}
+	}
+}
+
+// Names returns the names of all files that a document names: images, deltas, and
+// documents of series.
+func (d *Documents) Names() map[string]bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names := make(map[string]bool)
+	for name := range d.lines {
+		names[name] = true
+	}
+	for name := range d.sums {
+		names[name] = true
+	}
+	for name := range d.series {
+		names[name+".json"] = true
+	}
+	return names
+}
+
+// Sums returns what the meta says of an image or a delta.
+func (d *Documents) Sums(file string) (cksum.Sums, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	sums, ok := d.sums[file]
+	return sums, ok
+}
+
+// Series returns the document of a series.
+func (d *Documents) Series(name string) (meta.Series, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.series[name]
+	if s == nil {
+		return meta.Series{}, false
+	}
+	return s.Series, true
+}
+
+// All returns the documents of all series, sorted by name.
+func (d *Documents) All() (all []meta.Series) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(d.series)) {
+		all = append(all, d.series[name].Series)
+	}
+	return all
+}
+
+// Withdraw takes files out of all documents in memory, with an image also the
+// deltas that lead from it, and to it. It reports whether any document named one of
+// them; Write is to be called then.
+func (d *Documents) Withdraw(files ...string) (found bool) {
+	if len(files) == 0 {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	gone := make(map[string]bool)
+	for _, f := range files {
+		gone[f] = true
+	}
+	for _, s := range d.series {
+		found = s.withdraw(gone) || found
+	}
+	for name := range gone {
+		if _, listed := d.lines[name]; listed {
+			delete(d.lines, name)
+			found = true
+		}
+	}
+	if found {
+		d.index()
+		d.dirty = true
+	}
+	return found
+}
+
+// withdraw takes files out of a series, and adds the deltas that go with them to
+// those that are gone.
+func (s *series) withdraw(gone map[string]bool) (found bool) {
+	images := make([]meta.Image, 0, len(s.Images))
+	for _, im := range s.Images {
+		lost := gone[im.Name.String()]
+		diffs := make([]meta.Diff, 0, len(im.Diffs))
+		for _, diff := range im.Diffs {
+			if lost || gone[diff.Filename] || gone[diff.Base.String()] {
+				gone[diff.Filename], found = true, true
+				continue
+			}
+			diffs = append(diffs, diff)
+		}
+		if im.Diffs = diffs; !lost {
+			images = append(images, im)
+		}
+	}
+	if found = found || len(images) < len(s.Images); found {
+		s.Images, s.data = images, nil
+	}
+	return found
+}
+
+// Publish replaces all documents in memory by those of the built series and, as they
+// are, those of the kept ones; Write is to be called then.
+func (d *Documents) Publish(built []meta.Series, kept []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make(map[string]*series, len(built))
+	for _, s := range built {
+		all[s.Name] = &series{Series: s}
+	}
+	for _, name := range kept {
+		if s := d.series[name]; s != nil {
+			all[name] = s
+		}
+	}
+	d.series = all
+	d.index()
+	for name := range d.lines {
+		if _, named := d.sums[name]; !named {
+			delete(d.lines, name)
+		}
+	}
+	for name, sums := range d.sums {
+		d.lines[name] = d.lines[name].or(name, sums)
+	}
+	d.dirty = true
+}
+
+// or returns the line of a file by its digests, as far as these are given.
+func (l line) or(name string, sums cksum.Sums) line {
+	if sums.CRC != 0 || l.cksum == nil {
+		l.cksum = &cksum.Line{CRC: sums.CRC, Size: sums.Size, Name: name}
+	}
+	if sums.SHA256 != (cksum.Digest256{}) {
+		l.sha256 = &sums.SHA256
+	}
+	return l
+}
+
+// Write writes what changed, and reports whether anything did.
+func (d *Documents) Write(ctx context.Context) (changed bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.dirty {
+		return false, nil
+	}
+	var sums []cksum.SHA256Line
+	write := func(name string, data []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h := cksum.New()
+		h.Write(data)
+		sums = append(sums, cksum.SHA256Line{SHA256: h.Sums().SHA256, Path: name})
+		written, err := d.dir.Replace(mirror.TmpPath(path.Base(name)), name, data)
+		if err != nil {
+			return fmt.Errorf("writing %s: %w", name, err)
+		}
+		changed = changed || written
+		return nil
+	}
+	if err := d.writeSeries(write); err != nil {
+		return changed, err
+	}
+	lines, payload := d.lists()
+	if err := write(mirror.CKSUMS, cksum.AppendCKSUMS(nil, lines)); err != nil {
+		return changed, err
+	}
+	if err := write(mirror.SHA256, cksum.AppendSHA256SUMS(nil, append(payload, sums...))); err != nil {
+		return changed, err
+	}
+	// Of what is as it was, a run that was killed may not have flushed the name.
+	for _, dir := range []string{mirror.MetaDir, "."} {
+		if err := d.dir.SyncDir(dir); err != nil {
+			return changed, err
+		}
+	}
+	d.dirty = false
+	return changed, nil
+}
+
+// writeSeries writes the meta and the index.
+func (d *Documents) writeSeries(write func(name string, data []byte) error) (err error) {
+	var all []meta.Series
+	for _, name := range slices.Sorted(maps.Keys(d.series)) {
+		s := d.series[name]
+		if s.data == nil {
+			if s.data, err = s.Encode(); err != nil {
+				return err
+			}
+		}
+		if err := write(meta.SeriesPath(name), s.data); err != nil {
+			return err
+		}
+		all = append(all, s.Series)
+	}
+	index, err := meta.NewIndex(all).Encode()
+	if err != nil {
+		return err
+	}
+	return write(mirror.Index, index)
+}
+
+// lists returns the lines of CKSUMS, and those of images and deltas in SHA256SUMS.
+func (d *Documents) lists() (lines []cksum.Line, payload []cksum.SHA256Line) {
+	for name, l := range d.lines {
+		if l.cksum != nil {
+			lines = append(lines, *l.cksum)
+		}
+		if l.sha256 != nil {
+			payload = append(payload, cksum.SHA256Line{SHA256: *l.sha256, Path: mirror.PathOf(name)})
+		}
+	}
+	return lines, payload
+}

@@ -1,0 +1,241 @@
+package imagerepo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/pool"
+	"puavo-image-repository/imagerepo/internal/state"
+	"slices"
+	"sync"
+)
+
+// withdraw takes out of the documents what is replaced in the mirror, and what cannot
+// be what they say.
+func (r *run) withdraw(ctx context.Context) error {
+	var files []string
+	for _, im := range r.plan.Images {
+		sums, published := r.docs.Sums(im.File)
+		if published && im.Action == Replace || published && im.Action == Keep && sums.Size != im.Size {
+			files = append(files, im.File)
+		}
+	}
+	return r.withdrawn(ctx, files)
+}
+
+// linkImages puts the images into the mirror.
+func (r *run) linkImages(ctx context.Context) error {
+	for i := range r.plan.Images {
+		im := &r.plan.Images[i]
+		if im.Action != Link && im.Action != Replace {
+			continue
+		}
+		err := r.linkImage(ctx, im)
+		if err != nil {
+			err = fmt.Errorf("putting %s into the mirror: %w", im.File, err)
+		}
+		if err := r.tolerate(ctx, err, im.Name); err != nil {
+			return err
+		}
+	}
+	return r.mirror.Root.SyncDir(".")
+}
+
+// linkImage puts an image into the mirror, in the place of what it replaces.
+func (r *run) linkImage(ctx context.Context, im *PlannedImage) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if im.Action == Replace {
+		if err := r.mirror.Root.Remove(im.File); err != nil {
+			return err
+		}
+	}
+	record := r.ledger.Of(im.File)
+	record.Placed, record.Copy, record.Unnamed = true, state.Stamp{}, 0
+	if err := r.ledger.Put(im.File, record); err != nil {
+		return err
+	}
+	source, err := filepath.EvalSymlinks(r.source(im.Name))
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(source); err == nil && info.Mode()&0o004 == 0 {
+		r.Log.Warn("others may not read this image, nor perhaps does a web server; chmod it to 0644", "file", source)
+	}
+	if err := r.unchanged(im.Image); err != nil {
+		return err
+	}
+	linkErr := r.mirror.Root.LinkFrom(source, im.File)
+	if linkErr == nil {
+		r.meter.Add(im.Size)
+		return r.linked(im, record)
+	}
+	return r.copyImage(ctx, im, source, linkErr)
+}
+
+// linked makes sure that a link in the mirror is of the image that was scanned, and
+// takes its stamp again, which the link changed.
+func (r *run) linked(im *PlannedImage, record *state.Record) error {
+	info, err := r.mirror.Root.Lstat(im.File)
+	if err != nil {
+		return err
+	}
+	stamp, ok := im.Stamp.Renamed(state.StampOf(info))
+	if !ok {
+		return errors.Join(fmt.Errorf("%s %w", r.source(im.Name), ErrChanged), r.mirror.Root.Remove(im.File))
+	}
+	known := record.Known(im.Stamp)
+	im.Stamp = stamp
+	if !known {
+		return nil
+	}
+	record = r.ledger.Of(im.File)
+	record.Stamp = stamp
+	return r.ledger.Put(im.File, record)
+}
+
+// copyImage copies an image into the mirror, sharing its blocks where the file
+// system can.
+func (r *run) copyImage(ctx context.Context, im *PlannedImage, source string, linkErr error) error {
+	src, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := r.mirror.Root.Begin(mirror.TmpPath(im.File), im.File)
+	if err != nil {
+		return err
+	}
+	defer dst.Discard()
+	if dst.Clone(src) == nil {
+		r.meter.Add(im.Size)
+	} else {
+		r.Log.Warn("the image cannot be linked into the mirror: it is copied and takes its space twice", "image", im.File, "reason", linkErr)
+		if _, err := io.Copy(dst, r.meter.Reader(ctx, src)); err != nil {
+			return err
+		}
+	}
+	if err := r.unchanged(im.Image); err != nil {
+		return err
+	}
+	if err := dst.Commit(); err != nil {
+		return err
+	}
+	return r.copied(im.File)
+}
+
+// copied records the copy of an image in the mirror.
+func (r *run) copied(file string) error {
+	info, err := r.mirror.Root.Stat(file)
+	if err != nil {
+		return err
+	}
+	record := r.ledger.Of(file)
+	record.Copy = state.StampOf(info)
+	return r.ledger.Put(file, record)
+}
+
+// settleImages decides about the files in the mirror that have the name of an image
+// and are not known to be that: what proves to be it is kept, or linked to it; what is
+// the tool's own is replaced; anything else stays.
+func (r *run) settleImages(ctx context.Context) error {
+	var checked []*PlannedImage
+	for i := range r.plan.Images {
+		if im := &r.plan.Images[i]; im.Action == Check && r.wanted(im.Name) {
+			checked = append(checked, im)
+		}
+	}
+	var mu sync.Mutex
+	var other []*PlannedImage
+	err := pool.Each(ctx, r.budget.jobs, checked, func(ctx context.Context, im *PlannedImage) error {
+		digest, err := r.held(ctx, im.File)
+		if err == nil && digest == r.ledger.Of(im.File).Sums.BLAKE3 {
+			return r.takeImage(im)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		other = append(other, im)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return r.replaceImages(ctx, other)
+}
+
+// held returns the digest of a file in the mirror, as it is known or read.
+func (r *run) held(ctx context.Context, file string) (cksum.Digest256, error) {
+	record, stamp := r.holds.Records[file], r.holds.Files[file]
+	if record.Known(stamp) || record.Summed() && record.Copy == stamp {
+		return record.Sums.BLAKE3, nil
+	}
+	f, err := r.mirror.Root.Open(file)
+	if err != nil {
+		return cksum.Digest256{}, err
+	}
+	defer f.Close()
+	return r.digest(ctx, f)
+}
+
+// takeImage takes over a file in the mirror that has the content of an image. Where
+// it can be it is replaced by a link, so that it does not take its space twice.
+func (r *run) takeImage(im *PlannedImage) error {
+	record := r.ledger.Of(im.File)
+	record.Placed, record.Unnamed = true, 0
+	if err := r.ledger.Put(im.File, record); err != nil {
+		return err
+	}
+	source, err := filepath.EvalSymlinks(r.source(im.Name))
+	if err != nil {
+		return err
+	}
+	tmp := mirror.TmpPath(im.File)
+	if r.mirror.Root.LinkFrom(source, tmp) != nil {
+		if err := r.mirror.Root.Sync(im.File); err != nil {
+			return err
+		}
+		return r.copied(im.File)
+	}
+	if err := r.mirror.Root.Sync(tmp); err != nil {
+		return err
+	}
+	if err := r.mirror.Root.Rename(tmp, im.File); err != nil {
+		return err
+	}
+	return r.linked(im, record)
+}
+
+// replaceImages replaces files in the mirror that are not the images of their names,
+// if they are the tool's own.
+func (r *run) replaceImages(ctx context.Context, images []*PlannedImage) error {
+	var own []string
+	for _, im := range images {
+		if r.holds.Owns(im.File) {
+			own = append(own, im.File)
+		} else if err := r.tolerate(ctx, foreign(im.File), im.Name); err != nil {
+			return err
+		}
+	}
+	if err := r.withdrawn(ctx, own); err != nil {
+		return err
+	}
+	for _, im := range images {
+		if !slices.Contains(own, im.File) {
+			continue
+		}
+		im.Action = Replace
+		if err := r.linkImage(ctx, im); err != nil {
+			return fmt.Errorf("putting %s into the mirror: %w", im.File, err)
+		}
+		if err := r.mirror.Root.Sync(im.File); err != nil {
+			return err
+		}
+	}
+	return r.mirror.Root.SyncDir(".")
+}

@@ -1,0 +1,253 @@
+package imagerepo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/powercut"
+	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
+)
+
+// reader reads trees that a power cut may leave. It takes the digests of a content
+// once.
+type reader struct {
+	digests map[*powercut.Content]cksum.Sums
+}
+
+func (r *reader) sums(c *powercut.Content) cksum.Sums {
+	if c == nil {
+		return cksum.Sums{}
+	}
+	sums, ok := r.digests[c]
+	if !ok {
+		sums = sumsOf(c.Data)
+		r.digests[c] = sums
+	}
+	return sums
+}
+
+// wrong returns an error for a tree in which a document does not parse, or names what
+// is not there, or is not as it says.
+func (r *reader) wrong(t powercut.Tree) error {
+	var all []error
+	compare := func(doc, file string, same func(cksum.Sums) bool) {
+		if t[file] == nil {
+			all = append(all, fmt.Errorf("%s names %s, which is not there", doc, file))
+		} else if !same(r.sums(t[file])) {
+			all = append(all, fmt.Errorf("%s names %s, which has other %d bytes", doc, file, len(t[file].Data)))
+		}
+	}
+	for doc, c := range t {
+		switch {
+		case path.Dir(doc) == mirror.MetaDir:
+			s, err := meta.ParseSeries(c.Data)
+			all = append(all, err)
+			for _, im := range s.Images {
+				compare(doc, im.Name.String(), func(is cksum.Sums) bool { return is == im.Sums })
+				for _, d := range im.Diffs {
+					compare(doc, meta.DeltaPath(d.Filename), func(is cksum.Sums) bool { return is == d.Sums })
+				}
+			}
+		case doc == mirror.Index:
+			_, err := meta.ParseIndex(c.Data)
+			all = append(all, err)
+		case doc == mirror.CKSUMS:
+			lines, err := cksum.ParseCKSUMS(bytes.NewReader(c.Data))
+			all = append(all, err)
+			for _, l := range lines {
+				compare(doc, mirror.PathOf(l.Name), func(is cksum.Sums) bool { return is.CRC == l.CRC && is.Size == l.Size })
+			}
+		case doc == mirror.SHA256:
+			lines, err := cksum.ParseSHA256SUMS(bytes.NewReader(c.Data))
+			all = append(all, err)
+			for _, l := range lines {
+				if path.Ext(l.Path) == ".img" || path.Ext(l.Path) == ".rdiff" {
+					compare(doc, l.Path, func(is cksum.Sums) bool { return is.SHA256 == l.SHA256 })
+				}
+			}
+		}
+	}
+	return errors.Join(all...)
+}
+
+// change makes the images of a place other than they were: one is new, one has left,
+// one was replaced.
+func change(p *place) {
+	p.add(other)
+	p.remove(image1)
+	p.write(image3, p.read(other))
+}
+
+// overwrite changes an image in place.
+func (p *place) overwrite(image string) {
+	p.t.Helper()
+	data := p.read(image)
+	data[len(data)/2]++
+	if err := os.WriteFile(filepath.Join(p.ImageDir, image), data, 0o666); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// Whenever the power is cut, all that documents name is there and right, and the next
+// run ends as one that nothing happened to.
+func TestPowerCut(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		before func(p *place)
+	}{
+		{"a first run", func(*place) {}},
+		{"changes", func(p *place) { p.build(); change(p) }},
+		{"changes on another disk", func(p *place) {
+			p.MirrorDir = filepath.Join(testdata.SmallDisk(t, 16<<20), "mirror")
+			p.build()
+			change(p)
+		}},
+		{"an image was overwritten", func(p *place) { p.build(); p.overwrite(image2) }},
+		{"without records", func(p *place) { p.build(); os.RemoveAll(filepath.Join(p.MirrorDir, mirror.Private)) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, image1, image2, image3, image4)
+			c.before(p)
+			r := &reader{make(map[*powercut.Content]cksum.Sums)}
+			var last powercut.Tree
+			some := make(map[int]powercut.Tree)
+			n := 0
+			withdrawn := c.name != "an image was overwritten" // until that is known, what is published of it is wrong
+			disk := powercut.Watch(t, p.MirrorDir, func(next atomicfile.Change, trees func() []powercut.Tree) {
+				if withdrawn = withdrawn || next.Kind == atomicfile.Create && next.Name == mirror.TmpPath(image2+".sig"); !withdrawn {
+					return
+				}
+				all := trees()
+				for _, tree := range all {
+					if err := r.wrong(tree); err != nil && !t.Failed() {
+						t.Errorf("before change %d, %s: %v", n, next, err)
+					}
+				}
+				if last = all[rand.IntN(len(all))]; rand.IntN(12) == 0 {
+					some[n] = last
+				}
+				n++
+			})
+			if _, _, err := Build(t.Context(), p.Options); err != nil {
+				t.Fatal(err)
+			}
+			disk.Stop()
+			for _, tree := range disk.Trees() {
+				if err := r.wrong(tree); err != nil {
+					t.Errorf("after the run: %v", err)
+				}
+				if got, want := public(tree), p.tree(); got != want {
+					t.Fatalf("after the run\n%s\nwant\n%s", got, want)
+				}
+			}
+			t.Logf("%d changes, %d runs after a power cut", n, len(some))
+			for _, at := range slices.Sorted(maps.Keys(some)) {
+				after := p.copied()
+				if err := some[at].Lay(after.MirrorDir); err != nil {
+					t.Fatal(err)
+				}
+				if _, _, err := Build(t.Context(), after.Options); err != nil {
+					t.Fatalf("after change %d: %v", at, err)
+				}
+				after.valid()
+				if got, want := after.tree(), p.tree(); got != want {
+					t.Errorf("after change %d:\n%s\nwant\n%s", at, got, want)
+				}
+			}
+		})
+	}
+}
+
+// public returns the published files of a tree, as place.tree does.
+func public(t powercut.Tree) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(t)) {
+		if !strings.HasPrefix(name, mirror.Private+"/") {
+			fmt.Fprintf(&b, "%s %d %s\n", name, len(t[name].Data), sumsOf(t[name].Data).SHA256)
+		}
+	}
+	return b.String()
+}
+
+// What the documents name was flushed by a run that ends without an error, whoever put
+// it there, and whether that flushed it.
+func TestFlushedInTheEnd(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		before func(p *place)
+	}{
+		{"a first run", func(*place) {}},
+		{"after a run without flushes", func(p *place) { p.NoSync = true; p.build(); p.NoSync = false }},
+		{"after a run without flushes that failed", func(p *place) {
+			p.build()
+			p.add(other)
+			p.NoSync = true
+			ctx, cancel := context.WithCancel(t.Context())
+			p.Progress = func(done, total int64) {
+				if done > total/2 {
+					cancel()
+				}
+			}
+			Build(ctx, p.Options)
+			p.NoSync, p.Progress = false, nil
+		}},
+		{"of a mirror without records", func(p *place) { p.build(); os.RemoveAll(filepath.Join(p.MirrorDir, mirror.Private)) }},
+		{"adopted", func(p *place) {
+			p.build()
+			os.RemoveAll(filepath.Join(p.MirrorDir, mirror.Private))
+			p.Adopt = true
+		}},
+		{"of copies that are adopted", func(p *place) {
+			p.build()
+			if err := os.CopyFS(p.MirrorDir+"2", os.DirFS(p.MirrorDir)); err != nil {
+				t.Fatal(err)
+			}
+			p.MirrorDir += "2"
+			os.RemoveAll(filepath.Join(p.MirrorDir, mirror.Private))
+		}},
+		{"of a mirror of a version that took no note of flushes", func(p *place) {
+			p.build()
+			rewrite(t, filepath.Join(p.MirrorDir, ".repo/run.json"), `"flushed": true,`, "")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, image2, image3, image4)
+			c.before(p)
+			disk := powercut.Watch(t, p.MirrorDir, nil)
+			disk.Unflush()
+			p.build()
+			disk.Stop()
+			for _, tree := range disk.Trees() {
+				if got := public(tree); got != p.tree() {
+					t.Fatalf("after a power cut\n%s\nwant\n%s", got, p.tree())
+				}
+			}
+		})
+	}
+}
+
+// rewrite replaces a text in a file.
+func rewrite(t *testing.T, file, old, new string) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil || !bytes.Contains(data, []byte(old)) {
+		t.Fatalf("%s has no %q, %v", file, old, err)
+	}
+	if err := os.WriteFile(file, bytes.Replace(data, []byte(old), []byte(new), 1), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
