@@ -152,7 +152,9 @@ func (v *verifier) replaced(f *file) bool {
 		return false
 	}
 	stamp := state.StampOf(f.info)
-	return stamp != r.Stamp && stamp != r.Copy
+	_, source := r.Stamp.Renamed(stamp) // the change time is another where the other was set back
+	_, copied := r.Copy.Renamed(stamp)
+	return !source && !copied
 }
 
 // contradictions tells of each two claims about a file that contradict each
