@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // SeriesConfig is one series of a series file.
@@ -40,8 +41,8 @@ func ParseConfig(data []byte) ([]SeriesConfig, error) {
 	return all, nil
 }
 
-// members are those of an object, none of which may stand twice: of two series of a
-// name one would get lost.
+// members are those of an object, none of which may stand twice: of two of a name
+// one would get lost.
 type members map[string]json.RawMessage
 
 func (m *members) UnmarshalJSON(data []byte) error {
@@ -73,7 +74,10 @@ func parseSeriesConfig(name string, data json.RawMessage) (SeriesConfig, error) 
 		Images []string            `json:"images"`
 		Extra  map[string][]string `json:"extra_rdiffs"`
 	}
-	var err error
+	err := checkKeys(data)
+	if err != nil {
+		return SeriesConfig{}, err
+	}
 	if bytes.HasPrefix(data, []byte("[")) {
 		err = json.Unmarshal(data, &form.Images)
 	} else {
@@ -97,6 +101,47 @@ func parseSeriesConfig(name string, data json.RawMessage) (SeriesConfig, error) 
 		}
 	}
 	return c, nil
+}
+
+// seriesKeys are the keys of a series that is an object.
+var seriesKeys = []string{"images", "extra_rdiffs"}
+
+// checkKeys refuses a series in which a key is unknown, or a key or a target stands
+// twice: what they say would get lost.
+func checkKeys(data json.RawMessage) error {
+	var series members
+	if err := json.Unmarshal(data, &series); err != nil {
+		return err
+	}
+	written := make(map[string]string) // known keys, as they stand in the series
+	for _, key := range slices.Sorted(maps.Keys(series)) {
+		known, err := knownKey(key)
+		if err != nil {
+			return err
+		}
+		if other, ok := written[known]; ok {
+			return fmt.Errorf("%q and %q are one key; keep one of them", other, key)
+		}
+		written[known] = key
+		if err := json.Unmarshal(series[key], new(members)); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+// knownKey returns the key of a series that is meant: case does not count, as it
+// does not for encoding/json.
+func knownKey(key string) (string, error) {
+	for _, known := range seriesKeys {
+		if strings.EqualFold(key, known) {
+			return known, nil
+		}
+	}
+	if near := nearest(strings.ToLower(key), seriesKeys); near != "" {
+		return "", fmt.Errorf("unknown key %.60q; did you mean %q?", key, near)
+	}
+	return "", fmt.Errorf("unknown key %.60q; the keys are %s", key, strings.Join(seriesKeys, " and "))
 }
 
 // parseNames parses a list of image names; its errors begin with the place in

@@ -48,4 +48,6 @@
 //	{"<series>": ["<image>", …]}
 //	{"<series>": {"images": ["<image>", …],
 //	              "extra_rdiffs": {"<target image>": ["<base image>", …]}}}
+//
+// Other keys, and keys that stand twice, are errors there.
 package meta

@@ -292,6 +292,46 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
+// The case of keys does not count, and what is null is not there.
+func TestParseConfigAccepts(t *testing.T) {
+	o, n := mustName(t, older), mustName(t, newer)
+	for _, c := range []struct {
+		name, series string
+		extra        map[Name][]Name
+	}{
+		{"an array", `["` + newer + `"]`, nil},
+		{"other cases", `{"Images": ["` + newer + `"], "EXTRA_RDIFFS": {"` + newer + `": ["` + older + `"]}}`, map[Name][]Name{n: {o}}},
+		{"letters that fold to others", `{"image\u017f": ["` + newer + `"]}`, nil},
+		{"images alone", `{"images": ["` + newer + `"]}`, nil},
+		{"extra null", `{"extra_rdiffs": null, "images": ["` + newer + `"]}`, nil},
+		{"extra of null", `{"images": ["` + newer + `"], "extra_rdiffs": {"` + newer + `": null}}`, map[Name][]Name{n: {}}},
+	} {
+		got, err := ParseConfig([]byte(`{"a": ` + c.series + `}`))
+		if err != nil || len(got) != 1 || !slices.Equal(got[0].Images, []Name{n}) || !maps.EqualFunc(got[0].Extra, c.extra, slices.Equal) {
+			t.Errorf("%s: %+v, %v", c.name, got, err)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	for wrong, want := range map[string]string{
+		"images": "images", "image": "images", "imagess": "images", "imges": "images", "imagse": "images", "imgs": "images", "img": "",
+		"extra_diffs": "extra_rdiffs", "extra-rdiffs": "extra_rdiffs", "extrardiff": "extra_rdiffs", "extra_deltas": "", "extra": "", "": "",
+	} {
+		if got := nearest(wrong, seriesKeys); got != want {
+			t.Errorf("%q: %q, want %q", wrong, got, want)
+		}
+	}
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"kitten", "sitting", 3}, {"flaw", "lawn", 2}, {"abc", "abc", 0}, {"ab", "ba", 2}} {
+		if got := distance(c.a, c.b); got != c.want {
+			t.Errorf("from %q to %q: %d, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
+
 func TestParseConfigRefuses(t *testing.T) {
 	for _, c := range []struct{ name, doc, says string }{
 		{"empty", "", "unexpected end"},
@@ -309,6 +349,17 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"extra base", `{"a": {"images": [], "extra_rdiffs": {"` + newer + `": ["x"]}}}`, "extra_rdiffs: " + newer + `[0]: "x"`},
 		{"series twice", `{"a": ["` + older + `"], "b": [], "a": []}`, `"a" stands twice`},
 		{"series name", `{"../a": []}`, `"../a"`},
+		{"a key that is near", `{"a": {"images": [], "extra_rdiff": {}}}`, `series "a": unknown key "extra_rdiff"; did you mean "extra_rdiffs"?`},
+		{"a key that is near, and none that is right", `{"a": {"Image": []}}`, `unknown key "Image"; did you mean "images"?`},
+		{"a key that is far", `{"a": {"images": [], "bases": []}}`, `unknown key "bases"; the keys are images and extra_rdiffs`},
+		{"an empty key", `{"a": {"images": [], "": 1}}`, `unknown key "";`},
+		{"a key twice", `{"a": {"images": [], "images": ["` + older + `"]}}`, `series "a": "images" stands twice`},
+		{"a key twice, once in escapes", `{"a": {"images": [], "im\u0061ges": []}}`, `"images" stands twice`},
+		{"a key in two cases", `{"a": {"images": [], "IMAGES": []}}`, `"IMAGES" and "images" are one key`},
+		{"extra target twice", `{"a": {"images": [], "extra_rdiffs": {"` + newer + `": [], "` + newer + `": ["` + older + `"]}}}`, "extra_rdiffs: \"" + newer + `" stands twice`},
+		{"extra base twice", `{"a": {"images": [], "extra_rdiffs": {"` + newer + `": ["` + older + `", "` + older + `"]}}}`, older + " stands twice"},
+		{"extra array", `{"a": {"images": [], "extra_rdiffs": []}}`, "want an array of image names, or"},
+		{"images in an object", `{"a": {"images": {}}}`, "want an array of image names, or"},
 	} {
 		if _, err := ParseConfig([]byte(c.doc)); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want one that says %q", c.name, err, c.says)
@@ -380,6 +431,7 @@ func FuzzParseIndex(f *testing.F) {
 
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(`{"a": ["` + newer + `"], "b": {"images": ["` + older + `"], "extra_rdiffs": {"` + newer + `": ["` + older + `"]}}}`))
+	f.Add([]byte(`{"a": {"Images": [], "images": null, "extra_rdif": {}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		config, err := ParseConfig(b)
 		for _, c := range config {

@@ -1,0 +1,37 @@
+package meta
+
+import "math"
+
+// nearest returns the word that a wrong one looks like: of which at most a third of
+// the bytes are other ones. It is "" where there is none.
+func nearest(wrong string, words []string) (near string) {
+	least := math.MaxInt
+	for _, w := range words {
+		if d := distance(wrong, w); d <= len(w)/3 && d < least {
+			near, least = w, d
+		}
+	}
+	return near
+}
+
+// distance returns how many bytes are to be changed, added or left out to make b of
+// a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1) // from a, as far as it was read, to each beginning of b
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0] // of a without its last byte, and b without its last
+		row[0] = i + 1
+		for j := range len(b) {
+			changed := before
+			if a[i] != b[j] {
+				changed++
+			}
+			before = row[j+1]
+			row[j+1] = min(changed, before+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
