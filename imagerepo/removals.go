@@ -20,12 +20,6 @@ import (
 // ErrRemoval is wrapped by the error for a run that would remove too many images.
 var ErrRemoval = errors.New("too many published images would be removed")
 
-// leaving is a published image that is not published any more.
-type leaving struct {
-	name   meta.Name
-	series string // of the document
-}
-
 // checkRemovals refuses a plan by which a series would lose all its images, or the
 // mirror more than half of them and at least two: most likely the image directory is
 // the wrong one, or a part of it is not mounted. An image of whose series a newer one
@@ -34,51 +28,56 @@ func (r *run) checkRemovals() error {
 	if r.AllowRemoval || r.docs == nil {
 		return nil
 	}
-	var counted []leaving
-	total := make(map[meta.Name]bool)
+	stays := r.staying()
+	arriving := r.arriving()
+	all, gone := make(map[meta.Name]bool), make(map[meta.Name]bool) // an image can be in several series
 	emptied := false
 	for _, s := range r.docs.All() {
 		lost := 0
 		for _, im := range s.Images {
-			total[im.Name] = true
-			if l := (leaving{im.Name, s.Name}); r.leaves(l) {
+			all[im.Name] = true
+			newest := max(arriving[s.Name], arriving[im.Name.Series()])
+			if !stays(im.Name) && newest <= im.Name.Version {
+				gone[im.Name] = true
 				lost++
-				counted = append(counted, l)
 			}
 		}
 		emptied = emptied || lost > 0 && lost == len(s.Images)
 	}
-	names := make(map[meta.Name]bool) // an image can be in several series
-	for _, l := range counted {
-		names[l.name] = true
-	}
-	if !emptied && !(len(names) >= 2 && 2*len(names) > len(total)) {
+	if !emptied && !(len(gone) >= 2 && 2*len(gone) > len(all)) {
 		return nil
 	}
-	return removalError(r.ImageDir, names, len(total))
+	return removalError(r.ImageDir, gone, len(all))
 }
 
-// leaves reports whether a published image would leave the mirror, and no newer one
-// of its series arrives.
-func (r *run) leaves(l leaving) bool {
+// staying returns a function that reports whether an image stays published, or is
+// damaged: then it cannot.
+func (r *run) staying() func(meta.Name) bool {
+	failed := r.failedFiles()
+	planned := make(map[meta.Name]bool)
 	for _, im := range r.plan.Images {
-		if im.Name == l.name && im.Action != BaseOnly && im.Action != Retired {
-			return false
-		}
+		planned[im.Name] = im.Action != BaseOnly && im.Action != Retired
 	}
-	if keeps(r.failedFiles(), l.name.String()) {
-		return false
+	return func(n meta.Name) bool {
+		return planned[n] || keeps(failed, n.String()) || slices.Contains(r.Suspect, n.String())
 	}
+}
+
+// arriving returns the newest version of the images that are not published yet, by
+// the names of their series.
+func (r *run) arriving() map[string]string {
+	newest := make(map[string]string)
 	for _, s := range r.plan.Series {
 		for _, file := range s.Images {
-			n, _ := meta.ParseName(file) // it came from a Name
-			_, published := r.docs.Sums(file)
-			if (s.Name == l.series || n.Series() == l.name.Series()) && n.Version > l.name.Version && !published {
-				return false
+			if _, published := r.docs.Sums(file); published {
+				continue
 			}
+			n, _ := meta.ParseName(file) // it came from a Name
+			newest[s.Name] = max(newest[s.Name], n.Version)
+			newest[n.Series()] = max(newest[n.Series()], n.Version)
 		}
 	}
-	return true
+	return newest
 }
 
 func removalError(imageDir string, names map[meta.Name]bool, total int) error {
