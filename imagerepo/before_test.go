@@ -1,0 +1,220 @@
+package imagerepo
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"puavo-image-repository/delta"
+	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
+)
+
+// Images of the mirror that the program before has left: the first has left the
+// image directory, and the second could not be linked.
+const (
+	long1 = "puavo-os-long-buster-2022-03-01-000000-amd64.img"
+	long2 = "puavo-os-long-buster-2022-03-02-000000-amd64.img"
+	long3 = "puavo-os-long-buster-2022-03-03-000000-amd64.img"
+	long4 = "puavo-os-long-buster-2022-03-04-000000-amd64.img"
+	tried = "puavo-os-test-buster-2022-02-28-000000-amd64.img"
+)
+
+// newBefore returns the place that the program before has left, with the options
+// that it had.
+func newBefore(t testing.TB) *place {
+	t.Helper()
+	dir := t.TempDir()
+	testdata.Before(t, "mirror", dir)
+	p := &place{t: t}
+	var err error
+	if p.Options, err = Remembered(filepath.Join(dir, "mirror")); err != nil {
+		t.Fatal(err)
+	}
+	p.ImageDir, p.Jobs, p.NoSync = filepath.Join(dir, "puavo-os-images"), 2, true
+	p.Log = slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	return p
+}
+
+// The options of the run before are those of its command line.
+func TestBeforeRemembered(t *testing.T) {
+	dir := t.TempDir()
+	testdata.Before(t, "mirror", dir)
+	got, err := Remembered(filepath.Join(dir, "mirror"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := LoadConfig([]string{testdata.Path("before/config/amxa.json"), testdata.Path("before/config/long.json")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Options{
+		ImageDir: "/srv/before/puavo-os-images", MirrorDir: filepath.Join(dir, "mirror"), URL: "https://images.example.org", Config: config,
+		Policy: Policy{Targets: 3, Downgrades: true, MaxRatio: 0.3, KeepSignatures: true, Grace: 10000 * 24 * time.Hour},
+		Effort: delta.Default,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// A mirror of the program before is taken over as it is, to the last byte of what is
+// published, with what left the image directory and waits, and another run has
+// nothing to do. The one delta that is made again where no record tells of the files
+// any more copies other ranges than the blocks of the signature, which is all that
+// is left of its base.
+func TestBeforeTakenOver(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		made   int
+		change func(p *place)
+	}{
+		{"as it was left", 0, func(*place) {}},
+		{"the images were touched", 0, func(p *place) {
+			p.each(func(image string) {
+				os.Chtimes(filepath.Join(p.ImageDir, image), time.Time{}, time.Now().Add(time.Second))
+			})
+		}},
+		{"the images were copied again", 0, func(p *place) {
+			p.each(func(image string) { p.write(image, testdata.BeforeImage(t, image)) })
+		}},
+		{"the mirror was copied", 1, func(p *place) {
+			moved := p.MirrorDir + " copied"
+			if err := os.CopyFS(moved, os.DirFS(p.MirrorDir)); err != nil {
+				t.Fatal(err)
+			}
+			p.MirrorDir = moved
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newBefore(t)
+			want := p.tree()
+			c.change(p)
+			if s := p.build(); s.Series != 2 || s.Images != 5 || s.Made != c.made || s.Kept != 7-c.made || s.Dropped != 4 || s.Removed != 0 {
+				t.Errorf("%+v", s)
+			}
+			if got := p.tree(); got != want && c.made == 0 {
+				t.Errorf("the mirror is\n%swas\n%s", got, want)
+			}
+			if s := p.build(); s.Changed || s.Made != 0 || s.Kept != 7 {
+				t.Errorf("another run: %+v", s)
+			}
+			if p.log.Len() > 0 {
+				t.Errorf("warnings: %s", &p.log)
+			}
+		})
+	}
+}
+
+// each calls do with each image of the image directory.
+func (p *place) each(do func(image string)) {
+	p.t.Helper()
+	images, err := os.ReadDir(p.ImageDir)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, im := range images {
+		do(im.Name())
+	}
+}
+
+// leads checks that the mirror publishes a delta between two images, and that it
+// makes the one of the other.
+func (p *place) leads(base, target string, want []byte) {
+	p.t.Helper()
+	im, _ := p.published(target)
+	d, found := im.Diff(name(base))
+	if !found {
+		p.t.Errorf("no delta from %s to %s is published", base, target)
+		return
+	}
+	file, err := os.ReadFile(filepath.Join(p.MirrorDir, meta.DeltaPath(d.Filename)))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var got bytes.Buffer
+	content := testdata.BeforeImage(p.t, base)
+	err = delta.Patch(p.t.Context(), &got, bytes.NewReader(content), int64(len(content)), bytes.NewReader(file), int64(len(want)))
+	if err != nil || !bytes.Equal(got.Bytes(), want) {
+		p.t.Errorf("the delta from %s to %s makes another image, %v", base, target, err)
+	}
+}
+
+// An image that left, and the one that only extra_rdiffs names, are bases still: the
+// first one by the signature that the program before has made.
+func TestBeforeBases(t *testing.T) {
+	for _, base := range []string{long1, tried} {
+		p := newBefore(t)
+		p.leads(base, long3, testdata.BeforeImage(t, long3))
+		lost := meta.DeltaPath(meta.DeltaName(name(base), name(long3)))
+		if err := os.Remove(filepath.Join(p.MirrorDir, lost)); err != nil {
+			t.Fatal(err)
+		}
+		if s := p.build(); s.Made != 1 || s.Kept != 6 {
+			t.Errorf("a delta from %s was lost: %+v", base, s)
+		}
+		p.leads(base, long3, testdata.BeforeImage(t, long3))
+		if _, found := p.published(long1); found || p.there(tried) {
+			t.Error("an image that is a base only is published")
+		}
+	}
+}
+
+// An image that is new gets deltas from those that the program before has known, and
+// from the one that had left by then.
+func TestBeforeGoesOn(t *testing.T) {
+	p := newBefore(t)
+	added := append(testdata.BeforeImage(t, long3), testdata.BeforeImage(t, image2)...)
+	p.write(long4, added)
+	series := &p.Config.Series[1]
+	series.Images = append(series.Images, name(long4))
+	if s := p.build(); s.Images != 6 || s.Kept != 7 || s.Removed != 0 {
+		t.Errorf("%+v", s)
+	}
+	for _, base := range []string{long1, long2, long3} {
+		p.leads(base, long4, added)
+	}
+}
+
+// What waited to be removed waits on, since the time that was taken down then.
+func TestBeforeWaits(t *testing.T) {
+	waiting := []string{long1, meta.DeltaPath(meta.DeltaName(name(long2), name(long1)))}
+	p := newBefore(t)
+	for _, c := range []struct {
+		grace   time.Duration
+		removed int
+	}{{p.Policy.Grace, 0}, {time.Nanosecond, 2}} {
+		p.Policy.Grace = c.grace
+		if s := p.build(); s.Removed != c.removed {
+			t.Errorf("grace %v: %+v", c.grace, s)
+		}
+		for _, file := range waiting {
+			if p.there(file) != (c.removed == 0) {
+				t.Errorf("grace %v: %s is there: %v", c.grace, file, p.there(file))
+			}
+		}
+	}
+	p.leads(long1, long3, testdata.BeforeImage(t, long3))
+	if s := p.build(); s.Changed {
+		t.Errorf("another run changes something: %+v", s)
+	}
+}
+
+// A delta that was too large is made when it may be larger, and one that is there is
+// dropped when it must be smaller.
+func TestBeforeDropped(t *testing.T) {
+	for _, c := range []struct {
+		ratio               float64
+		made, kept, dropped int
+	}{{0.3, 0, 7, 4}, {0.2, 0, 6, 5}, {0.9, 4, 7, 0}} {
+		p := newBefore(t)
+		p.Policy.MaxRatio = c.ratio
+		if s := p.build(); s.Made != c.made || s.Kept != c.kept || s.Dropped != c.dropped {
+			t.Errorf("at most %v: %+v", c.ratio, s)
+		}
+	}
+}
