@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -54,6 +55,25 @@ func Run(t *testing.T, vars ...string) {
 			"tool": tool, "exits": exits, "tree": tree,
 		},
 	})
+}
+
+// Before runs, as name, the command lines of testdata/before that call a command. They
+// fail, for nothing is where they lead, but none of them with the exit code for wrong
+// usage.
+func Before(t *testing.T, command, name string, wrongUsage int) {
+	lines := testdata.BeforeCommands(t, command, t.TempDir())
+	if len(lines) == 0 {
+		t.Fatalf("no command line calls %s", command)
+	}
+	for _, args := range lines {
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Dir = t.TempDir()
+		out, err := cmd.CombinedOutput()
+		exit, ended := errors.AsType[*exec.ExitError](err)
+		if err != nil && !ended || ended && (exit.ExitCode() == wrongUsage || exit.ExitCode() < 0) {
+			t.Errorf("%s %s: %v\n%s", command, strings.Join(args, " "), err, out)
+		}
+	}
 }
 
 // scriptT is the key of the testscript.T of a script.
