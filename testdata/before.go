@@ -68,7 +68,7 @@ var beforeFiles = map[string][][]string{
 // Before lays out a fixture of before/ in a directory, under its name: the mirror,
 // the keys, or the images directories client and interrupted. The images are put
 // there, for the mirror also its image directory, puavo-os-images beside it; and
-// what the program remembered of files holds of these.
+// what the program remembered of files, and of that directory, holds of these.
 func Before(t testing.TB, name, dir string) {
 	t.Helper()
 	images, ok := beforeFiles[name]
@@ -150,6 +150,9 @@ func restampAll(t testing.TB, name, dir string) {
 // the image in the image directory if it is there, and the copy that in the mirror.
 func restampMirror(dir string) error {
 	mirror, images := filepath.Join(dir, "mirror"), filepath.Join(dir, "puavo-os-images")
+	if err := moveImages(filepath.Join(mirror, ".repo/run.json"), images); err != nil {
+		return err
+	}
 	records, err := filepath.Glob(filepath.Join(mirror, ".repo/state/*.json"))
 	for _, record := range records {
 		file := strings.TrimSuffix(filepath.Base(record), ".json")
@@ -157,6 +160,16 @@ func restampMirror(dir string) error {
 		err = errors.Join(err, restamp(record, `"stamp":`, places...), restamp(record, `"copy":`, places[1:]...))
 	}
 	return err
+}
+
+// moveImages replaces, in the note of the last run, where the images were.
+func moveImages(run, images string) error {
+	text, err := os.ReadFile(run)
+	if err != nil {
+		return err
+	}
+	before := regexp.MustCompile(`"image_dir": "[^"]*"`)
+	return os.WriteFile(run, before.ReplaceAllLiteral(text, fmt.Appendf(nil, `"image_dir": %q`, images)), 0o666)
 }
 
 func restampClient(dir string) error {
