@@ -106,10 +106,22 @@ type base struct {
 	retired bool
 	content []byte // mapped: of the image or of the signature
 	unmap   func() error
-	index   interface {
-		Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (delta.Stats, error)
-		Close()
+	index   encoder
+}
+
+// encoder makes deltas from one base.
+type encoder interface {
+	Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (delta.Stats, error)
+	Close()
+}
+
+// newEncoder is a variable since tests have one that makes wrong deltas.
+var newEncoder = func(ctx context.Context, base []byte, o delta.Options) (encoder, error) {
+	index, err := delta.NewIndex(ctx, base, o)
+	if err != nil {
+		return nil, err // and no encoder that holds a nil Index
 	}
+	return index, nil
 }
 
 func (b *base) close() {
@@ -304,7 +316,7 @@ func (b *base) open() (err error) {
 }
 
 // makeIndex makes what deltas are made with, of the image or of its signature.
-func (b *base) makeIndex(ctx context.Context, d PlannedDelta) error {
+func (b *base) makeIndex(ctx context.Context, d PlannedDelta) (err error) {
 	if b.index != nil {
 		return nil
 	}
@@ -320,10 +332,7 @@ func (b *base) makeIndex(ctx context.Context, d PlannedDelta) error {
 		}
 		return err
 	}
-	index, err := delta.NewIndex(ctx, b.content, delta.Options{Memory: b.budget.index(d.baseSize), Effort: b.Effort})
-	if err == nil {
-		b.index = index
-	}
+	b.index, err = newEncoder(ctx, b.content, delta.Options{Memory: b.budget.index(d.baseSize), Effort: b.Effort})
 	return err
 }
 
