@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"puavo-image-repository/cksum"
@@ -127,9 +128,9 @@ func TestPowerCut(t *testing.T) {
 			some := make(map[int]powercut.Tree)
 			n := 0
 			withdrawn := c.name != "an image was overwritten" // until that is known, what is published of it is wrong
-			disk := powercut.Watch(t, p.MirrorDir, func(next atomicfile.Change, trees func() []powercut.Tree) {
+			disk := powercut.Watch(t, p.MirrorDir, func(next atomicfile.Change, trees func() []powercut.Tree) error {
 				if withdrawn = withdrawn || next.Kind == atomicfile.Create && next.Name == mirror.TmpPath(image2+".sig"); !withdrawn {
-					return
+					return nil
 				}
 				all := trees()
 				for _, tree := range all {
@@ -141,6 +142,7 @@ func TestPowerCut(t *testing.T) {
 					some[n] = last
 				}
 				n++
+				return nil
 			})
 			if _, _, err := Build(t.Context(), p.Options); err != nil {
 				t.Fatal(err)
@@ -240,6 +242,45 @@ func TestFlushedInTheEnd(t *testing.T) {
 	}
 }
 
+// What a run that failed has not flushed, the next one does: some flush fails, of a
+// first run and of one that has changes to make.
+func TestFlushFails(t *testing.T) {
+	for _, change := range []func(p *place){
+		func(*place) {},
+		func(p *place) { p.build(); change(p) },
+	} {
+		for at := rand.IntN(3); ; at += 1 + rand.IntN(5) {
+			p := newPlace(t, image1, image3)
+			p.Policy.Targets = 1
+			change(p)
+			flushes := 0
+			disk := powercut.Watch(t, p.MirrorDir, func(next atomicfile.Change, _ func() []powercut.Tree) error {
+				if next.Kind != atomicfile.FlushDir && next.Kind != atomicfile.Flush {
+					return nil
+				}
+				if flushes++; flushes == at+1 {
+					return syscall.EIO
+				}
+				return nil
+			})
+			_, _, err := Build(t.Context(), p.Options)
+			if err == nil && flushes <= at {
+				break
+			}
+			if !errors.Is(err, syscall.EIO) {
+				t.Errorf("flush %d fails: %v", at, err)
+			}
+			p.build()
+			disk.Stop()
+			for _, tree := range disk.Trees() {
+				if got := public(tree); got != p.tree() {
+					t.Fatalf("flush %d failed: after the next run, a power cut leaves\n%s\nof\n%s", at, got, p.tree())
+				}
+			}
+		}
+	}
+}
+
 // rewrite replaces a text in a file.
 func rewrite(t *testing.T, file, old, new string) {
 	t.Helper()
@@ -249,5 +290,54 @@ func rewrite(t *testing.T, file, old, new string) {
 	}
 	if err := os.WriteFile(file, bytes.Replace(data, []byte(old), []byte(new), 1), 0o666); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// After a run that ends without an error the power is cut of real disks: what the
+// documents name is there and right, and the next run finds nothing to make.
+func TestPowerCutOfDisks(t *testing.T) {
+	for _, kind := range []string{"ext4", "btrfs", "xfs"} {
+		for name, before := range map[string]func(p *place){
+			"a first run": func(*place) {},
+			"an image that left": func(p *place) {
+				p.build()
+				p.remove(image2)
+			},
+			"after a run without flushes": func(p *place) { p.NoSync = true; p.build(); p.NoSync = false },
+			"adopted copies": func(p *place) {
+				p.build()
+				if err := os.CopyFS(p.MirrorDir+"2", os.DirFS(p.MirrorDir)); err != nil {
+					t.Fatal(err)
+				}
+				p.MirrorDir += "2"
+				os.RemoveAll(filepath.Join(p.MirrorDir, mirror.Private))
+				p.Adopt = true
+			},
+		} {
+			t.Run(kind+", "+name, func(t *testing.T) {
+				disk := testdata.NewDisk(t, kind)
+				p := newPlace(t)
+				p.ImageDir, p.MirrorDir = filepath.Join(disk.Dir, "images"), filepath.Join(disk.Dir, "mirror")
+				if err := os.Mkdir(p.ImageDir, 0o777); err != nil {
+					t.Fatal(err)
+				}
+				for _, im := range []string{image2, image3, image4} {
+					p.add(im)
+				}
+				before(p)
+				p.build()
+				want := p.tree()
+				mirrorName := filepath.Base(p.MirrorDir)
+				disk.Cut()
+				p.ImageDir, p.MirrorDir = filepath.Join(disk.Dir, "images"), filepath.Join(disk.Dir, mirrorName)
+				if got := p.tree(); got != want {
+					t.Errorf("on %s after a power cut\n%s\nwant\n%s", disk, got, want)
+				}
+				p.valid()
+				if p.Adopt = false; p.there(".repo/state/"+image2+".json") != p.there(image2) {
+					t.Errorf("of %s there is only the file, or only the record", image2)
+				}
+			})
+		}
 	}
 }

@@ -68,7 +68,7 @@ func TestPowerCut(t *testing.T) {
 			}
 			n := 0
 			some := make(map[int]powercut.Tree)
-			disk := powercut.Watch(t, p.dir, func(next atomicfile.Change, trees func() []powercut.Tree) {
+			disk := powercut.Watch(t, p.dir, func(next atomicfile.Change, trees func() []powercut.Tree) error {
 				all := trees()
 				for _, tree := range all {
 					if err := wholeImages(tree, images); err != nil && !t.Failed() {
@@ -79,6 +79,7 @@ func TestPowerCut(t *testing.T) {
 					some[n] = all[rand.IntN(len(all))]
 				}
 				n++
+				return nil
 			})
 			if err := update(p, c.image); err != nil {
 				t.Fatal(err)

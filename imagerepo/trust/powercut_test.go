@@ -29,12 +29,13 @@ func TestPowerCut(t *testing.T) {
 			c.change(first)
 			n := 0
 			some := make(map[int]powercut.Tree)
-			powercut.Watch(t, first.mirror, func(next atomicfile.Change, trees func() []powercut.Tree) {
+			powercut.Watch(t, first.mirror, func(next atomicfile.Change, trees func() []powercut.Tree) error {
 				all := trees()
 				if kind := next.Kind; kind == atomicfile.FlushDir || kind == atomicfile.Rename || rand.IntN(4) == 0 {
 					some[n] = all[rand.IntN(len(all))]
 				}
 				n++
+				return nil
 			})
 			if _, err := first.trySyncedSign(); err != nil {
 				t.Fatal(err)
@@ -76,7 +77,7 @@ func (p *place) trySyncedSign() (changed bool, err error) {
 func TestPowerCutOfKeys(t *testing.T) {
 	p := newPlace(t)
 	before := p.keyFiles()
-	powercut.Watch(t, p.Dir, func(next atomicfile.Change, trees func() []powercut.Tree) {
+	powercut.Watch(t, p.Dir, func(next atomicfile.Change, trees func() []powercut.Tree) error {
 		for _, tree := range trees() {
 			for name, data := range before {
 				if tree[name] == nil || string(tree[name].Data) != data {
@@ -87,6 +88,7 @@ func TestPowerCutOfKeys(t *testing.T) {
 				t.Errorf("before %s: an empty root", next)
 			}
 		}
+		return nil
 	})
 	k, err := Open(p.Options)
 	if err != nil {

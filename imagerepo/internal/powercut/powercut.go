@@ -57,8 +57,9 @@ type file struct {
 
 // Watch watches a directory, which need not be there yet, until the test ends or
 // Stop is called. What is in it counts as flushed. each, which may be nil, is called
-// before each change but writes, with a function that tells the trees of then.
-func Watch(t testing.TB, dir string, each func(next atomicfile.Change, trees func() []Tree)) *Disk {
+// before each change but writes, with a function that tells the trees of then; where
+// it returns an error, the change fails with that.
+func Watch(t testing.TB, dir string, each func(next atomicfile.Change, trees func() []Tree) error) *Disk {
 	t.Helper()
 	d := &Disk{t: t, dir: dir, files: make(map[string][]*file)}
 	d.load()
@@ -69,7 +70,9 @@ func Watch(t testing.TB, dir string, each func(next atomicfile.Change, trees fun
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if each != nil {
-			each(c, d.trees)
+			if err := each(c, d.trees); err != nil {
+				return err
+			}
 		}
 		d.Changes = append(d.Changes, c)
 		d.apply(c)
@@ -128,8 +131,7 @@ func (d *Disk) read(name string) *Content {
 	return &Content{data}
 }
 
-// apply keeps what a change does. It counts as made: the changes of tests that fail
-// are those that they make fail.
+// apply keeps what a change does, which counts as made.
 func (d *Disk) apply(c atomicfile.Change) {
 	sub, _ := filepath.Rel(d.dir, c.Dir)
 	name, to := path.Join(sub, c.Name), path.Join(sub, c.To)

@@ -90,8 +90,9 @@ func TestWatch(t *testing.T) {
 	os.WriteFile(filepath.Join(dir, "old"), []byte("old"), 0o666)
 	os.Link(filepath.Join(dir, "old"), filepath.Join(dir, "link"))
 	var seen []string
-	disk := Watch(t, dir, func(next atomicfile.Change, trees func() []Tree) {
+	disk := Watch(t, dir, func(next atomicfile.Change, trees func() []Tree) error {
 		seen = append(seen, next.String()+": "+strings.Join(said(trees()), ", "))
+		return nil
 	})
 	disk.Unflush()
 	d, _ := atomicfile.Open(dir)
