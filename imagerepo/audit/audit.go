@@ -27,16 +27,28 @@
 // # Both at a time
 //
 // No lock is taken, so that a mirror can be looked at while it is served,
-// uploaded or read-only. A run of the builder at the same time can make Verify
-// find what is not so: look again when it has ended.
+// uploaded or read-only, and while a run of the builder works. At every instant
+// what the documents name is there, but the documents are written one after the
+// other, and Verify does not read all in an instant. So what it finds is final only
+// if no document was changed since it was read, and no run holds the lock of the
+// mirror. If not, Verify looks again, seven times at most, after pauses of some
+// three seconds in all. What has the size, times and inode of a file that it has
+// read is not read again, and a delta between such files not applied again. Where a
+// run is still in progress at the end, or documents keep changing, a Note says so
+// beside what is found.
+//
+// Files with names as the tool gives them that nothing names are no news while a
+// run is in progress: it has just made them, or is about to remove them. A Note
+// counts them.
+//
+// Who may not read the lock, which is for its owner alone, is not told of a run,
+// only of documents that were changed.
 package audit
 
 import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
-	"strings"
 	"sync"
 
 	"puavo-image-repository/cksum"
@@ -54,8 +66,11 @@ type Options struct {
 	MirrorDir string
 	Deep      bool // apply the deltas too
 	Jobs      int  // how many files are read, or deltas applied, at a time
+	// Signed, which may be nil, verifies the signed metadata, in each look, and
+	// returns what it finds.
+	Signed func(context.Context) ([]Finding, error)
 	// Progress, which may be nil, is called with the bytes of work done and in
-	// all, from several goroutines at a time.
+	// all, from several goroutines at a time. Each look begins anew.
 	Progress func(done, total int64)
 }
 
@@ -127,39 +142,18 @@ func (r Report) Damaged() (n int) {
 // With Deep it applies each delta of the meta to its base in the mirror, by the
 // second implementation of the format, unless one of the files has been found bad
 // already. What is wrong with the mirror is in the report; errors are that it
-// cannot be opened, that it is none (ErrNoMirror), and that ctx ended.
-func Verify(ctx context.Context, o Options) (Report, error) {
-	m, err := open(o.MirrorDir)
-	if err != nil {
-		return Report{}, err
-	}
-	defer m.Close()
-	v := &verifier{
-		Options: o, mirror: m,
-		series: make(map[string]*meta.Series), files: make(map[string]*file),
-		report: Report{Findings: []Finding{}},
-	}
-	v.loadRecords()
-	for _, step := range []func(context.Context) error{
-		v.readDocuments, v.compareDocuments, v.findOrphans, v.readFiles, v.applyDeltas,
-	} {
-		err := step(ctx)
-		if err = cmp.Or(ctx.Err(), err); err != nil {
-			return Report{}, err
-		}
-	}
-	slices.SortFunc(v.report.Findings, func(a, b Finding) int {
-		return cmp.Or(strings.Compare(a.Path, b.Path), cmp.Compare(a.Problem, b.Problem), strings.Compare(a.Detail, b.Detail))
-	})
-	return v.report, nil
-}
+// cannot be opened, that it is none (ErrNoMirror), what Options.Signed returns, and
+// that ctx ended.
+func Verify(ctx context.Context, o Options) (Report, error) { return verify(ctx, o, pauses) }
 
-// verifier is the state of one Verify.
+// verifier is the state of one look.
 type verifier struct {
 	Options
 	mirror  *mirror.Mirror
+	seen    *memory
 	records map[string]*state.Record
 	meter   *meter.Meter
+	marks   map[string]state.Stamp // of documents, before they were read
 
 	// What the documents say; nil where one is not there or cannot be parsed.
 	index  *meta.Index
@@ -172,6 +166,11 @@ type verifier struct {
 
 	files  map[string]*file // by path: documents that are there and all that is named
 	trials []*trial         // of the deltas
+	// trialBytes is how much the deltas make that are to be applied, in bytes.
+	trialBytes int64
+
+	unnamed []string // files with names as the tool gives them that nothing names
+	signed  bool     // something was found in the signed metadata
 
 	mu     sync.Mutex // guards the report
 	report Report
@@ -179,6 +178,39 @@ type verifier struct {
 
 // list is a list of digests that could be parsed.
 type list[T any] struct{ lines []T }
+
+func newVerifier(o Options, m *mirror.Mirror, seen *memory) *verifier {
+	return &verifier{
+		Options: o, mirror: m, seen: seen, marks: make(map[string]state.Stamp),
+		series: make(map[string]*meta.Series), files: make(map[string]*file),
+		report: Report{Findings: []Finding{}},
+	}
+}
+
+// look looks at all of the mirror once.
+func (v *verifier) look(ctx context.Context) error {
+	v.loadRecords()
+	for _, step := range []func(context.Context) error{
+		v.markSigned, v.readDocuments, v.compareDocuments, v.findOrphans, v.readFiles, v.applyDeltas, v.verifySigned,
+	} {
+		err := step(ctx)
+		if err = cmp.Or(ctx.Err(), err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verifySigned verifies the signed metadata, if somebody does.
+func (v *verifier) verifySigned(ctx context.Context) error {
+	if v.Signed == nil {
+		return nil
+	}
+	found, err := v.Signed(ctx)
+	v.signed = len(found) > 0
+	v.report.Findings = append(v.report.Findings, found...)
+	return err
+}
 
 func (v *verifier) add(path string, p Problem, detail string) {
 	v.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/mapfile"
 	"puavo-image-repository/imagerepo/internal/pool"
+	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
 )
 
@@ -43,14 +44,27 @@ func (v *verifier) planTrials() {
 		}
 	}
 	slices.SortStableFunc(v.trials, func(a, b *trial) int { return cmp.Compare(b.size, a.size) })
+	for _, t := range v.trials {
+		if _, known := v.seen.resultOf(t); !known && t.possible() {
+			v.trialBytes += t.size
+		}
+	}
 }
 
-// trialBytes returns how much the deltas make, in bytes.
-func (v *verifier) trialBytes() (n int64) {
-	for _, t := range v.trials {
-		n += t.size
+// possible reports whether the files of a trial are there and, as far as they have
+// been read, good.
+func (t *trial) possible() bool {
+	return t.from != nil && !t.from.bad && !t.delta.bad && !t.target.bad
+}
+
+// stamps returns the stamps of the files of a trial.
+func (t *trial) stamps() (all [3]state.Stamp) {
+	for i, f := range []*file{t.delta, t.from, t.target} {
+		if f != nil && f.info != nil {
+			all[i] = state.StampOf(f.info)
+		}
 	}
-	return n
+	return all
 }
 
 // applyDeltas applies the deltas whose files are good.
@@ -58,25 +72,27 @@ func (v *verifier) applyDeltas(ctx context.Context) error {
 	var tried []*trial
 	for _, t := range v.trials {
 		switch {
-		case t.delta.bad || t.target.bad:
-		case t.from == nil:
-			v.add(t.delta.path, Note, "not applied: its base "+t.base.String()+" is not in the mirror any more, or not published")
-		case !t.from.bad:
+		case t.possible():
 			tried = append(tried, t)
+		case t.from == nil && !t.delta.bad && !t.target.bad:
+			v.add(t.delta.path, Note, "not applied: its base "+t.base.String()+" is not in the mirror any more, or not published")
 		}
 	}
-	done := v.meter.Done()
+	all := v.meter.Done() + v.trialBytes
 	if err := pool.Each(ctx, v.Jobs, tried, v.try); err != nil {
 		return err
 	}
-	v.catchUp(done + v.trialBytes())
+	v.catchUp(all)
 	return nil
 }
 
 // try applies a delta and compares what it makes with the target, which has been
 // read and has the digests of the meta.
 func (v *verifier) try(ctx context.Context, t *trial) error {
-	digest, err := v.apply(ctx, t)
+	r, known := v.seen.resultOf(t)
+	if !known {
+		r.digest, r.err = v.apply(ctx, t)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -84,13 +100,13 @@ func (v *verifier) try(ctx context.Context, t *trial) error {
 	v.report.Deltas++
 	v.mu.Unlock()
 	switch {
-	case errors.Is(err, delta.ErrFormat):
-		v.add(t.delta.path, Wrong, fmt.Sprintf("applied to %s: %v", t.from.path, err))
-	case err != nil:
-		v.add(t.delta.path, Unreadable, "applying it: "+err.Error())
-	case digest != t.target.sums.BLAKE3:
+	case errors.Is(r.err, delta.ErrFormat):
+		v.add(t.delta.path, Wrong, fmt.Sprintf("applied to %s: %v", t.from.path, r.err))
+	case r.err != nil:
+		v.add(t.delta.path, Unreadable, "applying it: "+r.err.Error())
+	case r.digest != t.target.sums.BLAKE3:
 		v.add(t.delta.path, Wrong, fmt.Sprintf("from %s it makes a file of which blake3 is %s, that of %s is %s",
-			t.from.path, short(digest.String()), t.target.path, short(t.target.sums.BLAKE3.String())))
+			t.from.path, short(r.digest.String()), t.target.path, short(t.target.sums.BLAKE3.String())))
 	}
 	return nil
 }
@@ -114,5 +130,10 @@ func (v *verifier) apply(ctx context.Context, t *trial) (cksum.Digest256, error)
 	defer in.Close()
 	digest := cksum.NewBLAKE3()
 	err = delta.Verify(ctx, v.meter.Writer(digest), bytes.NewReader(content), t.from.sums.Size, in, t.target.sums.Size)
-	return cksum.Digest256(digest.Sum(nil)), err
+	made := cksum.Digest256(digest.Sum(nil))
+	stamps := t.stamps()
+	if (err == nil || errors.Is(err, delta.ErrFormat)) && unchanged(in, stamps[0]) && unchanged(base, stamps[1]) {
+		v.seen.putResult(t, result{made, err})
+	}
+	return made, err
 }

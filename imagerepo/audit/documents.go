@@ -160,6 +160,7 @@ func keep[T any](place **T, parsed T, err error) error {
 // readDocument reads and parses a document. That it is not there is told of
 // where something names it, and an error in reading where it is digested.
 func (v *verifier) readDocument(name string, parse func([]byte) error) {
+	v.mark(name)
 	data, err := readDocument(v.mirror.Root, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -196,6 +197,7 @@ func (v *verifier) published() []string {
 		}
 		return slices.Sorted(maps.Keys(paths))
 	}
+	v.mark(mirror.MetaDir)
 	all, err := allMeta(v.mirror.Root)
 	if err != nil {
 		v.unknown, v.unknownMeta = true, true

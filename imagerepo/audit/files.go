@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -39,7 +38,7 @@ func (v *verifier) readFiles(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if v.stat(f); f.info != nil {
+		if v.stat(f); f.info != nil && !v.remember(f) {
 			files = append(files, f)
 			total += f.info.Size()
 		}
@@ -48,7 +47,7 @@ func (v *verifier) readFiles(ctx context.Context) error {
 		return cmp.Or(cmp.Compare(b.info.Size(), a.info.Size()), strings.Compare(a.path, b.path))
 	})
 	v.planTrials()
-	v.meter = meter.New(total+v.trialBytes(), v.Progress)
+	v.meter = meter.New(total+v.trialBytes, v.Progress)
 	if err := pool.Each(ctx, v.Jobs, files, v.readFile); err != nil {
 		return err
 	}
@@ -88,6 +87,22 @@ func (v *verifier) readFile(ctx context.Context, f *file) error {
 		v.contradictions(f)
 		return nil
 	}
+	v.judgeBy(f, sums)
+	return nil
+}
+
+// remember judges a file that a look before has read, and reports whether one has.
+// Documents are read anew.
+func (v *verifier) remember(f *file) bool {
+	sums, known := v.seen.sumsOf(state.StampOf(f.info))
+	if known = known && !f.document; known {
+		v.judgeBy(f, sums)
+	}
+	return known
+}
+
+// judgeBy counts and judges a file by its digests.
+func (v *verifier) judgeBy(f *file, sums cksum.Sums) {
 	f.sums = sums
 	v.mu.Lock()
 	v.report.Files++
@@ -95,23 +110,25 @@ func (v *verifier) readFile(ctx context.Context, f *file) error {
 	v.mu.Unlock()
 	v.judge(f)
 	v.contradictions(f)
-	return nil
 }
 
 func (v *verifier) digest(ctx context.Context, f *file) (cksum.Sums, error) {
-	if f.err != nil {
+	switch {
+	case f.err != nil:
 		return cksum.Sums{}, f.err
+	case f.data != nil:
+		return cksum.Read(ctx, v.meter.Reader(ctx, bytes.NewReader(f.data)))
 	}
-	var r io.Reader = bytes.NewReader(f.data)
-	if f.data == nil {
-		in, err := openFile(v.mirror.Root, f.path)
-		if err != nil {
-			return cksum.Sums{}, err
-		}
-		defer in.Close()
-		r = in
+	in, err := openFile(v.mirror.Root, f.path)
+	if err != nil {
+		return cksum.Sums{}, err
 	}
-	return cksum.Read(ctx, v.meter.Reader(ctx, r))
+	defer in.Close()
+	sums, err := cksum.Read(ctx, v.meter.Reader(ctx, in))
+	if s := state.StampOf(f.info); err == nil && unchanged(in, s) {
+		v.seen.putSums(s, sums)
+	}
+	return sums, err
 }
 
 // judge tells whether the content of a file is another than is claimed. A claim

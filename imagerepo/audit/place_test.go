@@ -67,12 +67,17 @@ func build(dir string) (mirrorDir string) {
 	for _, im := range []string{older, newer, free} {
 		check(os.WriteFile(filepath.Join(images, im), must(os.ReadFile(testdata.Path("images/"+im))), 0o666))
 	}
+	check(buildFrom(images, filepath.Join(dir, "mirror")))
+	return filepath.Join(dir, "mirror")
+}
+
+// buildFrom builds a mirror from a directory of images.
+func buildFrom(images, mirrorDir string) error {
 	_, _, err := imagerepo.Build(noContext, imagerepo.Options{
-		ImageDir: images, MirrorDir: filepath.Join(dir, "mirror"), URL: "https://images.example.org", Jobs: 2,
+		ImageDir: images, MirrorDir: mirrorDir, URL: "https://images.example.org", Jobs: 2, AllowRemoval: true,
 		Policy: imagerepo.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.9}, Log: slog.New(slog.DiscardHandler),
 	})
-	check(err)
-	return filepath.Join(dir, "mirror")
+	return err
 }
 
 var built = sync.OnceValue(func() string { return build(builds) })

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"time"
@@ -17,6 +18,8 @@ func (v *verifier) findOrphans(ctx context.Context) error {
 			return ctx.Err()
 		case err != nil && p == ".":
 			return fmt.Errorf("the mirror: %w", err)
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // it went just now
 		case err != nil:
 			// What is named in it is told of by itself.
 			v.add(p, Note, "it cannot be looked into: "+err.Error())
@@ -43,6 +46,8 @@ func (v *verifier) enter(p string) error {
 	return nil
 }
 
+const nothingNames = "nothing names it"
+
 // orphan tells of a file that nothing names.
 func (v *verifier) orphan(p string) {
 	record := v.record(p)
@@ -51,7 +56,9 @@ func (v *verifier) orphan(p string) {
 	case record != nil && record.Unnamed != 0:
 		since := time.Unix(record.Unnamed, 0).UTC().Format(time.DateTime)
 		v.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
-	case !ours || !v.unknown:
-		v.add(p, Orphan, "nothing names it")
+	case !ours:
+		v.add(p, Orphan, nothingNames)
+	case !v.unknown:
+		v.unnamed = append(v.unnamed, p)
 	}
 }
