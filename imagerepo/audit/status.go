@@ -57,12 +57,26 @@ type LastRun struct {
 // it does not know whether what they name is there. A document that cannot be
 // read or parsed is an error that names it; a directory that is no mirror is
 // ErrNoMirror.
-func StatusOf(mirrorDir string) (Status, error) {
+func StatusOf(mirrorDir string) (s Status, err error) {
 	m, err := open(mirrorDir)
 	if err != nil {
 		return Status{}, err
 	}
 	defer m.Close()
+	for range statusTries {
+		before := stampAt(m.Root, mirror.Index)
+		if s, err = statusOf(m); err == nil || stampAt(m.Root, mirror.Index) == before {
+			break
+		}
+	}
+	return s, err
+}
+
+// statusTries is how often the status is read at most, while the index changes: a
+// run of the builder removes the meta of a series when no index names it any more.
+const statusTries = 20
+
+func statusOf(m *mirror.Mirror) (Status, error) {
 	paths, err := publishedMeta(m.Root)
 	if err != nil {
 		return Status{}, advise(err)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,6 +96,33 @@ func TestStatusNumbers(t *testing.T) {
 	p.publish(amxaDoc, series)
 	if _, err := json.Marshal(must(StatusOf(p.dir))); err != nil {
 		t.Errorf("a share of nothing: %v", err)
+	}
+}
+
+// A series that leaves and comes back all the time is there or not, and no error.
+func TestStatusBesideRuns(t *testing.T) {
+	p := newPlace(t)
+	doc, with := p.read(freeDoc), p.read("index.json")
+	p.replace("index.json", `{"name":"puavo-os-free-buster-amd64","meta":"`+freeDoc+`","images":1,"newest":"`+free+`"}`, "", "},]", "}]")
+	without := p.read("index.json")
+	p.put("index.json", with)
+	var ended atomic.Bool
+	var runs sync.WaitGroup
+	runs.Go(func() {
+		for !ended.Load() { // in the builder's order
+			p.put("index.json", without)
+			p.remove(freeDoc)
+			time.Sleep(100 * time.Microsecond)
+			p.put(freeDoc, doc)
+			p.put("index.json", with)
+		}
+	})
+	defer runs.Wait()
+	defer ended.Store(true)
+	for range 2000 {
+		if s, err := StatusOf(p.dir); err != nil || len(s.Series) < 1 {
+			t.Fatalf("%s, %v", outline(s), err)
+		}
 	}
 }
 
