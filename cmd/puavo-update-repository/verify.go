@@ -29,6 +29,10 @@ func verifyCommand(stdout, stderr io.Writer) *cli.Command {
    what is damaged is made anew with the options of the last run, as far as the
    image directory allows, and the mirror is read again.
 
+   Where a build works on the mirror, or its lists change while it is read, what
+   was found is looked at again for some seconds. If it is still found while the
+   build works, a note says so: verify again when that has ended.
+
    Exit codes: ` + command.ExitCodes + `;
    1 too if there is damage. Files that nothing names are none.`,
 		Flags: append([]cli.Flag{
@@ -96,20 +100,28 @@ func verify(c *cli.Context, stdout io.Writer, screen *ui.Screen) (err error) {
 // look reads the mirror, with what of it is signed.
 func look(c *cli.Context, dir string, screen *ui.Screen) (audit.Report, error) {
 	defer screen.Done()
-	r, err := audit.Verify(c.Context, audit.Options{MirrorDir: dir, Deep: c.Bool("deep"), Jobs: c.Int("jobs"), Progress: screen.Progress})
+	r, err := audit.Verify(c.Context, audit.Options{
+		MirrorDir: dir, Deep: c.Bool("deep"), Jobs: c.Int("jobs"), Progress: screen.Progress,
+		Signed: func(ctx context.Context) ([]audit.Finding, error) { return signedFaults(ctx, dir) },
+	})
 	if err != nil {
 		return r, err
 	}
-	faults, err := trust.Verify(c.Context, dir)
+	r.Findings = append(r.Findings, expired(dir, time.Now())...)
+	return r, nil
+}
+
+// signedFaults returns what is wrong with the signed metadata.
+func signedFaults(ctx context.Context, dir string) (all []audit.Finding, err error) {
+	faults, err := trust.Verify(ctx, dir)
 	for _, f := range faults {
 		problem := audit.Damaged
 		if f.Stale {
 			problem = audit.Note
 		}
-		r.Findings = append(r.Findings, audit.Finding{Path: f.Path, Problem: problem, Detail: f.Detail})
+		all = append(all, audit.Finding{Path: f.Path, Problem: problem, Detail: f.Detail})
 	}
-	r.Findings = append(r.Findings, expired(dir, time.Now())...)
-	return r, err
+	return all, err
 }
 
 // expired returns what is signed and has expired, which is no damage: keys renew
