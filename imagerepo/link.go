@@ -1,6 +1,7 @@
 package imagerepo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,8 @@ func (r *run) linkImage(ctx context.Context, im *PlannedImage) error {
 		return err
 	}
 	if im.Action == Replace {
-		if err := r.mirror.Root.Remove(im.File); err != nil {
+		err := r.renaming(func() error { return r.mirror.Root.Remove(im.File) }, r.holds.Files[im.File].Inode)
+		if err != nil {
 			return err
 		}
 	}
@@ -71,31 +73,59 @@ func (r *run) linkImage(ctx context.Context, im *PlannedImage) error {
 	if err := r.unchanged(im.Image); err != nil {
 		return err
 	}
-	linkErr := r.mirror.Root.LinkFrom(source, im.File)
+	linkErr := r.renaming(func() error { return r.mirror.Root.LinkFrom(source, im.File) }, im.Stamp.Inode)
 	if linkErr == nil {
 		r.meter.Add(im.Size)
-		return r.linked(im, record)
+		return r.linked(im)
 	}
 	return r.copyImage(ctx, im, source, linkErr)
 }
 
-// linked makes sure that a link in the mirror is of the image that was scanned, and
-// takes its stamp again, which the link changed.
-func (r *run) linked(im *PlannedImage, record *state.Record) error {
+// linked makes sure that a link in the mirror is of the image that was scanned.
+func (r *run) linked(im *PlannedImage) error {
 	info, err := r.mirror.Root.Lstat(im.File)
+	if err == nil && state.StampOf(info) != im.Stamp {
+		err = errors.Join(fmt.Errorf("%s %w", r.source(im.Name), ErrChanged), r.mirror.Root.Remove(im.File))
+	}
+	return err
+}
+
+// renaming makes a change to the names in the mirror that changes the change times of
+// the files with these inodes. Of all images that are one of them, and were what they
+// are known to be just before, the stamp is taken again.
+func (r *run) renaming(change func() error, inodes ...uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var same []*PlannedImage
+	for i := range r.plan.Images {
+		if im := &r.plan.Images[i]; slices.Contains(inodes, im.Stamp.Inode) && r.unchanged(im.Image) == nil {
+			same = append(same, im)
+		}
+	}
+	err := change()
+	for _, im := range same {
+		err = errors.Join(err, r.restamp(im))
+	}
+	return err
+}
+
+// restamp takes the stamp of an image again, of which only the change time may be
+// another.
+func (r *run) restamp(im *PlannedImage) error {
+	info, err := os.Stat(r.source(im.Name))
 	if err != nil {
-		return err
+		return nil // what becomes of it is seen by whoever reads it
 	}
 	stamp, ok := im.Stamp.Renamed(state.StampOf(info))
-	if !ok {
-		return errors.Join(fmt.Errorf("%s %w", r.source(im.Name), ErrChanged), r.mirror.Root.Remove(im.File))
+	if !ok || stamp == im.Stamp {
+		return nil
 	}
+	record := r.ledger.Of(im.File)
 	known := record.Known(im.Stamp)
 	im.Stamp = stamp
 	if !known {
 		return nil
 	}
-	record = r.ledger.Of(im.File)
 	record.Stamp = stamp
 	return r.ledger.Put(im.File, record)
 }
@@ -196,7 +226,7 @@ func (r *run) takeImage(im *PlannedImage) error {
 		return err
 	}
 	tmp := mirror.TmpPath(im.File)
-	if r.mirror.Root.LinkFrom(source, tmp) != nil {
+	if r.renaming(func() error { return r.mirror.Root.LinkFrom(source, tmp) }, im.Stamp.Inode) != nil {
 		if err := r.mirror.Root.Sync(im.File); err != nil {
 			return err
 		}
@@ -205,10 +235,8 @@ func (r *run) takeImage(im *PlannedImage) error {
 	if err := r.mirror.Root.Sync(tmp); err != nil {
 		return err
 	}
-	if err := r.mirror.Root.Rename(tmp, im.File); err != nil {
-		return err
-	}
-	return r.linked(im, record)
+	err = r.renaming(func() error { return r.mirror.Root.Rename(tmp, im.File) }, im.Stamp.Inode, r.holds.Files[im.File].Inode)
+	return cmp.Or(err, r.linked(im))
 }
 
 // replaceImages replaces files in the mirror that are not the images of their names,

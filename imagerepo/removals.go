@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -169,7 +167,7 @@ func (r *run) wait(old PlannedRemove) error {
 
 // removeFile removes a file of the mirror that may be gone already.
 func (r *run) removeFile(old PlannedRemove) error {
-	err := r.mirror.Root.Remove(old.Path)
+	err := r.renaming(func() error { return r.mirror.Root.Remove(old.Path) }, r.holds.Files[old.Path].Inode)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
@@ -216,17 +214,12 @@ func (r *run) forgetOne(old PlannedRemove) error {
 }
 
 // unplace records of a file that is gone, and of which something is still known, that
-// it is gone. That an image lost a name in the mirror has changed its change time.
+// it is gone.
 func (r *run) unplace(name string, isImage bool) error {
 	record := r.ledger.Of(name)
 	record.Unnamed = 0
 	if isImage {
 		record.Placed, record.Copy = false, state.Stamp{}
-		if info, err := os.Stat(path.Join(r.ImageDir, name)); err == nil {
-			if stamp, ok := record.Stamp.Renamed(state.StampOf(info)); ok {
-				record.Stamp = stamp
-			}
-		}
 	}
 	return r.ledger.Put(name, record)
 }
