@@ -8,7 +8,7 @@
 //     never was;
 //   - a name of a directory that was changed since the directory was last flushed
 //     is what it is now, or what it was at any time since then, whatever became of
-//     the other names.
+//     the other names; but no file that was renamed is lost.
 //
 // So at each instant there are many Trees that a power cut may leave. Trees returns
 // those in which the names are all as they were flushed, all as they are now, each
@@ -224,6 +224,7 @@ func (d *Disk) tree(pick func(name string, n int) int) Tree {
 			picked[name] = f
 		}
 	}
+	d.keepRenamed(picked)
 	t := make(Tree, len(picked))
 	for name, f := range picked {
 		if !f.dir && reachable(picked, path.Dir(name)) {
@@ -234,6 +235,24 @@ func (d *Disk) tree(pick func(name string, n int) int) Tree {
 		}
 	}
 	return t
+}
+
+// keepRenamed gives files that have lost all their names the one that they had when it
+// was flushed, if they have one now too.
+func (d *Disk) keepRenamed(picked map[string]*file) {
+	kept := make(map[*file]bool)
+	for _, f := range picked {
+		kept[f] = true
+	}
+	now := make(map[*file]bool)
+	for _, was := range d.files {
+		now[was[len(was)-1]] = true
+	}
+	for name, was := range d.files {
+		if f := was[0]; f != nil && now[f] && !kept[f] {
+			picked[name] = f
+		}
+	}
 }
 
 // reachable reports whether a directory, and those above it, are there.
