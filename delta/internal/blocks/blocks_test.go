@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"puavo-image-repository/delta/internal/match"
 	"puavo-image-repository/delta/internal/sums"
 )
 
@@ -91,6 +92,7 @@ func TestFind(t *testing.T) {
 		{"short last block", short, short, 0, len(short), []place{{0, 0, len(short)}}},
 		{"short last block alone", short, cat(b, short[64*99:]), 0, 1010, []place{{1000, 64 * 99, 10}}},
 		{"short last block before lo", short, cat(b, short[64*99:]), 1005, 1010, []place{{1000, 64 * 99, 10}}},
+		{"short last block of the next piece", short, cat(b, short[64*99:]), 0, 1000, nil},
 		{"short last block not at the end", short, cat(short[64*99:], b), 0, 1010, nil},
 		{"shorter than a block", a[:10], a[:10], 0, 10, []place{{0, 0, 10}}},
 		{"nothing", a, nil, 0, 0, nil},
@@ -99,6 +101,8 @@ func TestFind(t *testing.T) {
 		{"inserted", a, cat(a[:640], b, a[640:]), 0, len(a) + 1000, []place{{0, 0, 640}, {1640, 640, len(a) - 640}}},
 		{"at the last position", a, cat(b, a[:64]), 0, 1064, []place{{1000, 0, 64}}},
 		{"a piece without its beginning", a, cat(a[:320], b), 100, 300, []place{{128, 128, 192}}},
+		{"a byte short of a block", a, a[:703:703], 0, 703, []place{{0, 0, 640}}},
+		{"a piece shorter than a block, at the end", a, b[:100:100], 100 - 63, 100, nil},
 		{"beyond the piece", a, a, 0, 1, []place{{0, 0, len(a)}}},
 		{"changed in place", a, cat(a[:64*3], b[:64], a[64*4:]), 0, len(a), []place{{0, 0, 64 * 3}, {64 * 4, 64 * 4, 64 * 96}}},
 		{"zeros follow each other", cat(zeros, a), cat(zeros, a), 0, len(a) + len(zeros), []place{{0, 0, len(a) + len(zeros)}}},
@@ -116,6 +120,40 @@ func TestFind(t *testing.T) {
 			if err != nil || !slices.Equal(found, c.want) {
 				t.Errorf("%s, %s: %v, %v; want %v", name, c.name, found, err, c.want)
 			}
+		}
+	}
+}
+
+// A block whose weak sum is that of a window, and whose strong sum is not, is no
+// match, also where it would go on with one.
+func TestStrongSumDecides(t *testing.T) {
+	f := Form{Weak: sums.Rollsum, BlockLen: 64, StrongLen: 32}
+	base := random(1, 64*3)
+	base[70], base[71], base[72] = 10, 20, 30
+	target := slices.Clone(base)
+	target[70], target[71], target[72] = 11, 18, 31 // both halves of rollsum stay
+	if f.Weak.Sum(base[64:128]) != f.Weak.Sum(target[64:128]) {
+		t.Fatal("the weak sums differ: the test shows nothing")
+	}
+	for _, c := range []struct {
+		name   string
+		lo, hi int
+		want   []match.Match
+	}{
+		{"in a run", 0, 192, []match.Match{{Target: 0, Base: 0, Len: 64}, {Target: 128, Base: 128, Len: 64}}},
+		{"alone", 64, 65, nil},
+	} {
+		found, err := newTable(t, f, base).NewFinder(target).Find(t.Context(), c.lo, c.hi)
+		if err != nil || !slices.Equal(found, c.want) {
+			t.Errorf("%s: %+v, %v; want %+v", c.name, found, err, c.want)
+		}
+	}
+}
+
+func TestPower(t *testing.T) {
+	for n, want := range map[int]int{0: 1, 1: 1, 2: 2, 3: 4, 4096: 4096, 4097: 8192} {
+		if got := power(n); got != want {
+			t.Errorf("of %d: %d, want %d", n, got, want)
 		}
 	}
 }

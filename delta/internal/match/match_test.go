@@ -28,13 +28,14 @@ func random(seed uint64, n int) []byte {
 // The index does not depend on how many parts of the base are read at a time.
 func TestNewInParts(t *testing.T) {
 	base := slices.Concat(random(1, 3<<20), make([]byte, 1<<20), random(1, 2<<20), random(2, 1<<20+77))
-	want, err := New(t.Context(), base, 1<<20, effort, 1)
+	const memory = 16 << 20 // so that some of the seeds that span two parts are sampled
+	want, err := New(t.Context(), base, memory, effort, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer want.Close()
 	for _, parts := range []int{2, 3, 7, 100} {
-		x, err := New(t.Context(), base, 1<<20, effort, parts)
+		x, err := New(t.Context(), base, memory, effort, parts)
 		if err != nil || !slices.Equal(x.slots, want.slots) {
 			t.Errorf("%d parts: another index, %v", parts, err)
 		}
@@ -105,32 +106,35 @@ func TestFind(t *testing.T) {
 // samples.
 func TestGapSearch(t *testing.T) {
 	base := random(1, 200_000)
-	target := slices.Clone(base)
-	for i := 100_000; i < 110_000; i += 50 {
-		target[i]++
-	}
 	x, err := New(t.Context(), base, 0, effort, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer x.Close()
-	sum := func(e Effort) (n int) {
-		found, err := x.NewFinder(target, e).Find(t.Context(), 0, len(target))
-		if err != nil {
-			t.Fatal(err)
+	for _, at := range []int{0, 100_000, 190_000} {
+		target := slices.Clone(base)
+		for i := at; i < at+10_000; i += 50 {
+			target[i]++
+			target[i+49]++
 		}
-		for _, m := range found {
-			n += m.Len
+		sum := func(e Effort) (n int) {
+			found, err := x.NewFinder(target, e).Find(t.Context(), 0, len(target))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range found {
+				n += m.Len
+			}
+			return n
 		}
-		return n
-	}
-	if n := len(target) - sum(effort); n > 400 {
-		t.Errorf("%d bytes without a match, of which 200 changed", n)
-	}
-	without := effort
-	without.Gap = 0
-	if n := len(target) - sum(without); n < 1000 {
-		t.Errorf("the first pass alone leaves only %d bytes: the test shows nothing", n)
+		if n := len(target) - sum(effort); n > 600 {
+			t.Errorf("%d bytes without a match, of which 400 changed, from %d", n, at)
+		}
+		without := effort
+		without.Gap = 0
+		if n := len(target) - sum(without); n < 1000 {
+			t.Errorf("the first pass alone leaves only %d bytes, from %d: the test shows nothing", n, at)
+		}
 	}
 }
 
@@ -227,6 +231,9 @@ func TestGuard(t *testing.T) {
 	} {
 		if err := Guard(func() error { use(); return nil }); !errors.Is(err, ErrChanged) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if err := Parallel([]int{1, 2}, func(int) error { use(); return nil }); !errors.Is(err, ErrChanged) {
+			t.Errorf("%s, in parallel: %v", name, err)
 		}
 	}
 	failed := errors.New("failed")
