@@ -109,6 +109,19 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+func TestParseEffort(t *testing.T) {
+	for _, s := range []string{"fast", "default", "best"} {
+		if e, err := ParseEffort(s); err != nil || string(e) != s {
+			t.Errorf("%s: %q, %v", s, e, err)
+		}
+	}
+	for _, s := range []string{"", "Best", "better"} {
+		if e, err := ParseEffort(s); err == nil {
+			t.Errorf("%q is taken for %q", s, e)
+		}
+	}
+}
+
 func TestDiffIsDeterministic(t *testing.T) {
 	p := pairs()["block moved"]
 	first, _ := diff(t, p.base, p.target)
@@ -208,12 +221,18 @@ func TestEncoding(t *testing.T) {
 		{command{literal: true, length: 1}, "\x01"},
 		{command{literal: true, length: 0x40}, "\x40"},
 		{command{literal: true, length: 0x41}, "\x41\x41"},
+		{command{literal: true, length: 0xff}, "\x41\xff"},
 		{command{literal: true, length: 0x100}, "\x42\x01\x00"},
+		{command{literal: true, length: 0xffff}, "\x42\xff\xff"},
 		{command{literal: true, length: 0x1_0000}, "\x43\x00\x01\x00\x00"},
+		{command{literal: true, length: 0xffff_ffff}, "\x43\xff\xff\xff\xff"},
 		{command{literal: true, length: 0x1_0000_0000}, "\x44\x00\x00\x00\x01\x00\x00\x00\x00"},
 		{command{offset: 0, length: 1}, "\x45\x00\x01"},
 		{command{offset: 256, length: 5}, "\x49\x01\x00\x05"},
 		{command{offset: 1 << 16, length: 1 << 8}, "\x4e\x00\x01\x00\x00\x01\x00"},
+		{command{offset: 1<<8 - 1, length: 1<<8 - 1}, "\x45\xff\xff"},
+		{command{offset: 1<<16 - 1, length: 1<<16 - 1}, "\x4a\xff\xff\xff\xff"},
+		{command{offset: 1<<32 - 1, length: 1<<32 - 1}, "\x4f\xff\xff\xff\xff\xff\xff\xff\xff"},
 		{command{offset: 1 << 32, length: 1 << 32}, "\x54\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00"},
 	} {
 		got := c.cmd.appendHeader(nil)
@@ -322,6 +341,7 @@ func TestInspect(t *testing.T) {
 		err   error
 	}{
 		{"both", t.Context(), strings.NewReader(magic + "\x02ab\x45\x07\x05\x00"), Stats{1, 1, 5, 2, 12}, nil},
+		{"the furthest copy first", t.Context(), strings.NewReader(magic + "\x45\x07\x05\x45\x00\x03\x00"), Stats{2, 0, 8, 0, 12}, nil},
 		{"sum over 2^63", t.Context(), strings.NewReader(magic + strings.Repeat("\x48\x00\x7f\xff\xff\xff\xff\xff\xff\xff", 2) + "\x00"), Stats{}, ErrFormat},
 		{"literal cut", t.Context(), strings.NewReader(magic + "\x43\x00\x10\x00\x00ab"), Stats{}, ErrFormat},
 		{"cancelled", cancelled, strings.NewReader(magic + "\x00"), Stats{}, context.Canceled},

@@ -246,6 +246,10 @@ func TestHostileRecall(t *testing.T) {
 			t.Errorf("%d parts of each block: %v, want one that says %q", c.each, err, c.says)
 		}
 	}
+	longest := sign(t, Signature{RollsumBLAKE2, maxRecall, 32, 0}, base, 1<<20)
+	if got, err := recall(t.Context(), t, longest, len(base), encoded(command{offset: 0, length: 100 * n}), base); err != nil || !bytes.Equal(got, base) {
+		t.Errorf("blocks of 1 MiB: %v, or another target", err)
+	}
 	large := sign(t, Signature{RollsumBLAKE2, maxRecall + 1, 32, 0}, base, 1<<20)
 	if _, err := recall(t.Context(), t, large, len(base), encoded(), nil); err == nil || errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "1048577") {
 		t.Errorf("blocks over 1 MiB: %v", err)

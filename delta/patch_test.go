@@ -51,6 +51,29 @@ func withLiterals(commands ...command) (d []byte, size int64) {
 	return append(d, opEnd), size
 }
 
+// Short copies at the edges of what was read ahead are what the base has there.
+func TestPatchWindow(t *testing.T) {
+	const size, around = 1 << 20, 500_000
+	const start, end = around - 32<<10, around - 32<<10 + 256<<10 // of the window
+	base := random(1, size)
+	for _, c := range []command{
+		{offset: start - 2, length: 1}, {offset: start - 1, length: 1}, {offset: start - 1, length: 2}, {offset: start, length: 1},
+		{offset: end - 1, length: 1}, {offset: end - 1, length: 2}, {offset: end, length: 1}, {offset: end - 9000, length: 9000}, {offset: end - 9000, length: 9001},
+	} {
+		commands := slices.Repeat([]command{{offset: around, length: 1}}, moveEvery) // the last one reads the window
+		d := encoded(append(commands, c)...)
+		want := slices.Concat(bytes.Repeat(base[around:around+1], moveEvery), base[c.offset:c.offset+c.length])
+		var out bytes.Buffer
+		b := &hostileBase{t: t, data: base}
+		if err := Patch(t.Context(), &out, b, size, bytes.NewReader(d), int64(len(want))); err != nil || !bytes.Equal(out.Bytes(), want) {
+			t.Errorf("%+v: %v, or other bytes", c, err)
+		}
+		if b.read < end-start {
+			t.Errorf("%+v: only %d bytes were read: the test shows nothing", c, b.read)
+		}
+	}
+}
+
 func BenchmarkPatch(b *testing.B) {
 	f, _ := mapped(b, random(1, benchBase))
 	deltas := commandsOf(benchBase, 1<<20)

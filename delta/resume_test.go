@@ -52,6 +52,32 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// A position is told each 1 MiB of the target, and each of the delta, where its
+// commands take more than what they make.
+func TestResumeMarks(t *testing.T) {
+	const mi = 1 << 20
+	for _, c := range []struct {
+		name     string
+		commands []command
+		want     int
+	}{
+		{"short", []command{{offset: 0, length: mi - 1}}, 0},
+		{"long copies", slices.Repeat([]command{{offset: 0, length: mi}}, 3), 3},
+		{"copies of half as much", slices.Repeat([]command{{offset: 0, length: mi / 2}}, 6), 3},
+		{"copies of a byte", slices.Repeat([]command{{offset: 0, length: 1}}, 2*mi/3+1), 2},
+	} {
+		size, marks := int64(0), 0
+		for _, cmd := range c.commands {
+			size += cmd.length
+		}
+		mark := func(Position) func() error { marks++; return nil }
+		err := Resume(t.Context(), io.Discard, bytes.NewReader(make([]byte, mi)), mi, bytes.NewReader(encoded(c.commands...)), size, Position{}, mark)
+		if err != nil || marks != c.want {
+			t.Errorf("%s: %d positions, want %d, %v", c.name, marks, c.want, err)
+		}
+	}
+}
+
 // What was made before a delta is cut off is written, and so is a position near the
 // end of it.
 func TestResumeCutOff(t *testing.T) {

@@ -86,6 +86,12 @@ func TestNewSignature(t *testing.T) {
 	}{
 		{"unknown size", blake2, 0, 0, -1, Signature{blake2, 2048, 32, 0}, nil},
 		{"unknown size, shortest", blake2, 0, Shortest, -1, Signature{blake2, 2048, 12, 0}, nil},
+		{"less than 64 KiB", blake2, 0, 0, 50_000, Signature{blake2, 256, 32, 0}, nil},
+		{"64 KiB", blake2, 0, 0, 1 << 16, Signature{blake2, 256, 32, 0}, nil},
+		{"a byte less than the square of 384", blake2, 0, 0, 384*384 - 1, Signature{blake2, 256, 32, 0}, nil},
+		{"the square of 384", md4, 0, 0, 384 * 384, Signature{md4, 384, 16, 0}, nil},
+		{"one block, shortest", blake2, 0, Shortest, 255, Signature{blake2, 256, 5, 0}, nil},
+		{"two blocks, shortest", blake2, 0, Shortest, 300, Signature{blake2, 256, 6, 0}, nil},
 		{"1 GiB, shortest", md4, 0, Shortest, 1 << 30, Signature{md4, 32768, 8, 0}, nil},
 		{"2^62 bytes", blake2, 0, 0, 1 << 62, Signature{}, ErrFormat},
 		{"negative block length", blake2, -1, 0, 100, Signature{}, ErrFormat},
@@ -102,6 +108,29 @@ func TestNewSignature(t *testing.T) {
 		if _, werr := NewSigner(io.Discard, got).Write([]byte("x")); (werr == nil) != (err == nil) {
 			t.Errorf("%s: a Signer says %v", c.name, werr)
 		}
+	}
+}
+
+// A signature has the size that was told before it was made.
+func TestSignatureSize(t *testing.T) {
+	for _, size := range []int{0, 1, SignBlockLen - 1, SignBlockLen, SignBlockLen + 1, 100_000} {
+		if got := len(sign(t, Kept, random(1, size), 1<<20)); SignatureSize(int64(size)) != int64(got) {
+			t.Errorf("of %d bytes: %d were told, it has %d", size, SignatureSize(int64(size)), got)
+		}
+	}
+}
+
+// Roots are exact, also of squares that a float64 does not hold.
+func TestRoot(t *testing.T) {
+	for _, r := range []int64{1, 2, 256, 1<<26 + 1, 94_906_267, 1<<30 - 1, 1<<31 - 1} {
+		for n, want := range map[int64]int64{r*r - 1: r - 1, r * r: r, r*r + 1: r, (r+1)*(r+1) - 1: r} {
+			if got := root(n); int64(got) != want {
+				t.Errorf("of %d: %d, want %d", n, got, want)
+			}
+		}
+	}
+	if got := root(0); got != 0 {
+		t.Errorf("of 0: %d", got)
 	}
 }
 

@@ -141,6 +141,36 @@ func TestRecallRefuses(t *testing.T) {
 	}
 }
 
+// A delta that does not fit its target or base is refused before the base is read.
+func TestRecallChecksTheDelta(t *testing.T) {
+	const n = SignBlockLen
+	base := random(1, 4*n)
+	b, err := LoadSignature(t.Context(), sign(t, Kept, base, 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		name     string
+		ctx      context.Context
+		commands []command
+		want     error
+	}{
+		{"right", t.Context(), []command{{offset: n, length: n}, {offset: 0, length: n}}, nil},
+		{"a copy beyond the target", t.Context(), []command{{offset: n, length: n}, {offset: 0, length: n + 1}}, ErrFormat},
+		{"a copy after the target is full", t.Context(), []command{{offset: n, length: 2 * n}, {offset: 0, length: 1}}, ErrFormat},
+		{"a copy beyond the base", t.Context(), []command{{offset: 3 * n, length: n + 1}}, ErrFormat},
+		{"cancelled", cancelled, []command{{offset: n, length: n}}, context.Canceled},
+	} {
+		_, err := b.Recall(c.ctx, base[:2*n], 4*n, bytes.NewReader(encoded(c.commands...)))
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+}
+
 // A recalled base is read as any other, at its blocks that are known.
 func TestRecallReadAt(t *testing.T) {
 	base := random(1, 3*SignBlockLen+100)
