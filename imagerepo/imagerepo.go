@@ -28,14 +28,32 @@
 // all targets are diffed against it; a delta is digested while it is written, and
 // verified while the next is made. What takes longest comes first.
 //
-// Records tell what is known: a file is known by its size, time and inode, and an
-// image whose time or inode changed alone is recognised by its BLAKE3. So what is
-// there and right is not read again. A mirror without records, or of another
-// tool, is taken over: its deltas are tried and kept if they are right.
+// Records tell what is known: a file is known by its size, times and inode, and one
+// of which only these changed is recognised by its BLAKE3. So what is there and right
+// is not read again. A mirror without records, or of another tool, is taken over: its
+// deltas are tried and kept if they are right. A damaged record says nothing.
 //
-// An image that left the image directory leaves the mirror. Policy.Grace keeps it
-// and its deltas for those who have read the meta before; Policy.KeepSignatures
-// keeps it a base, by its signature alone.
+// An image that left the image directory is published no more. It and its deltas are
+// orphans then, which are removed after Policy.Grace, for the sake of those who have
+// read the meta before; Policy.KeepSignatures keeps it a base, by its signature alone.
+//
+// # What is the tool's own
+//
+// The tool owns what a record says that it has put into the mirror. A file of which
+// no record tells is used if it proves to be what is wanted under its name, and owned
+// from then on if a document named it; else it stays, and is told of. Options.Adopt
+// makes the tool the owner of every image and delta.
+//
+// A run that would take all images of a series, or more than half of all and at least
+// two, ends with ErrRemoval before it changes anything. An image of whose series a
+// newer one arrives does not count.
+//
+// # Series that fail
+//
+// An image that cannot be read, that contradicts itself or that changes while it is
+// read makes its series fail: that stays published as it is, nothing of it is removed,
+// and what is the matter is in a SeriesError in the end. Only an image whose bytes
+// changed in place is withdrawn. The other series are built.
 //
 // # Memory
 //
@@ -51,8 +69,10 @@
 // stopped, to the same result. That is because files are written under
 // temporary names, flushed and renamed; because what names a file is written
 // after it, and what is no longer named is removed last; because a record in
-// .repo says that a file is the tool's own before the file is there; and because
-// an image that changed under its name is withdrawn from the meta first.
+// .repo says that a file is the tool's own before the file is there, and goes when
+// the disk has forgotten the file; and because an image that is replaced under its
+// name is withdrawn from meta and lists first. What the documents name was flushed by
+// a run that ended without an error, whoever put it there.
 //
 // A delta is published only after it was applied by a second implementation of
 // the format and gave the target's digest.

@@ -242,20 +242,20 @@ func TestFlushedInTheEnd(t *testing.T) {
 	}
 }
 
-// What a run that failed has not flushed, the next one does: some flush fails, of a
-// first run and of one that has changes to make.
+// What a run that failed has not flushed, the next one does: any one flush of what is
+// published fails, of a first run and of one that has changes to make.
 func TestFlushFails(t *testing.T) {
 	for _, change := range []func(p *place){
 		func(*place) {},
 		func(p *place) { p.build(); change(p) },
 	} {
-		for at := rand.IntN(3); ; at += 1 + rand.IntN(5) {
+		for at := 0; ; at++ {
 			p := newPlace(t, image1, image3)
 			p.Policy.Targets = 1
 			change(p)
 			flushes := 0
 			disk := powercut.Watch(t, p.MirrorDir, func(next atomicfile.Change, _ func() []powercut.Tree) error {
-				if next.Kind != atomicfile.FlushDir && next.Kind != atomicfile.Flush {
+				if next.Kind != atomicfile.FlushDir || strings.HasPrefix(next.Name, mirror.Private) {
 					return nil
 				}
 				if flushes++; flushes == at+1 {

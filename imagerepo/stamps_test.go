@@ -2,9 +2,14 @@ package imagerepo
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"puavo-image-repository/testdata"
 )
 
 // Images that are links of one file are built, replaced and removed, and what the tool
@@ -66,5 +71,29 @@ func TestChangedBeforeItsLink(t *testing.T) {
 		if err := r.unchanged(im); (err != nil) != changed || changed && !errors.Is(err, ErrChanged) {
 			t.Errorf("%s: %v", im.Name, err)
 		}
+	}
+}
+
+// What it costs to look at images that were touched grows with their number, and not
+// with its square: the documents are parsed once.
+func TestTouchedImagesCost(t *testing.T) {
+	cost := func(n int) float64 {
+		p := newPlace(t)
+		p.NoSync, p.Policy.Targets = true, 1
+		p.Log = slog.New(slog.DiscardHandler)
+		for i := range n {
+			p.write(fmt.Sprintf("puavo-os-many-buster-2022-01-01-%06d-amd64.img", i), []byte("no squashfs, but for its name"))
+		}
+		p.build()
+		later := time.Now().Add(time.Second)
+		for _, im := range testGlob(t, filepath.Join(p.ImageDir, "*")) {
+			if err := os.Chtimes(im, later, later); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return float64(testdata.Allocated(func() { p.build() }))
+	}
+	if few, many := cost(40), cost(160); many > 6*few {
+		t.Errorf("four times as many images cost %.1f times as much", many/few)
 	}
 }
