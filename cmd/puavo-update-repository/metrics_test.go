@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/trust"
 )
 
@@ -217,5 +218,30 @@ func TestWriteFails(t *testing.T) {
 	}
 	if files := append(glob(t, ".*"), glob(t, "dir/*")...); len(files) > 0 {
 		t.Errorf("left: %q", files)
+	}
+}
+
+// The collector finds the metrics of one run or of another, whenever it looks, and
+// after a power cut.
+func TestMetricsOrder(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "repo.prom")
+	if err := os.WriteFile(file, []byte("old\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	var changes []string
+	stop := atomicfile.Observe(dir, func(c atomicfile.Change) error {
+		changes = append(changes, string(c.Kind))
+		if names := glob(t, filepath.Join(dir, "*.prom")); len(names) != 1 {
+			t.Errorf("before %s, the collector finds %v", c, names)
+		}
+		return nil
+	})
+	defer stop()
+	if err := testMetrics.write(file, dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Join(changes, ", "), "create, write, flush, rename, flush dir"; got != want {
+		t.Errorf("changes %s, want %s", got, want)
 	}
 }
