@@ -50,14 +50,9 @@ func (r *run) readConfs(ctx context.Context) error {
 		if !im.Read || im.Touched {
 			continue
 		}
-		conf, err := r.readConf(ctx, im.Image)
-		if err != nil {
-			err = fmt.Errorf("%w: %s: puavo-conf definitions: %w; copy or make the image again, or move it away", ErrInput, r.source(im.Name), err)
-			if err := r.tolerate(ctx, err, im.Name); err != nil {
-				return err
-			}
+		if err := r.tolerate(ctx, r.readConf(ctx, im.Image), im.Name); err != nil {
+			return err
 		}
-		r.confs[im.Name] = conf
 	}
 	if len(r.failed) > failed {
 		return cmp.Or(ctx.Err(), r.planAgain())
@@ -65,18 +60,25 @@ func (r *run) readConfs(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (r *run) readConf(ctx context.Context, im Image) (map[string]json.RawMessage, error) {
+// readConf reads the puavo-conf of an image.
+func (r *run) readConf(ctx context.Context, im Image) error {
 	f, err := os.Open(r.source(im.Name))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
 	conf, err := puavoconf.Read(ctx, f, im.Stamp.Size)
 	if errors.Is(err, puavoconf.ErrNone) {
 		r.Log.Warn("no puavo-conf, {} is published", "image", im.Name.String(), "reason", err)
-		return map[string]json.RawMessage{}, nil
+		conf, err = map[string]json.RawMessage{}, nil
 	}
-	return conf, err
+	if err != nil {
+		return fmt.Errorf("%w: %s: puavo-conf definitions: %w; copy or make the image again, or move it away", ErrInput, r.source(im.Name), err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.confs[im.Name] = conf
+	return nil
 }
 
 // compareImages compares the images that were touched with what is known of them, by
@@ -90,11 +92,7 @@ func (r *run) compareImages(ctx context.Context) error {
 		}
 	}
 	err := pool.Each(ctx, r.budget.jobs, touched, func(ctx context.Context, im *PlannedImage) error {
-		err := r.compareImage(ctx, im)
-		if err != nil {
-			err = fmt.Errorf("reading %s: %w", r.source(im.Name), err)
-		}
-		return r.tolerate(ctx, err, im.Name)
+		return r.tolerate(ctx, r.compareImage(ctx, im), im.Name)
 	})
 	if err != nil {
 		return err
@@ -124,14 +122,7 @@ func (r *run) compareImage(ctx context.Context, im *PlannedImage) error {
 		return err
 	}
 	if digest != record.Sums.BLAKE3 {
-		conf, err := r.readConf(ctx, im.Image)
-		if err != nil {
-			return fmt.Errorf("%w: puavo-conf definitions: %w", ErrInput, err)
-		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.confs[im.Name] = conf
-		return nil
+		return r.readConf(ctx, im.Image)
 	}
 	im.Read = false
 	record.Stamp = im.Stamp
