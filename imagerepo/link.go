@@ -1,19 +1,19 @@
 package imagerepo
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
+
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/state"
-	"slices"
-	"sync"
 )
 
 // withdraw takes out of the documents what is replaced in the mirror, and what cannot
@@ -213,10 +213,14 @@ func (r *run) held(ctx context.Context, file string) (cksum.Digest256, error) {
 	return r.digest(ctx, f)
 }
 
-// takeImage takes over a file in the mirror that has the content of an image. Where
-// it can be it is replaced by a link, so that it does not take its space twice.
+// takeImage uses a file in the mirror that has the content of an image. If it is the
+// tool's own, or a document named it and no record tells whose it is, it is taken over,
+// and replaced by a link where that can be, so that it does not take its space twice.
 func (r *run) takeImage(im *PlannedImage) error {
 	record := r.ledger.Of(im.File)
+	if listed := r.holds.Listed[im.File] && r.holds.Records[im.File] == nil; !listed && !r.holds.Owns(im.File) {
+		return r.keepCopy(im.File)
+	}
 	record.Placed, record.Unnamed = true, 0
 	if err := r.ledger.Put(im.File, record); err != nil {
 		return err
@@ -227,16 +231,24 @@ func (r *run) takeImage(im *PlannedImage) error {
 	}
 	tmp := mirror.TmpPath(im.File)
 	if r.renaming(func() error { return r.mirror.Root.LinkFrom(source, tmp) }, im.Stamp.Inode) != nil {
-		if err := r.mirror.Root.Sync(im.File); err != nil {
-			return err
-		}
-		return r.copied(im.File)
+		return r.keepCopy(im.File)
 	}
 	if err := r.mirror.Root.Sync(tmp); err != nil {
 		return err
 	}
 	err = r.renaming(func() error { return r.mirror.Root.Rename(tmp, im.File) }, im.Stamp.Inode, r.holds.Files[im.File].Inode)
-	return cmp.Or(err, r.linked(im))
+	if err != nil {
+		return err
+	}
+	return r.linked(im)
+}
+
+// keepCopy records a file in the mirror that is a copy of its image, once it is flushed.
+func (r *run) keepCopy(file string) error {
+	if err := r.mirror.Root.Sync(file); err != nil {
+		return err
+	}
+	return r.copied(file)
 }
 
 // replaceImages replaces files in the mirror that are not the images of their names,

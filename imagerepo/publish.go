@@ -6,11 +6,12 @@ import (
 	"errors"
 	"maps"
 	"path"
+	"slices"
+	"time"
+
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
-	"slices"
-	"time"
 )
 
 // publish writes the documents, after flushing what they name, and has them signed.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/mapfile"

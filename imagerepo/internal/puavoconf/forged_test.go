@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"puavo-image-repository/imagerepo/internal/puavoconf/squashfs"
-
 	"puavo-image-repository/testdata"
 )
 
