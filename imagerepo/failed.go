@@ -120,8 +120,8 @@ func (r *run) wanted(n meta.Name) bool {
 	})
 }
 
-// recheckFailed withdraws the images of failed series whose bytes changed in place:
-// all else of these series stays published.
+// recheckFailed withdraws the images of failed series whose bytes changed in place, and
+// what is missing: all else of these series stays published.
 func (r *run) recheckFailed(ctx context.Context) error {
 	var other []string
 	for _, f := range r.failedSeries() {
@@ -134,6 +134,11 @@ func (r *run) recheckFailed(ctx context.Context) error {
 			if !same {
 				other = append(other, im.Name.String())
 				r.Log.Warn("the image is not what is published of it, and is withdrawn", "image", im.Name.String())
+			}
+			for _, d := range im.Diffs {
+				if info, err := r.mirror.Root.Lstat(meta.DeltaPath(d.Filename)); err != nil || info.Size() != d.Sums.Size {
+					other = append(other, d.Filename)
+				}
 			}
 		}
 	}
@@ -177,8 +182,10 @@ func (r *run) withdrawn(ctx context.Context, files []string) error {
 	return r.writeDocuments(ctx)
 }
 
-// writeDocuments writes the documents and has them signed.
+// writeDocuments writes the documents and has them signed, one call at a time.
 func (r *run) writeDocuments(ctx context.Context) error {
+	r.publishing.Lock()
+	defer r.publishing.Unlock()
 	changed, err := r.docs.Write(ctx)
 	if changed {
 		r.changed.Store(true)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
@@ -91,42 +92,51 @@ func (r *run) compareImages(ctx context.Context) error {
 			touched = append(touched, im)
 		}
 	}
+	var mu sync.Mutex
+	var other []string
 	err := pool.Each(ctx, r.budget.jobs, touched, func(ctx context.Context, im *PlannedImage) error {
-		return r.tolerate(ctx, r.compareImage(ctx, im), im.Name)
+		same, err := r.compareImage(ctx, im)
+		if err == nil && !same {
+			mu.Lock()
+			other = append(other, im.File)
+			mu.Unlock()
+			err = r.readConf(ctx, im.Image)
+		}
+		return r.tolerate(ctx, err, im.Name)
 	})
 	if err != nil {
 		return err
 	}
-	var other []string
-	for _, im := range touched {
-		if im.Read && im.Action == Keep {
-			other = append(other, im.File)
-		}
-	}
+	other = slices.DeleteFunc(other, func(file string) bool { // a copy, or another file, is as it was
+		return !slices.ContainsFunc(touched, func(im *PlannedImage) bool { return im.File == file && im.Action == Keep })
+	})
 	return r.withdrawn(ctx, other)
 }
 
-// compareImage finds out whether a touched image must be read.
-func (r *run) compareImage(ctx context.Context, im *PlannedImage) error {
+// compareImage reports whether a touched image is what is known of it: then it need
+// not be read. Whoever touched it may have written it.
+func (r *run) compareImage(ctx context.Context, im *PlannedImage) (same bool, err error) {
 	f, err := os.Open(r.source(im.Name))
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer f.Close()
 	record := r.ledger.Of(im.File)
 	digest, err := r.digest(ctx, f)
-	if err != nil {
-		return err
+	if err == nil {
+		err = r.unchanged(im.Image)
 	}
-	if err := r.unchanged(im.Image); err != nil {
-		return err
+	if err != nil || digest != record.Sums.BLAKE3 {
+		return false, err
 	}
-	if digest != record.Sums.BLAKE3 {
-		return r.readConf(ctx, im.Image)
+	if im.Action == Keep {
+		if err := r.mirror.Root.Sync(im.File); err != nil {
+			return false, err
+		}
 	}
 	im.Read = false
 	record.Stamp = im.Stamp
-	return r.ledger.Put(im.File, record)
+	return true, r.ledger.Put(im.File, record)
 }
 
 // digest returns the fastest digest of a file.
@@ -174,9 +184,13 @@ func (r *run) readImage(ctx context.Context, im PlannedImage) error {
 		return err
 	}
 	defer f.Close()
-	record := r.ledger.Of(im.File)
-	if record.Sums, err = r.sign(ctx, f, im); err != nil {
+	sums, err := r.sign(ctx, f, im)
+	if err != nil {
 		return err
+	}
+	record := r.ledger.Of(im.File)
+	if record.Sums = sums; r.holds.Records[im.File] == nil || r.holds.Records[im.File].Sums != sums {
+		record.Copy = state.Stamp{} // what is in the mirror is a copy of another content
 	}
 	if err := r.unchanged(im.Image); err != nil {
 		return err
@@ -187,8 +201,8 @@ func (r *run) readImage(ctx context.Context, im PlannedImage) error {
 		}
 	}
 	record.Stamp, record.Conf = im.Stamp, r.confs[im.Name]
-	if im.Action == Keep && r.holds.Records[im.File] == nil && r.holds.Listed[im.File] {
-		record.Placed = true // it is the same file: taken over
+	if im.Action == Keep && r.holds.Takes(im.File) {
+		record.Placed = true // it is the same file
 	}
 	return r.ledger.Put(im.File, record)
 }
@@ -213,7 +227,7 @@ func (r *run) sign(ctx context.Context, f io.Reader, im PlannedImage) (cksum.Sum
 	}
 	// Until the record tells of this content, no signature may stand for another.
 	if record := r.ledger.Of(im.File); record.Sums != (cksum.Sums{}) {
-		record.Sums = cksum.Sums{}
+		record.Sums, record.Copy = cksum.Sums{}, state.Stamp{}
 		if err := r.ledger.Put(im.File, record); err != nil {
 			return cksum.Sums{}, err
 		}

@@ -1,10 +1,12 @@
 package imagerepo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,11 +60,27 @@ func (r *run) linkImage(ctx context.Context, im *PlannedImage) error {
 			return err
 		}
 	}
-	record := r.ledger.Of(im.File)
+	if _, err := r.mirror.Root.Lstat(im.File); err == nil {
+		return foreign(im.File) // it came since the plan was made, or is no regular file
+	}
+	before := r.ledger.Of(im.File)
+	record := *before
 	record.Placed, record.Copy, record.Unnamed = true, state.Stamp{}, 0
-	if err := r.ledger.Put(im.File, record); err != nil {
+	if err := r.ledger.Put(im.File, &record); err != nil {
 		return err
 	}
+	err := r.place(ctx, im)
+	if errors.Is(err, errForeign) {
+		return errors.Join(err, r.ledger.Put(im.File, before))
+	}
+	if err == nil && !im.Read { // else it is flushed when it was read
+		err = r.mirror.Root.Sync(im.File)
+	}
+	return err
+}
+
+// place links or copies an image into the mirror, where nothing has its name.
+func (r *run) place(ctx context.Context, im *PlannedImage) error {
 	source, err := filepath.EvalSymlinks(r.source(im.Name))
 	if err != nil {
 		return err
@@ -73,19 +91,23 @@ func (r *run) linkImage(ctx context.Context, im *PlannedImage) error {
 	if err := r.unchanged(im.Image); err != nil {
 		return err
 	}
-	linkErr := r.renaming(func() error { return r.mirror.Root.LinkFrom(source, im.File) }, im.Stamp.Inode)
-	if linkErr == nil {
-		r.meter.Add(im.Size)
-		return r.linked(im)
+	err = r.renaming(func() error { return r.mirror.Root.LinkFrom(source, im.File) }, im.Stamp.Inode)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return foreign(im.File)
+	case err != nil:
+		return r.copyImage(ctx, im, err)
 	}
-	return r.copyImage(ctx, im, source, linkErr)
+	r.meter.Add(im.Size)
+	return r.linked(im, im.File)
 }
 
-// linked makes sure that a link in the mirror is of the image that was scanned.
-func (r *run) linked(im *PlannedImage) error {
-	info, err := r.mirror.Root.Lstat(im.File)
+// linked makes sure that a link in the mirror is of the image that was scanned, and
+// removes another.
+func (r *run) linked(im *PlannedImage, name string) error {
+	info, err := r.mirror.Root.Lstat(name)
 	if err == nil && state.StampOf(info) != im.Stamp {
-		err = errors.Join(fmt.Errorf("%s %w", r.source(im.Name), ErrChanged), r.mirror.Root.Remove(im.File))
+		err = errors.Join(fmt.Errorf("%s %w", r.source(im.Name), ErrChanged), r.mirror.Root.Remove(name))
 	}
 	return err
 }
@@ -132,8 +154,8 @@ func (r *run) restamp(im *PlannedImage) error {
 
 // copyImage copies an image into the mirror, sharing its blocks where the file
 // system can.
-func (r *run) copyImage(ctx context.Context, im *PlannedImage, source string, linkErr error) error {
-	src, err := os.Open(source)
+func (r *run) copyImage(ctx context.Context, im *PlannedImage, linkErr error) error {
+	src, err := os.Open(r.source(im.Name))
 	if err != nil {
 		return err
 	}
@@ -153,6 +175,9 @@ func (r *run) copyImage(ctx context.Context, im *PlannedImage, source string, li
 	}
 	if err := r.unchanged(im.Image); err != nil {
 		return err
+	}
+	if _, err := r.mirror.Root.Lstat(im.File); err == nil {
+		return foreign(im.File)
 	}
 	if err := dst.Commit(); err != nil {
 		return err
@@ -182,19 +207,28 @@ func (r *run) settleImages(ctx context.Context) error {
 		}
 	}
 	var mu sync.Mutex
-	var other []*PlannedImage
+	right := make(map[*PlannedImage]bool)
 	err := pool.Each(ctx, r.budget.jobs, checked, func(ctx context.Context, im *PlannedImage) error {
 		digest, err := r.held(ctx, im.File)
-		if err == nil && digest == r.ledger.Of(im.File).Sums.BLAKE3 {
-			return r.takeImage(im)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		other = append(other, im)
-		return err
+		right[im] = err == nil && digest == r.ledger.Of(im.File).Sums.BLAKE3 // what cannot be read is not
+		return nil
 	})
 	if err != nil {
 		return err
+	}
+	// One after the other: several can be links of one file, see renaming.
+	var other []*PlannedImage
+	for _, im := range checked {
+		if !right[im] {
+			other = append(other, im)
+		} else if err := r.tolerate(ctx, r.takeImage(im), im.Name); err != nil {
+			return err
+		}
 	}
 	return r.replaceImages(ctx, other)
 }
@@ -218,7 +252,7 @@ func (r *run) held(ctx context.Context, file string) (cksum.Digest256, error) {
 // and replaced by a link where that can be, so that it does not take its space twice.
 func (r *run) takeImage(im *PlannedImage) error {
 	record := r.ledger.Of(im.File)
-	if listed := r.holds.Listed[im.File] && r.holds.Records[im.File] == nil; !listed && !r.holds.Owns(im.File) {
+	if !r.holds.Takes(im.File) {
 		return r.keepCopy(im.File)
 	}
 	record.Placed, record.Unnamed = true, 0
@@ -233,14 +267,11 @@ func (r *run) takeImage(im *PlannedImage) error {
 	if r.renaming(func() error { return r.mirror.Root.LinkFrom(source, tmp) }, im.Stamp.Inode) != nil {
 		return r.keepCopy(im.File)
 	}
-	if err := r.mirror.Root.Sync(tmp); err != nil {
+	// What is there under its name is right: only what is right too takes its place.
+	if err := cmp.Or(r.linked(im, tmp), r.mirror.Root.Sync(tmp)); err != nil {
 		return err
 	}
-	err = r.renaming(func() error { return r.mirror.Root.Rename(tmp, im.File) }, im.Stamp.Inode, r.holds.Files[im.File].Inode)
-	if err != nil {
-		return err
-	}
-	return r.linked(im)
+	return r.renaming(func() error { return r.mirror.Root.Rename(tmp, im.File) }, im.Stamp.Inode, r.holds.Files[im.File].Inode)
 }
 
 // keepCopy records a file in the mirror that is a copy of its image, once it is flushed.
@@ -269,11 +300,8 @@ func (r *run) replaceImages(ctx context.Context, images []*PlannedImage) error {
 		if !slices.Contains(own, im.File) {
 			continue
 		}
-		im.Action = Replace
-		if err := r.linkImage(ctx, im); err != nil {
-			return fmt.Errorf("putting %s into the mirror: %w", im.File, err)
-		}
-		if err := r.mirror.Root.Sync(im.File); err != nil {
+		im.Action, im.Read = Replace, false
+		if err := r.tolerate(ctx, r.linkImage(ctx, im), im.Name); err != nil {
 			return err
 		}
 	}

@@ -164,6 +164,9 @@ func (p *planner) addSeries(s meta.SeriesConfig) error {
 		if im := p.images[name]; im == nil || im.Action == BaseOnly {
 			p.images[name] = p.placed(name)
 		}
+		if stamp, there := p.holds.Has(name.String()); there && stamp.Size != p.images[name].Size && !p.holds.Owns(name.String()) {
+			return foreign(name.String())
+		}
 		planned.Images = append(planned.Images, name.String())
 	}
 	p.Series = append(p.Series, planned)

@@ -34,6 +34,9 @@ func (r *run) publish(ctx context.Context) error {
 		kept = append(kept, f.Name)
 	}
 	r.docs.Publish(series, kept)
+	if err := r.adopt(); err != nil {
+		return err
+	}
 	if err := r.flush(ctx); err != nil {
 		return err
 	}
@@ -81,11 +84,31 @@ func (r *run) own(name string) error {
 	return r.ledger.Put(name, r.ledger.Of(name))
 }
 
+// adopt records, if that is asked for, that all that is published is the tool's own.
+func (r *run) adopt() error {
+	if !r.Adopt {
+		return nil
+	}
+	for name := range r.docs.Names() {
+		record := r.ledger.Of(name)
+		isImage := path.Ext(name) == ".img"
+		if !r.ledger.Has(name) || record.Placed == isImage && !record.Foreign {
+			continue
+		}
+		record.Placed, record.Foreign = isImage, false
+		if err := r.ledger.Put(name, record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // orphan records of images that leave the mirror that nothing names them any more,
 // before the lists do not: else a run that ends in between left no trace of that.
 func (r *run) orphan() error {
+	failed := r.failedFiles()
 	for _, old := range r.plan.Remove {
-		if path.Ext(old.name) == ".img" && r.ledger.Of(old.name).Unnamed == 0 {
+		if path.Ext(old.name) == ".img" && !keeps(failed, old.name) && r.ledger.Of(old.name).Unnamed == 0 {
 			if err := r.setUnnamed(old.name, time.Now().Unix()); err != nil {
 				return err
 			}

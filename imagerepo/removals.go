@@ -42,10 +42,35 @@ func (r *run) checkRemovals() error {
 		}
 		emptied = emptied || lost > 0 && lost == len(s.Images)
 	}
+	emptied = r.unlisted(all, gone, stays) || emptied
 	if !emptied && !(len(gone) >= 2 && 2*len(gone) > len(all)) {
 		return nil
 	}
 	return removalError(r.ImageDir, gone, len(all))
+}
+
+// unlisted adds to all the images that the tool has put into the mirror and that no
+// document names, for it is lost, and to those gone what of these would go. It reports
+// whether a series, by their names, would lose all of them.
+func (r *run) unlisted(all, gone map[meta.Name]bool, stays func(meta.Name) bool) (emptied bool) {
+	images, lost := make(map[string]int), make(map[string]int)
+	for name, record := range r.holds.Records {
+		n, err := meta.ParseName(name)
+		_, there := r.holds.Has(name)
+		if err != nil || all[n] || !there || !record.Placed || record.Unnamed != 0 {
+			continue
+		}
+		all[n] = true
+		images[n.Series()]++
+		if !stays(n) {
+			gone[n] = true
+			lost[n.Series()]++
+		}
+	}
+	for series, n := range lost {
+		emptied = emptied || n == images[series]
+	}
+	return emptied
 }
 
 // staying returns a function that reports whether an image stays published, or is
@@ -141,7 +166,8 @@ func (r *run) orphans(failed map[string]bool) map[string]PlannedRemove {
 		}
 	}
 	for _, d := range r.plan.Deltas {
-		if _, planned := remove[d.File]; planned || !r.ledger.Of(d.File).Dropped || !r.wantedDelta(d) {
+		_, planned := remove[d.File]
+		if planned || !r.ledger.Of(d.File).Dropped || !r.wantedDelta(d) || keeps(failed, d.File) {
 			continue
 		}
 		old := PlannedRemove{Path: meta.DeltaPath(d.File), name: d.File}

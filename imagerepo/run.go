@@ -42,7 +42,8 @@ type run struct {
 	omitted map[string]bool  // deltas
 	summary Summary
 
-	changed atomic.Bool
+	publishing sync.Mutex // held while documents are written and signed
+	changed    atomic.Bool
 }
 
 func newRun(o Options) *run {

@@ -71,10 +71,13 @@ func (b *base) check(ctx context.Context, d PlannedDelta, record *state.Record) 
 		return nil, err
 	}
 	b.meter.Add(d.TargetSize) // the diff that was saved
-	if b.Policy.tooLarge(sums.Size, d.TargetSize) {
+	if tooLarge := b.Policy.tooLarge(sums.Size, d.TargetSize); tooLarge && !b.holds.Takes(d.File) {
+		return nil, b.omit(d, fmt.Errorf("%s is there and larger than it may be, and %w", meta.DeltaPath(d.File), errForeign))
+	} else if tooLarge {
 		return func() error { return b.drop(d, &state.Record{Sums: sums}, record) }, nil
 	}
-	return func() error { return b.adopt(d, sums, record) }, nil
+	record.Foreign = !b.holds.Takes(d.File)
+	return func() error { return b.adoptDelta(d, sums, record) }, nil
 }
 
 // checked returns the digests of a delta in the mirror that is right.
@@ -127,9 +130,9 @@ func (b *base) compare(ctx context.Context, d PlannedDelta, record *state.Record
 	return true, nil
 }
 
-// adopt takes over a delta that is in the mirror and right. Whoever put it there may
+// adoptDelta records a delta that is in the mirror and right. Whoever put it there may
 // not have flushed it.
-func (b *base) adopt(d PlannedDelta, sums cksum.Sums, record *state.Record) error {
+func (b *base) adoptDelta(d PlannedDelta, sums cksum.Sums, record *state.Record) error {
 	if err := b.mirror.Root.Sync(meta.DeltaPath(d.File)); err != nil {
 		return err
 	}

@@ -49,6 +49,9 @@ func Create(path string, mode fs.FileMode) (*File, error) {
 // be there.
 func follow(path string) (string, error) {
 	for range 40 { // as many as the system follows
+		if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+			path = filepath.Join(dir, filepath.Base(path)) // so that .. leads to where the system goes
+		}
 		target, err := os.Readlink(path)
 		if err != nil {
 			return path, nil // it is no link

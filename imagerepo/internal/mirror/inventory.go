@@ -28,7 +28,13 @@ func (v Inventory) Owns(name string) bool {
 		return true
 	}
 	r := v.Records[name]
-	return r != nil && (r.Placed || path.Ext(name) != ".img")
+	return r != nil && !r.Foreign && (r.Placed || path.Ext(name) != ".img")
+}
+
+// Takes reports whether the file of that name is taken over if it proves right: it is
+// the tool's own, or a document names it and no record tells whose it is.
+func (v Inventory) Takes(name string) bool {
+	return v.Owns(name) || v.Listed[name] && v.Records[name] == nil
 }
 
 // Has returns the stamp of the file of that name, and whether it is there.

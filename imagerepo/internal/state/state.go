@@ -45,6 +45,9 @@ type Record struct {
 	// Placed says that the tool has put the image of this name into the mirror, or is
 	// about to.
 	Placed bool `json:"placed,omitempty"`
+	// Foreign says that a delta was in the mirror before the tool: it is right, and
+	// published, and not the tool's own.
+	Foreign bool `json:"foreign,omitempty"`
 	// Copy is the stamp of an image's copy in the mirror, where it could not be
 	// linked.
 	Copy Stamp `json:"copy,omitzero"`
