@@ -154,3 +154,13 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%q, and there are %s", data, names(t, dir))
 	}
 }
+
+// What a link in a linked directory leads to is what the system says.
+func TestLinkInLinkedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	err := errors.Join(os.MkdirAll(dir+"/a/b", 0o777), os.Symlink("a/b", dir+"/linked"), os.Symlink("../target", dir+"/a/b/out"),
+		os.WriteFile(dir+"/a/target", []byte("old"), 0o666), Write(dir+"/linked/out", 0, []byte("new")))
+	if data, _ := os.ReadFile(dir + "/a/target"); err != nil || string(data) != "new" || names(t, dir) != "a linked" {
+		t.Errorf("%q, %v, and there are %s", data, err, names(t, dir))
+	}
+}
