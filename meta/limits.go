@@ -34,7 +34,7 @@ func (l *list[T]) UnmarshalJSON(data []byte) error {
 		}
 		var element T
 		if err := d.Decode(&element); err != nil {
-			return fmt.Errorf("[%d]: %v", len(*l), err) // its offset counts from here
+			return fmt.Errorf("[%d]: %v", len(*l), err) //nolint:errorlint // its offset counts from here
 		}
 		*l = append(*l, element)
 	}

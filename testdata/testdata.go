@@ -3,6 +3,7 @@
 package testdata
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -60,7 +61,7 @@ func Run(t testing.TB, name string, args ...string) []byte {
 	out, err := cmd.Output()
 	if err != nil {
 		var stderr []byte
-		if e, ok := err.(*exec.ExitError); ok {
+		if e, ok := errors.AsType[*exec.ExitError](err); ok {
 			stderr = e.Stderr
 		}
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, stderr)

@@ -80,7 +80,7 @@ func (j *job) form(size int64) (delta.Signature, error) {
 	}[[2]bool{j.rollsum, j.md4}]
 	form, err := delta.NewSignature(magic, j.blockLen, j.strongLen, size)
 	if err != nil {
-		return form, fmt.Errorf("%w: %v; change --block-size or --sum-size", errParam, err)
+		return form, fmt.Errorf("%w: %w; change --block-size or --sum-size", errParam, err)
 	}
 	shortest, err := delta.NewSignature(magic, j.blockLen, delta.Shortest, size)
 	if err == nil && size >= 0 && form.StrongLen < shortest.StrongLen {

@@ -188,7 +188,7 @@ func (k killed) missing(p *place) (n int64) {
 	if _, err := os.Stat(filepath.Join(p.dir, k.image)); err == nil {
 		return 0
 	}
-	for i := len(k.fetches) - 1; i >= 0; i-- {
+	for i, fetched := range slices.Backward(k.fetches) {
 		made := k.image
 		if i < len(k.fetches)-1 {
 			made = chain2
@@ -201,7 +201,7 @@ func (k killed) missing(p *place) (n int64) {
 		if p.knows(made + ".tmp") { // it is complete
 			return n
 		}
-		n += must(os.Stat(filepath.Join(mirrorDir(k.mirror), k.fetches[i]))).Size() - journal.Position.Delta
+		n += must(os.Stat(filepath.Join(mirrorDir(k.mirror), fetched))).Size() - journal.Position.Delta
 		if err == nil {
 			return n
 		}

@@ -98,7 +98,7 @@ func (x *exchange) ask(ranges string) {
 		req.Header.Set("Range", ranges)
 	}
 	var err error
-	if x.answer, err = straight.RoundTrip(req); err != nil {
+	if x.answer, err = straight.RoundTrip(req); err != nil { //nolint:bodyclose // the handler closes it, or the next ask
 		x.answer = &http.Response{Body: http.NoBody}
 		panic(http.ErrAbortHandler) // the client is gone, or nginx
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -114,7 +115,7 @@ type lines struct {
 func (l *lines) Enabled(_ context.Context, level slog.Level) bool { return level >= l.level }
 
 func (l *lines) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &lines{l.screen, l.level, append(l.attrs[:len(l.attrs):len(l.attrs)], attrs...)}
+	return &lines{l.screen, l.level, append(slices.Clip(l.attrs), attrs...)}
 }
 
 // WithGroup has no effect: nothing here uses groups.

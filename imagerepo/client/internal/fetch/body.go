@@ -192,7 +192,7 @@ func (p permanent) Unwrap() error { return p.error }
 // brought nothing. It returns the error if that is to be the end.
 func (b *Body) again(err error) error {
 	b.drop()
-	if p, ok := err.(permanent); ok {
+	if p, ok := err.(permanent); ok { //nolint:errorlint // nothing wraps one
 		return p.error
 	}
 	if b.ctx.Err() != nil {
@@ -251,7 +251,7 @@ func (b *Body) connect() error {
 			req.Header.Set("If-Range", b.version)
 		}
 	}
-	resp, err := b.mirror.http.Do(req)
+	resp, err := b.mirror.http.Do(req) //nolint:bodyclose // drop closes it
 	if err != nil {
 		cancel(nil)
 		if b.ctx.Err() != nil {

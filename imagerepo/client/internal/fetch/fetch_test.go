@@ -216,7 +216,7 @@ func TestFaults(t *testing.T) {
 		}), nil, "", 3, true},
 		{"cut and a senseless range", broken(func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("Content-Range", "bytes 300000-x/y")
-			w.WriteHeader(206)
+			w.WriteHeader(http.StatusPartialContent)
 			return true
 		}), nil, "", 3, true},
 		{"stalls", func(n int, w http.ResponseWriter, r *http.Request) bool { return n == 1 && stall(w, r) }, nil, "", 2, false},

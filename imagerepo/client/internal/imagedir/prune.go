@@ -84,7 +84,7 @@ func (u use) has(dir atomicfile.Dir, file string) bool {
 	if err != nil || slices.Contains(u.names, file) {
 		return true
 	}
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok && slices.Contains(u.inodes, inode{uint64(sys.Dev), sys.Ino}) {
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok && slices.Contains(u.inodes, inode{uint64(sys.Dev), sys.Ino}) { //nolint:unconvert // it has 32 bits on some machines
 		return true
 	}
 	return slices.ContainsFunc(u.files, func(f fs.FileInfo) bool { return os.SameFile(f, info) })
