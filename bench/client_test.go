@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -25,13 +26,14 @@ func TestClient(t *testing.T) {
 	t.Chdir("..")
 	tmp := t.TempDir()
 	var out strings.Builder
-	if err := run(t.Context(), []string{"client", "--corpus", "testdata/images", "--rounds", "2", "--tmp", tmp}, &out, io.Discard); err != nil {
+	rounds := strconv.Itoa(testdata.Scale(2, 1))
+	if err := run(t.Context(), []string{"client", "--corpus", "testdata/images", "--rounds", rounds, "--tmp", tmp}, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	find(t, out.String(),
-		`(?m)^    go run ./bench client --corpus testdata/images --rounds 2$`,
+		`(?m)^    go run ./bench client --corpus testdata/images --rounds `+rounds+`$`,
 		`(?m)^- nginx version`, `(?m)^- GNU Wget`, `(?m)^- sha512sum`, `(?m)^- rdiff \(librsync`,
-		`## puavo-os-amxa-\S+2021-04-13-192449-amd64.img to puavo-os-amxa-\S+2021-04-13-193910-amd64.img\n\n315 392 to 315 392 bytes, a delta of \d+ \d+, 2 rounds`,
+		`## puavo-os-amxa-\S+2021-04-13-192449-amd64.img to puavo-os-amxa-\S+2021-04-13-193910-amd64.img\n\n315 392 to 315 392 bytes, a delta of \d+ \d+, `+rounds+` rounds`,
 		`\| +client \| time s \| times faster \| least \| most \| CPU s \| memory MB \| fetched MB \| read MB \| besides bytes \| written MB \|`,
 		`\| +installed \| +\d\.\d\d \| +1\.00 \| +1\.00 \| +1\.00 \| +\d\.\d\d \| +(-|[\d.]+) \| +0\.[1-9] \| +\d\.\d \| +[\d ]+ \| +(-|[\d.]+) \|`,
 		`\| +ours \| +\d\.\d\d \| +\d+\.\d\d \| +\d+\.\d\d \| +\d+\.\d\d \| +\d\.\d\d \| +(-|[\d.]+) \| +0\.[1-9] \| +\d\.\d \| +[\d ]+ \| +(-|[\d.]+) \|`,

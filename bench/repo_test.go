@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -25,13 +26,14 @@ func TestRepo(t *testing.T) {
 	t.Chdir("..")
 	tmp := t.TempDir()
 	var out strings.Builder
-	if err := run(t.Context(), []string{"repo", "--corpus", "testdata/images", "--rounds", "2", "--tmp", tmp}, &out, io.Discard); err != nil {
+	rounds := strconv.Itoa(testdata.Scale(2, 1))
+	if err := run(t.Context(), []string{"repo", "--corpus", "testdata/images", "--rounds", rounds, "--tmp", tmp}, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	find(t, out.String(),
-		`(?m)^    go run ./bench repo --corpus testdata/images --rounds 2$`,
+		`(?m)^    go run ./bench repo --corpus testdata/images --rounds `+rounds+`$`,
 		`(?m)^- rdiff \(librsync`,
-		`5 images of 1 650 688 bytes, 9 deltas wanted, 2 rounds. Ours (links|copies) the images`,
+		`5 images of 1 650 688 bytes, 9 deltas wanted, `+rounds+` rounds. Ours (links|copies) the images`,
 		`\| +builder \| time s \| times faster \| deltas \| delta MB \| ratio \| memory MB \| +ratio \| resident MB \|`,
 		`\| predecessor \| +\d+\.\d\d \| +1\.0 \| +9 \| +\d\.\d\d \| 1\.000 \| +(-|[\d.]+) \| +(-|1\.000) \| +- \|`,
 		`\| +ours \| +\d+\.\d\d \| +\d+\.\d \| +9 \| +\d\.\d\d \| \d\.\d{3} \| +(-|[\d.]+) \| +(-|[\d.]+) \| +[\d.]+ \|`,

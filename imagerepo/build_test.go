@@ -461,7 +461,7 @@ func TestFullDisk(t *testing.T) {
 	p.IgnoreSpace = true
 	want := func() string { p.build(); return p.tree() }()
 	full := 0
-	for size := 256 << 10; size < 2<<20; size += 48 << 10 {
+	for size := 256 << 10; size < 2<<20; size += testdata.Scale(48, 240) << 10 {
 		disk := testdata.SmallDisk(t, size)
 		p.MirrorDir = filepath.Join(disk, "mirror")
 		_, _, err := Build(t.Context(), p.Options)
@@ -480,7 +480,7 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("after a disk of %d bytes the mirror is another", size)
 		}
 	}
-	if full < 20 {
+	if full < testdata.Scale(20, 4) {
 		t.Errorf("only %d disks got full", full)
 	}
 }
@@ -527,7 +527,7 @@ func TestCancelled(t *testing.T) {
 	p := newPlace(t, image2, image3, image4)
 	want := func() string { p.build(); return p.tree() }()
 	cancelled := 0
-	for point := range int64(40) {
+	for point := int64(0); point < 40; point += int64(testdata.Scale(1, 4)) {
 		p.MirrorDir = filepath.Join(t.TempDir(), "mirror")
 		ctx, cancel := context.WithCancel(t.Context())
 		var calls atomic.Int64
@@ -554,7 +554,7 @@ func TestCancelled(t *testing.T) {
 			t.Errorf("point %d: the mirror is another", point)
 		}
 	}
-	if cancelled < 10 {
+	if cancelled < testdata.Scale(10, 3) {
 		t.Errorf("only %d runs were cancelled", cancelled)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -592,7 +592,7 @@ func TestImageChanges(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			failed := 0
-			for point := range int64(24) {
+			for point := int64(0); point < 24; point += int64(testdata.Scale(1, 5)) {
 				p := newPlace(t, image3, image4)
 				var calls atomic.Int64
 				p.Progress = func(int64, int64) {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"puavo-image-repository/testdata"
 )
 
 // TestMain is the builder itself where childEnv is set, for the tests that kill
@@ -43,7 +45,7 @@ func (p *place) child() *exec.Cmd {
 // ends with the same mirror as one that nothing happened to: for first runs, and
 // for runs that replace and remove.
 func TestKill(t *testing.T) {
-	const kills = 50
+	kills := testdata.Scale(50, 4)
 	want := newPlace(t, image2, image3, image4)
 	want.write(image3, want.read(other))
 	start := time.Now()

@@ -11,14 +11,15 @@ import (
 
 // A document that is made to cost is refused, and costs hardly more than its size.
 func TestLimits(t *testing.T) {
+	n := testdata.Scale(10<<20, 1<<20)
 	many := func(s string, n int) string { return strings.Repeat(s+",", n-1) + s }
 	series := func(images string) string { return `{"a": {"images": [` + images + `]}}` }
 	for _, c := range []struct {
 		name, doc, says string
 	}{
-		{"too many images", series(many("{}", 10<<20)), "more than 10000"},
-		{"too many diffs", series(`{"diffs": [` + many("{}", 10<<20) + `]}`), "more than 10000"},
-		{"too many URLs", series(`{"urls": [` + many(`""`, 10<<20) + `]}`), "more than 10000"},
+		{"too many images", series(many("{}", n)), "more than 10000"},
+		{"too many diffs", series(`{"diffs": [` + many("{}", n) + `]}`), "more than 10000"},
+		{"too many URLs", series(`{"urls": [` + many(`""`, n) + `]}`), "more than 10000"},
 		{"too large", series(strings.Repeat(" ", MaxDocument)), "at most"},
 		{"too deep", series(strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20)), "depth"},
 		{"images that are no array", `{"a": {"images": {}}}`, "not an array"},
@@ -33,7 +34,7 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s: %d bytes of memory for %d", c.name, took, len(c.doc))
 		}
 	}
-	if _, err := ParseIndex([]byte(`{"series": [` + many("{}", 10<<20) + `]}`)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "more than 10000") {
+	if _, err := ParseIndex([]byte(`{"series": [` + many("{}", n) + `]}`)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "more than 10000") {
 		t.Errorf("an index of too many: %v", err)
 	}
 }

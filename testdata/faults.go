@@ -3,6 +3,7 @@ package testdata
 import (
 	"io"
 	"runtime"
+	"testing"
 )
 
 // Allocated returns how many bytes are allocated while do works, whether they are
@@ -13,6 +14,15 @@ func Allocated(do func()) uint64 {
 	do()
 	runtime.ReadMemStats(&after)
 	return after.TotalAlloc - before.TotalAlloc
+}
+
+// Scale returns how often a test tries something, or how much of it: all, or where only
+// the short tests run, a part of it.
+func Scale(all, part int) int {
+	if testing.Short() {
+		return part
+	}
+	return all
 }
 
 // Failing is a file whose reads after the first At call Hook, and then fail if Err

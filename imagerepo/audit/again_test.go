@@ -15,6 +15,7 @@ import (
 
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/testdata"
 )
 
 // soon are pauses for tests.
@@ -34,7 +35,7 @@ func TestBesideSteps(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, lock %v", strings.Join(goals, " to "), locks), func(t *testing.T) {
 				point := 0
 				for newRun(t, locks, goals[0], goals[1:]...).beside(point) {
-					point += 3
+					point += testdata.Scale(3, 15)
 				}
 				if point < 30 {
 					t.Errorf("it has %d points only", point)

@@ -16,6 +16,7 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/client"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
 )
 
 var seed = flag.Uint64("seed", 0, "of the random cuts; 0: another each time")
@@ -51,10 +52,11 @@ func randomCuts(r *rand.Rand, connections int, least, most int64) spoil {
 func TestRandomCuts(t *testing.T) {
 	buildMirrors()
 	n, r := newNginx(t, mirrorDir("huge")), newRandom(t)
-	for i := range 34 {
+	all, several := testdata.Scale(34, 6), testdata.Scale(4, 2)
+	for i := range all {
 		way, cuts := ways[i%len(ways)], 1
 		size := fileSize(t, n.dir, way.file)
-		if i >= 30 {
+		if i >= all-several {
 			cuts = 2 + r.IntN(8)
 		}
 		spoil := randomCuts(r, cuts, 0, size/int64(cuts))
@@ -186,8 +188,8 @@ func link(t *testing.T, mirror string) string {
 // halves are put together.
 func TestChangedInRun(t *testing.T) {
 	buildMirrors()
-	for _, c := range changes {
-		for _, way := range ways {
+	for i, c := range changes {
+		for _, way := range someWays(i) {
 			t.Run(c.name+", "+way.name, func(t *testing.T) {
 				m := &changing{t, link(t, mirrorDir("huge")), way.file}
 				x := newProxy(t, newNginx(t, m.dir), only1(way.file, first(func(x *exchange) {
@@ -204,8 +206,8 @@ func TestChangedInRun(t *testing.T) {
 // One that is changed between two runs is noticed by the next.
 func TestChangedBetweenRuns(t *testing.T) {
 	buildMirrors()
-	for _, c := range changes {
-		for _, way := range ways {
+	for i, c := range changes {
+		for _, way := range someWays(i) {
 			t.Run(c.name+", "+way.name, func(t *testing.T) {
 				m := &changing{t, link(t, mirrorDir("huge")), way.file}
 				n := newNginx(t, m.dir)

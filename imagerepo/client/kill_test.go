@@ -114,7 +114,7 @@ var killedUpdates = []killed{
 // or new, and no image that is not; the next run gets what is missing, and only
 // that, and all ends as if nothing had happened.
 func TestKill(t *testing.T) {
-	const kills, parallel = 51, 10
+	kills, parallel := testdata.Scale(51, 6), 10
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -221,7 +221,7 @@ func (p *place) knows(file string) bool {
 // so. The default image is as it was, what was made is kept where the disk allows,
 // and with room the next run fetches only what is missing.
 func TestDiskGetsFull(t *testing.T) {
-	const points = 20
+	points := testdata.Scale(20, 6)
 	for i := range points {
 		k := killedUpdates[i%len(killedUpdates)]
 		disk := testdata.SmallDisk(t, 64<<20)
@@ -232,7 +232,7 @@ func TestDiskGetsFull(t *testing.T) {
 		o := childOptions(s.URL, disk, k.image)
 		var once sync.Once
 		o.Progress = func(done, total int64) {
-			if done*points >= total*int64(i) {
+			if done*int64(points) >= total*int64(i) {
 				once.Do(func() { p.fill() })
 			}
 		}

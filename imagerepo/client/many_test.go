@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo/client"
+	"puavo-image-repository/testdata"
 )
 
 const (
@@ -23,12 +24,12 @@ func tiny() map[string][]byte {
 	return map[string][]byte{tiny1: data[:64<<10], tiny2: slices.Concat(data[64<<10:], data[:32<<10])}
 }
 
-// A thousand clients at once are served by one nginx, half of them with a delta
+// A thousand clients, in the short tests a hundred, at once are served by one nginx, half of them with a delta
 // and half with the full image, each with one request for the meta and one for
 // that file.
 func TestThousand(t *testing.T) {
-	const clients = 1000
-	moreFiles(t, 16*clients)
+	clients := testdata.Scale(1000, 100)
+	moreFiles(t, uint64(16*clients))
 	images := tiny()
 	n := newNginx(t, newMirror(t, images))
 	begin := make(chan struct{})

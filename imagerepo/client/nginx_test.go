@@ -234,14 +234,26 @@ func fileSize(t testing.TB, dir, file string) int64 {
 	return info.Size()
 }
 
-// ways are the two ways to the second of the huge images.
-var ways = []struct {
+// way is a way to an image.
+type way struct {
 	name string
 	have []string
 	file string // what is fetched
-}{
+}
+
+// ways are the two ways to the second of the huge images.
+var ways = []way{
 	{"a delta", []string{huge1}, deltaFile(huge1, huge2)},
 	{"the full image", nil, huge2},
+}
+
+// someWays returns the ways that the i-th row of a table is tried with: both, in the
+// short tests the one or the other.
+func someWays(i int) []way {
+	if testing.Short() {
+		return ways[i%2:][:1]
+	}
+	return ways
 }
 
 // made is what the images directory holds at the end.

@@ -100,7 +100,7 @@ func TestAborted(t *testing.T) {
 		}
 		first.now = first.now.Add(time.Hour)
 		c.change(first)
-		for at := 0; ; at++ {
+		for at := 0; ; at += testdata.Scale(1, 4) {
 			p, follows := first.fork(begins)
 			_, err := p.trySign(&countdown{t.Context(), at})
 			if err == nil {

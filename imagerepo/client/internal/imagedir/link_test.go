@@ -317,7 +317,7 @@ func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, imageA, imageB)
 	link(t, dir, "ltsp.img="+imageA, "ltsp-backup.img="+imageB)
-	for range 40 {
+	for range testdata.Scale(40, 8) {
 		killed(t, dir)
 		whole := map[string]bool{imageA: true, imageB: true, imageC + ".tmp": true}
 		for _, l := range []string{"ltsp.img", "ltsp-backup.img"} {
