@@ -131,8 +131,8 @@ func (b *base) close() {
 	}
 }
 
-// deal does what is to be done about one delta, now that all digests are known,
-// and returns what is left to do beside the next.
+// begin does the first part of the work for one delta, now that all digests are known,
+// and returns the rest, which can be done while the next is begun.
 func (b *base) begin(ctx context.Context, d PlannedDelta) (rest func() error, err error) {
 	record := b.ledger.Of(d.File)
 	baseSums, targetSums := b.ledger.Of(b.name.String()).Sums, b.ledger.Of(d.Target.String()).Sums

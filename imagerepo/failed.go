@@ -149,7 +149,7 @@ func (r *run) recheckFailed(ctx context.Context) error {
 func (r *run) unchangedCopy(ctx context.Context, im meta.Image) (bool, error) {
 	file := im.Name.String()
 	info, err := r.mirror.Root.Lstat(file)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return false, nil
 	} else if err != nil {
 		return false, err

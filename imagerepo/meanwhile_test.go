@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -121,6 +122,7 @@ func TestNoFileInTheWay(t *testing.T) {
 	for name, put := range map[string]func(p *place, file string) error{
 		"a link":          func(p *place, file string) error { return os.Symlink(filepath.Join(p.ImageDir, image4), file) },
 		"a dangling link": func(_ *place, file string) error { return os.Symlink("nowhere", file) },
+		"a pipe":          func(_ *place, file string) error { return syscall.Mkfifo(file, 0o666) },
 		"a directory":     func(_ *place, file string) error { return os.Mkdir(file, 0o777) },
 	} {
 		p := newPlace(t, image3, image4, other)

@@ -116,7 +116,7 @@ func (r report) summary(p imagerepo.Plan, s imagerepo.Summary) error {
 	if err := r.notes(p); err != nil {
 		return err
 	}
-	if !s.Changed {
+	if !s.Changed && len(s.Failed) == 0 {
 		_, err := fmt.Fprintf(r.w, "Nothing to do: %s, all up to date.\n", contents(s))
 		return err
 	}

@@ -77,8 +77,8 @@ func Look(mirror fs.FS, records map[string]*state.Record, listed map[string]bool
 			return Inventory{}, err
 		}
 		for _, e := range entries {
-			// A symbolic link is nothing that the tool makes: it is not followed.
-			if info, err := e.Info(); err == nil && !info.IsDir() {
+			// What is no regular file the tool has not made: it is neither followed nor read.
+			if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
 				v.Files[path.Join(dir, e.Name())] = state.StampOf(info)
 			}
 		}
