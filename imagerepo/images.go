@@ -189,7 +189,8 @@ func (r *run) readImage(ctx context.Context, im PlannedImage) error {
 		return err
 	}
 	record := r.ledger.Of(im.File)
-	if record.Sums = sums; r.holds.Records[im.File] == nil || r.holds.Records[im.File].Sums != sums {
+	record.Sums = sums
+	if before := r.holds.Records[im.File]; im.Action == Check && (before == nil || before.Sums != sums) {
 		record.Copy = state.Stamp{} // what is in the mirror is a copy of another content
 	}
 	if err := r.unchanged(im.Image); err != nil {
@@ -227,7 +228,9 @@ func (r *run) sign(ctx context.Context, f io.Reader, im PlannedImage) (cksum.Sum
 	}
 	// Until the record tells of this content, no signature may stand for another.
 	if record := r.ledger.Of(im.File); record.Sums != (cksum.Sums{}) {
-		record.Sums, record.Copy = cksum.Sums{}, state.Stamp{}
+		if record.Sums = (cksum.Sums{}); im.Action == Check {
+			record.Copy = state.Stamp{}
+		}
 		if err := r.ledger.Put(im.File, record); err != nil {
 			return cksum.Sums{}, err
 		}
