@@ -1,0 +1,119 @@
+package delta
+
+import (
+	"encoding/binary"
+	"io"
+	"math/bits"
+)
+
+// The opcodes at which the ranges of the table in the package's documentation
+// begin, by librsync's names: N1 is a number of one byte. An opcode between
+// opEnd and opLiteralN1 is the length of a literal itself.
+const (
+	opEnd       = 0x00
+	opLiteralN1 = 0x41 // and N2, N4, N8: the length
+	opCopyN1N1  = 0x45 // to N8N8: the offset, then the length
+	opReserved  = 0x55
+)
+
+// A command is one step of a delta: a copy of length bytes of the base from
+// offset, or a literal of length bytes that follow in the delta.
+type command struct {
+	literal        bool
+	offset, length int64
+}
+
+// appendHeader appends the command without a literal's bytes: the opcode, and the
+// numbers that it asks for.
+func (c command) appendHeader(b []byte) []byte {
+	w := width(c.length)
+	switch {
+	case !c.literal:
+		ow := width(c.offset)
+		b = append(b, byte(opCopyN1N1+4*ow+w))
+		b = appendNumber(b, c.offset, ow)
+	case c.length < opLiteralN1:
+		return append(b, byte(c.length))
+	default:
+		b = append(b, byte(opLiteralN1+w))
+	}
+	return appendNumber(b, c.length, w)
+}
+
+// width returns log2 of the number of bytes (1, 2, 4 or 8) that hold n.
+func width(n int64) int {
+	switch b := bits.Len64(uint64(n)); {
+	case b <= 8:
+		return 0
+	case b <= 16:
+		return 1
+	case b <= 32:
+		return 2
+	default:
+		return 3
+	}
+}
+
+// appendNumber appends n in 1<<w bytes.
+func appendNumber(b []byte, n int64, w int) []byte {
+	switch w {
+	case 0:
+		return append(b, byte(n))
+	case 1:
+		return binary.BigEndian.AppendUint16(b, uint16(n))
+	case 2:
+		return binary.BigEndian.AppendUint32(b, uint32(n))
+	default:
+		return binary.BigEndian.AppendUint64(b, uint64(n))
+	}
+}
+
+// next returns the next command, without a literal's bytes, or io.EOF after the
+// end command if the delta ends there too.
+func (c *commands) next() (command, error) {
+	op, err := c.r.ReadByte()
+	if err != nil {
+		return command{}, cut(err, "the delta ends after %d commands without an end command", c.n)
+	}
+	c.n++
+	switch {
+	case op == opEnd:
+		return command{}, c.end()
+	case op < opLiteralN1:
+		return command{literal: true, length: int64(op)}, nil
+	case op < opCopyN1N1:
+		length, err := c.number(op - opLiteralN1)
+		return command{literal: true, length: length}, c.positive(length, err)
+	case op < opReserved:
+		offset, err := c.number((op - opCopyN1N1) / 4)
+		if err != nil {
+			return command{}, err
+		}
+		length, err := c.number((op - opCopyN1N1) % 4)
+		return command{offset: offset, length: length}, c.positive(length, err)
+	default:
+		return command{}, malformed("command %d has the reserved opcode %#02x", c.n, op)
+	}
+}
+
+// number reads a number of 1<<w bytes. Those over 2^63-1 are refused, as rdiff
+// refuses them.
+func (c *commands) number(w byte) (int64, error) {
+	var b [8]byte
+	if _, err := io.ReadFull(c.r, b[8-(1<<w):]); err != nil {
+		return 0, cut(err, "the delta ends within command %d", c.n)
+	}
+	n := int64(binary.BigEndian.Uint64(b[:]))
+	if n < 0 {
+		return 0, malformed("command %d has a number of 2^63 or more", c.n)
+	}
+	return n, nil
+}
+
+// positive returns err, or else refuses a length of 0.
+func (c *commands) positive(length int64, err error) error {
+	if err == nil && length == 0 {
+		return malformed("command %d has length 0", c.n)
+	}
+	return err
+}
