@@ -26,20 +26,22 @@ var arrows = []struct {
 	to   []string
 }{
 	{"cksum/...", []string{"cksum/..."}},
-	{"delta/...", []string{"delta/..."}},
+	{"delta", []string{"delta/mmap", "delta/internal/..."}},
+	{"delta/mmap", nil},
+	{"delta/internal/...", []string{"delta/mmap", "delta/internal/..."}},
 	{"meta/...", []string{"cksum", "meta/..."}},
-	{"imagerepo", []string{"cksum", "delta/...", "meta", "imagerepo/atomicfile", "imagerepo/internal/..."}},
+	{"imagerepo", []string{"cksum", "delta", "delta/mmap", "meta", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"imagerepo/atomicfile", nil},
-	{"imagerepo/audit", []string{"cksum", "delta/...", "meta", "imagerepo/atomicfile", "imagerepo/internal/..."}},
+	{"imagerepo/audit", []string{"cksum", "delta", "delta/mmap", "meta", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"imagerepo/trust", []string{"cksum", "meta", "imagerepo/atomicfile", "imagerepo/internal/..."}},
-	{"imagerepo/client", []string{"cksum", "delta/...", "meta", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
+	{"imagerepo/client", []string{"cksum", "delta", "meta", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
 	{"imagerepo/client/internal/...", []string{"cksum", "delta", "meta", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
-	{"imagerepo/internal/...", []string{"cksum", "delta/...", "meta", "imagerepo/atomicfile", "imagerepo/internal/..."}},
+	{"imagerepo/internal/...", []string{"cksum", "delta", "meta", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
 	{"cmd/internal/command", []string{"cmd/internal/background", "cmd/internal/ui"}},
 	{"cmd/internal/outfile", []string{"imagerepo/atomicfile"}},
 	{"cmd/internal/...", nil},
-	{"cmd/...", []string{"cksum", "delta/...", "meta", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/trust", "cmd/internal/command", "cmd/internal/outfile", "cmd/internal/ui"}},
+	{"cmd/...", []string{"cksum", "delta", "delta/mmap", "meta", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/trust", "cmd/internal/command", "cmd/internal/outfile", "cmd/internal/ui"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }

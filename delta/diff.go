@@ -8,11 +8,12 @@ import (
 	"sync"
 
 	"puavo-image-repository/delta/internal/match"
+	"puavo-image-repository/delta/mmap"
 )
 
 // ErrChanged is wrapped by the errors for a base or target, mapped into memory
 // from a file, that became shorter while it was looked at.
-var ErrChanged = match.ErrChanged
+var ErrChanged = mmap.ErrChanged
 
 // Effort is how hard Diff looks for matches.
 type Effort string
@@ -100,7 +101,7 @@ func encode(ctx context.Context, dst io.Writer, target []byte, piece int, progre
 	if progress == nil {
 		progress = func(int) {}
 	}
-	err = match.Guard(func() error {
+	err = mmap.Guard(func() error {
 		out := newEncoder(ctx, dst, target)
 		err := findAll(ctx, len(target), piece, newFinder, func(found []match.Match, n int) error {
 			for _, m := range found {
@@ -152,7 +153,7 @@ func findAll(ctx context.Context, size, piece int, newFinder func() finder, emit
 			f := newFinder()
 			for i := range todo {
 				var r result
-				r.err = match.Guard(func() (err error) {
+				r.err = mmap.Guard(func() (err error) {
 					r.found, err = f.Find(ctx, i*piece, min((i+1)*piece, size))
 					return err
 				})

@@ -8,8 +8,8 @@ import (
 	"runtime"
 
 	"puavo-image-repository/delta/internal/blocks"
-	"puavo-image-repository/delta/internal/match"
 	"puavo-image-repository/delta/internal/sums"
+	"puavo-image-repository/delta/mmap"
 )
 
 // Blocks knows the blocks of a base by its signature. It is not changed once it
@@ -26,7 +26,7 @@ type Blocks struct {
 // it is, it takes 7 to 16 bytes of memory a block. Errors in the signature wrap
 // ErrFormat; those of a mapped file that became shorter are ErrChanged.
 func LoadSignature(ctx context.Context, signature []byte) (b *Blocks, err error) {
-	err = match.Guard(func() error {
+	err = mmap.Guard(func() error {
 		b, err = loadSignature(ctx, signature)
 		return err
 	})
@@ -168,7 +168,7 @@ func (r *recalled) ReadAt(p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, malformed("a copy from offset %d", off)
 	}
-	err = match.Guard(func() error {
+	err = mmap.Guard(func() error {
 		for n < len(p) {
 			m, err := r.read(p[n:], off+int64(n))
 			n += m

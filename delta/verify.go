@@ -11,7 +11,7 @@ import (
 	librsync "github.com/balena-os/librsync-go"
 
 	"puavo-image-repository/delta/internal/behind"
-	"puavo-image-repository/delta/internal/match"
+	"puavo-image-repository/delta/mmap"
 )
 
 // Verify does what Patch does, and returns the same kinds of errors, by a second
@@ -28,7 +28,7 @@ func Verify(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64
 	g := &guard{ctx: ctx}
 	in := bufio.NewReaderSize(delta, 256<<10)
 	target := &guardedTarget{guard: g, out: behind.New(dst, patchBuffer), left: size}
-	err := match.Guard(func() error {
+	err := mmap.Guard(func() error {
 		err := librsync.Patch(&guardedBase{guard: g, r: base, size: baseSize}, guardedDelta{g, in}, target)
 		return target.verdict(err, in)
 	})

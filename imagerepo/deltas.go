@@ -11,7 +11,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
-	"puavo-image-repository/delta/mapfile"
+	"puavo-image-repository/delta/mmap"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
@@ -250,7 +250,7 @@ func (b *base) take(d PlannedDelta, action Action, sums cksum.Sums, record *stat
 func (b *base) diff(ctx context.Context, d PlannedDelta, f io.Writer) (cksum.Sums, error) {
 	hash := cksum.New()
 	w := &limited{w: io.MultiWriter(f, hash), tooLarge: func(size int64) bool { return b.Policy.tooLarge(size, d.TargetSize) }}
-	target, unmap, err := mapfile.Open(b.source(d.Target))
+	target, unmap, err := mmap.Open(b.source(d.Target))
 	if err != nil {
 		return cksum.Sums{}, err
 	}
@@ -276,7 +276,7 @@ func (b *base) open() (err error) {
 	if b.retired {
 		where = filepath.Join(b.mirror.Dir, mirror.SignaturePath(b.name))
 	}
-	b.content, b.unmap, err = mapfile.Open(where)
+	b.content, b.unmap, err = mmap.Open(where)
 	return err
 }
 

@@ -9,7 +9,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
-	"puavo-image-repository/delta/mapfile"
+	"puavo-image-repository/delta/mmap"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
@@ -39,7 +39,7 @@ func (b *base) verify(ctx context.Context, d PlannedDelta, r io.ReaderAt, size i
 func (b *base) apply(ctx context.Context, d PlannedDelta, r io.ReaderAt, size int64, seen io.Writer) error {
 	var content io.ReaderAt = bytes.NewReader(b.content)
 	if blocks, retired := b.index.(*delta.Blocks); retired {
-		target, unmap, err := mapfile.Open(b.source(d.Target))
+		target, unmap, err := mmap.Open(b.source(d.Target))
 		if err != nil {
 			return err
 		}

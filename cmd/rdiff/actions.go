@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"puavo-image-repository/delta"
-	"puavo-image-repository/delta/mapfile"
+	"puavo-image-repository/delta/mmap"
 )
 
 // action is one of rdiff's commands, with the number of names it takes.
@@ -168,7 +168,7 @@ func (f *forgetter) progress(n int) {
 func (f *forgetter) forget(n int) {
 	if f.n += n; f.n >= 2<<20 {
 		f.n = 0
-		mapfile.Forget(f.target, f.done)
+		mmap.Forget(f.target, f.done)
 	}
 }
 

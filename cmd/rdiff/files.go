@@ -6,7 +6,7 @@ import (
 	"os"
 
 	"puavo-image-repository/cmd/internal/outfile"
-	"puavo-image-repository/delta/mapfile"
+	"puavo-image-repository/delta/mmap"
 )
 
 // job is one run of an action: its options and streams, and what to close in the
@@ -75,7 +75,7 @@ func (j *job) mapped(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, unmap, err := mapfile.Map(f)
+	data, unmap, err := mmap.Map(f)
 	if err != nil {
 		return nil, err
 	}

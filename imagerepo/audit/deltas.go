@@ -11,7 +11,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
-	"puavo-image-repository/delta/mapfile"
+	"puavo-image-repository/delta/mmap"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
@@ -118,7 +118,7 @@ func (v *verifier) apply(ctx context.Context, t *trial) (cksum.Digest256, error)
 		return cksum.Digest256{}, err
 	}
 	defer base.Close()
-	content, unmap, err := mapfile.Map(base)
+	content, unmap, err := mmap.Map(base)
 	if err != nil {
 		return cksum.Digest256{}, err
 	}

@@ -21,6 +21,7 @@ import (
 
 	"puavo-image-repository/delta/internal/match"
 	"puavo-image-repository/delta/internal/sums"
+	"puavo-image-repository/delta/mmap"
 )
 
 const (
@@ -92,11 +93,11 @@ func New(ctx context.Context, form Form, sums []byte, cores int) (*Table, error)
 
 // alloc makes the table of so many slots, and its filter.
 func (t *Table) alloc(slots int) error {
-	table, freeTable, err := match.Alloc[uint32](int64(slots))
+	table, freeTable, err := mmap.Alloc[uint32](int64(slots))
 	if err != nil {
 		return err
 	}
-	filter, freeFilter, err := match.Alloc[uint64](int64(slots / 8))
+	filter, freeFilter, err := mmap.Alloc[uint64](int64(slots / 8))
 	if err != nil {
 		freeTable()
 		return err

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/bits"
 	"sync/atomic"
+
+	"puavo-image-repository/delta/mmap"
 )
 
 // Match says that Len bytes of the target from Target are those of the base from
@@ -60,7 +62,7 @@ func New(ctx context.Context, base []byte, memory int64, effort Effort, parts in
 		return nil, fmt.Errorf("a base of %d bytes is more than the %d that an index can hold", len(base), int64(MaxBase))
 	}
 	slots, sampling := geometry(int64(len(base)), memory, effort.Sampling)
-	table, free, err := Alloc[uint64](slots)
+	table, free, err := mmap.Alloc[uint64](slots)
 	if err != nil {
 		return nil, err
 	}

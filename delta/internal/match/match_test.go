@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
+
+	"puavo-image-repository/delta/mmap"
 )
 
 var effort = Effort{Sampling: 4, Gap: 12, Slack: 8 << 10, Patience: 10}
@@ -203,56 +204,26 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// A file cut short is an error, in Go's code and in assembly, and the process
-// goes on.
-func TestGuard(t *testing.T) {
+// A file cut short is an error, in each of the goroutines.
+func TestParallelGuards(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, make([]byte, 1<<20), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(path)
+	data, unmap, err := mmap.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	data, err := syscall.Mmap(int(f.Fd()), 0, 1<<20, syscall.PROT_READ, syscall.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Munmap(data)
+	defer unmap()
 	if err := os.Truncate(path, 10); err != nil {
 		t.Fatal(err)
 	}
-	for name, use := range map[string]func(){
-		"index":   func() { sink = data[len(data)-1] },
-		"compare": func() { bytes.Equal(data[:len(data)/2], data[len(data)/2:]) },
-		"copy":    func() { copy(make([]byte, len(data)), data) },
-		"crc":     func() { crc32.ChecksumIEEE(data) },
-	} {
-		if err := Guard(func() error { use(); return nil }); !errors.Is(err, ErrChanged) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if err := Parallel([]int{1, 2}, func(int) error { use(); return nil }); !errors.Is(err, ErrChanged) {
-			t.Errorf("%s, in parallel: %v", name, err)
-		}
-	}
-	failed := errors.New("failed")
-	if err := Guard(func() error { return failed }); err != failed {
-		t.Errorf("an error of use becomes %v", err)
+	ends := make([]byte, 2)
+	err = Parallel([]int{0, 1}, func(i int) error { ends[i] = data[len(data)-1-i]; return nil })
+	if !errors.Is(err, mmap.ErrChanged) {
+		t.Errorf("got %v", err)
 	}
 }
-
-func TestGuardPassesPanics(t *testing.T) {
-	defer func() {
-		if r := recover(); r != "mistake" {
-			t.Errorf("recovered %v", r)
-		}
-	}()
-	Guard(func() error { panic("mistake") })
-}
-
-// sink keeps the compiler from leaving out a look at a byte.
-var sink byte
 
 func BenchmarkNew(b *testing.B) {
 	base := random(1, 64<<20)
@@ -294,12 +265,5 @@ func BenchmarkFind(b *testing.B) {
 				}
 			}
 		})
-	}
-}
-
-// Memory that is not there is an error, not the end of the process.
-func TestAllocFails(t *testing.T) {
-	if _, _, err := Alloc[uint64](1 << 56); err == nil {
-		t.Error("2^59 bytes were found")
 	}
 }

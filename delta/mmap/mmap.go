@@ -1,0 +1,56 @@
+// Package mmap deals with memory that is not Go's: files that are mapped, as
+// package delta takes them, and tables outside of Go's heap. It stands beside
+// delta, which knows no files, for all who use that.
+//
+// Any number of goroutines may look at the same mapped bytes. Who has mapped or
+// allocated memory gives it back, once, when nobody looks at it any more: a look
+// after that is a fault, or finds what is there by then.
+package mmap
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open maps a whole file for reading and returns its bytes, and a function that
+// ends their use, which the caller calls. The bytes are those of the file at the
+// time they are looked at; beyond the end of a file that became shorter, looking
+// is a fault, see Guard. An empty file has no bytes, and to unmap it does nothing.
+func Open(path string) (data []byte, unmap func() error, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	return Map(f)
+}
+
+// Map does what Open does for an open file, which stays the caller's and may be
+// closed afterwards. It maps from the file's start, wherever that is read.
+func Map(f *os.File) (data []byte, unmap func() error, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if info.Size() == 0 {
+		return nil, func() error { return nil }, nil
+	}
+	data, err = unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, nil, fmt.Errorf("mapping %s: %w", f.Name(), err)
+	}
+	return data, func() error { return unix.Munmap(data) }, nil
+}
+
+// Forget takes the first n mapped bytes, less those of the last page begun, out of
+// this process's memory, for those that will hardly be looked at again. data is
+// what Open or Map returned. The bytes stay what they are: a look at one fetches it
+// anew, so others may look at them meanwhile.
+func Forget(data []byte, n int) {
+	if n &^= os.Getpagesize() - 1; n > 0 {
+		// It only saves memory, so an error does not matter.
+		_ = unix.Madvise(data[:n], unix.MADV_DONTNEED)
+	}
+}
