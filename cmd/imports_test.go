@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -41,7 +42,8 @@ var arrows = []struct {
 	{"cmd/internal/command", []string{"cmd/internal/background", "cmd/internal/ui"}},
 	{"cmd/internal/outfile", []string{"imagerepo/atomicfile"}},
 	{"cmd/internal/...", nil},
-	{"cmd/...", []string{"cksum", "delta", "delta/mmap", "meta", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/trust", "cmd/internal/command", "cmd/internal/outfile", "cmd/internal/ui"}},
+	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units"}},
+	{"cmd/...", []string{"cksum", "delta", "meta", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/trust", "cmd/internal/command", "cmd/internal/outfile", "cmd/internal/ui", "cmd/internal/units"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }
@@ -53,6 +55,12 @@ var users = map[string][]string{
 	"github.com/urfave/cli/v2": {"cmd/..."},
 	// The one signs what the other verifies.
 	"github.com/theupdateframework/go-tuf/v2": {"imagerepo/..."},
+}
+
+// forbidden tells which packages a command must not link, whoever imports them, so
+// that it stays small.
+var forbidden = map[string][]string{
+	"cmd/rdiff": {"github.com/urfave/cli/...", "github.com/schollz/progressbar/...", "net/..."},
 }
 
 // source is a Go file that is no test.
@@ -189,6 +197,23 @@ func moduleOf(pkg string, modules []string) (module string) {
 		}
 	}
 	return module
+}
+
+// A command links nothing that it must not.
+func TestForbidden(t *testing.T) {
+	for command, patterns := range forbidden {
+		list := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"/"+command)
+		list.Stderr = t.Output()
+		deps, err := list.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for dep := range strings.FieldsSeq(string(deps)) {
+			if matchesOne(patterns, dep) {
+				t.Errorf("%s links %s", command, dep)
+			}
+		}
+	}
 }
 
 // The process, its exit and its streams, belongs to main; package command is

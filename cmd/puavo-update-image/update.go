@@ -8,6 +8,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/internal/units"
 	"puavo-image-repository/imagerepo/client"
 	"puavo-image-repository/meta"
 )
@@ -51,7 +52,7 @@ func parseRate(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
-	n, err := command.Size(s)
+	n, err := units.Size(s)
 	if err == nil && n < 1<<10 {
 		err = fmt.Errorf("%s a second is too little to get anywhere", s)
 	}

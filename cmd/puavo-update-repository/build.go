@@ -15,6 +15,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/internal/units"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/trust"
@@ -158,7 +159,7 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 	}
 	var err error
 	if grace := c.String("grace"); grace != "" && grace != "0" {
-		if o.Policy.Grace, err = command.Duration(grace); err != nil {
+		if o.Policy.Grace, err = units.Duration(grace); err != nil {
 			return o, command.Usage("--grace: %v", err)
 		}
 	}
@@ -177,7 +178,7 @@ func parseMemory(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
-	n, err := command.Size(s)
+	n, err := units.Size(s)
 	if err != nil {
 		return 0, command.Usage("--memory: %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/internal/units"
 	"puavo-image-repository/imagerepo/trust"
 )
 
@@ -53,7 +54,7 @@ func keyOptions(c *cli.Context, dir string, screen *ui.Screen) (o trust.Options,
 	for role, place := range map[string]*time.Duration{
 		trust.Root: &o.Expiry.Root, trust.Targets: &o.Expiry.Targets, trust.Snapshot: &o.Expiry.Snapshot, trust.Timestamp: &o.Expiry.Timestamp,
 	} {
-		if *place, err = command.Duration(c.String("expire-" + role)); err != nil {
+		if *place, err = units.Duration(c.String("expire-" + role)); err != nil {
 			return o, command.Usage("--expire-%s: %v", role, err)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/units"
 	"puavo-image-repository/delta"
 )
 
@@ -50,7 +50,7 @@ var flags = []flag{
 		return nil
 	}},
 	{0, "memory", false, func(o *options, s string) (err error) {
-		if o.memory, err = command.Size(s); err != nil {
+		if o.memory, err = units.Size(s); err != nil {
 			return usage("%v", err)
 		}
 		return nil

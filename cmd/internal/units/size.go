@@ -1,4 +1,5 @@
-package command
+// Package units reads what commands are told in units: sizes and durations.
+package units
 
 import (
 	"fmt"
