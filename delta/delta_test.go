@@ -82,7 +82,7 @@ func diff(t testing.TB, base, target []byte) ([]byte, Stats) {
 }
 
 // The two decoders, which must agree on everything.
-var decoders = map[string]func(context.Context, io.Writer, io.ReaderAt, int64, io.Reader, int64) error{
+var decoders = map[string]func(context.Context, io.Writer, Source, io.Reader, int64) error{
 	"Patch":  Patch,
 	"Verify": Verify,
 }
@@ -100,7 +100,7 @@ func TestDiff(t *testing.T) {
 			}
 			for decoder, patch := range decoders {
 				var out bytes.Buffer
-				err := patch(t.Context(), &out, bytes.NewReader(p.base), int64(len(p.base)), bytes.NewReader(d), int64(len(p.target)))
+				err := patch(t.Context(), &out, bytes.NewReader(p.base), bytes.NewReader(d), int64(len(p.target)))
 				if err != nil || !bytes.Equal(out.Bytes(), p.target) {
 					t.Errorf("%s: %v, %d bytes of %d", decoder, err, out.Len(), len(p.target))
 				}
@@ -242,7 +242,7 @@ func TestMalformed(t *testing.T) {
 		"data after the end":        magic + "\x05hello\x00x",
 	} {
 		for decoder, patch := range decoders {
-			err := patch(t.Context(), io.Discard, strings.NewReader("0123456789"), 10, strings.NewReader(d), 5)
+			err := patch(t.Context(), io.Discard, strings.NewReader("0123456789"), strings.NewReader(d), 5)
 			if !errors.Is(err, ErrFormat) {
 				t.Errorf("%s of %q: %v, want ErrFormat", decoder, name, err)
 			}
@@ -258,7 +258,7 @@ func TestPatchFails(t *testing.T) {
 	cancel()
 	for decoder, patch := range decoders {
 		for room := 0; room < len(p.target); room += 10_007 {
-			err := patch(t.Context(), &full{room}, base, size, bytes.NewReader(d), int64(len(p.target)))
+			err := patch(t.Context(), &full{room}, base, bytes.NewReader(d), int64(len(p.target)))
 			if !errors.Is(err, errDisk) {
 				t.Fatalf("%s with room for %d bytes: %v", decoder, room, err)
 			}
@@ -276,12 +276,12 @@ func TestPatchFails(t *testing.T) {
 			{"delta unreadable at once", t.Context(), base, badReader{}, errDisk},
 			{"delta unreadable at its end", t.Context(), base, io.MultiReader(bytes.NewReader(d), badReader{}), errDisk},
 		} {
-			err := patch(c.ctx, io.Discard, c.base, size, c.delta, int64(len(p.target)))
+			err := patch(c.ctx, io.Discard, io.NewSectionReader(c.base, 0, size), c.delta, int64(len(p.target)))
 			if !errors.Is(err, c.want) {
 				t.Errorf("%s, %s: %v, want %v", decoder, c.name, err, c.want)
 			}
 		}
-		err := patch(t.Context(), io.Discard, bytes.NewReader(p.base[:1000]), size, bytes.NewReader(d), int64(len(p.target)))
+		err := patch(t.Context(), io.Discard, io.NewSectionReader(bytes.NewReader(p.base[:1000]), 0, size), bytes.NewReader(d), int64(len(p.target)))
 		if err == nil || errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "at byte 1000") {
 			t.Errorf("%s of a base cut short: %v", decoder, err)
 		}
@@ -374,7 +374,7 @@ func TestFarCopies(t *testing.T) {
 	d = append(d, opEnd)
 	for decoder, patch := range decoders {
 		var out bytes.Buffer
-		if err := patch(t.Context(), &out, f, far+8, bytes.NewReader(d), 12); err != nil || out.String() != "far awayaway" {
+		if err := patch(t.Context(), &out, io.NewSectionReader(f, 0, far+8), bytes.NewReader(d), 12); err != nil || out.String() != "far awayaway" {
 			t.Errorf("%s: %q, %v", decoder, &out, err)
 		}
 	}
@@ -427,7 +427,7 @@ func TestRdiffDelta(t *testing.T) {
 		}
 		for decoder, patch := range decoders {
 			var out bytes.Buffer
-			err := patch(t.Context(), &out, bytes.NewReader(p.base), int64(len(p.base)), bytes.NewReader(made), int64(len(p.target)))
+			err := patch(t.Context(), &out, bytes.NewReader(p.base), bytes.NewReader(made), int64(len(p.target)))
 			if err != nil || !bytes.Equal(out.Bytes(), p.target) {
 				t.Errorf("%s, %s: %v", name, decoder, err)
 			}

@@ -21,7 +21,7 @@ func FuzzDiff(f *testing.F) {
 		}
 		for name, patch := range decoders {
 			var out bytes.Buffer
-			if err := patch(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(d), int64(len(target))); err != nil {
+			if err := patch(t.Context(), &out, bytes.NewReader(base), bytes.NewReader(d), int64(len(target))); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 			if !bytes.Equal(out.Bytes(), target) {
@@ -64,11 +64,11 @@ func FuzzPatch(f *testing.F) {
 		}
 		var out [2]bytes.Buffer
 		base := &hostileBase{t: t, data: data}
-		err1 := Patch(t.Context(), &out[0], base, int64(len(data)), bytes.NewReader(d), size)
+		err1 := Patch(t.Context(), &out[0], base, bytes.NewReader(d), size)
 		if most := int64(len(d))*(9<<10) + size; base.read > most {
 			t.Errorf("%d bytes are read of the base, at most %d are wanted", base.read, most)
 		}
-		err2 := Verify(t.Context(), &out[1], base, int64(len(data)), bytes.NewReader(d), size)
+		err2 := Verify(t.Context(), &out[1], base, bytes.NewReader(d), size)
 		if (err1 == nil) != (err2 == nil) {
 			t.Fatalf("Patch: %v, Verify: %v", err1, err2)
 		}
@@ -97,7 +97,7 @@ func FuzzResume(f *testing.F) {
 		from := Position{delta, target, literal}
 		base := &hostileBase{t: t, data: data}
 		out := &full{room: 1 << 20}
-		err := Resume(t.Context(), out, base, int64(len(data)), bytes.NewReader(d), size, from, func(p Position) func() error {
+		err := Resume(t.Context(), out, base, bytes.NewReader(d), size, from, func(p Position) func() error {
 			if p.Delta <= from.Delta && p.Target <= from.Target || p.Literal < 0 {
 				t.Errorf("from %+v: told %+v", from, p)
 			}

@@ -55,6 +55,8 @@ type hostileBase struct {
 	read int64
 }
 
+func (b *hostileBase) Size() int64 { return int64(len(b.data)) }
+
 func (b *hostileBase) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 || len(p) > len(b.data) || off > int64(len(b.data)-len(p)) {
 		b.t.Errorf("%d bytes at %d are read, of %d", len(p), off, len(b.data))
@@ -84,7 +86,7 @@ func TestHostile(t *testing.T) {
 			var out bytes.Buffer
 			base := &hostileBase{t: t, data: random(1, 1000)}
 			var err error
-			took := testdata.Allocated(func() { err = patch(t.Context(), &out, base, 1000, strings.NewReader(d), c.size) })
+			took := testdata.Allocated(func() { err = patch(t.Context(), &out, base, strings.NewReader(d), c.size) })
 			want := map[string]string{"Patch": c.patch, "Verify": c.verify}[decoder]
 			if !says(err, want) || int64(out.Len()) > c.size || took > most {
 				t.Errorf("%s of %s: %v, want one that says %q; %d bytes written of %d, %d bytes of memory", decoder, c.name, err, want, out.Len(), c.size, took)
@@ -131,14 +133,14 @@ func TestEndlessDelta(t *testing.T) {
 		for decoder, patch := range decoders {
 			base := bytes.NewReader(random(1, 1000))
 			d := &endless{first: c.first, again: c.again}
-			if err := patch(t.Context(), io.Discard, base, 1000, d, 100_000); !says(err, "more bytes than the target may have") || d.read > 1<<20 {
+			if err := patch(t.Context(), io.Discard, base, d, 100_000); !says(err, "more bytes than the target may have") || d.read > 1<<20 {
 				t.Errorf("%s of %s: %v after %d bytes", decoder, c.name, err, d.read)
 			}
 		}
 		readers := map[string]func(context.Context, io.Reader) error{
 			"Inspect": func(ctx context.Context, d io.Reader) error { _, err := Inspect(ctx, d); return err },
 			"Patch to any size": func(ctx context.Context, d io.Reader) error {
-				return Patch(ctx, io.Discard, bytes.NewReader(random(1, 1000)), 1000, d, -1)
+				return Patch(ctx, io.Discard, bytes.NewReader(random(1, 1000)), d, -1)
 			},
 		}
 		for reader, read := range readers {
@@ -150,7 +152,7 @@ func TestEndlessDelta(t *testing.T) {
 			cancel()
 		}
 	}
-	if err := Patch(t.Context(), &full{room: 10 << 20}, bytes.NewReader(nil), 0, &endless{first: magic, again: "\x01x"}, -1); !errors.Is(err, errDisk) {
+	if err := Patch(t.Context(), &full{room: 10 << 20}, bytes.NewReader(nil), &endless{first: magic, again: "\x01x"}, -1); !errors.Is(err, errDisk) {
 		t.Errorf("without an end and a size: %v", err)
 	}
 }
@@ -164,14 +166,14 @@ func TestPatchReads(t *testing.T) {
 		d, made := withLiterals(commands...)
 		base.read = 0
 		var out bytes.Buffer
-		if err := Patch(t.Context(), &out, base, size, bytes.NewReader(d), made); err != nil {
+		if err := Patch(t.Context(), &out, base, bytes.NewReader(d), made); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if most := int64(len(commands))*each + made; base.read > most {
 			t.Errorf("%s: %d bytes are read of the base for %d commands and %d bytes of the target, want at most %d", name, base.read, len(commands), made, most)
 		}
 		var want bytes.Buffer
-		if err := Verify(t.Context(), &want, base, size, bytes.NewReader(d), made); err != nil || !bytes.Equal(out.Bytes(), want.Bytes()) {
+		if err := Verify(t.Context(), &want, base, bytes.NewReader(d), made); err != nil || !bytes.Equal(out.Bytes(), want.Bytes()) {
 			t.Errorf("%s: %v, or another target", name, err)
 		}
 	}

@@ -15,19 +15,26 @@ import (
 // is looked at once a piece.
 const patchBuffer = 1 << 20
 
-// Patch writes to dst the target that delta makes from base. base has baseSize
-// bytes, the target must have exactly size bytes, and the delta must end with
-// its end command; no command reads outside the base, and nothing beyond size is
-// written. With a size of -1 the target may have any: as much as the delta says,
-// however small it is itself. Patch writes while it goes on reading, and takes
-// about 4 MiB of memory.
+// Source is a base: bytes that can be read at any place, and how many they are. A
+// bytes.Reader is one, and of a file an io.SectionReader. To find less than Size
+// is an error. It is read by one goroutine at a time.
+type Source interface {
+	io.ReaderAt
+	Size() int64 // bytes
+}
+
+// Patch writes to dst the target that delta makes from base. The target must have
+// exactly size bytes, and the delta must end with its end command; no command reads
+// outside the base, and nothing beyond size is written. With a size of -1 the
+// target may have any: as much as the delta says, however small it is itself. Patch
+// writes while it goes on reading, and takes about 4 MiB of memory.
 //
 // Errors in the delta wrap ErrFormat; those of dst, base, delta and ctx are
 // passed on. After an error dst holds some beginning of a target and must not be
 // used. That the result is the right one is for its digest to tell: a wrong base
 // of the right size gives no error.
-func Patch(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64, delta io.Reader, size int64) error {
-	return Resume(ctx, dst, base, baseSize, delta, size, Position{}, nil)
+func Patch(ctx context.Context, dst io.Writer, base Source, delta io.Reader, size int64) error {
+	return Resume(ctx, dst, base, delta, size, Position{}, nil)
 }
 
 // Position is how far a Patch has got, so that another can go on from there.
@@ -57,7 +64,7 @@ const markEvery = 1 << 20
 // the goroutine that writes, unless a later position is written as well; its error
 // ends the work. The last such call is over when Resume returns. After an error all
 // that was made until then is written, and the last position is told.
-func Resume(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64, delta io.Reader, size int64, from Position, mark func(Position) (written func() error)) error {
+func Resume(ctx context.Context, dst io.Writer, base Source, delta io.Reader, size int64, from Position, mark func(Position) (written func() error)) error {
 	if err := from.check(size); err != nil {
 		return err
 	}
@@ -67,7 +74,7 @@ func Resume(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64
 		return err
 	}
 	p := patcher{
-		ctx: ctx, in: in, delta: cs.r, base: base, baseSize: baseSize, out: behind.New(dst, patchBuffer),
+		ctx: ctx, in: in, delta: cs.r, base: base, baseSize: base.Size(), out: behind.New(dst, patchBuffer),
 		written: from.Target, mark: mark, marked: from,
 	}
 	err = p.run(cs, size, from.Literal)

@@ -65,7 +65,7 @@ func TestPatchWindow(t *testing.T) {
 		want := slices.Concat(bytes.Repeat(base[around:around+1], moveEvery), base[c.offset:c.offset+c.length])
 		var out bytes.Buffer
 		b := &hostileBase{t: t, data: base}
-		if err := Patch(t.Context(), &out, b, size, bytes.NewReader(d), int64(len(want))); err != nil || !bytes.Equal(out.Bytes(), want) {
+		if err := Patch(t.Context(), &out, b, bytes.NewReader(d), int64(len(want))); err != nil || !bytes.Equal(out.Bytes(), want) {
 			t.Errorf("%+v: %v, or other bytes", c, err)
 		}
 		if b.read < end-start {
@@ -83,7 +83,7 @@ func BenchmarkPatch(b *testing.B) {
 			b.SetBytes(size)
 			b.ReportMetric(float64(len(d)), "delta-bytes")
 			for b.Loop() {
-				if err := Patch(b.Context(), io.Discard, f, benchBase, bytes.NewReader(d), size); err != nil {
+				if err := Patch(b.Context(), io.Discard, io.NewSectionReader(f, 0, benchBase), bytes.NewReader(d), size); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -100,7 +100,7 @@ func benchmarkChanges(b *testing.B, f *os.File) {
 	b.SetBytes(benchBase)
 	b.ResetTimer()
 	for b.Loop() {
-		if err := Patch(b.Context(), io.Discard, f, benchBase, bytes.NewReader(d), benchBase); err != nil {
+		if err := Patch(b.Context(), io.Discard, io.NewSectionReader(f, 0, benchBase), bytes.NewReader(d), benchBase); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -38,7 +38,7 @@ func TestResume(t *testing.T) {
 			return nil
 		}
 	}
-	err := Resume(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(delta), int64(len(target)), Position{}, mark)
+	err := Resume(t.Context(), &out, bytes.NewReader(base), bytes.NewReader(delta), int64(len(target)), Position{}, mark)
 	if err != nil || !bytes.Equal(out.Bytes(), target) {
 		t.Fatalf("%d bytes, %v", out.Len(), err)
 	}
@@ -50,7 +50,7 @@ func TestResume(t *testing.T) {
 			continue
 		}
 		out.Reset()
-		err := Resume(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(delta[p.Delta:]), int64(len(target)), p, nil)
+		err := Resume(t.Context(), &out, bytes.NewReader(base), bytes.NewReader(delta[p.Delta:]), int64(len(target)), p, nil)
 		if err != nil || !bytes.Equal(out.Bytes(), target[p.Target:]) {
 			t.Errorf("from %+v: %d bytes, %v", p, out.Len(), err)
 		}
@@ -76,7 +76,7 @@ func TestResumeMarks(t *testing.T) {
 			size += cmd.length
 		}
 		mark := func(Position) func() error { marks++; return nil }
-		err := Resume(t.Context(), io.Discard, bytes.NewReader(make([]byte, mi)), mi, bytes.NewReader(encoded(c.commands...)), size, Position{}, mark)
+		err := Resume(t.Context(), io.Discard, bytes.NewReader(make([]byte, mi)), bytes.NewReader(encoded(c.commands...)), size, Position{}, mark)
 		if err != nil || marks != c.want {
 			t.Errorf("%s: %d positions, want %d, %v", c.name, marks, c.want, err)
 		}
@@ -91,7 +91,7 @@ func TestResumeCutOff(t *testing.T) {
 		var out bytes.Buffer
 		var last Position
 		mark := func(p Position) func() error { return func() error { last = p; return nil } }
-		err := Resume(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(delta[:end]), int64(len(target)), Position{}, mark)
+		err := Resume(t.Context(), &out, bytes.NewReader(base), bytes.NewReader(delta[:end]), int64(len(target)), Position{}, mark)
 		if !errors.Is(err, ErrFormat) || !bytes.HasPrefix(target, out.Bytes()) {
 			t.Errorf("%d bytes: %d made, %v", end, out.Len(), err)
 		}
@@ -132,7 +132,7 @@ func TestResumeFails(t *testing.T) {
 		if c.from.Delta > 0 || c.from.Target == 1 {
 			in.Seek(9, io.SeekStart)
 		}
-		err := Resume(c.ctx, io.Discard, bytes.NewReader(base), int64(len(base)), in, c.size, c.from, c.mark)
+		err := Resume(c.ctx, io.Discard, bytes.NewReader(base), in, c.size, c.from, c.mark)
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}

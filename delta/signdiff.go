@@ -80,7 +80,7 @@ func (b *Blocks) Diff(ctx context.Context, dst io.Writer, target []byte, progres
 // The base it returns refers to target and to the signature, which must stay, but
 // not to b, which may be closed; where one is a mapped file that became shorter, to
 // read is ErrChanged. Any number of goroutines may read it at the same time.
-func (b *Blocks) Recall(ctx context.Context, target []byte, baseSize int64, delta io.Reader) (io.ReaderAt, error) {
+func (b *Blocks) Recall(ctx context.Context, target []byte, baseSize int64, delta io.Reader) (Source, error) {
 	if b.StrongLen < sums.MaxStrong { // as MD4 always is
 		return nil, fmt.Errorf("a delta cannot be verified without its base by strong sums of %d bytes, only by the %d of BLAKE2b", b.StrongLen, sums.MaxStrong)
 	}
@@ -162,6 +162,9 @@ func (r *recalled) note(c command, at int64) (length int64) {
 func (r *recalled) length(b int64) int64 {
 	return min(int64(r.BlockLen), r.size-b*int64(r.BlockLen))
 }
+
+// Size returns the size of the base in bytes.
+func (r *recalled) Size() int64 { return r.size }
 
 // ReadAt reads as io.ReaderAt says.
 func (r *recalled) ReadAt(p []byte, off int64) (n int, err error) {

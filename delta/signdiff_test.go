@@ -74,7 +74,7 @@ func checkDelta(t *testing.T, name string, base, d, target []byte) {
 	t.Helper()
 	for decoder, patch := range decoders {
 		var out bytes.Buffer
-		err := patch(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(d), int64(len(target)))
+		err := patch(t.Context(), &out, bytes.NewReader(base), bytes.NewReader(d), int64(len(target)))
 		if err != nil || !bytes.Equal(out.Bytes(), target) {
 			t.Errorf("%s: %s: %v, or another target", name, decoder, err)
 		}

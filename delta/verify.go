@@ -17,19 +17,19 @@ import (
 // Verify does what Patch does, and returns the same kinds of errors, by a second
 // and independent implementation of the format, librsync-go. A delta that both
 // apply alike is one that an installed rdiff applies too. It is fastest where base
-// is a bytes.Reader of a mapped file; if that becomes shorter, the error is
+// reads from a bytes.Reader of a mapped file; if that becomes shorter, the error is
 // ErrChanged.
 //
 // librsync-go looks at almost no error: it goes on after a failed write, takes a
 // base cut short for a shorter copy, and seeks to negative offsets. So all it
 // reads and writes passes a guard that keeps the first error and lets nothing
 // happen after it.
-func Verify(ctx context.Context, dst io.Writer, base io.ReaderAt, baseSize int64, delta io.Reader, size int64) error {
+func Verify(ctx context.Context, dst io.Writer, base Source, delta io.Reader, size int64) error {
 	g := &guard{ctx: ctx}
 	in := bufio.NewReaderSize(delta, 256<<10)
 	target := &guardedTarget{guard: g, out: behind.New(dst, patchBuffer), left: size}
 	err := mmap.Guard(func() error {
-		err := librsync.Patch(&guardedBase{guard: g, r: base, size: baseSize}, guardedDelta{g, in}, target)
+		err := librsync.Patch(&guardedBase{guard: g, r: base, size: base.Size()}, guardedDelta{g, in}, target)
 		return target.verdict(err, in)
 	})
 	return cmp.Or(err, target.out.Close())

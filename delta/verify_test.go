@@ -26,7 +26,7 @@ func recall(ctx context.Context, t testing.TB, signature []byte, baseSize int, d
 		return nil, err
 	}
 	var out bytes.Buffer
-	err = Verify(t.Context(), &out, base, int64(baseSize), bytes.NewReader(d), int64(len(target)))
+	err = Verify(t.Context(), &out, base, bytes.NewReader(d), int64(len(target)))
 	return out.Bytes(), err
 }
 
@@ -234,7 +234,7 @@ func FuzzRecall(f *testing.F) {
 			return
 		}
 		var want bytes.Buffer
-		err = Patch(t.Context(), &want, bytes.NewReader(base), int64(len(base)), bytes.NewReader(d), int64(len(target)))
+		err = Patch(t.Context(), &want, bytes.NewReader(base), bytes.NewReader(d), int64(len(target)))
 		if err != nil || !bytes.Equal(got, want.Bytes()) {
 			t.Fatalf("%v, or another target than of the base", err)
 		}
@@ -287,7 +287,7 @@ func TestVerifyMappedShrinks(t *testing.T) {
 		if err := f.Truncate(1 << 13); err != nil {
 			t.Fatal(err)
 		}
-		if err := Verify(t.Context(), io.Discard, r, 1<<20, bytes.NewReader(d), 1<<20); !errors.Is(err, ErrChanged) {
+		if err := Verify(t.Context(), io.Discard, r, bytes.NewReader(d), 1<<20); !errors.Is(err, ErrChanged) {
 			t.Errorf("%s: Verify returns %v", c, err)
 		}
 		if c == "base" {
@@ -306,17 +306,17 @@ func TestDecodersStop(t *testing.T) {
 	cancel()
 	for decoder, patch := range decoders {
 		ctx, cancel := context.WithCancel(t.Context())
-		r := &cancels{ReaderAt: bytes.NewReader(base), cancel: cancel}
+		r := &cancels{Source: bytes.NewReader(base), cancel: cancel}
 		d := encoded(command{offset: 0, length: 3 * patchBuffer})
-		err := patch(ctx, io.Discard, r, 3*patchBuffer, bytes.NewReader(d), 3*patchBuffer)
+		err := patch(ctx, io.Discard, r, bytes.NewReader(d), 3*patchBuffer)
 		if !errors.Is(err, context.Canceled) || r.reads != 1 {
 			t.Errorf("%s, cancelled: %v after %d reads", decoder, err, r.reads)
 		}
-		if err := patch(cancelled, io.Discard, r, 0, bytes.NewReader(encoded()), 0); !errors.Is(err, context.Canceled) {
+		if err := patch(cancelled, io.Discard, r, bytes.NewReader(encoded()), 0); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s, cancelled before a delta without commands: %v", decoder, err)
 		}
 		var out bytes.Buffer
-		err = patch(t.Context(), &out, bytes.NewReader(base), 3*patchBuffer, bytes.NewReader(d), patchBuffer)
+		err = patch(t.Context(), &out, bytes.NewReader(base), bytes.NewReader(d), patchBuffer)
 		if !errors.Is(err, ErrFormat) || out.Len() > patchBuffer {
 			t.Errorf("%s: %v after %d bytes of %d", decoder, err, out.Len(), patchBuffer)
 		}
@@ -325,7 +325,7 @@ func TestDecodersStop(t *testing.T) {
 
 // cancels cancels a context when it is read.
 type cancels struct {
-	io.ReaderAt
+	Source
 	cancel func()
 	reads  int
 }
@@ -333,7 +333,7 @@ type cancels struct {
 func (c *cancels) ReadAt(p []byte, off int64) (int, error) {
 	c.reads++
 	c.cancel()
-	return c.ReaderAt.ReadAt(p, off)
+	return c.Source.ReadAt(p, off)
 }
 
 // scattered returns base with a change every 60 bytes in one 64 KiB of eight, so
@@ -356,10 +356,10 @@ func BenchmarkVerify(b *testing.B) {
 	f, m := mapped(b, base)
 	for _, c := range []struct {
 		name string
-		base io.ReaderAt
+		base Source
 		dst  io.Writer
 	}{
-		{"file", f, io.Discard},
+		{"file", io.NewSectionReader(f, 0, int64(len(base))), io.Discard},
 		{"mapped", bytes.NewReader(m), io.Discard},
 		{"mapped and hashed", bytes.NewReader(m), sha256.New()},
 	} {
@@ -367,7 +367,7 @@ func BenchmarkVerify(b *testing.B) {
 			b.SetBytes(int64(len(target)))
 			b.ReportAllocs()
 			for b.Loop() {
-				err := Verify(b.Context(), c.dst, c.base, int64(len(base)), bytes.NewReader(d), int64(len(target)))
+				err := Verify(b.Context(), c.dst, c.base, bytes.NewReader(d), int64(len(target)))
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -394,7 +394,7 @@ func BenchmarkRecall(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := Verify(b.Context(), io.Discard, r, size, bytes.NewReader(d.Bytes()), size); err != nil {
+		if err := Verify(b.Context(), io.Discard, r, bytes.NewReader(d.Bytes()), size); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -136,7 +136,7 @@ func (p *place) leads(base, target string, want []byte) {
 	}
 	var got bytes.Buffer
 	content := testdata.BeforeImage(p.t, base)
-	err = delta.Patch(p.t.Context(), &got, bytes.NewReader(content), int64(len(content)), bytes.NewReader(file), int64(len(want)))
+	err = delta.Patch(p.t.Context(), &got, bytes.NewReader(content), bytes.NewReader(file), int64(len(want)))
 	if err != nil || !bytes.Equal(got.Bytes(), want) {
 		p.t.Errorf("the delta from %s to %s makes another image, %v", base, target, err)
 	}

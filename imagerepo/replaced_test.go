@@ -34,7 +34,7 @@ func (p *place) rightDeltas() {
 				base, baseErr := os.ReadFile(filepath.Join(p.MirrorDir, d.Base.String()))
 				rdiff, rdiffErr := os.ReadFile(filepath.Join(p.MirrorDir, meta.DeltaPath(d.Filename)))
 				h := cksum.New()
-				err := delta.Verify(p.t.Context(), h, bytes.NewReader(base), int64(len(base)), bytes.NewReader(rdiff), im.Sums.Size)
+				err := delta.Verify(p.t.Context(), h, bytes.NewReader(base), bytes.NewReader(rdiff), im.Sums.Size)
 				if err := errors.Join(err, baseErr, rdiffErr); err != nil || h.Sums() != im.Sums {
 					p.t.Errorf("%s does not make its image: %v", d.Filename, err)
 				}

@@ -64,7 +64,7 @@ func TestKeepSignatures(t *testing.T) {
 	}
 	var out bytes.Buffer
 	base, want := p.read(image1), p.read(image4)
-	err = delta.Patch(t.Context(), &out, bytes.NewReader(base), int64(len(base)), bytes.NewReader(file), int64(len(want)))
+	err = delta.Patch(t.Context(), &out, bytes.NewReader(base), bytes.NewReader(file), int64(len(want)))
 	if err != nil || !bytes.Equal(out.Bytes(), want) {
 		t.Errorf("the delta from the image that left gives another image, %v", err)
 	}

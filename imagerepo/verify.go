@@ -37,7 +37,7 @@ func (b *base) verify(ctx context.Context, d PlannedDelta, r io.ReaderAt, size i
 }
 
 func (b *base) apply(ctx context.Context, d PlannedDelta, r io.ReaderAt, size int64, seen io.Writer) error {
-	var content io.ReaderAt = bytes.NewReader(b.content)
+	var content delta.Source = io.NewSectionReader(bytes.NewReader(b.content), 0, d.baseSize)
 	if blocks, retired := b.index.(*delta.Blocks); retired {
 		target, unmap, err := mmap.Open(b.source(d.Target))
 		if err != nil {
@@ -50,7 +50,7 @@ func (b *base) apply(ctx context.Context, d PlannedDelta, r io.ReaderAt, size in
 	}
 	digest := cksum.NewBLAKE3()
 	in := io.TeeReader(io.NewSectionReader(r, 0, size), seen)
-	err := delta.Verify(ctx, b.meter.Writer(digest), content, d.baseSize, in, d.TargetSize)
+	err := delta.Verify(ctx, b.meter.Writer(digest), content, in, d.TargetSize)
 	if err == nil && cksum.Digest256(digest.Sum(nil)) != b.ledger.Of(d.Target.String()).Sums.BLAKE3 {
 		err = errors.New("another digest")
 	}

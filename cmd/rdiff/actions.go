@@ -187,7 +187,7 @@ func patch(ctx context.Context, j *job, names []string) error {
 		return err
 	}
 	start := time.Now()
-	if err := delta.Patch(ctx, out, base, size, io.NewSectionReader(d, 0, deltaSize), -1); err != nil {
+	if err := delta.Patch(ctx, out, io.NewSectionReader(base, 0, size), io.NewSectionReader(d, 0, deltaSize), -1); err != nil {
 		return fmt.Errorf("applying the delta %s to %s: %w", nameOf(names[1]), nameOf(names[0]), err)
 	}
 	if j.stats || j.verbose {

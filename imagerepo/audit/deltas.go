@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 
@@ -118,7 +119,7 @@ func (v *verifier) apply(ctx context.Context, t *trial) (cksum.Digest256, error)
 		return cksum.Digest256{}, err
 	}
 	defer base.Close()
-	content, unmap, err := mmap.Map(base)
+	data, unmap, err := mmap.Map(base)
 	if err != nil {
 		return cksum.Digest256{}, err
 	}
@@ -129,7 +130,8 @@ func (v *verifier) apply(ctx context.Context, t *trial) (cksum.Digest256, error)
 	}
 	defer in.Close()
 	digest := cksum.NewBLAKE3()
-	err = delta.Verify(ctx, v.meter.Writer(digest), bytes.NewReader(content), t.from.sums.Size, in, t.target.sums.Size)
+	content := io.NewSectionReader(bytes.NewReader(data), 0, t.from.sums.Size)
+	err = delta.Verify(ctx, v.meter.Writer(digest), content, in, t.target.sums.Size)
 	made := cksum.Digest256(digest.Sum(nil))
 	stamps := t.stamps()
 	if (err == nil || errors.Is(err, delta.ErrFormat)) && unchanged(in, stamps[0]) && unchanged(base, stamps[1]) {

@@ -195,7 +195,8 @@ func (a *chain) step(ctx context.Context, i int, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := delta.Patch(ctx, io.MultiWriter(w, a), a.base, info.Size(), f, a.sizes[i]); err != nil {
+	base := io.NewSectionReader(a.base, 0, info.Size())
+	if err := delta.Patch(ctx, io.MultiWriter(w, a), base, f, a.sizes[i]); err != nil {
 		return fmt.Errorf("%s: %w", a.Deltas[i], err)
 	}
 	return nil

@@ -288,8 +288,8 @@ func (p *partial) fill(ctx context.Context) error {
 	if p.base == nil {
 		return p.copy(in)
 	}
-	out := io.MultiWriter(p.out, p.made)
-	err := delta.Resume(ctx, out, p.base, p.baseSize, in, p.Sums.Size, p.journal.Position, p.mark)
+	base, out := io.NewSectionReader(p.base, 0, p.baseSize), io.MultiWriter(p.out, p.made)
+	err := delta.Resume(ctx, out, base, in, p.Sums.Size, p.journal.Position, p.mark)
 	if err != nil {
 		return err
 	}
