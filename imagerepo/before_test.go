@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -48,13 +49,13 @@ func TestBeforeRemembered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := LoadConfig([]string{testdata.Path("before/config/amxa.json"), testdata.Path("before/config/long.json")})
+	config, err := plan.LoadConfig([]string{testdata.Path("before/config/amxa.json"), testdata.Path("before/config/long.json")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Options{
 		ImageDir: filepath.Join(dir, "puavo-os-images"), MirrorDir: filepath.Join(dir, "mirror"), URL: "https://images.example.org", Config: config,
-		Policy: Policy{Targets: 3, Downgrades: true, MaxRatio: 0.3, KeepSignatures: true, Grace: 10000 * 24 * time.Hour},
+		Policy: plan.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.3, KeepSignatures: true, Grace: 10000 * 24 * time.Hour},
 		Effort: delta.Default,
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -19,6 +19,7 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -305,7 +306,7 @@ func TestMaxRatio(t *testing.T) {
 		}
 		for _, d := range s.Deltas {
 			_, err := os.Stat(filepath.Join(p.MirrorDir, "rdiffs", d.File))
-			if (err == nil) != (d.Action != Drop) || d.Action != Drop && d.Share > c.ratio {
+			if (err == nil) != (d.Action != plan.Drop) || d.Action != plan.Drop && d.Share > c.ratio {
 				t.Errorf("%+v: %+v, %v", c, d, err)
 			}
 		}
@@ -381,7 +382,7 @@ func TestBuildFails(t *testing.T) {
 	}{
 		{"no image directory", func(p *place) { p.ImageDir += "/none" }, fs.ErrNotExist, []string{"/none", "check the path"}},
 		{"the image directory is a file", func(p *place) { p.ImageDir += "/" + image3 }, nil, []string{image3, "not a directory"}},
-		{"no images", func(p *place) { p.remove(image3); p.remove(image4) }, ErrInput, []string{"images", "no images"}},
+		{"no images", func(p *place) { p.remove(image3); p.remove(image4) }, plan.ErrInput, []string{"images", "no images"}},
 		{"an empty image", bad("empty"), nil, []string{"puavo-os-empty", "is empty"}},
 		{"an image that is not all there", bad("cut"), nil, []string{"puavo-os-cut", "is cut off: it has 6000 of"}},
 		{"a setting twice", bad("twice"), nil, []string{"puavo-os-twice", "definitions", ".json"}},
@@ -489,12 +490,12 @@ func TestFullDisk(t *testing.T) {
 func TestSpace(t *testing.T) {
 	p := newPlace(t, image3, image4)
 	p.MirrorDir = filepath.Join(testdata.SmallDisk(t, 512<<10), "mirror")
-	plan, err := MakePlan(t.Context(), p.Options)
-	if err != nil || plan.Estimate.Space <= plan.Estimate.Free {
-		t.Errorf("%+v, %v", plan.Estimate, err)
+	planned, err := MakePlan(t.Context(), p.Options)
+	if err != nil || planned.Estimate.Space <= planned.Estimate.Free {
+		t.Errorf("%+v, %v", planned.Estimate, err)
 	}
 	_, s, err := Build(t.Context(), p.Options)
-	if !errors.Is(err, ErrSpace) || !strings.Contains(err.Error(), p.MirrorDir) || !strings.Contains(err.Error(), "--ignore-space") || p.tree() != "" || s.Changed {
+	if !errors.Is(err, plan.ErrSpace) || !strings.Contains(err.Error(), p.MirrorDir) || !strings.Contains(err.Error(), "--ignore-space") || p.tree() != "" || s.Changed {
 		t.Errorf("%v, mirror %s", err, p.tree())
 	}
 }
@@ -653,9 +654,9 @@ func TestOverwrittenImage(t *testing.T) {
 
 func TestMakePlanChangesNothing(t *testing.T) {
 	p := newPlace(t, image3, image4)
-	plan, err := MakePlan(t.Context(), p.Options)
-	if err != nil || len(plan.Deltas) != 2 {
-		t.Fatalf("%+v, %v", plan, err)
+	planned, err := MakePlan(t.Context(), p.Options)
+	if err != nil || len(planned.Deltas) != 2 {
+		t.Fatalf("%+v, %v", planned, err)
 	}
 	if _, err := os.Stat(p.MirrorDir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the mirror is there: %v", err)
@@ -663,8 +664,8 @@ func TestMakePlanChangesNothing(t *testing.T) {
 	p.build()
 	before, records := p.tree(), len(testGlob(t, filepath.Join(p.MirrorDir, mirror.StateDir, "*")))
 	p.add(other)
-	if plan, err = MakePlan(t.Context(), p.Options); err != nil || len(plan.Images) != 3 {
-		t.Fatalf("%+v, %v", plan, err)
+	if planned, err = MakePlan(t.Context(), p.Options); err != nil || len(planned.Images) != 3 {
+		t.Fatalf("%+v, %v", planned, err)
 	}
 	if p.tree() != before || len(testGlob(t, filepath.Join(p.MirrorDir, mirror.StateDir, "*"))) != records {
 		t.Error("a plan changes the mirror")
@@ -675,7 +676,7 @@ func TestMakePlanChangesNothing(t *testing.T) {
 // not published.
 func TestBuildWithConfig(t *testing.T) {
 	p := newPlace(t, image1, image2, image3, image4, other)
-	p.Config = Config{Series: []meta.SeriesConfig{
+	p.Config = plan.Config{Series: []meta.SeriesConfig{
 		{Name: "release", Images: names(image2, image4), Extra: map[meta.Name][]meta.Name{name(image4): names(other)}},
 		{Name: "devel", Images: names(image2, image3, image4)},
 	}}
@@ -692,9 +693,9 @@ func TestBuildWithConfig(t *testing.T) {
 	if !strings.Contains(tree, meta.DeltaName(name(other), name(image4))) {
 		t.Errorf("no delta from %s:\n%s", other, tree)
 	}
-	p.Config = Config{}
+	p.Config = plan.Config{}
 	p.build()
-	p.Config = Config{Series: []meta.SeriesConfig{{Name: "release", Images: names(image2, image4), Extra: map[meta.Name][]meta.Name{name(image4): names(other)}}}}
+	p.Config = plan.Config{Series: []meta.SeriesConfig{{Name: "release", Images: names(image2, image4), Extra: map[meta.Name][]meta.Name{name(image4): names(other)}}}}
 	p.AllowRemoval = true
 	p.build()
 	if tree := p.tree(); strings.Contains(tree, "\n"+other) || strings.Contains(tree, "devel") {

@@ -6,318 +6,371 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"slices"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
-	"puavo-image-repository/delta/mmap"
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/base"
+	"puavo-image-repository/imagerepo/internal/budget"
+	"puavo-image-repository/imagerepo/internal/ledger"
+	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/planner"
 	"puavo-image-repository/imagerepo/internal/pool"
+	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
 
 // errTooLarge ends a diff whose delta is not worth having.
 var errTooLarge = errors.New("the delta is too large")
 
+// maker makes the deltas of a plan.
+type maker struct {
+	source    *source.Dir
+	mirror    *mirror.Mirror
+	ledger    *ledger.Ledger
+	holds     mirror.Inventory
+	failed    *failures
+	results   *results
+	publisher *publisher
+	progress  *meter.Meter
+	budget    budget.Budget
+	policy    plan.Policy
+	effort    delta.Effort
+	log       *slog.Logger
+}
+
+// diffBase is what a maker needs of a base, see package base.
+type diffBase interface {
+	Diff(ctx context.Context, t base.Target, w io.Writer) error
+	Verify(ctx context.Context, t base.Target, r io.ReaderAt, size int64, seen io.Writer) error
+	Close()
+}
+
+// imageBase is a variable since tests have one that makes wrong deltas.
+var imageBase = func(path string, size int64, o delta.Options, progress *meter.Meter) diffBase {
+	return base.Image(path, size, o, progress)
+}
+
 // makeDeltas makes or checks the deltas of the plan, grouped by base so that a
 // base is mapped and indexed once. The groups with the most to do come first, so
 // that none of them is left to one core at the end.
-func (r *run) makeDeltas(ctx context.Context) error {
-	groups := r.plan.groups()
+func (m *maker) makeDeltas(ctx context.Context, p plan.Plan) error {
+	groups := p.Bases()
 	for i := range groups {
-		groups[i] = slices.DeleteFunc(groups[i], func(d PlannedDelta) bool { return !r.wantedDelta(d) })
+		groups[i] = slices.DeleteFunc(groups[i], func(d plan.Delta) bool { return !m.failed.wantsDelta(d) })
 	}
-	groups = slices.DeleteFunc(groups, func(g []PlannedDelta) bool { return len(g) == 0 })
-	work := func(g []PlannedDelta) (n int64) {
+	groups = slices.DeleteFunc(groups, func(g []plan.Delta) bool { return len(g) == 0 })
+	work := func(g []plan.Delta) (n int64) {
 		for _, d := range g {
-			if d.open() {
-				n += d.cost()
+			if d.Open() {
+				n += d.Work()
 			}
 		}
 		return n
 	}
-	slices.SortStableFunc(groups, func(a, b []PlannedDelta) int { return cmp.Compare(work(b), work(a)) })
-	return pool.Within(ctx, r.budget.jobs, r.budget.memory-runMemory, groups, r.budget.need, r.makeGroup)
-}
-
-// wantedDelta reports whether a series that has not failed needs a delta.
-func (r *run) wantedDelta(d PlannedDelta) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.failed) == 0 || slices.ContainsFunc(r.plan.Series, func(s PlannedSeries) bool {
-		return r.failed[s.Name] == nil && slices.Contains(s.Deltas[d.Target.String()], d.File)
-	})
+	slices.SortStableFunc(groups, func(a, b []plan.Delta) int { return cmp.Compare(work(b), work(a)) })
+	return pool.Within(ctx, m.budget.Jobs, m.budget.ForJobs(), groups, m.budget.Need, m.makeGroup)
 }
 
 // makeGroup makes, checks or drops the deltas from one base. While a delta is
 // verified, the next one is made.
-func (r *run) makeGroup(ctx context.Context, deltas []PlannedDelta) error {
-	b := &base{run: r, name: deltas[0].Base, retired: deltas[0].Retired}
-	defer b.close()
-	return pool.Pipe(ctx, deltas, func(ctx context.Context, d PlannedDelta) (func() error, error) {
-		verify, err := b.begin(ctx, d)
-		if err != nil || verify == nil {
-			return func() error { return nil }, b.tolerateDelta(ctx, d, err)
+func (m *maker) makeGroup(ctx context.Context, deltas []plan.Delta) error {
+	from := m.base(deltas[0])
+	defer from.Close()
+	return pool.Pipe(ctx, deltas, func(ctx context.Context, d plan.Delta) (func() error, error) {
+		j := m.job(from, d)
+		rest, err := j.begin(ctx)
+		if err != nil || rest == nil {
+			return func() error { return nil }, j.tolerate(ctx, err)
 		}
-		return func() error { return b.tolerateDelta(ctx, d, verify()) }, nil
+		return func() error { return j.tolerate(ctx, rest()) }, nil
 	})
 }
 
-// tolerateDelta returns nil for the error of a delta that is the fault of one of its
-// images, or of the signature of a retired base: the delta is left out then.
-func (b *base) tolerateDelta(ctx context.Context, d PlannedDelta, err error) error {
+// base returns the base of a delta, not opened yet.
+func (m *maker) base(d plan.Delta) diffBase {
+	if d.Retired {
+		return base.Signature(filepath.Join(m.mirror.Dir, mirror.SignaturePath(d.Base)), d.BaseSize, m.progress)
+	}
+	return imageBase(m.source.File(d.Base), d.BaseSize, delta.Options{Memory: m.budget.Index(d.BaseSize), Effort: m.effort}, m.progress)
+}
+
+// job is the work for one delta, now that all digests are known.
+type job struct {
+	*maker
+	plan.Delta
+	from   diffBase
+	target base.Target
+	record *state.Record // what is known of the delta
+	fresh  state.Record  // what is to be known of it: what it is made of
+}
+
+func (m *maker) job(from diffBase, d plan.Delta) *job {
+	record := m.ledger.Of(d.File)
+	baseSums, targetSums := m.ledger.Of(d.Base.String()).Sums, m.ledger.Of(d.Target.String()).Sums
+	return &job{
+		maker: m, Delta: d, from: from, record: record,
+		target: base.Target{Path: m.source.File(d.Target), Size: d.TargetSize, BLAKE3: targetSums.BLAKE3},
+		fresh:  state.Record{Base: baseSums.BLAKE3, Target: targetSums.BLAKE3, Orphaned: record.Orphaned},
+	}
+}
+
+// tolerate returns nil for an error that is the fault of an image, or of the signature
+// of a retired base: the delta is left out then.
+func (j *job) tolerate(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, errSignature) {
-		return b.omit(d, err)
+	if errors.Is(err, base.ErrSignature) {
+		return j.omit(err)
 	}
-	return b.tolerate(ctx, fmt.Errorf("delta %s: %w", d.File, err), b.faulty(d)...)
-}
-
-// faulty returns the images that have changed, or the target if none has.
-func (b *base) faulty(d PlannedDelta) []meta.Name {
-	if !b.retired && b.unchanged(Image{d.Base, b.ledger.Of(d.Base.String()).Stamp}) != nil {
-		return []meta.Name{d.Base}
+	// It is the fault of the target, unless the base has changed.
+	faulty := j.Target
+	if !j.Retired && j.source.Unchanged(j.Base) != nil {
+		faulty = j.Base
 	}
-	return []meta.Name{d.Target}
+	return j.failed.tolerate(ctx, fmt.Errorf("delta %s: %w", j.File, err), faulty)
 }
 
 // omit leaves out a delta that cannot be made, and what is published of it.
-func (b *base) omit(d PlannedDelta, reason error) error {
-	b.Log.Warn("the delta is left out", "delta", d.File, "reason", reason)
-	b.mu.Lock()
-	b.omitted[d.File] = true
-	b.mu.Unlock()
-	b.report(d, Omit)
+func (j *job) omit(reason error) error {
+	j.log.Warn("the delta is left out", "delta", j.File, "reason", reason)
+	j.results.delta(j.Delta, plan.Omit, j.record)
 	return nil
 }
 
-// base is the base of a group of deltas, opened when first needed: the image, or
-// of a retired one its signature.
-type base struct {
-	*run
-	name    meta.Name
-	retired bool
-	content []byte // mapped: of the image or of the signature
-	unmap   func() error
-	index   encoder
-}
-
-// encoder makes deltas from one base.
-type encoder interface {
-	Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (delta.Stats, error)
-	Close()
-}
-
-// newEncoder is a variable since tests have one that makes wrong deltas.
-var newEncoder = func(ctx context.Context, base []byte, o delta.Options) (encoder, error) {
-	index, err := delta.NewIndex(ctx, base, o)
-	if err != nil {
-		return nil, err // and no encoder that holds a nil Index
-	}
-	return index, nil
-}
-
-func (b *base) close() {
-	if b.index != nil {
-		b.index.Close()
-	}
-	if b.unmap != nil {
-		b.unmap()
-	}
-}
-
-// begin does the first part of the work for one delta, now that all digests are known,
-// and returns the rest, which can be done while the next is begun.
-func (b *base) begin(ctx context.Context, d PlannedDelta) (rest func() error, err error) {
-	record := b.ledger.Of(d.File)
-	baseSums, targetSums := b.ledger.Of(b.name.String()).Sums, b.ledger.Of(d.Target.String()).Sums
+// begin does the first part of the work, and returns the rest, which can be done while
+// the next job is begun.
+func (j *job) begin(ctx context.Context) (rest func() error, err error) {
 	var file state.Stamp
-	if info, err := b.mirror.Root.Stat(meta.DeltaPath(d.File)); err == nil {
+	if info, err := j.mirror.Root.Stat(meta.DeltaPath(j.File)); err == nil {
 		file = state.StampOf(info)
 	}
-	fresh := &state.Record{Base: baseSums.BLAKE3, Target: targetSums.BLAKE3, Unnamed: record.Unnamed}
-	switch b.Policy.decide(record, file, baseSums, targetSums) {
-	case Keep:
-		b.meter.Add(d.cost())
-		return func() error { return b.keep(d, record, file) }, nil
-	case Drop:
-		b.meter.Add(d.cost())
-		return func() error { return b.drop(d, record, fresh) }, nil
-	case Check:
-		if same, err := b.compare(ctx, d, record, file, fresh); same || err != nil {
-			return func() error { return b.keep(d, record, file) }, err
+	action := j.Action
+	if planned, _ := j.holds.Has(j.File); action == plan.Await || file != planned {
+		// The plan could not know the images, or the file changed since.
+		action = planner.Decide(j.policy, j.record, file, j.ledger.Of(j.Base.String()).Sums, j.ledger.Of(j.Target.String()).Sums)
+	}
+	switch action {
+	case plan.Keep:
+		j.progress.Add(j.Work())
+		return func() error { return j.keep(file) }, nil
+	case plan.Drop:
+		j.progress.Add(j.Work())
+		return j.stayDropped, nil
+	case plan.Check:
+		if same, err := j.isKnown(ctx, file); same || err != nil {
+			return func() error { return j.keep(file) }, err
 		}
-		return b.check(ctx, d, fresh)
+		return j.check(ctx)
 	default:
-		return b.make(ctx, d, fresh)
+		return j.make(ctx)
 	}
 }
 
-// cost is the work of a delta as the meter counts it: the target is diffed, and
-// made once more to verify the delta.
-func (d PlannedDelta) cost() int64 { return 2 * d.TargetSize }
-
 // keep keeps a delta as it is. A record that lacks the change time gets it.
-func (b *base) keep(d PlannedDelta, record *state.Record, stamp state.Stamp) error {
-	if record.Stamp != stamp {
-		record.Stamp = stamp
-		if err := b.ledger.Put(d.File, record); err != nil {
+func (j *job) keep(stamp state.Stamp) error {
+	if j.record.Stamp != stamp {
+		j.record.Stamp = stamp
+		if err := j.ledger.Put(j.File, j.record); err != nil {
 			return err
 		}
 	}
-	b.report(d, Keep)
+	j.results.delta(j.Delta, plan.Keep, j.record)
 	return nil
 }
 
-// drop records that a delta is not worth having any more.
-func (b *base) drop(d PlannedDelta, record, fresh *state.Record) error {
-	if !record.Dropped {
-		fresh.Dropped, fresh.Sums.Size = true, record.Sums.Size
-		if err := b.ledger.Put(d.File, fresh); err != nil {
-			return err
-		}
+// drop records that a delta of size bytes, or more, is not worth having.
+func (j *job) drop(size int64) error {
+	j.fresh.Dropped, j.fresh.Sums.Size = true, size
+	if err := j.ledger.Put(j.File, &j.fresh); err != nil {
+		return err
 	}
-	b.report(d, Drop)
+	j.results.delta(j.Delta, plan.Drop, &j.fresh)
+	return nil
+}
+
+// stayDropped drops a delta by its record.
+func (j *job) stayDropped() error {
+	if !j.record.Dropped {
+		return j.drop(j.record.Sums.Size)
+	}
+	j.results.delta(j.Delta, plan.Drop, j.record)
 	return nil
 }
 
 // make makes a delta, and returns what verifies it and puts it into the mirror.
-func (b *base) make(ctx context.Context, d PlannedDelta, record *state.Record) (rest func() error, err error) {
+func (j *job) make(ctx context.Context) (rest func() error, err error) {
 	// Whatever happens from here on, the file is known as the tool's own.
-	if err := b.ledger.Put(d.File, &state.Record{Unnamed: record.Unnamed}); err != nil {
+	if err := j.ledger.Put(j.File, &state.Record{Orphaned: j.fresh.Orphaned}); err != nil {
 		return nil, err
 	}
-	f, err := b.mirror.Root.Begin(mirror.TmpPath(d.File), meta.DeltaPath(d.File))
+	f, err := j.mirror.Root.Begin(mirror.TmpPath(j.File), meta.DeltaPath(j.File))
 	if err != nil {
 		return nil, err
 	}
-	sums, err := b.diff(ctx, d, f)
+	sums, err := j.diff(ctx, f)
 	if err != nil {
 		f.Discard()
 	}
 	if errors.Is(err, errTooLarge) {
-		b.meter.Add(d.TargetSize) // the verification that was saved
-		b.Log.Info("the delta is not published: it is too large a share of its image",
-			"delta", d.File, "limit", b.Policy.MaxRatio)
-		return func() error { return b.drop(d, &state.Record{Sums: sums}, record) }, nil
+		j.progress.Add(j.TargetSize) // the verification that was saved
+		j.log.Info("the delta is not published: it is too large a share of its image",
+			"delta", j.File, "limit", j.policy.MaxRatio)
+		return func() error { return j.drop(sums.Size) }, nil
 	} else if err != nil {
 		return nil, err
 	}
 	return func() error {
 		defer f.Discard()
-		if err := b.verify(ctx, d, f, sums.Size, io.Discard); err != nil {
+		if err := j.verify(ctx, f, sums.Size, io.Discard); err != nil {
 			return err
 		}
-		return b.replace(ctx, d, f, sums, record)
+		return j.replace(ctx, f, sums)
 	}, nil
 }
 
-// replace puts a delta into the mirror. Another one that is there under its name
-// is first taken out of the documents, which tell that one's digests.
-func (b *base) replace(ctx context.Context, d PlannedDelta, f *atomicfile.File, sums cksum.Sums, record *state.Record) error {
-	if published, ok := b.docs.Sums(d.File); ok && published.SHA512 != sums.SHA512 {
-		if err := b.withdrawn(ctx, []string{d.File}); err != nil {
+// diff writes the delta to f and returns its digests. It gives up with errTooLarge,
+// and the size reached, when the delta is not worth having.
+func (j *job) diff(ctx context.Context, f io.Writer) (cksum.Sums, error) {
+	hash := cksum.New()
+	w := &limited{w: io.MultiWriter(f, hash), tooLarge: func(size int64) bool { return j.policy.TooLarge(size, j.TargetSize) }}
+	err := j.from.Diff(ctx, j.target, w)
+	switch {
+	case errors.Is(err, errTooLarge):
+		return cksum.Sums{Size: w.size}, err
+	case errors.Is(err, delta.ErrChanged):
+		return cksum.Sums{}, cmp.Or(j.changed(), err)
+	}
+	return hash.Sums(), err
+}
+
+// verify makes sure that a delta of size bytes makes its target.
+func (j *job) verify(ctx context.Context, r io.ReaderAt, size int64, seen io.Writer) error {
+	err := j.from.Verify(ctx, j.target, r, size, seen)
+	if ctx.Err() != nil {
+		return cmp.Or(err, ctx.Err())
+	}
+	// What is mapped by now may be another than what was read for its digests.
+	return cmp.Or(j.changed(), err)
+}
+
+// changed returns an error if one of the two images has changed.
+func (j *job) changed() error {
+	err := j.source.Unchanged(j.Target)
+	if err == nil && !j.Retired {
+		err = j.source.Unchanged(j.Base)
+	}
+	return err
+}
+
+// replace puts a delta into the mirror. Another one of its name is first taken out of
+// the documents, which have that one's digests.
+func (j *job) replace(ctx context.Context, f *atomicfile.File, sums cksum.Sums) error {
+	if published, ok := j.publisher.docs.Sums(j.File); ok && published.SHA512 != sums.SHA512 {
+		if err := j.publisher.withdraw(ctx, j.File); err != nil {
 			return err
 		}
 	}
 	if err := f.Commit(); err != nil {
 		return err
 	}
-	return b.take(d, Make, sums, record)
+	return j.recordAs(plan.Make, sums)
 }
 
-// take records a delta that is in the mirror.
-func (b *base) take(d PlannedDelta, action Action, sums cksum.Sums, record *state.Record) error {
-	info, err := b.mirror.Root.Stat(meta.DeltaPath(d.File))
+// recordAs records a delta that is in the mirror.
+func (j *job) recordAs(action plan.Action, sums cksum.Sums) error {
+	info, err := j.mirror.Root.Stat(meta.DeltaPath(j.File))
 	if err != nil {
 		return err
 	}
-	record.Stamp, record.Sums = state.StampOf(info), sums
-	if err := b.ledger.Put(d.File, record); err != nil {
+	j.fresh.Stamp, j.fresh.Sums = state.StampOf(info), sums
+	if err := j.ledger.Put(j.File, &j.fresh); err != nil {
 		return err
 	}
-	b.report(d, action)
+	j.results.delta(j.Delta, action, &j.fresh)
 	return nil
 }
 
-// diff writes the delta to f and returns its digests. It gives up with
-// errTooLarge, and the size reached, when the delta is not worth having.
-func (b *base) diff(ctx context.Context, d PlannedDelta, f io.Writer) (cksum.Sums, error) {
-	hash := cksum.New()
-	w := &limited{w: io.MultiWriter(f, hash), tooLarge: func(size int64) bool { return b.Policy.tooLarge(size, d.TargetSize) }}
-	target, unmap, err := mmap.Open(b.source(d.Target))
+// check verifies a delta that is in the mirror, of which no record says that it is
+// right. If it is not, it is made.
+func (j *job) check(ctx context.Context) (rest func() error, err error) {
+	sums, err := j.checked(ctx)
+	switch {
+	case errors.Is(err, base.ErrWrong) && !j.holds.Owns(j.File):
+		return nil, j.omit(fmt.Errorf("%s is there and not right, and %w", meta.DeltaPath(j.File), mirror.ErrForeign))
+	case errors.Is(err, base.ErrWrong):
+		j.log.Info("the delta in the mirror is not right and is made again", "delta", j.File, "reason", err)
+		return j.make(ctx)
+	case err != nil:
+		return nil, err
+	}
+	j.progress.Add(j.TargetSize) // the diff that was saved
+	if tooLarge := j.policy.TooLarge(sums.Size, j.TargetSize); tooLarge && !j.holds.Takes(j.File) {
+		return nil, j.omit(fmt.Errorf("%s is there and larger than it may be, and %w", meta.DeltaPath(j.File), mirror.ErrForeign))
+	} else if tooLarge {
+		return func() error { return j.drop(sums.Size) }, nil
+	}
+	j.fresh.Foreign = !j.holds.Takes(j.File)
+	return func() error { return j.adopt(sums) }, nil
+}
+
+// checked returns the digests of a delta in the mirror that is right.
+func (j *job) checked(ctx context.Context) (cksum.Sums, error) {
+	f, err := j.mirror.Root.Open(meta.DeltaPath(j.File))
 	if err != nil {
 		return cksum.Sums{}, err
 	}
-	defer unmap()
-	if err = b.makeIndex(ctx, d); err == nil {
-		_, err = b.index.Diff(ctx, w, target, func(n int) { b.meter.Add(int64(n)) })
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return cksum.Sums{}, err
 	}
-	switch {
-	case errors.Is(err, errTooLarge):
-		return cksum.Sums{Size: w.size}, err
-	case errors.Is(err, delta.ErrChanged):
-		return cksum.Sums{}, cmp.Or(b.changed(d), err)
+	if j.holds.Owns(j.File) && j.policy.TooLarge(info.Size(), j.TargetSize) {
+		return cksum.Sums{}, fmt.Errorf("%w as it is wanted: it is too large a share of it", base.ErrWrong)
 	}
-	return hash.Sums(), err
+	hash := cksum.New()
+	if err := j.verify(ctx, f, info.Size(), hash); err != nil {
+		return cksum.Sums{}, err
+	}
+	return hash.Sums(), nil
 }
 
-// open maps the base.
-func (b *base) open() (err error) {
-	if b.unmap != nil {
-		return nil
+// isKnown reports, by the fastest digest, whether a delta whose stamp changed is still
+// the one that proved right.
+func (j *job) isKnown(ctx context.Context, file state.Stamp) (bool, error) {
+	of := j.record.Base == j.fresh.Base && j.record.Target == j.fresh.Target
+	if !of || j.record.Dropped || !j.record.Summed() || j.record.Sums.Size != file.Size || j.policy.TooLarge(file.Size, j.TargetSize) {
+		return false, nil
 	}
-	where := b.source(b.name)
-	if b.retired {
-		where = filepath.Join(b.mirror.Dir, mirror.SignaturePath(b.name))
+	f, err := j.mirror.Root.Open(meta.DeltaPath(j.File))
+	if err != nil {
+		return false, err
 	}
-	b.content, b.unmap, err = mmap.Open(where)
-	return err
+	defer f.Close()
+	digest, err := blake3(meter.New(0, nil).Reader(ctx, f))
+	if err != nil || digest != j.record.Sums.BLAKE3 {
+		return false, err
+	}
+	j.progress.Add(j.Work())
+	j.log.Info("the delta is what it was", "delta", j.File)
+	return true, nil
 }
 
-// makeIndex makes what deltas are made with, of the image or of its signature.
-func (b *base) makeIndex(ctx context.Context, d PlannedDelta) (err error) {
-	if b.index != nil {
-		return nil
-	}
-	if err := b.open(); err != nil {
+// adopt records a delta that is in the mirror and right. Whoever put it there may not
+// have flushed it.
+func (j *job) adopt(sums cksum.Sums) error {
+	if err := j.mirror.Root.Sync(meta.DeltaPath(j.File)); err != nil {
 		return err
 	}
-	if b.retired {
-		blocks, err := delta.LoadSignature(ctx, b.content)
-		if err == nil {
-			b.index = blocks
-		} else if ctx.Err() == nil {
-			err = fmt.Errorf("%s: %w: %w", filepath.Join(b.mirror.Dir, mirror.SignaturePath(b.name)), errSignature, err)
-		}
-		return err
-	}
-	b.index, err = newEncoder(ctx, b.content, delta.Options{Memory: b.budget.index(d.baseSize), Effort: b.Effort})
-	return err
+	return j.recordAs(plan.Check, sums)
 }
-
-// changed returns which of the two images of a delta changed, if one did.
-func (b *base) changed(d PlannedDelta) error {
-	images := []meta.Name{d.Target}
-	if !b.retired {
-		images = append(images, d.Base)
-	}
-	for _, n := range images {
-		if err := b.unchanged(Image{n, b.ledger.Of(n.String()).Stamp}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// errSignature is wrapped by the error for the signature of a retired base that
-// cannot be used.
-var errSignature = errors.New("its base left, and of that the signature is damaged; remove the signature, or run without --keep-signatures")
 
 // limited passes on what is written to it until that becomes too large.
 type limited struct {

@@ -7,179 +7,184 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
+	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/ledger"
+	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/puavoconf"
+	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
 
-// ErrChanged is wrapped by the error for an image that is not what it was when
-// the run began.
-var ErrChanged = errors.New("changed while it was read; run again when it is complete")
+// confs are the puavo-confs of the images that are new. Its methods can be called
+// concurrently.
+type confs struct {
+	source *source.Dir
+	log    *slog.Logger
 
-// source returns the path of an image in the image directory.
-func (r *run) source(n meta.Name) string { return filepath.Join(r.ImageDir, n.String()) }
+	mu     sync.Mutex
+	images map[meta.Name]map[string]json.RawMessage
+}
 
-// unchanged reports, as an error, that an image is not the one that was
-// scanned.
-func (r *run) unchanged(im Image) error {
-	info, err := os.Stat(r.source(im.Name))
-	if err == nil && state.StampOf(info) == im.Stamp {
+func newConfs(dir *source.Dir, log *slog.Logger) *confs {
+	return &confs{source: dir, log: log, images: make(map[meta.Name]map[string]json.RawMessage)}
+}
+
+// read reads the puavo-conf of an image, once.
+func (c *confs) read(ctx context.Context, n meta.Name) error {
+	if c.of(n) != nil {
 		return nil
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return fmt.Errorf("%s %w", r.source(im.Name), ErrChanged)
-}
-
-// readConfs reads the puavo-conf of the images that are to be read. It goes
-// first since it is quick and its errors are the administrator's to mend: the plan
-// is made once more without the series that they concern.
-func (r *run) readConfs(ctx context.Context) error {
-	failed := len(r.failed)
-	for _, im := range r.plan.Images {
-		if !im.Read || im.Touched {
-			continue
-		}
-		if err := r.tolerate(ctx, r.readConf(ctx, im.Image), im.Name); err != nil {
-			return err
-		}
-	}
-	if len(r.failed) > failed {
-		return cmp.Or(ctx.Err(), r.planAgain())
-	}
-	return ctx.Err()
-}
-
-// readConf reads the puavo-conf of an image.
-func (r *run) readConf(ctx context.Context, im Image) error {
-	f, err := os.Open(r.source(im.Name))
+	f, err := os.Open(c.source.File(n))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	conf, err := puavoconf.Read(ctx, f, im.Stamp.Size)
+	conf, err := puavoconf.Read(ctx, f, c.source.Stamp(n).Size)
 	if errors.Is(err, puavoconf.ErrNone) {
-		r.Log.Warn("no puavo-conf, {} is published", "image", im.Name.String(), "reason", err)
+		c.log.Warn("no puavo-conf, {} is published", "image", n.String(), "reason", err)
 		conf, err = map[string]json.RawMessage{}, nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %s: puavo-conf definitions: %w; copy or make the image again, or move it away", ErrInput, r.source(im.Name), err)
+		return fmt.Errorf("%w: %s: puavo-conf definitions: %w; copy or make the image again, or move it away", plan.ErrInput, c.source.File(n), err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.confs[im.Name] = conf
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.images[n] = conf
 	return nil
 }
 
-// compareImages compares the images that were touched with what is known of them, by
-// the fastest digest. One that was overwritten in place, and so in the mirror too, is
-// not published any more, until it is read and its deltas are made again.
-func (r *run) compareImages(ctx context.Context) error {
-	var touched []*PlannedImage
-	for i := range r.plan.Images {
-		if im := &r.plan.Images[i]; im.Touched {
+// of returns the puavo-conf of an image, nil if it was not read.
+func (c *confs) of(n meta.Name) map[string]json.RawMessage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.images[n]
+}
+
+// reader reads images for their digests and signatures.
+type reader struct {
+	source    *source.Dir
+	root      atomicfile.Dir
+	ledger    *ledger.Ledger
+	holds     mirror.Inventory
+	confs     *confs
+	failed    *failures
+	publisher *publisher
+	progress  *meter.Meter
+	jobs      int
+}
+
+// compare compares the images that were touched with what is known of them, by the
+// fastest digest, and returns those that must be read. An image that was overwritten in
+// place, and so in the mirror too, is withdrawn until it is read and its deltas are
+// made again.
+func (r *reader) compare(ctx context.Context, images []plan.Image) (unread []plan.Image, err error) {
+	var touched []plan.Image
+	for _, im := range images {
+		if im.Touched {
 			touched = append(touched, im)
 		}
 	}
 	var mu sync.Mutex
-	var other []string
-	err := pool.Each(ctx, r.budget.jobs, touched, func(ctx context.Context, im *PlannedImage) error {
-		same, err := r.compareImage(ctx, im)
-		if err == nil && !same {
+	known, other := make(map[string]bool), make(map[string]bool)
+	err = pool.Each(ctx, r.jobs, touched, func(ctx context.Context, im plan.Image) error {
+		same, err := r.isKnown(ctx, im)
+		if err == nil {
 			mu.Lock()
-			other = append(other, im.File)
+			known[im.File], other[im.File] = same, !same
 			mu.Unlock()
-			err = r.readConf(ctx, im.Image)
 		}
-		return r.tolerate(ctx, err, im.Name)
+		if err == nil && !same {
+			err = r.confs.read(ctx, im.Name)
+		}
+		return r.failed.tolerate(ctx, err, im.Name)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	other = slices.DeleteFunc(other, func(file string) bool { // a copy, or another file, is as it was
-		return !slices.ContainsFunc(touched, func(im *PlannedImage) bool { return im.File == file && im.Action == Keep })
-	})
-	return r.withdrawn(ctx, other)
+	var overwritten []string
+	for _, im := range images {
+		if im.Read && !known[im.File] {
+			unread = append(unread, im)
+		}
+		if other[im.File] && im.Action == plan.Keep { // a copy, or another file, is as it was
+			overwritten = append(overwritten, im.File)
+		}
+	}
+	return unread, r.publisher.withdraw(ctx, overwritten...)
 }
 
-// compareImage reports whether a touched image is what is known of it: then it need
-// not be read. Whoever touched it may have written it.
-func (r *run) compareImage(ctx context.Context, im *PlannedImage) (same bool, err error) {
-	f, err := os.Open(r.source(im.Name))
+// isKnown reports whether a touched image is what is known of it: then it need not be
+// read. Whoever touched it may have written it.
+func (r *reader) isKnown(ctx context.Context, im plan.Image) (same bool, err error) {
+	f, err := os.Open(r.source.File(im.Name))
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
 	record := r.ledger.Of(im.File)
-	digest, err := r.digest(ctx, f)
+	digest, err := blake3(r.progress.Reader(ctx, f))
 	if err == nil {
-		err = r.unchanged(im.Image)
+		err = r.source.Unchanged(im.Name)
 	}
 	if err != nil || digest != record.Sums.BLAKE3 {
 		return false, err
 	}
-	if im.Action == Keep {
-		if err := r.mirror.Root.Sync(im.File); err != nil {
+	if im.Action == plan.Keep {
+		if err := r.root.Sync(im.File); err != nil {
 			return false, err
 		}
 	}
-	im.Read = false
-	record.Stamp = im.Stamp
+	record.Stamp = r.source.Stamp(im.Name)
 	return true, r.ledger.Put(im.File, record)
 }
 
-// digest returns the fastest digest of a file.
-func (r *run) digest(ctx context.Context, f io.Reader) (cksum.Digest256, error) {
+// blake3 returns the fastest digest of what is read.
+func blake3(r io.Reader) (cksum.Digest256, error) {
 	digest := cksum.NewBLAKE3()
-	_, err := io.Copy(digest, r.meter.Reader(ctx, f))
+	_, err := io.Copy(digest, r)
 	return cksum.Digest256(digest.Sum(nil)), err
 }
 
-// readImages reads the images that are to be read for their digests and
-// signatures. Those that prove to be other than what is published are withdrawn.
-func (r *run) readImages(ctx context.Context) error {
-	var images []PlannedImage
-	for _, im := range r.plan.Images {
-		if im.Read && r.wanted(im.Name) {
-			images = append(images, im)
-		}
-	}
+// read reads images for their digests and signatures. Those that prove to be other
+// than what is published are withdrawn.
+func (r *reader) read(ctx context.Context, images []plan.Image) error {
+	images = slices.DeleteFunc(images, func(im plan.Image) bool { return !r.failed.wants(im.Name) })
 	// The largest first, so that none is left to one core at the end.
-	slices.SortStableFunc(images, func(a, b PlannedImage) int { return cmp.Compare(b.Size, a.Size) })
-	err := pool.Each(ctx, r.budget.jobs, images, func(ctx context.Context, im PlannedImage) error {
+	slices.SortStableFunc(images, func(a, b plan.Image) int { return cmp.Compare(b.Size, a.Size) })
+	err := pool.Each(ctx, r.jobs, images, func(ctx context.Context, im plan.Image) error {
 		err := r.readImage(ctx, im)
 		if err != nil {
-			err = fmt.Errorf("reading %s: %w", r.source(im.Name), err)
+			err = fmt.Errorf("reading %s: %w", r.source.File(im.Name), err)
 		}
-		return r.tolerate(ctx, err, im.Name)
+		return r.failed.tolerate(ctx, err, im.Name)
 	})
 	if err != nil {
 		return err
 	}
 	var other []string
 	for _, im := range images {
-		sums, published := r.docs.Sums(im.File)
-		if record := r.ledger.Of(im.File); published && im.Action == Keep && record.Sums.SHA512 != sums.SHA512 {
+		sums, published := r.publisher.docs.Sums(im.File)
+		if record := r.ledger.Of(im.File); published && im.Action == plan.Keep && record.Sums.SHA512 != sums.SHA512 {
 			other = append(other, im.File)
 		}
 	}
-	return r.withdrawn(ctx, other)
+	return r.publisher.withdraw(ctx, other...)
 }
 
 // readImage reads an image for its digests and its signature.
-func (r *run) readImage(ctx context.Context, im PlannedImage) error {
-	f, err := os.Open(r.source(im.Name))
+func (r *reader) readImage(ctx context.Context, im plan.Image) error {
+	f, err := os.Open(r.source.File(im.Name))
 	if err != nil {
 		return err
 	}
@@ -190,45 +195,45 @@ func (r *run) readImage(ctx context.Context, im PlannedImage) error {
 	}
 	record := r.ledger.Of(im.File)
 	record.Sums = sums
-	if before := r.holds.Records[im.File]; im.Action == Check && (before == nil || before.Sums != sums) {
+	if before := r.holds.Records[im.File]; im.Action == plan.Check && (before == nil || before.Sums != sums) {
 		record.Copy = state.Stamp{} // what is in the mirror is a copy of another content
 	}
-	if err := r.unchanged(im.Image); err != nil {
+	if err := r.source.Unchanged(im.Name); err != nil {
 		return err
 	}
-	if im.Action == Keep || im.Action == Link || im.Action == Replace { // whoever made it may not have flushed it
-		if err := r.mirror.Root.Sync(im.File); err != nil {
+	if im.Action == plan.Keep || im.Action == plan.Link || im.Action == plan.Replace { // whoever made it may not have flushed it
+		if err := r.root.Sync(im.File); err != nil {
 			return err
 		}
 	}
-	record.Stamp, record.Conf = im.Stamp, r.confs[im.Name]
-	if im.Action == Keep && r.holds.Takes(im.File) {
+	record.Stamp, record.Conf = r.source.Stamp(im.Name), r.confs.of(im.Name)
+	if im.Action == plan.Keep && r.holds.Takes(im.File) {
 		record.Placed = true // it is the same file
 	}
 	return r.ledger.Put(im.File, record)
 }
 
-// sign writes the signature of an image and returns the image's digests.
-func (r *run) sign(ctx context.Context, f io.Reader, im PlannedImage) (cksum.Sums, error) {
-	signature, err := r.mirror.Root.Begin(mirror.TmpPath(im.File+".sig"), mirror.SignaturePath(im.Name))
+// sign writes the rdiff signature of an image and returns the image's digests.
+func (r *reader) sign(ctx context.Context, f io.Reader, im plan.Image) (cksum.Sums, error) {
+	signature, err := r.root.Begin(mirror.TmpPath(im.File+".sig"), mirror.SignaturePath(im.Name))
 	if err != nil {
 		return cksum.Sums{}, err
 	}
 	defer signature.Discard()
 	signer := delta.NewSigner(signature, delta.Kept)
-	sums, err := cksum.Read(ctx, io.TeeReader(r.meter.Reader(ctx, f), signer))
+	sums, err := cksum.Read(ctx, io.TeeReader(r.progress.Reader(ctx, f), signer))
 	if err != nil {
 		return cksum.Sums{}, err
 	}
 	if err := signer.Close(); err != nil {
 		return cksum.Sums{}, err
 	}
-	if err := r.unchanged(im.Image); err != nil {
+	if err := r.source.Unchanged(im.Name); err != nil {
 		return cksum.Sums{}, err
 	}
-	// Until the record tells of this content, no signature may stand for another.
+	// Until the record has the sums of this content, no signature may stand for another.
 	if record := r.ledger.Of(im.File); record.Sums != (cksum.Sums{}) {
-		if record.Sums = (cksum.Sums{}); im.Action == Check {
+		if record.Sums = (cksum.Sums{}); im.Action == plan.Check {
 			record.Copy = state.Stamp{}
 		}
 		if err := r.ledger.Put(im.File, record); err != nil {

@@ -7,303 +7,294 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/ledger"
+	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
+	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/plan"
+	"puavo-image-repository/meta"
 )
 
-// withdraw takes out of the documents what is replaced in the mirror, and what cannot
-// be what they say.
-func (r *run) withdraw(ctx context.Context) error {
-	var files []string
-	for _, im := range r.plan.Images {
-		sums, published := r.docs.Sums(im.File)
-		if published && im.Action == Replace || published && im.Action == Keep && sums.Size != im.Size {
-			files = append(files, im.File)
-		}
-	}
-	return r.withdrawn(ctx, files)
+// linker puts images into the mirror.
+type linker struct {
+	source    *source.Dir
+	root      atomicfile.Dir
+	ledger    *ledger.Ledger
+	holds     mirror.Inventory
+	failed    *failures
+	publisher *publisher
+	progress  *meter.Meter
+	jobs      int
+	log       *slog.Logger
 }
 
-// linkImages puts the images into the mirror.
-func (r *run) linkImages(ctx context.Context) error {
-	for i := range r.plan.Images {
-		im := &r.plan.Images[i]
-		if im.Action != Link && im.Action != Replace {
+// link puts the images into the mirror that the plan links or replaces. Those that will
+// be read are flushed then.
+func (l *linker) link(ctx context.Context, images, unread []plan.Image) error {
+	for _, im := range images {
+		if im.Action != plan.Link && im.Action != plan.Replace || !l.failed.wants(im.Name) {
 			continue
 		}
-		err := r.linkImage(ctx, im)
+		flush := !slices.ContainsFunc(unread, func(other plan.Image) bool { return other.Name == im.Name })
+		err := l.linkImage(ctx, im, im.Action == plan.Replace, flush)
 		if err != nil {
 			err = fmt.Errorf("putting %s into the mirror: %w", im.File, err)
 		}
-		if err := r.tolerate(ctx, err, im.Name); err != nil {
+		if err := l.failed.tolerate(ctx, err, im.Name); err != nil {
 			return err
 		}
 	}
-	return r.mirror.Root.SyncDir(".")
+	return l.root.SyncDir(".")
 }
 
 // linkImage puts an image into the mirror, in the place of what it replaces.
-func (r *run) linkImage(ctx context.Context, im *PlannedImage) error {
+func (l *linker) linkImage(ctx context.Context, im plan.Image, replace, flush bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if im.Action == Replace {
-		err := r.renaming(func() error { return r.mirror.Root.Remove(im.File) }, r.holds.Files[im.File].Inode)
-		if err != nil {
+	if replace {
+		if err := l.removeFile(im.File); err != nil {
 			return err
 		}
 	}
-	if _, err := r.mirror.Root.Lstat(im.File); err == nil {
-		return foreign(im.File) // it came since the plan was made, or is no regular file
+	if _, err := l.root.Lstat(im.File); err == nil {
+		return mirror.Foreign(im.File) // it came since the plan was made, or is no regular file
 	}
-	before := r.ledger.Of(im.File)
+	before := l.ledger.Of(im.File)
 	record := *before
-	record.Placed, record.Copy, record.Unnamed = true, state.Stamp{}, 0
-	if err := r.ledger.Put(im.File, &record); err != nil {
+	record.Placed, record.Copy, record.Orphaned = true, state.Stamp{}, 0
+	if err := l.ledger.Put(im.File, &record); err != nil {
 		return err
 	}
-	err := r.place(ctx, im)
-	if errors.Is(err, errForeign) {
-		return errors.Join(err, r.ledger.Put(im.File, before))
+	err := l.place(ctx, im)
+	if errors.Is(err, mirror.ErrForeign) {
+		return errors.Join(err, l.ledger.Put(im.File, before))
 	}
-	if err == nil && !im.Read { // else it is flushed when it was read
-		err = r.mirror.Root.Sync(im.File)
+	if err == nil && flush {
+		err = l.root.Sync(im.File)
 	}
 	return err
 }
 
 // place links or copies an image into the mirror, where nothing has its name.
-func (r *run) place(ctx context.Context, im *PlannedImage) error {
-	source, err := filepath.EvalSymlinks(r.source(im.Name))
+func (l *linker) place(ctx context.Context, im plan.Image) error {
+	file, err := filepath.EvalSymlinks(l.source.File(im.Name))
 	if err != nil {
 		return err
 	}
-	if info, err := os.Stat(source); err == nil && info.Mode()&0o004 == 0 {
-		r.Log.Warn("others may not read this image, nor perhaps does a web server; chmod it to 0644", "file", source)
+	if info, err := os.Stat(file); err == nil && info.Mode()&0o004 == 0 {
+		l.log.Warn("others may not read this image, nor perhaps does a web server; chmod it to 0644", "file", file)
 	}
-	if err := r.unchanged(im.Image); err != nil {
+	if err := l.source.Unchanged(im.Name); err != nil {
 		return err
 	}
-	err = r.renaming(func() error { return r.mirror.Root.LinkFrom(source, im.File) }, im.Stamp.Inode)
+	var linkErr error
+	err = l.renaming(func() error {
+		linkErr = l.root.LinkFrom(file, im.File)
+		return linkErr
+	}, l.source.Stamp(im.Name).Inode)
 	switch {
-	case errors.Is(err, fs.ErrExist):
-		return foreign(im.File)
+	case errors.Is(linkErr, fs.ErrExist):
+		return mirror.Foreign(im.File)
+	case linkErr != nil:
+		return l.copyImage(ctx, im, linkErr)
 	case err != nil:
-		return r.copyImage(ctx, im, err)
+		return err
 	}
-	r.meter.Add(im.Size)
-	return r.linked(im, im.File)
+	l.progress.Add(im.Size)
+	return l.checkLink(im, im.File)
 }
 
-// linked makes sure that a link in the mirror is of the image that was scanned, and
+// checkLink makes sure that a link in the mirror is of the image that was found, and
 // removes another.
-func (r *run) linked(im *PlannedImage, name string) error {
-	info, err := r.mirror.Root.Lstat(name)
-	if err == nil && state.StampOf(info) != im.Stamp {
-		err = errors.Join(fmt.Errorf("%s %w", r.source(im.Name), ErrChanged), r.mirror.Root.Remove(name))
+func (l *linker) checkLink(im plan.Image, name string) error {
+	info, err := l.root.Lstat(name)
+	if err == nil && state.StampOf(info) != l.source.Stamp(im.Name) {
+		err = errors.Join(fmt.Errorf("%s %w", l.source.File(im.Name), ErrChanged), l.root.Remove(name))
 	}
 	return err
 }
 
-// renaming makes a change to the names in the mirror that changes the change times of
-// the files with these inodes. Of all images that are one of them, and were what they
-// are known to be just before, the stamp is taken again.
-func (r *run) renaming(change func() error, inodes ...uint64) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var same []*PlannedImage
-	for i := range r.plan.Images {
-		if im := &r.plan.Images[i]; slices.Contains(inodes, im.Stamp.Inode) && r.unchanged(im.Image) == nil {
-			same = append(same, im)
+// renaming makes a change to the names in the mirror, which changes the change times of
+// the files with these inodes, and records the new stamps of images that are known.
+func (l *linker) renaming(change func() error, inodes ...uint64) error {
+	return l.source.Renaming(change, func(n meta.Name, was, now state.Stamp) error {
+		record := l.ledger.Of(n.String())
+		if !record.Known(was) {
+			return nil
 		}
-	}
-	err := change()
-	for _, im := range same {
-		err = errors.Join(err, r.restamp(im))
-	}
-	return err
+		record.Stamp = now
+		return l.ledger.Put(n.String(), record)
+	}, inodes...)
 }
 
-// restamp takes the stamp of an image again, of which only the change time may be
-// another.
-func (r *run) restamp(im *PlannedImage) error {
-	info, err := os.Stat(r.source(im.Name))
-	if err != nil {
-		return nil // what becomes of it is seen by whoever reads it
-	}
-	stamp, ok := im.Stamp.Renamed(state.StampOf(info))
-	if !ok || stamp == im.Stamp {
-		return nil
-	}
-	record := r.ledger.Of(im.File)
-	known := record.Known(im.Stamp)
-	im.Stamp = stamp
-	if !known {
-		return nil
-	}
-	record.Stamp = stamp
-	return r.ledger.Put(im.File, record)
+// removeFile removes a file of the mirror.
+func (l *linker) removeFile(path string) error {
+	return l.renaming(func() error { return l.root.Remove(path) }, l.holds.Files[path].Inode)
 }
 
 // copyImage copies an image into the mirror, sharing its blocks where the file
 // system can.
-func (r *run) copyImage(ctx context.Context, im *PlannedImage, linkErr error) error {
-	src, err := os.Open(r.source(im.Name))
+func (l *linker) copyImage(ctx context.Context, im plan.Image, linkErr error) error {
+	src, err := os.Open(l.source.File(im.Name))
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	dst, err := r.mirror.Root.Begin(mirror.TmpPath(im.File), im.File)
+	dst, err := l.root.Begin(mirror.TmpPath(im.File), im.File)
 	if err != nil {
 		return err
 	}
 	defer dst.Discard()
 	if dst.Clone(src) == nil {
-		r.meter.Add(im.Size)
+		l.progress.Add(im.Size)
 	} else {
-		r.Log.Warn("the image cannot be linked into the mirror: it is copied and takes its space twice", "image", im.File, "reason", linkErr)
-		if _, err := io.Copy(dst, r.meter.Reader(ctx, src)); err != nil {
+		l.log.Warn("the image cannot be linked into the mirror: it is copied and takes its space twice", "image", im.File, "reason", linkErr)
+		if _, err := io.Copy(dst, l.progress.Reader(ctx, src)); err != nil {
 			return err
 		}
 	}
-	if err := r.unchanged(im.Image); err != nil {
+	if err := l.source.Unchanged(im.Name); err != nil {
 		return err
 	}
-	if _, err := r.mirror.Root.Lstat(im.File); err == nil {
-		return foreign(im.File)
+	if _, err := l.root.Lstat(im.File); err == nil {
+		return mirror.Foreign(im.File)
 	}
 	if err := dst.Commit(); err != nil {
 		return err
 	}
-	return r.copied(im.File)
+	return l.recordCopy(im.File)
 }
 
-// copied records the copy of an image in the mirror.
-func (r *run) copied(file string) error {
-	info, err := r.mirror.Root.Stat(file)
+// recordCopy records the copy of an image in the mirror.
+func (l *linker) recordCopy(file string) error {
+	info, err := l.root.Stat(file)
 	if err != nil {
 		return err
 	}
-	record := r.ledger.Of(file)
+	record := l.ledger.Of(file)
 	record.Copy = state.StampOf(info)
-	return r.ledger.Put(file, record)
+	return l.ledger.Put(file, record)
 }
 
-// settleImages decides about the files in the mirror that have the name of an image
-// and are not known to be that: what proves to be it is kept, or linked to it; what is
-// the tool's own is replaced; anything else stays.
-func (r *run) settleImages(ctx context.Context) error {
-	var checked []*PlannedImage
-	for i := range r.plan.Images {
-		if im := &r.plan.Images[i]; im.Action == Check && r.wanted(im.Name) {
+// settle decides about the files in the mirror that have the name of an image and are
+// not known to be it: the image itself is kept, or replaced by a link; what else is the
+// tool's own is replaced; anything else stays.
+func (l *linker) settle(ctx context.Context, images []plan.Image) error {
+	var checked []plan.Image
+	for _, im := range images {
+		if im.Action == plan.Check && l.failed.wants(im.Name) {
 			checked = append(checked, im)
 		}
 	}
 	var mu sync.Mutex
-	right := make(map[*PlannedImage]bool)
-	err := pool.Each(ctx, r.budget.jobs, checked, func(ctx context.Context, im *PlannedImage) error {
-		digest, err := r.held(ctx, im.File)
+	right := make(map[string]bool)
+	err := pool.Each(ctx, l.jobs, checked, func(ctx context.Context, im plan.Image) error {
+		digest, err := l.digest(ctx, im.File)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		right[im] = err == nil && digest == r.ledger.Of(im.File).Sums.BLAKE3 // what cannot be read is not
+		right[im.File] = err == nil && digest == l.ledger.Of(im.File).Sums.BLAKE3 // what cannot be read is not
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	// One after the other: several can be links of one file, see renaming.
-	var other []*PlannedImage
+	var wrong []plan.Image
 	for _, im := range checked {
-		if !right[im] {
-			other = append(other, im)
-		} else if err := r.tolerate(ctx, r.takeImage(im), im.Name); err != nil {
+		if !right[im.File] {
+			wrong = append(wrong, im)
+		} else if err := l.failed.tolerate(ctx, l.take(im), im.Name); err != nil {
 			return err
 		}
 	}
-	return r.replaceImages(ctx, other)
+	return l.replace(ctx, wrong)
 }
 
-// held returns the digest of a file in the mirror, as it is known or read.
-func (r *run) held(ctx context.Context, file string) (cksum.Digest256, error) {
-	record, stamp := r.holds.Records[file], r.holds.Files[file]
+// digest returns the digest of a file in the mirror, as it is known or read.
+func (l *linker) digest(ctx context.Context, file string) (cksum.Digest256, error) {
+	record, stamp := l.holds.Records[file], l.holds.Files[file]
 	if record.Known(stamp) || record.Summed() && record.Copy == stamp {
 		return record.Sums.BLAKE3, nil
 	}
-	f, err := r.mirror.Root.Open(file)
+	f, err := l.root.Open(file)
 	if err != nil {
 		return cksum.Digest256{}, err
 	}
 	defer f.Close()
-	return r.digest(ctx, f)
+	return blake3(l.progress.Reader(ctx, f))
 }
 
-// takeImage uses a file in the mirror that has the content of an image. If it is the
-// tool's own, or a document named it and no record tells whose it is, it is taken over,
-// and replaced by a link where that can be, so that it does not take its space twice.
-func (r *run) takeImage(im *PlannedImage) error {
-	record := r.ledger.Of(im.File)
-	if !r.holds.Takes(im.File) {
-		return r.keepCopy(im.File)
+// take uses a file in the mirror that has the content of an image. If it is the tool's
+// own, or a document named it and no record says whose it is, it is taken over, and
+// replaced by a link where that can be, so that it does not take its space twice.
+func (l *linker) take(im plan.Image) error {
+	record := l.ledger.Of(im.File)
+	if !l.holds.Takes(im.File) {
+		return l.keepCopy(im.File)
 	}
-	record.Placed, record.Unnamed = true, 0
-	if err := r.ledger.Put(im.File, record); err != nil {
+	record.Placed, record.Orphaned = true, 0
+	if err := l.ledger.Put(im.File, record); err != nil {
 		return err
 	}
-	source, err := filepath.EvalSymlinks(r.source(im.Name))
+	file, err := filepath.EvalSymlinks(l.source.File(im.Name))
 	if err != nil {
 		return err
 	}
 	tmp := mirror.TmpPath(im.File)
-	if r.renaming(func() error { return r.mirror.Root.LinkFrom(source, tmp) }, im.Stamp.Inode) != nil {
-		return r.keepCopy(im.File)
+	inode := l.source.Stamp(im.Name).Inode
+	if l.renaming(func() error { return l.root.LinkFrom(file, tmp) }, inode) != nil {
+		return l.keepCopy(im.File)
 	}
-	// What is there under its name is right: only what is right too takes its place.
-	if err := cmp.Or(r.linked(im, tmp), r.mirror.Root.Sync(tmp)); err != nil {
+	// What has its name is right: only what is right too takes its place.
+	if err := cmp.Or(l.checkLink(im, tmp), l.root.Sync(tmp)); err != nil {
 		return err
 	}
-	return r.renaming(func() error { return r.mirror.Root.Rename(tmp, im.File) }, im.Stamp.Inode, r.holds.Files[im.File].Inode)
+	return l.renaming(func() error { return l.root.Rename(tmp, im.File) }, inode, l.holds.Files[im.File].Inode)
 }
 
 // keepCopy records a file in the mirror that is a copy of its image, once it is flushed.
-func (r *run) keepCopy(file string) error {
-	if err := r.mirror.Root.Sync(file); err != nil {
+func (l *linker) keepCopy(file string) error {
+	if err := l.root.Sync(file); err != nil {
 		return err
 	}
-	return r.copied(file)
+	return l.recordCopy(file)
 }
 
-// replaceImages replaces files in the mirror that are not the images of their names,
-// if they are the tool's own.
-func (r *run) replaceImages(ctx context.Context, images []*PlannedImage) error {
+// replace replaces files in the mirror that are not the images of their names, if they
+// are the tool's own.
+func (l *linker) replace(ctx context.Context, images []plan.Image) error {
 	var own []string
 	for _, im := range images {
-		if r.holds.Owns(im.File) {
+		if l.holds.Owns(im.File) {
 			own = append(own, im.File)
-		} else if err := r.tolerate(ctx, foreign(im.File), im.Name); err != nil {
+		} else if err := l.failed.tolerate(ctx, mirror.Foreign(im.File), im.Name); err != nil {
 			return err
 		}
 	}
-	if err := r.withdrawn(ctx, own); err != nil {
+	if err := l.publisher.withdraw(ctx, own...); err != nil {
 		return err
 	}
 	for _, im := range images {
 		if !slices.Contains(own, im.File) {
 			continue
 		}
-		im.Action, im.Read = Replace, false
-		if err := r.tolerate(ctx, r.linkImage(ctx, im), im.Name); err != nil {
+		if err := l.failed.tolerate(ctx, l.linkImage(ctx, im, true, true), im.Name); err != nil {
 			return err
 		}
 	}
-	return r.mirror.Root.SyncDir(".")
+	return l.root.SyncDir(".")
 }

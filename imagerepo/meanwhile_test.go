@@ -14,6 +14,7 @@ import (
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -56,7 +57,7 @@ func TestForeignCopyOfAnotherImage(t *testing.T) {
 	p.build()
 	p.write(image4, p.read(other))
 	for range 2 {
-		if _, _, err := Build(t.Context(), p.Options); !errors.Is(err, errForeign) {
+		if _, _, err := Build(t.Context(), p.Options); !errors.Is(err, mirror.ErrForeign) {
 			t.Errorf("%v, want that the file is not the tool's own", err)
 		}
 		p.valid()
@@ -217,7 +218,7 @@ func TestForeignDelta(t *testing.T) {
 // A delta that one series drops stays as long as one that failed names it.
 func TestSharedDeltaIsDropped(t *testing.T) {
 	p := newPlace(t, image2, image3, image4)
-	p.Config = Config{Series: []meta.SeriesConfig{
+	p.Config = plan.Config{Series: []meta.SeriesConfig{
 		{Name: "devel", Images: names(image2, image3, image4)}, {Name: "release", Images: names(image3, image4)},
 	}}
 	p.build()
@@ -249,7 +250,7 @@ func TestOrphanOfFailedSeries(t *testing.T) {
 // one that was a base only.
 func TestPublishedIsFlushed(t *testing.T) {
 	p := newPlace(t, image2, image3, image4)
-	p.Config = Config{Series: []meta.SeriesConfig{
+	p.Config = plan.Config{Series: []meta.SeriesConfig{
 		{Name: "release", Images: names(image3, image4), Extra: map[meta.Name][]meta.Name{name(image4): names(image2)}},
 	}}
 	p.build()
@@ -368,7 +369,7 @@ func TestLostDocuments(t *testing.T) {
 			p.remove(f)
 		}
 		p.add(other)
-		if _, _, err := Build(t.Context(), p.Options); !errors.Is(err, ErrRemoval) || !p.there(image3) {
+		if _, _, err := Build(t.Context(), p.Options); !errors.Is(err, plan.ErrRemoval) || !p.there(image3) {
 			t.Errorf("%s is lost: %v", lost, err)
 		}
 	}

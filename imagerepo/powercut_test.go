@@ -23,13 +23,13 @@ import (
 	"puavo-image-repository/testdata"
 )
 
-// reader reads trees that a power cut may leave. It takes the digests of a content
+// treeReader reads trees that a power cut may leave. It takes the digests of a content
 // once.
-type reader struct {
+type treeReader struct {
 	digests map[*powercut.Content]cksum.Sums
 }
 
-func (r *reader) sums(c *powercut.Content) cksum.Sums {
+func (r *treeReader) sums(c *powercut.Content) cksum.Sums {
 	if c == nil {
 		return cksum.Sums{}
 	}
@@ -43,7 +43,7 @@ func (r *reader) sums(c *powercut.Content) cksum.Sums {
 
 // wrong returns an error for a tree in which a document does not parse, or names what
 // is not there, or is not as it says.
-func (r *reader) wrong(t powercut.Tree) error {
+func (r *treeReader) wrong(t powercut.Tree) error {
 	var all []error
 	compare := func(doc, file string, same func(cksum.Sums) bool) {
 		if t[file] == nil {
@@ -123,7 +123,7 @@ func TestPowerCut(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t, image1, image2, image3, image4)
 			c.before(p)
-			r := &reader{make(map[*powercut.Content]cksum.Sums)}
+			r := &treeReader{make(map[*powercut.Content]cksum.Sums)}
 			var last powercut.Tree
 			some := make(map[int]powercut.Tree)
 			n := 0

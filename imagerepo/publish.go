@@ -4,155 +4,235 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
+	"log/slog"
 	"maps"
 	"path"
 	"slices"
+	"sync"
 	"time"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/published"
+	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
 
-// publish writes the documents, after flushing what they name, and has them signed.
-// Where no series was built, all stays as it is.
-func (r *run) publish(ctx context.Context) error {
-	if r.built() == 0 {
+// publisher writes the documents and has them signed. Its methods can be called
+// concurrently; one of them writes at a time.
+type publisher struct {
+	docs   *published.Documents
+	ledger *ledger.Ledger
+	root   atomicfile.Dir
+	sign   func(ctx context.Context, mirror atomicfile.Dir) (changed bool, err error) // may be nil
+	log    *slog.Logger
+
+	mu      sync.Mutex // held while documents are written and signed
+	changed bool
+}
+
+// withdraw takes files out of what is published, so that no client finds another
+// content than the documents say, and has that signed.
+func (p *publisher) withdraw(ctx context.Context, files ...string) error {
+	if !p.docs.Withdraw(files...) {
 		return nil
 	}
-	series := r.documents()
-	for _, s := range series {
-		if err := r.own(s.Name + ".json"); err != nil {
+	return p.write(ctx)
+}
+
+// write writes the documents and has them signed.
+func (p *publisher) write(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changed, err := p.docs.Write(ctx)
+	p.changed = p.changed || changed
+	if err != nil || p.sign == nil {
+		return err
+	}
+	signed, err := p.sign(ctx, p.root)
+	p.changed = p.changed || signed
+	return err
+}
+
+// withdrawReplaced withdraws images that the plan replaces in the mirror, and those
+// that cannot be what the documents say.
+func (p *publisher) withdrawReplaced(ctx context.Context, images []plan.Image) error {
+	var files []string
+	for _, im := range images {
+		sums, published := p.docs.Sums(im.File)
+		if published && im.Action == plan.Replace || published && im.Action == plan.Keep && sums.Size != im.Size {
+			files = append(files, im.File)
+		}
+	}
+	return p.withdraw(ctx, files...)
+}
+
+// recheck withdraws the images of these series whose bytes changed in place, and what
+// is missing: all else of the series stays published.
+func (p *publisher) recheck(ctx context.Context, series []string) error {
+	var other []string
+	for _, name := range series {
+		s, _ := p.docs.Series(name)
+		for _, im := range s.Images {
+			same, err := p.isPublished(ctx, im)
+			if err != nil {
+				return err
+			}
+			if !same {
+				other = append(other, im.Name.String())
+				p.log.Warn("the image is not what is published of it, and is withdrawn", "image", im.Name.String())
+			}
+			for _, d := range im.Diffs {
+				if info, err := p.root.Lstat(meta.DeltaPath(d.Filename)); err != nil || info.Size() != d.Sums.Size {
+					other = append(other, d.Filename)
+				}
+			}
+		}
+	}
+	return p.withdraw(ctx, other...)
+}
+
+// isPublished reports whether an image in the mirror is what is published of it.
+func (p *publisher) isPublished(ctx context.Context, im meta.Image) (bool, error) {
+	file := im.Name.String()
+	info, err := p.root.Lstat(file)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	record, stamp := p.ledger.Of(file), state.StampOf(info)
+	recorded := record.Sums.SHA512 == im.Sums.SHA512
+	if recorded && (record.Known(stamp) || record.Copy == stamp) {
+		return true, nil
+	}
+	if stamp.Size != im.Sums.Size {
+		return false, nil
+	}
+	f, err := p.root.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	sums, err := cksum.Read(ctx, f)
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if err != nil || sums.SHA512 != im.Sums.SHA512 {
+		return false, nil
+	}
+	if recorded { // so that the next run need not read it
+		record.Copy = stamp
+		err = p.ledger.Put(file, record)
+	}
+	return true, err
+}
+
+// edition is what is published in the end.
+type edition struct {
+	series  []plan.Series   // those that were built
+	kept    []string        // the others, which stay as they are
+	omitted map[string]bool // deltas that could not be made
+	url     string          // see Options.URL
+	adopt   bool            // see Options.Adopt
+}
+
+// publish writes the documents of an edition, after flushing what they name, and has
+// them signed. Orphans are recorded before the documents stop naming them: else a run
+// that ended in between would leave no trace of that.
+func (p *publisher) publish(ctx context.Context, e edition, orphans map[string]plan.Removal) error {
+	var series []meta.Series
+	for _, s := range e.series {
+		series = append(series, e.document(s, p.ledger))
+		if name := s.Name + ".json"; !p.ledger.Has(name) { // the tool's own, before the file exists
+			if err := p.ledger.Put(name, p.ledger.Of(name)); err != nil {
+				return err
+			}
+		}
+	}
+	for name := range orphans {
+		if path.Ext(name) == ".img" && p.ledger.Of(name).Orphaned == 0 {
+			if err := p.ledger.SetOrphaned(name, time.Now().Unix()); err != nil {
+				return err
+			}
+		}
+	}
+	p.docs.Publish(series, e.kept)
+	if e.adopt {
+		if err := p.adopt(); err != nil {
 			return err
 		}
 	}
-	if err := r.orphan(); err != nil {
+	if err := p.flush(ctx); err != nil {
 		return err
 	}
-	var kept []string
-	for _, f := range r.failedSeries() {
-		kept = append(kept, f.Name)
-	}
-	r.docs.Publish(series, kept)
-	if err := r.adopt(); err != nil {
+	if err := p.ledger.Upgrade(); err != nil {
 		return err
 	}
-	if err := r.flush(ctx); err != nil {
-		return err
+	return p.write(ctx)
+}
+
+// adopt records that all that is published is the tool's own.
+func (p *publisher) adopt() error {
+	for name := range p.docs.Names() {
+		record := p.ledger.Of(name)
+		isImage := path.Ext(name) == ".img"
+		if !p.ledger.Has(name) || record.Placed == isImage && !record.Foreign {
+			continue
+		}
+		record.Placed, record.Foreign = isImage, false
+		if err := p.ledger.Put(name, record); err != nil {
+			return err
+		}
 	}
-	if err := r.ledger.Upgrade(); err != nil {
-		return err
-	}
-	return r.writeDocuments(ctx)
+	return nil
 }
 
 // flush flushes what the documents are about to name, unless this and all runs
 // before did so when they put it there.
-func (r *run) flush(ctx context.Context) error {
-	if r.mirror.Root.Reflush {
-		for _, name := range slices.Sorted(maps.Keys(r.docs.Names())) {
+func (p *publisher) flush(ctx context.Context) error {
+	if p.root.Reflush {
+		for _, name := range slices.Sorted(maps.Keys(p.docs.Names())) {
 			if path.Ext(name) == ".json" {
 				continue // written next
 			}
-			if err := cmp.Or(ctx.Err(), r.mirror.Root.Sync(mirror.PathOf(name))); err != nil {
+			if err := cmp.Or(ctx.Err(), p.root.Sync(mirror.PathOf(name))); err != nil {
 				return err
 			}
 		}
 	}
-	// Of a name that is there, a run that was killed may not have flushed the directory.
-	return errors.Join(r.mirror.Root.SyncDir(mirror.DeltaDir), r.mirror.Root.SyncDir("."))
+	// A run that was killed may not have flushed the directory of a name that exists.
+	return errors.Join(p.root.SyncDir(mirror.DeltaDir), p.root.SyncDir("."))
 }
 
-// signMirror has signed what is published, if it is to be.
-func (r *run) signMirror(ctx context.Context) error {
-	if r.Sign == nil {
-		return nil
-	}
-	signed, err := r.Sign(ctx, r.mirror.Root)
-	if signed {
-		r.changed.Store(true)
-	}
-	return err
-}
-
-// own makes sure that a file that is about to be written is known as the tool's
-// own.
-func (r *run) own(name string) error {
-	if r.ledger.Has(name) {
-		return nil
-	}
-	return r.ledger.Put(name, r.ledger.Of(name))
-}
-
-// adopt records, if that is asked for, that all that is published is the tool's own.
-func (r *run) adopt() error {
-	if !r.Adopt {
-		return nil
-	}
-	for name := range r.docs.Names() {
-		record := r.ledger.Of(name)
-		isImage := path.Ext(name) == ".img"
-		if !r.ledger.Has(name) || record.Placed == isImage && !record.Foreign {
-			continue
-		}
-		record.Placed, record.Foreign = isImage, false
-		if err := r.ledger.Put(name, record); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// orphan records of images that leave the mirror that nothing names them any more,
-// before the lists do not: else a run that ends in between left no trace of that.
-func (r *run) orphan() error {
-	failed := r.failedFiles()
-	for _, old := range r.plan.Remove {
-		if path.Ext(old.name) == ".img" && !keeps(failed, old.name) && r.ledger.Of(old.name).Unnamed == 0 {
-			if err := r.setUnnamed(old.name, time.Now().Unix()); err != nil {
-				return err
+// document returns what is published of a series.
+func (e edition) document(planned plan.Series, known *ledger.Ledger) meta.Series {
+	s := meta.Series{Name: planned.Name, Images: []meta.Image{}}
+	for _, file := range planned.Images {
+		record := known.Of(file)
+		name, _ := meta.ParseName(file) // it came from a Name
+		im := meta.Image{Name: name, File: e.file(file, record.Sums), Conf: record.Conf}
+		for _, d := range planned.Deltas[file] {
+			record := known.Of(d)
+			if record.Dropped || e.omitted[d] {
+				continue
 			}
+			base, _, _ := meta.ParseDeltaName(d) // likewise
+			im.Diffs = append(im.Diffs, meta.Diff{File: e.file(meta.DeltaPath(d), record.Sums), Filename: d, Base: base})
 		}
+		s.Images = append(s.Images, im)
 	}
-	return nil
+	return s
 }
 
-// documents returns what is to be published of each series.
-func (r *run) documents() []meta.Series {
-	var all []meta.Series
-	for _, p := range r.plan.Series {
-		if r.failed[p.Name] != nil {
-			continue
-		}
-		s := meta.Series{Name: p.Name, Images: []meta.Image{}}
-		for _, file := range p.Images {
-			s.Images = append(s.Images, r.image(file, p.Deltas[file]))
-		}
-		all = append(all, s)
-	}
-	return all
-}
-
-// image returns what is published of an image and its deltas.
-func (r *run) image(file string, deltas []string) meta.Image {
-	record := r.ledger.Of(file)
-	name, _ := meta.ParseName(file) // it came from a Name
-	im := meta.Image{Name: name, File: r.file(file, record.Sums), Conf: record.Conf}
-	for _, d := range deltas {
-		record := r.ledger.Of(d)
-		if record.Dropped || r.omitted[d] {
-			continue
-		}
-		base, _, _ := meta.ParseDeltaName(d) // likewise
-		im.Diffs = append(im.Diffs, meta.Diff{File: r.file(meta.DeltaPath(d), record.Sums), Filename: d, Base: base})
-	}
-	return im
-}
-
-func (r *run) file(where string, sums cksum.Sums) meta.File {
-	url := where
-	if r.URL != "" {
-		url = r.URL + "/" + where
+func (e edition) file(path string, sums cksum.Sums) meta.File {
+	url := path
+	if e.url != "" {
+		url = e.url + "/" + path
 	}
 	return meta.File{URLs: []string{url}, Sums: sums}
 }

@@ -164,9 +164,9 @@ func (p *place) unnamed(file string, to int64) int64 {
 	if err != nil || records[file] == nil {
 		p.t.Fatalf("%s: no record, %v", file, err)
 	}
-	since := records[file].Unnamed
+	since := records[file].Orphaned
 	if to != 0 {
-		records[file].Unnamed = to
+		records[file].Orphaned = to
 		if err := m.State.Put(file, records[file]); err != nil {
 			p.t.Fatal(err)
 		}

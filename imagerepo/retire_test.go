@@ -106,9 +106,9 @@ func TestGrace(t *testing.T) {
 	gone := []string{image1, "rdiffs/" + meta.DeltaName(name(image1), name(image4))}
 	p.remove(image1)
 	p.Policy.Grace = time.Hour
-	plan, err := MakePlan(t.Context(), p.Options)
-	if err != nil || len(plan.Remove) != 4 || plan.Remove[0].Due.IsZero() {
-		t.Errorf("%+v, %v", plan.Remove, err)
+	planned, err := MakePlan(t.Context(), p.Options)
+	if err != nil || len(planned.Remove) != 4 || planned.Remove[0].Due.IsZero() {
+		t.Errorf("%+v, %v", planned.Remove, err)
 	}
 	for range 2 {
 		if s := p.build(); s.Removed > 0 {
@@ -258,9 +258,9 @@ func TestAdopt(t *testing.T) {
 			os.WriteFile(filepath.Join(p.MirrorDir, "meta/old.json"), []byte(`{"old":{"images":[]}}`), 0o666)
 			os.WriteFile(filepath.Join(p.MirrorDir, "meta/foreign.json"), []byte(`[]`), 0o666)
 			p.Adopt = c.adopt
-			plan, s, err := Build(t.Context(), p.Options)
-			if err != nil || !plan.Adopted || s.Made != 0 || s.Kept != 6 || strings.Join(plan.LeftAlone, " ") != ".checksums .signatures" {
-				t.Errorf("%+v, %+v, %v", plan, s, err)
+			planned, s, err := Build(t.Context(), p.Options)
+			if err != nil || !planned.Adopted || s.Made != 0 || s.Kept != 6 || strings.Join(planned.LeftAlone, " ") != ".checksums .signatures" {
+				t.Errorf("%+v, %+v, %v", planned, s, err)
 			}
 			for _, f := range []string{"meta/old.json", stray, image1, "meta/foreign.json"} {
 				if p.there(f) == strings.Contains(strings.Join(c.gone, " "), f) {
@@ -272,7 +272,7 @@ func TestAdopt(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", p.tree(), want)
 			}
 			p.Adopt = false
-			if plan, s, err := Build(t.Context(), p.Options); err != nil || plan.Adopted || s.Changed {
+			if planned, s, err := Build(t.Context(), p.Options); err != nil || planned.Adopted || s.Changed {
 				t.Errorf("the next run: %+v, %v", s, err)
 			}
 		})

@@ -9,103 +9,153 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"puavo-image-repository/imagerepo/internal/apart"
+	"puavo-image-repository/imagerepo/internal/budget"
 	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/planner"
 	"puavo-image-repository/imagerepo/internal/published"
+	"puavo-image-repository/imagerepo/internal/source"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
 
-// run is the state of one Build.
+// run finds out what there is, makes the plan of it, and has the stages carry it out.
 type run struct {
-	Options
-	start  time.Time
-	found  Scanned
-	mirror *mirror.Mirror
-	budget budget
-	ledger *ledger.Ledger
-	docs   *published.Documents
-	holds  mirror.Inventory // what the mirror held before
-	plan   Plan
-	confs  map[meta.Name]map[string]json.RawMessage // of the images that are read
-	meter  *meter.Meter
-
-	mu      sync.Mutex
-	failed  map[string]error // by series
-	omitted map[string]bool  // deltas
-	summary Summary
-
-	publishing sync.Mutex // held while documents are written and signed
-	changed    atomic.Bool
+	options Options
+	start   time.Time
+	budget  budget.Budget
+	source  *source.Dir
+	series  []meta.SeriesConfig
+	confs   *confs
+	mirror  *mirror.Mirror // nil where there is none yet
+	ledger  *ledger.Ledger
+	docs    *published.Documents // nil likewise
+	holds   mirror.Inventory     // what the mirror held before
+	plan    plan.Plan
+	failed  *failures
+	results *results
 }
 
 func newRun(o Options) *run {
-	return &run{
-		Options: o, start: time.Now(), ledger: ledger.Empty(),
-		confs:  make(map[meta.Name]map[string]json.RawMessage),
-		failed: make(map[string]error), omitted: make(map[string]bool),
-		summary: Summary{Deltas: []DeltaResult{}, Removals: []string{}},
+	return &run{options: o, start: time.Now(), ledger: ledger.Empty(), failed: newFailures(o.Strict, o.Log), results: newResults(o.Log)}
+}
+
+// foresee makes the plan and changes nothing.
+func (r *run) foresee(ctx context.Context) error {
+	if err := r.scan(); err != nil {
+		return err
 	}
+	view, err := mirror.View(r.options.MirrorDir)
+	if err == nil {
+		defer view.Close()
+		r.mirror = view
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return cmp.Or(r.makePlan(ctx), r.failed.err())
 }
 
 func (r *run) build(ctx context.Context) (err error) {
 	if err := r.scan(); err != nil {
 		return err
 	}
-	if _, err := os.Stat(r.MirrorDir); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(r.options.MirrorDir); errors.Is(err, fs.ErrNotExist) {
 		// No mirror is made if nothing can be put there.
 		if err := cmp.Or(r.makePlan(ctx), r.unbuildable()); err != nil {
 			return err
 		}
 	}
-	if r.mirror, err = mirror.Open(r.MirrorDir, r.NoSync, r.Log); err != nil {
+	if r.mirror, err = mirror.Open(r.options.MirrorDir, r.options.NoSync, r.options.Log); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.mirror.Close()) }()
 	defer func() { err = r.remember(err) }()
-	if err := r.makePlan(ctx); err != nil {
+	if err := cmp.Or(r.makePlan(ctx), r.unbuildable()); err != nil {
 		return err
 	}
-	if err := cmp.Or(r.readConfs(ctx), r.unbuildable()); err != nil {
+	if err := planner.CheckSpace(r.plan.Estimate, r.options.MirrorDir); err != nil && !r.options.IgnoreSpace {
 		return err
 	}
-	if err := r.plan.Estimate.checkSpace(r.MirrorDir); err != nil && !r.IgnoreSpace {
+	if err := r.carryOut(ctx); err != nil {
 		return err
 	}
-	r.meter = meter.New(r.plan.work(), r.Progress)
-	for _, stage := range []func(context.Context) error{
-		r.withdraw, r.compareImages, r.linkImages, r.readImages, r.settleImages, r.makeDeltas, r.recheckFailed, r.publish, r.remove,
-	} {
-		if err := stage(ctx); err != nil {
-			return err
-		}
-	}
-	return r.seriesError()
+	return r.failed.err()
 }
 
-// built returns how many series have not failed.
-func (r *run) built() (n int) {
-	for _, s := range r.plan.Series {
-		if r.failed[s.Name] == nil {
-			n++
-		}
+// carryOut has each stage do its part of the plan.
+func (r *run) carryOut(ctx context.Context) error {
+	o, m := r.options, r.mirror.Root
+	progress := meter.New(planner.Work(r.plan), o.Progress)
+	publisher := &publisher{docs: r.docs, ledger: r.ledger, root: m, sign: o.Sign, log: o.Log}
+	reader := &reader{
+		source: r.source, root: m, ledger: r.ledger, holds: r.holds, confs: r.confs, failed: r.failed,
+		publisher: publisher, progress: progress, jobs: r.budget.Jobs,
 	}
-	return n
+	linker := &linker{
+		source: r.source, root: m, ledger: r.ledger, holds: r.holds, failed: r.failed,
+		publisher: publisher, progress: progress, jobs: r.budget.Jobs, log: o.Log,
+	}
+	maker := &maker{
+		source: r.source, mirror: r.mirror, ledger: r.ledger, holds: r.holds, failed: r.failed, results: r.results,
+		publisher: publisher, progress: progress, budget: r.budget, policy: o.Policy, effort: o.Effort, log: o.Log,
+	}
+	remover := &remover{
+		root: m, ledger: r.ledger, holds: r.holds, failed: r.failed, results: r.results, linker: linker, grace: o.Policy.Grace,
+	}
+	defer func() { r.results.changed = r.results.changed || publisher.changed || r.ledger.Changed() }()
+	if err := publisher.withdrawReplaced(ctx, r.plan.Images); err != nil {
+		return err
+	}
+	unread, err := reader.compare(ctx, r.plan.Images)
+	if err != nil {
+		return err
+	}
+	if err := linker.link(ctx, r.plan.Images, unread); err != nil {
+		return err
+	}
+	if err := reader.read(ctx, unread); err != nil {
+		return err
+	}
+	if err := linker.settle(ctx, r.plan.Images); err != nil {
+		return err
+	}
+	if err := maker.makeDeltas(ctx, r.plan); err != nil {
+		return err
+	}
+	if err := publisher.recheck(ctx, r.failed.names()); err != nil || r.failed.built() == 0 {
+		return err
+	}
+	kept := r.failedFiles()
+	orphans := remover.orphans(r.plan, kept)
+	if err := publisher.publish(ctx, r.edition(), orphans); err != nil {
+		return err
+	}
+	return remover.remove(ctx, remover.withDropped(orphans, r.plan, kept), kept)
 }
 
-// unbuildable returns an error where there is nothing to build and nothing published.
+// edition is what the mirror publishes in the end.
+func (r *run) edition() edition {
+	return edition{
+		series: r.failed.left(), kept: r.failed.names(), omitted: r.results.omitted(), url: r.options.URL, adopt: r.options.Adopt,
+	}
+}
+
+// failedFiles returns the names of the files of the series that have failed.
+func (r *run) failedFiles() planner.Files {
+	return planner.FilesOf(r.failed.all(), r.series, r.docs.All())
+}
+
+// unbuildable returns an error where nothing can be built and nothing is published.
 func (r *run) unbuildable() error {
 	if len(r.plan.Series) > 0 || r.docs != nil && len(r.docs.All()) > 0 {
 		return nil
 	}
-	return r.seriesError()
+	return r.failed.err()
 }
 
 // remember records how the run went, and returns its error.
@@ -121,88 +171,99 @@ func (r *run) remember(err error) error {
 		_ = r.mirror.PutRun(now) // the error that matters is known
 		return err
 	}
-	now.Flushed = !r.NoSync
+	now.Flushed = !r.options.NoSync
 	if err != nil {
 		now.Error = err.Error()
 	} else {
 		now.Success = time.Now()
 	}
-	if work := r.plan.toDo(); work > 1<<30 {
+	if work := planner.Remaining(r.plan); work > 1<<30 {
 		now.Rate = float64(work) / now.Seconds
 	}
-	options, marshalErr := json.Marshal(r.Options)
+	o := r.options
+	options, marshalErr := json.Marshal(remembered{r.source.Path, o.URL, o.Config, o.Policy, o.Effort, o.FollowLinks})
 	now.Options = options
 	return cmp.Or(err, marshalErr, r.mirror.PutRun(now))
 }
 
-// scan finds the images. It looks at the image directory alone, so that nothing is
+// scan finds the images. It looks only at the image directory, so that no mirror is
 // made for one of which nothing can be made.
 func (r *run) scan() (err error) {
-	if r.budget, err = newBudget(r.Memory, r.Jobs); err != nil {
+	o := r.options
+	if r.budget, err = budget.New(o.Memory, o.Jobs); err != nil {
 		return err
 	}
-	if err := apart.Check(r.ImageDir, r.MirrorDir); err != nil {
+	if err := apart.Check(o.ImageDir, o.MirrorDir); err != nil {
 		return err
 	}
-	r.found, err = Scan(os.DirFS(r.ImageDir))
-	for _, reason := range r.found.Skipped {
-		r.Log.Warn("skipped", "reason", reason)
+	r.source, err = source.Open(o.ImageDir, o.FollowLinks)
+	for _, reason := range r.source.Skipped {
+		o.Log.Warn("skipped", "reason", reason)
 	}
-	if err != nil {
-		return fmt.Errorf("image directory %s: %w", r.ImageDir, err)
-	}
-	for _, im := range slices.Clone(r.found.Images) {
-		if err := private(r.ImageDir, im.Name); err != nil && !r.FollowLinks {
-			r.found.refuse(im.Name, err)
-		}
-	}
-	r.ImageDir, err = filepath.Abs(r.ImageDir) // to be remembered
+	r.confs = newConfs(r.source, o.Log)
+	r.failed.imageDir = r.source.Path
 	return err
 }
 
-// makePlan makes the plan for what the mirror, if there is one, holds.
-func (r *run) makePlan(ctx context.Context) (err error) {
+// makePlan makes the plan for what the mirror, if there is one, holds. It reads the
+// puavo-conf of new images first, since that is quick and its errors are the
+// administrator's to mend, and plans again without the series that they concern.
+func (r *run) makePlan(ctx context.Context) error {
 	if r.mirror != nil {
 		if err := r.look(); err != nil {
 			return err
 		}
 	}
 	r.skipUnseen()
-	if err := r.planAgain(); err != nil {
+	r.series = planner.Group(r.source.Found, r.options.Config)
+	if err := r.planOnce(); err != nil {
 		return err
 	}
-	if r.mirror != nil && (r.plan.Adopted || r.mirror.LastRun().Success.IsZero()) {
-		r.plan.LeftAlone = mirror.OtherTools(r.mirror.Root.FS())
+	failed := len(r.failed.all())
+	for _, im := range r.plan.Images {
+		if !im.Read || im.Touched {
+			continue
+		}
+		if err := r.failed.tolerate(ctx, r.confs.read(ctx, im.Name), im.Name); err != nil {
+			return err
+		}
 	}
-	if err := r.budget.check(r.plan.groups()); err != nil {
-		return err
+	if len(r.failed.all()) > failed {
+		return cmp.Or(ctx.Err(), r.planOnce())
 	}
 	return ctx.Err()
 }
 
-// planAgain makes the plan, without the series that are known to have failed.
-func (r *run) planAgain() error {
-	r.plan = newPlan(planInput{
-		found: r.found, series: groupSeries(r.found, r.Config), holds: r.holds, policy: r.Policy, now: r.start,
-		failed: r.failed, suspect: r.Suspect, published: r.publishedSeries,
-	})
-	for _, f := range r.plan.Failed {
-		if r.Strict {
-			return f.err
-		}
-		r.failed[f.Name] = f.err
+// planOnce makes the plan without the series that are known to have failed.
+func (r *run) planOnce() (err error) {
+	in := planner.Input{
+		Found: r.source.Found, Series: r.series, Holds: r.holds, Policy: r.options.Policy, Now: r.start,
+		Failed: r.failed.all(), Suspect: r.options.Suspect,
 	}
-	if err := r.checkRemovals(); err != nil {
+	if r.docs != nil {
+		in.Documents = r.docs.All()
+	}
+	r.plan = planner.New(in)
+	if err := r.failed.plan(r.plan); err != nil {
 		return err
 	}
-	return r.foretell()
-}
-
-func (r *run) publishedSeries(name string) (meta.Series, bool) {
-	if r.docs == nil {
-		return meta.Series{}, false
+	if !r.options.AllowRemoval {
+		if err := planner.CheckRemovals(in, r.plan, r.source.Path); err != nil {
+			return err
+		}
 	}
-	return r.docs.Series(name)
+	var rate float64
+	if r.mirror != nil {
+		last := r.mirror.LastRun()
+		rate = last.Rate
+		if r.plan.Adopted || last.Success.IsZero() {
+			r.plan.LeftAlone = mirror.OtherTools(r.mirror.Root.FS())
+		}
+	}
+	if r.plan.Estimate, err = planner.Estimate(r.plan, r.budget, r.source.Path, r.options.MirrorDir, rate); err != nil {
+		return err
+	}
+	return r.budget.Check(r.plan.Bases())
 }
 
 // look finds out what the mirror holds.
@@ -211,54 +272,56 @@ func (r *run) look() (err error) {
 	if r.ledger, damaged, err = ledger.Load(r.mirror.State); err != nil {
 		return err
 	}
-	if r.docs, err = published.Load(r.mirror.Root, func(name string) bool { return r.Adopt || r.ledger.Has(name) }); err != nil {
+	if r.docs, err = published.Load(r.mirror.Root, func(name string) bool { return r.options.Adopt || r.ledger.Has(name) }); err != nil {
 		return err
 	}
 	listed := r.docs.Names()
 	damaged = append(damaged, r.ledger.TakeOver(r.docs.Sums, listed, r.sameImages())...)
 	for _, name := range damaged {
-		r.Log.Warn("a damaged record, the file is read again", "file", mirror.PathOf(name))
+		r.options.Log.Warn("a damaged record, the file is read again", "file", mirror.PathOf(name))
 		listed[name] = mirror.IsOurName(name) // that it is there is known all the same
 	}
-	for _, file := range r.Suspect {
+	for _, file := range r.options.Suspect {
 		if err := r.suspect(path.Base(file)); err != nil {
 			return err
 		}
 	}
 	r.holds, err = mirror.Look(r.mirror.Root.FS(), r.ledger.All(), listed)
-	r.holds.All = r.Adopt
+	r.holds.All = r.options.Adopt
 	return err
 }
 
 // sameImages reports whether the last run was of the same image directory.
 func (r *run) sameImages() bool {
-	last, err := Remembered(r.MirrorDir)
+	last, err := Remembered(r.options.MirrorDir)
 	if err != nil {
 		return false
 	}
 	then, thenErr := os.Stat(last.ImageDir)
-	now, nowErr := os.Stat(r.ImageDir)
+	now, nowErr := os.Stat(r.source.Path)
 	return thenErr == nil && nowErr == nil && os.SameFile(then, now)
 }
 
 // skipUnseen leaves out images that cannot be looked at, such as links to a disk that
 // is not mounted, unless the mirror has them or a series file names them.
 func (r *run) skipUnseen() {
-	for n, reason := range r.found.Unusable {
+	for n, reason := range r.source.Unusable {
 		_, there := r.holds.Has(n.String())
-		named := slices.ContainsFunc(r.Config.Series, func(s meta.SeriesConfig) bool { return slices.Contains(s.Images, n) })
-		if errors.Is(reason, errUnseen) && !there && !named {
-			r.Log.Warn("skipped", "reason", reason)
-			delete(r.found.Unusable, n)
-		} else if errors.Is(reason, errUnseen) && there {
-			r.found.Unusable[n] = fmt.Errorf("%w; it is in the mirror, and would leave it: mount what it is on, or remove it here", reason)
+		named := slices.ContainsFunc(r.options.Config.Series, func(s meta.SeriesConfig) bool { return slices.Contains(s.Images, n) })
+		switch {
+		case !errors.Is(reason, source.ErrUnseen):
+		case there:
+			r.source.Unusable[n] = fmt.Errorf("%w; it is in the mirror, and would leave it: mount what it is on, or remove it here", reason)
+		case !named:
+			r.options.Log.Warn("skipped", "reason", reason)
+			delete(r.source.Unusable, n)
 		}
 	}
 }
 
-// suspect forgets what is known of a file of the mirror that is not as it should
-// be, so that it is examined and made again. That cannot be done of an image that
-// is damaged in the image directory itself.
+// suspect forgets what is known of a damaged file of the mirror, so that it is
+// examined and made again. An image that is damaged in the image directory itself
+// cannot be made again.
 func (r *run) suspect(name string) error {
 	if !r.ledger.Has(name) {
 		return nil
@@ -267,14 +330,18 @@ func (r *run) suspect(name string) error {
 		r.ledger.Suspect(name)
 		return nil
 	}
-	source, err := os.Stat(filepath.Join(r.ImageDir, name))
+	n, err := meta.ParseName(name)
 	if err != nil {
-		return nil // it left, or the plan says what is to be said
+		return nil // a record that is not ours
+	}
+	original, err := os.Stat(r.source.File(n))
+	if err != nil {
+		return nil // it left, or the plan says what is wrong
 	}
 	copied, err := r.mirror.Root.Stat(name)
-	if err == nil && os.SameFile(source, copied) {
+	if err == nil && os.SameFile(original, copied) {
 		return fmt.Errorf("%s is the same file and damaged too; put the right image there and run again, or build if it is meant to be as it is",
-			filepath.Join(r.ImageDir, name))
+			r.source.File(n))
 	}
 	r.ledger.SuspectCopy(name)
 	return nil

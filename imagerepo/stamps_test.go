@@ -66,10 +66,10 @@ func TestChangedBeforeItsLink(t *testing.T) {
 	if err := errors.Join(os.WriteFile(path, data, 0o666), os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
 		t.Fatal(err)
 	}
-	for _, im := range r.found.Images {
-		changed := im.Name == name(image4)
-		if err := r.unchanged(im); (err != nil) != changed || changed && !errors.Is(err, ErrChanged) {
-			t.Errorf("%s: %v", im.Name, err)
+	for n := range r.source.Images {
+		changed := n == name(image4)
+		if err := r.source.Unchanged(n); (err != nil) != changed || changed && !errors.Is(err, ErrChanged) {
+			t.Errorf("%s: %v", n, err)
 		}
 	}
 }

@@ -5,27 +5,33 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/internal/base"
+	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/meta"
 )
 
-// wrongEncoder makes deltas of which one in a series of kinds is wrong: it makes
+// wrongBase makes deltas of which one in a series of kinds is wrong: it makes
 // another target, one that is shorter or longer, none at all, or is no delta.
-type wrongEncoder struct {
-	encoder
+type wrongBase struct {
+	diffBase
 	spoil func(delta, target []byte) []byte
 }
 
-func (w wrongEncoder) Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (delta.Stats, error) {
+func (w wrongBase) Diff(ctx context.Context, t base.Target, dst io.Writer) error {
 	var right bytes.Buffer
-	stats, err := w.encoder.Diff(ctx, &right, target, progress)
+	if err := w.diffBase.Diff(ctx, t, &right); err != nil {
+		return err
+	}
+	target, err := os.ReadFile(t.Path)
 	if err == nil {
 		_, err = dst.Write(w.spoil(right.Bytes(), target))
 	}
-	return stats, err
+	return err
 }
 
 // literal returns the delta that makes these bytes of nothing.
@@ -37,8 +43,8 @@ func literal(data []byte) []byte {
 // Whatever the encoder makes, no delta is published that does not make its target,
 // and the other series are built.
 func TestWrongDelta(t *testing.T) {
-	right := newEncoder
-	t.Cleanup(func() { newEncoder = right })
+	right := imageBase
+	t.Cleanup(func() { imageBase = right })
 	twin := "puavo-os-free-buster-2022-03-04-140532-amd64.img"
 	for kind, spoil := range map[string]func(delta, target []byte) []byte{
 		"another byte":       func(_, target []byte) []byte { return literal(append([]byte{target[0] + 1}, target[1:]...)) },
@@ -53,21 +59,21 @@ func TestWrongDelta(t *testing.T) {
 		p.Policy.MaxRatio = 2
 		p.add(other)
 		p.write(twin, p.read(image3))
-		newEncoder = func(ctx context.Context, base []byte, o delta.Options) (encoder, error) {
-			e, err := right(ctx, base, o)
-			if !bytes.Equal(base, p.read(image3)) { // the base of one delta in each series
-				return e, err
+		imageBase = func(path string, size int64, o delta.Options, progress *meter.Meter) diffBase {
+			from := right(path, size, o, progress)
+			if content, err := os.ReadFile(path); err != nil || !bytes.Equal(content, p.read(image3)) { // the base of one delta in each series
+				return from
 			}
-			return wrongEncoder{e, func(delta, target []byte) []byte {
+			return wrongBase{from, func(delta, target []byte) []byte {
 				if !bytes.Equal(target, p.read(image4)) {
 					return delta
 				}
 				return spoil(bytes.Clone(delta), bytes.Clone(target))
-			}}, err
+			}}
 		}
 		_, s, err := Build(t.Context(), p.Options)
 		failed, ok := errors.AsType[*SeriesError](err)
-		if !ok || failed.Built != 1 || len(failed.Failed) != 1 || !strings.Contains(err.Error(), errNotRight.Error()) || s.Series != 1 {
+		if !ok || failed.Built != 1 || len(failed.Failed) != 1 || !strings.Contains(err.Error(), base.ErrWrong.Error()) || s.Series != 1 {
 			t.Errorf("%s: %v, %+v", kind, err, s)
 		}
 		p.valid()
@@ -76,10 +82,10 @@ func TestWrongDelta(t *testing.T) {
 			t.Errorf("%s: the wrong delta is published:\n%s", kind, p.tree())
 		}
 		p.Strict = true
-		if _, _, err := Build(t.Context(), p.Options); !errors.Is(err, errNotRight) {
+		if _, _, err := Build(t.Context(), p.Options); !errors.Is(err, base.ErrWrong) {
 			t.Errorf("%s, strictly: %v", kind, err)
 		}
-		newEncoder, p.Strict = right, false
+		imageBase, p.Strict = right, false
 		if p.build(); !strings.Contains(p.tree(), meta.DeltaName(name(image3), name(image4))) {
 			t.Errorf("%s: the next run does not make it", kind)
 		}

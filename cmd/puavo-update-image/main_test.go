@@ -10,6 +10,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/scripttest"
 	"puavo-image-repository/imagerepo"
+	policy "puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/testdata"
 )
 
@@ -40,7 +41,7 @@ func buildMirror(t *testing.T) string {
 	}
 	_, _, err := imagerepo.Build(t.Context(), imagerepo.Options{
 		ImageDir: images, MirrorDir: mirror, URL: "https://images.example.org", Jobs: 2,
-		Policy: imagerepo.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.9},
+		Policy: policy.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.9},
 		Log:    slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

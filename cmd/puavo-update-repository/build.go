@@ -18,6 +18,7 @@ import (
 	"puavo-image-repository/cmd/internal/units"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/imagerepo/trust"
 )
 
@@ -140,7 +141,7 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 		o.MirrorDir = filepath.Join(o.ImageDir, "mirror")
 	}
 	o.Jobs = c.Int("jobs")
-	o.Policy = imagerepo.Policy{
+	o.Policy = plan.Policy{
 		Targets: c.Int("targets"), Bases: c.Int("bases"),
 		Downgrades: !c.Bool("no-downgrades"), MaxRatio: c.Float64("max-delta-ratio"),
 		KeepSignatures: c.Bool("keep-signatures"),
@@ -206,13 +207,13 @@ func parseURL(s string) (string, error) {
 	return strings.TrimRight(u.String(), "/"), nil
 }
 
-func loadConfig(c *cli.Context) (imagerepo.Config, error) {
+func loadConfig(c *cli.Context) (plan.Config, error) {
 	switch tree := c.String("puavo-os"); {
 	case c.Bool("no-config"):
-		return imagerepo.Config{}, nil
+		return plan.Config{}, nil
 	case tree != "":
-		return imagerepo.LoadPuavoOS(tree)
+		return plan.LoadPuavoOS(tree)
 	default:
-		return imagerepo.LoadConfig(c.StringSlice("config"))
+		return plan.LoadConfig(c.StringSlice("config"))
 	}
 }

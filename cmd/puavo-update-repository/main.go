@@ -12,13 +12,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/command"
-	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/audit"
+	"puavo-image-repository/imagerepo/plan"
 )
 
 func main() {
 	syscall.Umask(0o022) // whatever it was: what is made is for others to read, and for them not to write
-	os.Exit(command.Main(run, imagerepo.ErrInput, imagerepo.ErrConfig, audit.ErrNoMirror))
+	os.Exit(command.Main(run, plan.ErrInput, plan.ErrConfig, audit.ErrNoMirror))
 }
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {

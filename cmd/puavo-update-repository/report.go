@@ -10,6 +10,7 @@ import (
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/plan"
 )
 
 // report prints plans and summaries.
@@ -19,7 +20,7 @@ type report struct {
 }
 
 // plan prints what would be done.
-func (r report) plan(p imagerepo.Plan) error {
+func (r report) plan(p plan.Plan) error {
 	if r.json {
 		return command.JSON(r.w, map[string]any{"plan": p})
 	}
@@ -62,7 +63,7 @@ func (r report) plan(p imagerepo.Plan) error {
 }
 
 // imageVerb tells what is done about an image.
-func imageVerb(im imagerepo.PlannedImage) string {
+func imageVerb(im plan.Image) string {
 	switch {
 	case im.Touched:
 		return string(im.Action) + " compare"
@@ -74,10 +75,13 @@ func imageVerb(im imagerepo.PlannedImage) string {
 }
 
 // deltaVerb tells what is done about a delta.
-func deltaVerb(d imagerepo.PlannedDelta) string {
+func deltaVerb(d plan.Delta) string {
 	verb := string(d.Action)
-	if d.Action == imagerepo.Make {
+	switch d.Action {
+	case plan.Make:
 		verb = "diff"
+	case plan.Await:
+		verb = "keep or diff"
 	}
 	if d.Retired {
 		verb += " by signature"
@@ -86,7 +90,7 @@ func deltaVerb(d imagerepo.PlannedDelta) string {
 }
 
 // notes tells what is particular about a run.
-func (r report) notes(p imagerepo.Plan) error {
+func (r report) notes(p plan.Plan) error {
 	if len(p.Unowned) > 0 {
 		const note = "No record says that the tool made these files, which are not wanted any more; they stay. Remove them, or take them over with --adopt:\n  %s\n"
 		if _, err := fmt.Fprintf(r.w, note, strings.Join(p.Unowned, "\n  ")); err != nil {
@@ -106,7 +110,7 @@ func (r report) notes(p imagerepo.Plan) error {
 }
 
 // summary prints what was done.
-func (r report) summary(p imagerepo.Plan, s imagerepo.Summary) error {
+func (r report) summary(p plan.Plan, s imagerepo.Summary) error {
 	switch {
 	case r.json:
 		return command.JSON(r.w, map[string]any{"plan": p, "summary": s})
@@ -122,7 +126,7 @@ func (r report) summary(p imagerepo.Plan, s imagerepo.Summary) error {
 	}
 	t := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, d := range s.Deltas {
-		verb := map[imagerepo.Action]string{imagerepo.Make: "made", imagerepo.Keep: "kept", imagerepo.Drop: "dropped", imagerepo.Omit: "left out"}[d.Action]
+		verb := map[plan.Action]string{plan.Make: "made", plan.Keep: "kept", plan.Drop: "dropped", plan.Omit: "left out"}[d.Action]
 		fmt.Fprintf(t, "%s\t%s\t%.1f %%\t  %s\n", verb, ui.Bytes(d.Size), 100*d.Share, d.File)
 	}
 	if err := t.Flush(); err != nil {

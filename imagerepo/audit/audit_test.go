@@ -88,7 +88,7 @@ func TestFiles(t *testing.T) {
 			[][3]string{{"note", ".checksums", "the predecessor"}, {"note", ".signatures", "the predecessor"}}},
 		{"what waits", func(p place) {
 			p.write(absent, []byte("x"))
-			p.record(absent, state.Record{Unnamed: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Unix()})
+			p.record(absent, state.Record{Orphaned: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Unix()})
 			p.write("rdiffs/"+absent, nil) // not where the record's file lies
 		}, [][3]string{{"waiting", absent, "since 2026-01-02 03:04:05 UTC"}, {"orphan", "rdiffs/" + absent, ""}}},
 	} {

@@ -17,6 +17,7 @@ import (
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -75,7 +76,7 @@ func build(dir string) (mirrorDir string) {
 func buildFrom(images, mirrorDir string) error {
 	_, _, err := imagerepo.Build(noContext, imagerepo.Options{
 		ImageDir: images, MirrorDir: mirrorDir, URL: "https://images.example.org", Jobs: 2, AllowRemoval: true,
-		Policy: imagerepo.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.9}, Log: slog.New(slog.DiscardHandler),
+		Policy: plan.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.9}, Log: slog.New(slog.DiscardHandler),
 	})
 	return err
 }

@@ -53,8 +53,8 @@ func (v *verifier) orphan(p string) {
 	record := v.record(p)
 	_, ours := ourName(p)
 	switch {
-	case record != nil && record.Unnamed != 0:
-		since := time.Unix(record.Unnamed, 0).UTC().Format(time.DateTime)
+	case record != nil && record.Orphaned != 0:
+		since := time.Unix(record.Orphaned, 0).UTC().Format(time.DateTime)
 		v.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
 	case !ours:
 		v.add(p, Orphan, nothingNames)

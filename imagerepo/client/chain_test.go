@@ -12,6 +12,7 @@ import (
 
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/client"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -204,7 +205,7 @@ func TestRenamed(t *testing.T) {
 	}
 	_, _, err := imagerepo.Build(t.Context(), imagerepo.Options{
 		ImageDir: source, MirrorDir: mirror, Jobs: 1, NoSync: true, Log: slog.New(slog.DiscardHandler),
-		Config: imagerepo.Config{Series: []meta.SeriesConfig{{Name: name(inUse).Series(), Images: []meta.Name{name(older)}}}},
+		Config: plan.Config{Series: []meta.SeriesConfig{{Name: name(inUse).Series(), Images: []meta.Name{name(older)}}}},
 	})
 	if err != nil {
 		t.Fatal(err)

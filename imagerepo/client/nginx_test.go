@@ -17,6 +17,7 @@ import (
 
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/client"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/testdata"
 )
 
@@ -212,7 +213,7 @@ func newMirror(t testing.TB, images map[string][]byte) string {
 	}
 	_, _, err := imagerepo.Build(t.Context(), imagerepo.Options{
 		ImageDir: source, MirrorDir: mirror,
-		Policy: imagerepo.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.95},
+		Policy: plan.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.95},
 		Jobs:   2, NoSync: true, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

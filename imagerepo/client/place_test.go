@@ -22,6 +22,7 @@ import (
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/client"
 	"puavo-image-repository/imagerepo/client/internal/fetch"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -102,7 +103,7 @@ func TestMain(m *testing.M) {
 }
 
 var buildMirrors = sync.OnceFunc(func() {
-	build := func(mirror string, config imagerepo.Config, images ...string) {
+	build := func(mirror string, config plan.Config, images ...string) {
 		source := mirrorDir(mirror + " source")
 		for _, im := range images {
 			os.MkdirAll(source, 0o777)
@@ -110,21 +111,21 @@ var buildMirrors = sync.OnceFunc(func() {
 		}
 		_, _, err := imagerepo.Build(context.Background(), imagerepo.Options{
 			ImageDir: source, MirrorDir: mirrorDir(mirror), Config: config,
-			Policy: imagerepo.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.95},
+			Policy: plan.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.95},
 			Jobs:   2, NoSync: true, Log: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
 			panic(err)
 		}
 	}
-	build("all", imagerepo.Config{}, image1, image2, image3, image4, other)
-	build("early", imagerepo.Config{}, image1, image2)
-	build("late", imagerepo.Config{}, image3, image4)
-	build("big", imagerepo.Config{}, big1, big2)
-	build("huge", imagerepo.Config{}, huge1, huge2)
-	build("chain", imagerepo.Config{}, chain1, chain2, chain3)
+	build("all", plan.Config{}, image1, image2, image3, image4, other)
+	build("early", plan.Config{}, image1, image2)
+	build("late", plan.Config{}, image3, image4)
+	build("big", plan.Config{}, big1, big2)
+	build("huge", plan.Config{}, huge1, huge2)
+	build("chain", plan.Config{}, chain1, chain2, chain3)
 	onlyNeighbours(mirrorDir("chain"))
-	build("named", imagerepo.Config{Series: []meta.SeriesConfig{
+	build("named", plan.Config{Series: []meta.SeriesConfig{
 		{Name: "a-first", Images: []meta.Name{name(image1)}},
 		{Name: "release", Images: []meta.Name{name(image2), name(image4)}, Extra: map[meta.Name][]meta.Name{name(image4): {name(other)}}},
 	}}, image1, image2, image4, other)

@@ -53,7 +53,7 @@ func (l *Ledger) TakeOver(published func(name string) (cksum.Sums, bool), listed
 			damaged = append(damaged, name)
 			continue
 		}
-		r.Placed = path.Ext(name) == ".img" && sameImages && (listed[name] || r.Unnamed != 0)
+		r.Placed = path.Ext(name) == ".img" && sameImages && (listed[name] || r.Orphaned != 0)
 	}
 	return damaged
 }
@@ -155,4 +155,15 @@ func (l *Ledger) SuspectCopy(name string) {
 		forgotten.Copy = state.Stamp{}
 		l.records[name] = &forgotten
 	}
+}
+
+// SetOrphaned records since when a file is an orphan, in seconds since 1970; 0 says that
+// it is none.
+func (l *Ledger) SetOrphaned(name string, since int64) error {
+	record := l.Of(name)
+	if record.Orphaned == since {
+		return nil
+	}
+	record.Orphaned = since
+	return l.Put(name, record)
 }

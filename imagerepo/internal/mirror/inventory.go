@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"path"
@@ -94,4 +95,14 @@ func OtherTools(mirror fs.FS) (folders []string) {
 		}
 	}
 	return folders
+}
+
+// ErrForeign is wrapped by the error for a file that is in the way of an image and
+// not the tool's own.
+var ErrForeign = errors.New("it was not put there by this tool; take it over with --adopt, or move it away")
+
+// Foreign returns the error for a file in the mirror that has the name of an image and
+// is neither that nor the tool's own.
+func Foreign(file string) error {
+	return fmt.Errorf("%s in the mirror is not the image of that name, and %w", PathOf(file), ErrForeign)
 }

@@ -59,9 +59,9 @@ type Record struct {
 	// Dropped says that a delta was too large to be worth having: it had at least
 	// Sums.Size bytes, and there is no file.
 	Dropped bool `json:"dropped,omitempty"`
-	// Unnamed is since when, in seconds since 1970, nothing published names the
-	// file; 0 of one that is named.
-	Unnamed int64 `json:"unnamed,omitempty"`
+	// Orphaned is since when the file is an orphan, in seconds since 1970: no document
+	// names it. 0 says that it is none.
+	Orphaned int64 `json:"unnamed,omitempty"`
 
 	// Unchecked says that the record was read and has no check: a version before
 	// there was one has written it.

@@ -34,15 +34,15 @@ func open(t *testing.T) (*Dir, atomicfile.Dir) {
 }
 
 var full = Record{
-	Stamp:   Stamp{5, 6, 10, 7},
-	Sums:    cksum.Sums{Size: 5, CRC: 1, SHA256: [32]byte{2}, SHA512: [64]byte{3}, BLAKE3: [32]byte{4}},
-	Copy:    Stamp{5, 8, 11, 9},
-	Placed:  true,
-	Conf:    map[string]json.RawMessage{"a": json.RawMessage(`{"default":"<ä>"}`)},
-	Base:    [32]byte{5},
-	Target:  [32]byte{6},
-	Dropped: true,
-	Unnamed: 8,
+	Stamp:    Stamp{5, 6, 10, 7},
+	Sums:     cksum.Sums{Size: 5, CRC: 1, SHA256: [32]byte{2}, SHA512: [64]byte{3}, BLAKE3: [32]byte{4}},
+	Copy:     Stamp{5, 8, 11, 9},
+	Placed:   true,
+	Conf:     map[string]json.RawMessage{"a": json.RawMessage(`{"default":"<ä>"}`)},
+	Base:     [32]byte{5},
+	Target:   [32]byte{6},
+	Dropped:  true,
+	Orphaned: 8,
 }
 
 func TestRoundTrip(t *testing.T) {

@@ -1,4 +1,4 @@
-package imagerepo
+package planner
 
 import (
 	"bytes"
@@ -15,11 +15,11 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
-
-var usual = Policy{Targets: 3, Downgrades: true, MaxRatio: 0.9}
 
 // sums are digests that differ with seed.
 func sums(size int64, seed byte) cksum.Sums {
@@ -43,9 +43,9 @@ const image5 = "puavo-os-amxa-buster-2022-02-01-120000-amd64.img"
 // now is when plans are made.
 var now = time.Unix(1e9, 0)
 
-// unnamed says that nothing has named a file for so many seconds.
-func (w *world) unnamed(file string, seconds int64) {
-	w.records[file].Unnamed = now.Unix() - seconds
+// orphaned makes a file an orphan of that age in seconds.
+func (w *world) orphaned(file string, seconds int64) {
+	w.records[file].Orphaned = now.Unix() - seconds
 }
 
 // built is a mirror of images 1 to 4 in which nothing is left to do.
@@ -84,14 +84,14 @@ func (w *world) delta(base, target string, size int) string {
 	return f
 }
 
-func (w *world) plan(p Policy) (Plan, error) {
-	found, err := Scan(w.images)
+func (w *world) plan(p plan.Policy) (plan.Plan, error) {
+	found, err := source.Scan(w.images)
 	if err != nil {
-		return Plan{}, err
+		return plan.Plan{}, err
 	}
 	series := w.series
 	if series == nil {
-		series = groupSeries(found, Config{})
+		series = Group(found, plan.Config{})
 	}
 	listed := make(map[string]bool)
 	if f := w.mirror["CKSUMS"]; f != nil {
@@ -105,19 +105,18 @@ func (w *world) plan(p Policy) (Plan, error) {
 	}
 	holds, err := mirror.Look(w.mirror, w.records, listed)
 	if err != nil {
-		return Plan{}, err
+		return plan.Plan{}, err
 	}
 	holds.All = w.adopt
-	return newPlan(planInput{found: found, series: series, holds: holds, policy: p, now: now,
-		published: func(string) (meta.Series, bool) { return meta.Series{}, false }}), nil
+	return New(Input{Found: found, Series: series, Holds: holds, Policy: p, Now: now}), nil
 }
 
 // brief is a plan in words: what is not kept.
-func brief(p Plan) string {
+func brief(p plan.Plan) string {
 	short := strings.NewReplacer("puavo-os-amxa-buster-", "", "-amd64", "", "2021-04-13-192449", "1", "2021-04-13-193910", "2", "2022-01-17-120001", "3", "2022-01-20-173248", "4", ".img", "", ".rdiff", "", "rdiffs/", "", "puavo-os-free-buster-2022-02-04-140532", "other", "2022-02-01-120000", "5")
 	var all []string
 	for _, im := range p.Images {
-		if im.Action != Keep {
+		if im.Action != plan.Keep {
 			all = append(all, string(im.Action)+" "+im.File)
 		}
 		if im.Read {
@@ -129,7 +128,7 @@ func brief(p Plan) string {
 		}
 	}
 	for _, d := range p.Deltas {
-		if d.Action != Keep {
+		if d.Action != plan.Keep {
 			all = append(all, string(d.Action)+" "+d.File)
 		}
 	}
@@ -151,7 +150,7 @@ func TestPlan(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(*world)
-		policy func(*Policy)
+		policy func(*plan.Policy)
 		want   string
 	}{
 		{"nothing to do", nil, nil, ""},
@@ -160,9 +159,9 @@ func TestPlan(t *testing.T) {
 		{"an image was touched", func(w *world) {
 			w.images[image4] = &fstest.MapFile{Data: []byte(image4), ModTime: w.images[image4].ModTime.Add(1)}
 			w.mirror[image4] = w.images[image4]
-		}, nil, "compare 4"},
+		}, nil, "compare 4, await 1--4, await 2--4, await 3--4, await 4--2, await 4--3"},
 		{"an image was replaced", func(w *world) { w.images[image4] = &fstest.MapFile{Data: []byte("longer than it was: " + image4)} }, nil,
-			"replace 4, read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
+			"replace 4, read 4, await 1--4, await 2--4, await 3--4, await 4--2, await 4--3"},
 		{"an image is new", func(w *world) { w.images[other] = &fstest.MapFile{Data: []byte("x")} }, nil, "link other, read other"},
 		{"an image left", func(w *world) { delete(w.images, image1) }, nil, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
 		{"an image was copied", func(w *world) {
@@ -172,9 +171,9 @@ func TestPlan(t *testing.T) {
 		{"a copy was damaged", func(w *world) { w.mirror[image4] = &fstest.MapFile{Data: []byte("x")} }, nil, "replace 4"},
 		{"an image is missing in the mirror", func(w *world) { delete(w.mirror, image4) }, nil, "link 4"},
 		{"a signature is missing", func(w *world) { delete(w.mirror, mirror.SignaturePath(name(image4))) }, nil,
-			"read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
+			"read 4, await 1--4, await 2--4, await 3--4, await 4--2, await 4--3"},
 		{"a record is missing", func(w *world) { delete(w.records, image4) }, nil,
-			"read 4, check 1--4, check 2--4, check 3--4, check 4--2, check 4--3"},
+			"read 4, await 1--4, await 2--4, await 3--4, await 4--2, await 4--3"},
 		{"no records", func(w *world) { w.records = nil }, nil,
 			"read 1, read 2, read 3, read 4, " + strings.ReplaceAll(all, "make", "check")},
 		{"a delta is missing", func(w *world) { delete(w.mirror, meta.DeltaPath(meta.DeltaName(name(image3), name(image4)))) }, nil, "make 3--4"},
@@ -183,7 +182,7 @@ func TestPlan(t *testing.T) {
 		}, nil, "check 3--4"},
 		{"a delta's record is missing", func(w *world) { delete(w.records, meta.DeltaName(name(image3), name(image4))) }, nil, "check 3--4"},
 		{"a delta is of another base", func(w *world) { w.records[meta.DeltaName(name(image3), name(image4))].Base[1]++ }, nil, "check 3--4"},
-		{"a delta is too large now", nil, func(p *Policy) { p.MaxRatio = 0.1 },
+		{"a delta is too large now", nil, func(p *plan.Policy) { p.MaxRatio = 0.1 },
 			strings.ReplaceAll(all, "make", "drop") + ", " + strings.ReplaceAll(strings.Join(slices.Sorted(slices.Values(strings.Split(all, ", "))), ", "), "make", "remove")},
 		{"a delta was dropped", func(w *world) {
 			f := meta.DeltaName(name(image3), name(image4))
@@ -194,13 +193,13 @@ func TestPlan(t *testing.T) {
 			f := meta.DeltaName(name(image3), name(image4))
 			delete(w.mirror, meta.DeltaPath(f))
 			w.records[f] = &state.Record{Dropped: true, Sums: cksum.Sums{Size: 46}, Base: w.records[f].Base, Target: w.records[f].Target}
-		}, func(p *Policy) { p.MaxRatio = 1 }, "make 3--4"},
-		{"one target", nil, func(p *Policy) { p.Targets = 1 }, "remove 1--2, remove 1--3, remove 2--3, remove 3--2, remove 4--2, remove 4--3"},
-		{"no targets", nil, func(p *Policy) { p.Targets = 0 }, "remove 1--2, remove 1--3, remove 1--4, remove 2--3, remove 2--4, remove 3--2, remove 3--4, remove 4--2, remove 4--3"},
-		{"many targets", nil, func(p *Policy) { p.Targets = 9 }, "make 2--1, make 3--1, make 4--1"},
-		{"no downgrades", nil, func(p *Policy) { p.Downgrades = false }, "remove 3--2, remove 4--2, remove 4--3"},
-		{"one base", nil, func(p *Policy) { p.Bases = 1 }, "remove 1--3, remove 1--4, remove 2--4, remove 3--2, remove 4--2, remove 4--3"},
-		{"two bases", nil, func(p *Policy) { p.Bases = 2 }, "remove 1--4, remove 4--2, remove 4--3"},
+		}, func(p *plan.Policy) { p.MaxRatio = 1 }, "make 3--4"},
+		{"one target", nil, func(p *plan.Policy) { p.Targets = 1 }, "remove 1--2, remove 1--3, remove 2--3, remove 3--2, remove 4--2, remove 4--3"},
+		{"no targets", nil, func(p *plan.Policy) { p.Targets = 0 }, "remove 1--2, remove 1--3, remove 1--4, remove 2--3, remove 2--4, remove 3--2, remove 3--4, remove 4--2, remove 4--3"},
+		{"many targets", nil, func(p *plan.Policy) { p.Targets = 9 }, "make 2--1, make 3--1, make 4--1"},
+		{"no downgrades", nil, func(p *plan.Policy) { p.Downgrades = false }, "remove 3--2, remove 4--2, remove 4--3"},
+		{"one base", nil, func(p *plan.Policy) { p.Bases = 1 }, "remove 1--3, remove 1--4, remove 2--4, remove 3--2, remove 4--2, remove 4--3"},
+		{"two bases", nil, func(p *plan.Policy) { p.Bases = 2 }, "remove 1--4, remove 4--2, remove 4--3"},
 		{"extra deltas", func(w *world) {
 			w.series = []meta.SeriesConfig{{Name: "puavo-os-amxa-buster-amd64", Images: names(image1, image2, image3, image4), Extra: map[meta.Name][]meta.Name{name(image1): names(image4, image1)}}}
 		}, nil, "make 4--1"},
@@ -208,35 +207,35 @@ func TestPlan(t *testing.T) {
 			w.images[other] = &fstest.MapFile{Data: []byte("x")}
 			w.series = []meta.SeriesConfig{{Name: "puavo-os-amxa-buster-amd64", Images: names(image1, image2, image3, image4), Extra: map[meta.Name][]meta.Name{name(image4): names(other)}}}
 		}, nil, "base other, read other, make other--4"},
-		{"an image left and its signature stays", func(w *world) { delete(w.images, image1) }, func(p *Policy) { p.KeepSignatures = true }, "retired 1, remove 1"},
+		{"an image left and its signature stays", func(w *world) { delete(w.images, image1) }, func(p *plan.Policy) { p.KeepSignatures = true }, "retired 1, remove 1"},
 		{"a retired image and a new one", func(w *world) {
 			delete(w.images, image1)
 			delete(w.mirror, image1)
 			w.images[image5] = &fstest.MapFile{Data: []byte("x")}
-		}, func(p *Policy) { p.KeepSignatures = true },
+		}, func(p *plan.Policy) { p.KeepSignatures = true },
 			"retired 1, link 5, read 5, make 1--5, make 2--5, make 3--5, make 4--5, make 5--3, make 5--4, remove 1--2, remove 3--2, remove 4--2"},
 		{"a retired image that is not near", func(w *world) { delete(w.images, image1) },
-			func(p *Policy) { p.KeepSignatures, p.Bases, p.Downgrades = true, 1, false }, "retired 1, remove 1, remove 1--3, remove 1--4, remove 2--4, remove 3--2, remove 4--2, remove 4--3"},
-		{"a retired image of which a newer one is a target", func(w *world) { delete(w.images, image3) }, func(p *Policy) { p.KeepSignatures = true },
+			func(p *plan.Policy) { p.KeepSignatures, p.Bases, p.Downgrades = true, 1, false }, "retired 1, remove 1, remove 1--3, remove 1--4, remove 2--4, remove 3--2, remove 4--2, remove 4--3"},
+		{"a retired image of which a newer one is a target", func(w *world) { delete(w.images, image3) }, func(p *plan.Policy) { p.KeepSignatures = true },
 			"retired 3, make 2--1, make 3--1, make 4--1, remove 3, remove 1--3, remove 2--3, remove 4--3"},
 		{"a retired image without a signature", func(w *world) { delete(w.images, image1); delete(w.mirror, mirror.SignaturePath(name(image1))) },
-			func(p *Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+			func(p *plan.Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
 		{"a retired image of which nothing is known", func(w *world) { delete(w.images, image1); w.records[image1] = &state.Record{Placed: true} },
-			func(p *Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+			func(p *plan.Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
 		{"a retired image is not wanted any more", func(w *world) { delete(w.images, image1); delete(w.mirror, image1) }, nil, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
-		{"a retired image came back", func(w *world) { delete(w.mirror, image1) }, func(p *Policy) { p.KeepSignatures = true }, "link 1"},
-		{"an image left a moment ago", func(w *world) { delete(w.images, image1) }, func(p *Policy) { p.Grace = time.Hour }, "wait 1, wait 1--2, wait 1--3, wait 1--4"},
-		{"an image left less than the grace ago", func(w *world) { delete(w.images, image1); w.unnamed(image1, 3599) }, func(p *Policy) { p.Grace = time.Hour }, "wait 1, wait 1--2, wait 1--3, wait 1--4"},
-		{"the grace is over for an image", func(w *world) { delete(w.images, image1); w.unnamed(image1, 3600) }, func(p *Policy) { p.Grace = time.Hour }, "remove 1, wait 1--2, wait 1--3, wait 1--4"},
-		{"an image left a moment ago and its signature stays", func(w *world) { delete(w.images, image1) }, func(p *Policy) { p.Grace, p.KeepSignatures = time.Hour, true }, "retired 1, wait 1"},
+		{"a retired image came back", func(w *world) { delete(w.mirror, image1) }, func(p *plan.Policy) { p.KeepSignatures = true }, "link 1"},
+		{"an image left a moment ago", func(w *world) { delete(w.images, image1) }, func(p *plan.Policy) { p.Grace = time.Hour }, "wait 1, wait 1--2, wait 1--3, wait 1--4"},
+		{"an image left less than the grace ago", func(w *world) { delete(w.images, image1); w.orphaned(image1, 3599) }, func(p *plan.Policy) { p.Grace = time.Hour }, "wait 1, wait 1--2, wait 1--3, wait 1--4"},
+		{"the grace is over for an image", func(w *world) { delete(w.images, image1); w.orphaned(image1, 3600) }, func(p *plan.Policy) { p.Grace = time.Hour }, "remove 1, wait 1--2, wait 1--3, wait 1--4"},
+		{"an image left a moment ago and its signature stays", func(w *world) { delete(w.images, image1) }, func(p *plan.Policy) { p.Grace, p.KeepSignatures = time.Hour, true }, "retired 1, wait 1"},
 		{"an image that left is not listed any more", func(w *world) {
 			delete(w.images, image1)
 			delete(w.mirror, "CKSUMS")
-			w.unnamed(image1, 7200)
-		}, func(p *Policy) { p.Grace, p.KeepSignatures = time.Hour, true }, "retired 1, remove 1"},
-		{"an image came back within the grace", func(w *world) { w.unnamed(image1, 60) }, func(p *Policy) { p.Grace = time.Hour }, ""},
+			w.orphaned(image1, 7200)
+		}, func(p *plan.Policy) { p.Grace, p.KeepSignatures = time.Hour, true }, "retired 1, remove 1"},
+		{"an image came back within the grace", func(w *world) { w.orphaned(image1, 60) }, func(p *plan.Policy) { p.Grace = time.Hour }, ""},
 		{"meta has no grace", func(w *world) { w.records["old.json"] = &state.Record{}; w.mirror["meta/old.json"] = &fstest.MapFile{} },
-			func(p *Policy) { p.Grace = time.Hour }, "remove meta/old.json"},
+			func(p *plan.Policy) { p.Grace = time.Hour }, "remove meta/old.json"},
 		{"foreign files stay", func(w *world) {
 			for _, f := range []string{"README", "index.html", "rdiffs/notes", "rdiffs/x.rdiff", "meta/extra.json", "ltsp.img", other, ".checksums/x"} {
 				w.mirror[f] = &fstest.MapFile{Data: []byte("x")}
@@ -266,7 +265,7 @@ func TestPlan(t *testing.T) {
 		}, nil, "check other, read other"},
 		{"an image of the same size is new", func(w *world) {
 			w.images[image4] = &fstest.MapFile{Data: []byte(strings.ToUpper(image4)), ModTime: w.images[image4].ModTime.Add(1)}
-		}, nil, "check 4, compare 4"},
+		}, nil, "check 4, compare 4, await 1--4, await 2--4, await 3--4, await 4--2, await 4--3"},
 	} {
 		w, p := built(), usual
 		if c.change != nil {
@@ -308,22 +307,22 @@ func TestPlanFails(t *testing.T) {
 				{Name: "a", Images: names(image3, image4)},
 				{Name: "b", Images: names(twin), Extra: map[meta.Name][]meta.Name{name(twin): names(image3)}},
 			}
-		}, "b", ErrConfig, "would have one name", "remove meta/amd64.json, remove 1, remove 2, remove 1--2, remove 1--3, remove 1--4, remove 2--3, remove 2--4, remove 3--2, remove 4--2"},
+		}, "b", plan.ErrConfig, "would have one name", "remove meta/amd64.json, remove 1, remove 2, remove 1--2, remove 1--3, remove 1--4, remove 2--3, remove 2--4, remove 3--2, remove 4--2"},
 		{"an image that is not there", func(w *world) {
 			delete(w.images, image1)
 			w.series = []meta.SeriesConfig{{Name: "a", Images: names(image1, image2)}, {Name: "b", Images: names(image3, image4)}}
-		}, "a", ErrConfig, image1 + " is not in the image directory", "remove meta/amd64.json"},
+		}, "a", plan.ErrConfig, image1 + " is not in the image directory", "remove meta/amd64.json"},
 		{"a base that is not there", func(w *world) {
 			w.series = []meta.SeriesConfig{
 				{Name: "a", Images: names(image3, image4)},
 				{Name: "b", Images: names(image2), Extra: map[meta.Name][]meta.Name{name(image2): names(other)}},
 			}
-		}, "b", ErrConfig, "extra_rdiffs of " + image2, "remove meta/amd64.json"},
+		}, "b", plan.ErrConfig, "extra_rdiffs of " + image2, "remove meta/amd64.json"},
 		{"one version twice", func(w *world) {
 			w.images[twin] = &fstest.MapFile{Data: []byte("x")}
 			w.series = []meta.SeriesConfig{{Name: "a", Images: names(image3, image4)}, {Name: "b", Images: names(image4, twin)}}
-		}, "b", ErrInput, "have one version", "remove meta/amd64.json"},
-		{"an empty image", func(w *world) { w.images[other] = &fstest.MapFile{} }, "puavo-os-free-buster-amd64", ErrInput, "is empty", ""},
+		}, "b", plan.ErrInput, "have one version", "remove meta/amd64.json"},
+		{"an empty image", func(w *world) { w.images[other] = &fstest.MapFile{} }, "puavo-os-free-buster-amd64", plan.ErrInput, "is empty", ""},
 	} {
 		w := built()
 		c.change(w)
@@ -333,7 +332,7 @@ func TestPlanFails(t *testing.T) {
 			continue
 		}
 		f := plan.Failed[0]
-		if f.Name != c.failed || !errors.Is(f.err, c.err) || !strings.Contains(f.Reason, c.says) || f.Reason != f.err.Error() {
+		if f.Name != c.failed || !errors.Is(f.Err, c.err) || !strings.Contains(f.Reason, c.says) || f.Reason != f.Err.Error() {
 			t.Errorf("%s: %+v", c.name, f)
 		}
 		if got := brief(plan); got != c.want || len(plan.Series) != 1 {

@@ -1,0 +1,149 @@
+package planner
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/internal/budget"
+	"puavo-image-repository/imagerepo/plan"
+)
+
+const (
+	// usualRate is the work that a core does in a second, in bytes as progress counts
+	// them, where no run has shown it: as measured on a server.
+	usualRate = 350 << 20
+	// usualShare is the share of its target that a delta is expected to have where
+	// none shows it.
+	usualShare = 1. / 3
+)
+
+// Estimate returns what the plan is expected to need. Rate is the work that the last
+// run did in a second, in bytes, 0 where that is not known.
+func Estimate(p plan.Plan, b budget.Budget, imageDir, mirrorDir string, rate float64) (plan.Estimate, error) {
+	copies, free, err := disks(imageDir, mirrorDir)
+	if err != nil {
+		return plan.Estimate{}, err
+	}
+	e := volume(p, copies)
+	e.Memory = b.Peak(p.Bases())
+	e.Free = free
+	e.Seconds = float64(Remaining(p)) / cmp.Or(rate, float64(usualRate*runtime.NumCPU()))
+	return e, nil
+}
+
+// CheckSpace returns an error for a run that needs more space than its disk has.
+func CheckSpace(e plan.Estimate, mirrorDir string) error {
+	if e.Space <= e.Free {
+		return nil
+	}
+	return fmt.Errorf("%w: the run needs about %d MiB for %s and its disk has %d MiB; make room, or see with --ignore-space how far it gets",
+		plan.ErrSpace, e.Space>>20, mirrorDir, e.Free>>20)
+}
+
+// volume estimates what a plan reads and writes. Where copies is set, images cannot be
+// linked into the mirror.
+func volume(p plan.Plan, copies bool) (e plan.Estimate) {
+	for _, im := range p.Images {
+		if copies && (im.Action == plan.Link || im.Action == plan.Replace) {
+			e.Read += im.Size
+			e.Write += im.Size
+		}
+		if im.Action == plan.Check {
+			e.Read += im.Size
+		}
+		if im.Read {
+			e.Read += im.Size
+			e.Write += delta.SignatureSize(im.Size)
+		}
+	}
+	share := usualDelta(p)
+	for _, d := range p.Deltas {
+		switch {
+		case !d.Open():
+		case d.Action == plan.Make: // the target is read, and the base when the delta is verified
+			e.Read += d.BaseSize + d.TargetSize
+			e.Write += int64(share * float64(d.TargetSize))
+		default:
+			e.Read += d.BaseSize
+		}
+	}
+	for _, old := range p.Remove {
+		if !old.Due.IsZero() {
+			e.Orphans += old.Size
+		}
+	}
+	e.Space = e.Write
+	return e
+}
+
+// Work returns the work of a plan in bytes, as progress counts it.
+func Work(p plan.Plan) (n int64) {
+	for _, im := range p.Images {
+		if im.Action == plan.Link || im.Action == plan.Replace {
+			n += im.Size
+		}
+		if im.Read {
+			n += im.Size
+		}
+		if im.Action == plan.Check {
+			n += im.Size
+		}
+	}
+	for _, d := range p.Deltas {
+		n += d.Work()
+	}
+	return n
+}
+
+// Remaining returns how much of the work remains after what is kept as it is.
+func Remaining(p plan.Plan) int64 {
+	n := Work(p)
+	for _, d := range p.Deltas {
+		if !d.Open() {
+			n -= d.Work()
+		}
+	}
+	return n
+}
+
+// usualDelta returns the share of its target that a delta is expected to have: the median
+// of those that are known.
+func usualDelta(p plan.Plan) float64 {
+	var known []float64
+	for _, d := range p.Deltas {
+		if d.Size > 0 && d.Action != plan.Drop {
+			known = append(known, float64(d.Size)/float64(d.TargetSize))
+		}
+	}
+	if len(known) == 0 {
+		return usualShare
+	}
+	slices.Sort(known)
+	return known[len(known)/2]
+}
+
+// disks tells whether images must be copied, because the two directories are on
+// different disks, and how many bytes are free on the mirror's.
+func disks(imageDir, mirrorDir string) (copies bool, free int64, err error) {
+	for {
+		if _, err := os.Stat(mirrorDir); !errors.Is(err, fs.ErrNotExist) || mirrorDir == filepath.Dir(mirrorDir) {
+			break
+		}
+		mirrorDir = filepath.Dir(mirrorDir) // it will be made
+	}
+	var images, mirror unix.Stat_t
+	var disk unix.Statfs_t
+	if err := errors.Join(unix.Stat(imageDir, &images), unix.Stat(mirrorDir, &mirror), unix.Statfs(mirrorDir, &disk)); err != nil {
+		return false, 0, fmt.Errorf("looking at the disks of %s and %s: %w", imageDir, mirrorDir, err)
+	}
+	return images.Dev != mirror.Dev, int64(disk.Bavail) * disk.Bsize, nil
+}

@@ -1,0 +1,174 @@
+package planner
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/plan"
+	"puavo-image-repository/meta"
+)
+
+// addRemovals plans the removal of what is the tool's own and no longer wanted.
+func (p *planner) addRemovals() {
+	wanted := make(map[string]bool) // true: the file, false: its record alone
+	for _, s := range p.Plan.Series {
+		wanted[s.Name+".json"] = true
+	}
+	for _, im := range p.Images {
+		wanted[im.File] = im.Published()
+	}
+	for _, d := range p.Deltas {
+		wanted[d.File] = d.Action != plan.Drop
+	}
+	for _, name := range p.Holds.Names() {
+		published, known := wanted[name]
+		if stamp, there := p.Holds.Has(name); !published && !p.failed.Has(name) {
+			p.addRemoval(name, stamp, there, known)
+		}
+	}
+	slices.Sort(p.Unowned)
+	slices.SortFunc(p.Remove, func(a, b plan.Removal) int { return strings.Compare(a.Path, b.Path) })
+}
+
+// addRemoval plans the removal of a file, and of its record unless that is wanted, or
+// notes that it stays since it is not the tool's own.
+func (p *planner) addRemoval(name string, stamp state.Stamp, there, recordWanted bool) {
+	file := mirror.PathOf(name)
+	switch {
+	case there && !p.Holds.Owns(name):
+		if p.Holds.Listed[name] {
+			p.Unowned = append(p.Unowned, file)
+		}
+	case there, !recordWanted && p.Holds.Records[name] != nil:
+		p.Remove = append(p.Remove, plan.Removal{Path: file, Size: stamp.Size, Due: p.due(name), Forget: !recordWanted})
+	}
+}
+
+// due returns when an orphan is removed; zero means by this run. A meta is no payload:
+// whoever has read it needs no other copy. A damaged file is of no use to anybody.
+func (p *planner) due(name string) time.Time {
+	since := p.Now
+	if record := p.Holds.Records[name]; record != nil && record.Orphaned != 0 {
+		if since = time.Unix(record.Orphaned, 0); since.After(p.Now) { // a clock went back
+			since = p.Now
+		}
+	}
+	due := since.Add(p.Policy.Grace)
+	if path.Ext(name) == ".json" || slices.Contains(p.Suspect, mirror.PathOf(name)) || !due.After(p.Now) {
+		return time.Time{}
+	}
+	return due
+}
+
+// CheckRemovals refuses a plan by which a series would lose all its images, or the
+// mirror more than half of them and at least two: most likely the image directory is
+// the wrong one, or part of it is not mounted. An image does not count if its series
+// gets a newer one: it is superseded.
+func CheckRemovals(in Input, p plan.Plan, imageDir string) error {
+	g := &guard{Input: in, stays: staying(in, p), arriving: arriving(in.Documents, p), all: make(map[meta.Name]bool), gone: make(map[meta.Name]bool)}
+	for _, s := range in.Documents {
+		g.addDocument(s)
+	}
+	g.addUnlisted()
+	if !g.emptied && !(len(g.gone) >= 2 && 2*len(g.gone) > len(g.all)) {
+		return nil
+	}
+	var b strings.Builder
+	for _, n := range slices.SortedFunc(maps.Keys(g.gone), meta.Name.Compare) {
+		fmt.Fprintf(&b, "\n  %s", n)
+	}
+	return fmt.Errorf("%w: %d of %d are not in %s any more, or in no series:%s\nIs it the right directory, and all of it mounted? Nothing was changed. If they are to go, permit it once with --allow-removal",
+		plan.ErrRemoval, len(g.gone), len(g.all), imageDir, b.String())
+}
+
+// guard counts the images that a plan takes out of the mirror.
+type guard struct {
+	Input
+	stays     func(meta.Name) bool
+	arriving  map[string]string
+	all, gone map[meta.Name]bool // an image can be in several series
+	emptied   bool               // whether a series loses all its images
+}
+
+// addDocument counts the images of a published series.
+func (g *guard) addDocument(s meta.Series) {
+	lost := 0
+	for _, im := range s.Images {
+		g.all[im.Name] = true
+		newest := max(g.arriving[s.Name], g.arriving[im.Name.Series()])
+		if !g.stays(im.Name) && newest <= im.Name.Version {
+			g.gone[im.Name] = true
+			lost++
+		}
+	}
+	g.emptied = g.emptied || lost > 0 && lost == len(s.Images)
+}
+
+// addUnlisted counts the images that the tool has put into the mirror and that no
+// document names, because it is lost. Their series are those of their names.
+func (g *guard) addUnlisted() {
+	images, lost := make(map[string]int), make(map[string]int)
+	for name, record := range g.Holds.Records {
+		n, err := meta.ParseName(name)
+		_, there := g.Holds.Has(name)
+		if err != nil || g.all[n] || !there || !record.Placed || record.Orphaned != 0 {
+			continue
+		}
+		g.all[n] = true
+		images[n.Series()]++
+		if !g.stays(n) {
+			g.gone[n] = true
+			lost[n.Series()]++
+		}
+	}
+	for series, n := range lost {
+		g.emptied = g.emptied || n == images[series]
+	}
+}
+
+// staying returns a function that reports whether an image stays published, or is
+// damaged: then it cannot.
+func staying(in Input, p plan.Plan) func(meta.Name) bool {
+	failed := make(map[string]error)
+	maps.Copy(failed, in.Failed)
+	for _, f := range p.Failed {
+		failed[f.Name] = f.Err
+	}
+	files := FilesOf(failed, in.Series, in.Documents)
+	planned := make(map[meta.Name]bool)
+	for _, im := range p.Images {
+		planned[im.Name] = im.Published()
+	}
+	return func(n meta.Name) bool {
+		return planned[n] || files.Has(n.String()) || slices.Contains(in.Suspect, n.String())
+	}
+}
+
+// arriving returns the newest version of the images that are not published yet, by
+// the names of their series.
+func arriving(documents []meta.Series, p plan.Plan) map[string]string {
+	published := make(map[string]bool)
+	for _, s := range documents {
+		for _, im := range s.Images {
+			published[im.Name.String()] = true
+		}
+	}
+	newest := make(map[string]string)
+	for _, s := range p.Series {
+		for _, file := range s.Images {
+			if published[file] {
+				continue
+			}
+			n, _ := meta.ParseName(file) // it came from a Name
+			newest[s.Name] = max(newest[s.Name], n.Version)
+			newest[n.Series()] = max(newest[n.Series()], n.Version)
+		}
+	}
+	return newest
+}

@@ -1,0 +1,71 @@
+package plan
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"puavo-image-repository/meta"
+)
+
+// Config is what series files say: which images form a series. The zero Config says
+// nothing, so that series are found by scanning the image directory.
+type Config struct {
+	Series []meta.SeriesConfig
+	// ScanRest says that series without images count for nothing, and that the image
+	// directory is scanned if no series is left.
+	ScanRest bool
+}
+
+// LoadConfig reads series files. A series may be in only one of them, and there must
+// be at least one series.
+func LoadConfig(files []string) (Config, error) {
+	c, err := loadSeries(files)
+	if err == nil && len(files) > 0 && len(c.Series) == 0 {
+		err = fmt.Errorf("%w: no series is named in %s", ErrConfig, strings.Join(files, ", "))
+	}
+	return c, err
+}
+
+// LoadPuavoOS reads the series files of a puavo-os source tree,
+// config/images/*.json.
+func LoadPuavoOS(dir string) (Config, error) {
+	folder := filepath.Join(dir, "config", "images")
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return Config{}, fmt.Errorf("%w: %s is no puavo-os source tree: %w", ErrConfig, dir, err)
+	}
+	var files []string
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".json" {
+			files = append(files, filepath.Join(folder, e.Name()))
+		}
+	}
+	c, err := loadSeries(files)
+	c.ScanRest = true
+	return c, err
+}
+
+func loadSeries(files []string) (Config, error) {
+	var c Config
+	in := make(map[string]string)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		series, err := meta.ParseConfig(data)
+		if err != nil {
+			return Config{}, fmt.Errorf("%w: %s: %w", ErrConfig, file, err)
+		}
+		for _, s := range series {
+			if other, twice := in[s.Name]; twice {
+				return Config{}, fmt.Errorf("%w: series %q is in %s and in %s; keep one", ErrConfig, s.Name, other, file)
+			}
+			in[s.Name] = file
+			c.Series = append(c.Series, s)
+		}
+	}
+	return c, nil
+}
