@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"maps"
 	"os"
 	"path"
@@ -100,9 +99,14 @@ func (k *Keys) Sign(ctx context.Context, dir atomicfile.Dir) (changed bool, err 
 	return s.changed, explain(err)
 }
 
+// patience is how long Renew waits for the mirror's lock: it runs by itself once a day,
+// perhaps while a build does.
+const patience = 10 * time.Minute
+
 // Renew signs a mirror's timestamp and snapshot anew, and what else needs it, for
-// the documents that were signed last. It takes the mirror's lock. With noSync what
-// is written is not flushed to the disk.
+// the documents that were signed last. It takes the mirror's lock, and waits up to ten
+// minutes while another process holds it. With noSync what is written is not flushed to
+// the disk.
 func (k *Keys) Renew(ctx context.Context, mirrorDir string, noSync bool) (err error) {
 	view, err := mirror.View(mirrorDir) // which makes none
 	if err != nil {
@@ -113,7 +117,7 @@ func (k *Keys) Renew(ctx context.Context, mirrorDir string, noSync bool) (err er
 	if err != nil {
 		return unsigned(mirrorDir)
 	}
-	m, err := mirror.Open(mirrorDir, noSync, slog.New(slog.DiscardHandler))
+	m, err := mirror.OpenWhenFree(ctx, mirrorDir, noSync, patience, k.Log)
 	if err != nil {
 		return err
 	}

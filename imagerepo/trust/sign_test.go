@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 )
 
@@ -216,11 +215,16 @@ func TestRenew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := renew(); !errors.Is(err, lockfile.ErrHeld) {
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := p.keys().Renew(ctx, p.mirror, true); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("while a build works: %v", err)
 	}
-	m.Close()
-	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(300*time.Millisecond, func() { m.Close() })
+	if err := renew(); err != nil {
+		t.Errorf("when the build ends: %v", err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
 	cancel()
 	before := p.tuf()
 	if err := p.keys().Renew(ctx, p.mirror, true); !errors.Is(err, context.Canceled) || p.tuf() != before {

@@ -1,11 +1,13 @@
 package mirror
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
@@ -60,6 +62,28 @@ func Open(dir string, noSync bool, log *slog.Logger) (*Mirror, error) {
 	return m, nil
 }
 
+// OpenWhenFree opens a mirror as Open does. While another process holds the lock it
+// waits, for patience at most, and says so once. It returns the error of ctx if that
+// ends first.
+func OpenWhenFree(ctx context.Context, dir string, noSync bool, patience time.Duration, log *slog.Logger) (*Mirror, error) {
+	const pause = 200 * time.Millisecond
+	deadline := time.Now().Add(patience)
+	for waiting := false; ; waiting = true {
+		m, err := Open(dir, noSync, log)
+		if !errors.Is(err, lockfile.ErrHeld) || time.Now().After(deadline) {
+			return m, err
+		}
+		if !waiting {
+			log.Info("waiting for the lock of the mirror", "at_most", patience.String(), "reason", err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 func newMirror(dir string, root atomicfile.Dir) *Mirror {
 	return &Mirror{Dir: dir, Root: root, State: state.New(root, StateDir, tmp)}
 }
@@ -73,7 +97,7 @@ func (m *Mirror) prepare(log *slog.Logger) (err error) {
 	}
 	for _, dir := range []string{StateDir, signatures} {
 		if info, err := m.Root.Lstat(dir); err == nil && !info.IsDir() {
-			log.Warn("not a directory, made anew: what it held is read again", "file", filepath.Join(m.Dir, dir))
+			log.Warn("not a directory, made again: what it held is read again", "file", filepath.Join(m.Dir, dir))
 			if err := m.Root.Remove(dir); err != nil {
 				return err
 			}

@@ -1,6 +1,17 @@
 // Package mirror is the tree of a mirror: where things lie in it, which of them
 // are the tool's own, and the lock under which it is changed. The documentation
 // of package imagerepo lists the tree.
+//
+// # The lock
+//
+// Whoever changes a mirror holds its lock, .repo/lock, see package lockfile: a build, a
+// repair and a renewal of signatures, from the first change to the last. A build and a
+// repair end at once if another holds it, and say who and since when; a renewal, which
+// is short and runs by itself every day, waits ten minutes. Whatever only looks takes
+// no lock: status, verify, a dry run, a server, an upload. So it may see the mirror
+// between two documents, and looks again if that matters. Work that takes long and
+// changes nothing that is published is done without the lock, which is then held only
+// to publish the result.
 package mirror
 
 import (
