@@ -1,7 +1,7 @@
 // Package trust signs what a mirror publishes, by The Update Framework (TUF), so
 // that a client that was once given a root knows that what it reads is what the
 // keys' owners published, whole, and no older than they say. Package
-// imagerepo/client/internal/trust is the other side.
+// imagerepo/internal/tuf verifies.
 //
 // # Parties
 //
