@@ -48,7 +48,7 @@ type chain struct {
 // last may have expired.
 func (c *chain) followRoots(ctx context.Context) error {
 	for range maxRoots + 1 { // the last one must not exist
-		next := RootPath(c.trusted.Root.Signed.Version + 1)
+		next := MetadataPath(metadata.ROOT, c.trusted.Root.Signed.Version+1)
 		data, err := c.fetch(ctx, next, maxRoot)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil

@@ -87,11 +87,8 @@ const (
 // than most bytes ErrEndlessData.
 type ReadFunc func(ctx context.Context, name string, most int64) ([]byte, error)
 
-// RootName returns the name of the file of the n-th root.
+// RootName returns the name of the file of the n-th root, also in a keys directory.
 func RootName(n int64) string { return fmt.Sprintf("%d.root.json", n) }
-
-// RootPath returns the path of the n-th root in a mirror.
-func RootPath(n int64) string { return Dir + "/" + RootName(n) }
 
 // MetadataPath returns the path of the metadata of a role in a mirror. The path of
 // the timestamp has no version.
