@@ -98,9 +98,9 @@ func (k *Keys) Sign(ctx context.Context, dir atomicfile.Dir) (changed bool, err 
 	return s.changed, err
 }
 
-// Renew signs timestamp and snapshot of a mirror again, and root and targets if they
-// need it, for the documents that were signed last. It takes the mirror's lock. With
-// noSync the files are not flushed to the disk.
+// Renew signs timestamp and snapshot of a mirror again, and the targets if they need
+// it, for the documents that were signed last. It also publishes new roots. It takes the
+// mirror's lock. With noSync the files are not flushed to the disk.
 func (k *Keys) Renew(ctx context.Context, mirrorDir string, noSync bool) (err error) {
 	view, err := mirror.View(mirrorDir) // does not create it
 	if err != nil {
