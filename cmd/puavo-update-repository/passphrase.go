@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -26,35 +25,31 @@ func passphraseFlag() cli.Flag {
 	return &cli.StringFlag{Name: "passphrase-file", Usage: "take the passphrase of the keys from `FILE`, less the end of its line", DefaultText: "$" + passphraseEnv + ", or a prompt"}
 }
 
-// lifetimes are the defaults of the options --expire-ROLE.
-var lifetimes = []struct{ role, lifetime string }{
-	{trust.Root, "365d"}, {trust.Targets, "90d"}, {trust.Snapshot, "90d"}, {trust.Timestamp, "30d"},
-}
-
-// expireFlags returns the flags for how long signatures hold that each run makes.
+// expireFlags returns the flags for the lifetimes of signatures that each run makes.
 func expireFlags() (flags []cli.Flag) {
-	for _, l := range lifetimes {
-		flags = append(flags, expireFlag(l.role))
+	for _, role := range []string{trust.Root, trust.Targets, trust.Snapshot, trust.Timestamp} {
+		flags = append(flags, expireFlag(role))
 	}
 	return flags
 }
 
 func expireFlag(role string) cli.Flag {
-	i := slices.IndexFunc(lifetimes, func(l struct{ role, lifetime string }) bool { return l.role == role })
 	usage := "let signatures of the role " + role + " hold for this `TIME`"
 	if role == trust.Root {
 		usage = "let a new root hold for this `TIME`, and warn in its last third"
 	}
-	return &cli.StringFlag{Name: "expire-" + role, Value: lifetimes[i].lifetime, Usage: usage}
+	days := fmt.Sprintf("%dd", trust.DefaultLifetime(role)/(24*time.Hour))
+	return &cli.StringFlag{Name: "expire-" + role, Value: days, Usage: usage}
 }
 
 // keyOptions returns the options for the keys in a directory.
 func keyOptions(c *cli.Context, dir string, screen *ui.Screen) (o trust.Options, err error) {
-	o = trust.Options{Dir: dir, Log: screen.Log(), Passphrase: func(fresh bool) ([]byte, error) { return passphrase(c, fresh) }}
-	for role, place := range map[string]*time.Duration{
-		trust.Root: &o.Expiry.Root, trust.Targets: &o.Expiry.Targets, trust.Snapshot: &o.Expiry.Snapshot, trust.Timestamp: &o.Expiry.Timestamp,
-	} {
-		if *place, err = units.Duration(c.String("expire-" + role)); err != nil {
+	o = trust.Options{
+		Dir: dir, Log: screen.Log(), Lifetimes: make(map[string]time.Duration),
+		Passphrase: func(fresh bool) ([]byte, error) { return passphrase(c, fresh) },
+	}
+	for _, role := range trust.Roles() {
+		if o.Lifetimes[role], err = units.Duration(c.String("expire-" + role)); err != nil {
 			return o, command.Usage("--expire-%s: %v", role, err)
 		}
 	}

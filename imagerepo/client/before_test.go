@@ -58,7 +58,7 @@ func (b *before) sign(now time.Time) {
 	const long = 10000 * 24 * time.Hour
 	o := b.signed.options()
 	o.Now = func() time.Time { return now }
-	o.Expiry = trust.Expiry{Root: long, Targets: long, Snapshot: long, Timestamp: long}
+	o.Lifetimes = map[string]time.Duration{trust.Root: long, trust.Targets: long, trust.Snapshot: long, trust.Timestamp: long}
 	o.Passphrase = func(bool) ([]byte, error) {
 		return []byte(strings.TrimSpace(string(testdata.Read(b.t, "before/passphrase")))), nil
 	}

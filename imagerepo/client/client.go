@@ -26,7 +26,7 @@
 // and, as long as the mirror lists it, before it serves as a base. The meta of a mirror counts for this mirror alone.
 //
 // Where a root of trust is given, all that the meta says is verified by package
-// trust, and an image that is older than the one in use is refused.
+// tuf, and an image that is older than the one in use is refused.
 package client
 
 import (
@@ -39,7 +39,7 @@ import (
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/partial"
 	"puavo-image-repository/imagerepo/client/internal/stats"
-	"puavo-image-repository/imagerepo/client/internal/trust"
+	"puavo-image-repository/imagerepo/internal/tuf"
 	"puavo-image-repository/meta"
 )
 
@@ -51,7 +51,7 @@ var (
 	ErrCut = partial.ErrCut
 	// ErrUntrusted is wrapped by the errors for a mirror whose metadata is not signed as
 	// the trusted root says, and for a downgrade.
-	ErrUntrusted = trust.ErrRefused
+	ErrUntrusted = tuf.ErrRefused
 	// ErrNoImage is wrapped where there is no image to start from or to get.
 	ErrNoImage = errors.New("no such image")
 )

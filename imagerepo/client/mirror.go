@@ -10,14 +10,14 @@ import (
 
 	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
-	"puavo-image-repository/imagerepo/client/internal/trust"
+	"puavo-image-repository/imagerepo/internal/tuf"
 	"puavo-image-repository/meta"
 )
 
 // mirror gives the meta of a mirror, and its files.
 type mirror struct {
 	*fetch.Mirror
-	trust *trust.Trust // nil where no root is trusted
+	signed *tuf.Documents // nil where no root is trusted
 }
 
 // eachMirror calls use with one mirror after the other until it succeeds, or
@@ -31,11 +31,11 @@ func eachMirror(ctx context.Context, o Options, dir *imagedir.Dir, use func(m mi
 	var failed []error
 	for i, where := range o.Mirrors {
 		err := useMirror(ctx, where, o, func(m *fetch.Mirror) error {
-			t, err := refresh(ctx, m, root, dir)
+			signed, err := refresh(ctx, m, root, dir)
 			if err != nil {
 				return err
 			}
-			return use(mirror{m, t})
+			return use(mirror{m, signed})
 		})
 		switch {
 		case err == nil:
@@ -91,7 +91,7 @@ func (o Options) trusted() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the root to trust: %w", err)
 	}
-	if err := trust.CheckRoot(data); err != nil {
+	if err := tuf.CheckRoot(data); err != nil {
 		return nil, fmt.Errorf("%s is no root to trust: %w", o.Trust, err)
 	}
 	return data, nil
@@ -99,28 +99,39 @@ func (o Options) trusted() ([]byte, error) {
 
 // refresh verifies the metadata of a mirror, if a root is trusted. What is verified
 // is remembered if the images directory is locked.
-func refresh(ctx context.Context, m *fetch.Mirror, root []byte, dir *imagedir.Dir) (*trust.Trust, error) {
+func refresh(ctx context.Context, m *fetch.Mirror, root []byte, dir *imagedir.Dir) (*tuf.Documents, error) {
 	if root == nil {
 		return nil, nil
 	}
-	kept, err := dir.Sub(trust.DirName)
+	kept, err := dir.Sub(tuf.ClientDir)
 	if err != nil {
 		return nil, err
 	}
 	if !kept.IsZero() {
 		defer kept.Close()
 	}
-	t, err := trust.Refresh(ctx, m.Document, trust.Options{Root: root, Dir: kept, ReadOnly: !dir.Locked()})
+	signed, err := tuf.Client{Root: root, Dir: kept, ReadOnly: !dir.Locked()}.Refresh(ctx, reader(m))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", m, err)
 	}
-	return t, nil
+	return signed, nil
+}
+
+// reader returns the tuf.ReadFunc of a mirror.
+func reader(m *fetch.Mirror) tuf.ReadFunc {
+	return func(ctx context.Context, name string, most int64) ([]byte, error) {
+		data, err := m.Document(ctx, name, most)
+		if errors.Is(err, fetch.ErrTooLarge) {
+			err = fmt.Errorf("%w (%w)", err, tuf.ErrEndlessData)
+		}
+		return data, err
+	}
 }
 
 // document returns a document, verified where a root is trusted.
 func (m mirror) document(ctx context.Context, name string) ([]byte, error) {
-	if m.trust != nil {
-		return m.trust.Document(ctx, name, meta.MaxDocument)
+	if m.signed != nil {
+		return m.signed.Read(ctx, name, meta.MaxDocument)
 	}
 	return m.Document(ctx, name, meta.MaxDocument)
 }

@@ -3,7 +3,6 @@ package client_test
 import (
 	"bytes"
 	"errors"
-	"log/slog"
 	"maps"
 	"net/http"
 	"os"
@@ -58,7 +57,7 @@ func (s *signed) copy(t testing.TB) *signed {
 
 func (s *signed) options() trust.Options {
 	return trust.Options{
-		Dir: s.keys, Expiry: trust.DefaultExpiry(), Log: slog.New(slog.DiscardHandler),
+		Dir:        s.keys,
 		Passphrase: func(bool) ([]byte, error) { return []byte("a passphrase"), nil },
 	}
 }

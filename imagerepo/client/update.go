@@ -48,7 +48,7 @@ func (o Options) offer(ctx context.Context, dir *imagedir.Dir, m mirror) (*offer
 // checkAge refuses an image that is older than the one in use, if a root is trusted
 // and that is not allowed: one that is signed may still be old.
 func (o Options) checkAge(dir *imagedir.Dir, of *offer) error {
-	if of.mirror.trust == nil || o.AllowDowngrade || o.Image == "" {
+	if of.mirror.signed == nil || o.AllowDowngrade || o.Image == "" {
 		return nil
 	}
 	inUse, ok := dir.Default(o.DefaultLink)

@@ -63,7 +63,7 @@ func TestOtherKeys(t *testing.T) {
 		t.Error("renewed with other keys")
 	}
 	other.rotate(Root)
-	if _, err := other.trySign(t.Context()); !errors.Is(err, ErrOther) || !strings.Contains(err.Error(), "its tuf/1.root.json is not the one of "+other.Dir) {
+	if _, err := other.trySign(t.Context()); !errors.Is(err, ErrOtherKeys) || !strings.Contains(err.Error(), "its tuf/1.root.json is not the one of "+other.Dir) {
 		t.Errorf("other keys: %v", err)
 	}
 	if p.tuf() != before {
@@ -73,7 +73,7 @@ func TestOtherKeys(t *testing.T) {
 
 // Too few signatures are not published.
 func TestThreshold(t *testing.T) {
-	for _, role := range online {
+	for _, role := range onlineRoles {
 		p := newPlace(t)
 		follows := p.newClient()
 		p.sign()
@@ -87,7 +87,7 @@ func TestThreshold(t *testing.T) {
 		p.publish("two", "a")
 		_, err := p.trySign(t.Context())
 		for name, err := range map[string]error{"check": p.keys().Check(p.mirror), "sign": err, "renew": p.keys().Renew(t.Context(), p.mirror, true)} {
-			if !errors.Is(err, ErrKeys) || !strings.Contains(err.Error(), role) {
+			if !errors.Is(err, ErrMissingKeys) || !strings.Contains(err.Error(), role) {
 				t.Errorf("%s: %s: %v", role, name, err)
 			}
 		}
@@ -116,7 +116,7 @@ func TestThreshold(t *testing.T) {
 
 // A key that is lost is replaced: only its old signatures are missing.
 func TestLostKey(t *testing.T) {
-	for _, role := range online {
+	for _, role := range onlineRoles {
 		p := newPlace(t)
 		follows := p.newClient()
 		p.sign()

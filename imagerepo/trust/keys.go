@@ -19,12 +19,13 @@ import (
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
+	"puavo-image-repository/imagerepo/internal/tuf"
 )
 
 const (
 	nextName = "next.root.json"
 	lockName = ".lock"
-	// maxFile bounds the size of what is read, in bytes.
+	// maxFile bounds the size of a file of the directory, or of a document, in bytes.
 	maxFile = 16 << 20
 )
 
@@ -36,22 +37,25 @@ type root struct {
 	data []byte
 }
 
-// Keys is an open keys directory. It is not for concurrent use.
+// Keys is an open keys directory, see Open. It is not for concurrent use.
 type Keys struct {
-	Options
+	options    Options
 	dir        atomicfile.Dir
 	roots      []root                      // the n-th at n-1
-	next       *root                       // nil if none waits
+	next       *root                       // the root that lacks signatures, nil for none
 	signers    map[string]signature.Signer // by key id
 	passphrase []byte
-	proven     bool // the passphrase is the one of a private key that is here
+	verified   bool // the passphrase has decrypted a private key of the directory
 }
 
-// Init makes a keys directory with a key for each role and the first root. The
-// directory may be there, but empty.
+// Init makes a keys directory with a key for each role and the first root. A directory
+// that exists must be empty.
 func Init(o Options) (err error) {
-	k := newKeys(o)
-	if _, err := k.ask(true); err != nil {
+	k, err := newKeys(o)
+	if err != nil {
+		return err
+	}
+	if _, err := k.askPassphrase(true); err != nil {
 		return err
 	}
 	if err := os.Mkdir(o.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -63,15 +67,15 @@ func Init(o Options) (err error) {
 	if err := os.Chmod(o.Dir, 0o700); err != nil { // whatever the umask took or left
 		return err
 	}
-	if err := k.open(); err != nil {
+	if err := k.openDir(); err != nil {
 		return err
 	}
 	defer k.Close()
-	return k.locked(func() error {
+	return k.withLock(func() error {
 		if len(k.roots) > 0 { // another was faster
 			return notEmpty(o.Dir)
 		}
-		err := k.first()
+		err := k.createFirstRoot()
 		if err != nil {
 			k.removeAll()
 		}
@@ -89,15 +93,18 @@ func (k *Keys) removeAll() {
 	}
 }
 
-// Open opens a keys directory. No private key is read yet.
+// Open opens a keys directory, for the caller to close. It reads no private key.
 func Open(o Options) (*Keys, error) {
-	k := newKeys(o)
-	if err := k.open(); err != nil {
+	k, err := newKeys(o)
+	if err != nil {
 		return nil, err
 	}
-	err := k.load()
+	if err := k.openDir(); err != nil {
+		return nil, err
+	}
+	err = k.load()
 	if err == nil && k.newest() == nil {
-		err = fmt.Errorf("%s has no %s; make keys by keys init, or copy all roots there", o.Dir, rootFile(1))
+		err = fmt.Errorf("%s has no %s; make keys by keys init, or copy all roots there", o.Dir, tuf.RootName(1))
 	}
 	if err != nil {
 		k.Close()
@@ -106,18 +113,27 @@ func Open(o Options) (*Keys, error) {
 	return k, nil
 }
 
-func newKeys(o Options) *Keys {
-	return &Keys{Options: o, signers: make(map[string]signature.Signer)}
+func newKeys(o Options) (*Keys, error) {
+	o, err := o.complete()
+	return &Keys{options: o, signers: make(map[string]signature.Signer)}, err
 }
 
-func (k *Keys) open() error {
-	dir, err := atomicfile.Open(k.Dir)
+// checkOpen returns an error for the zero Keys.
+func (k *Keys) checkOpen() error {
+	if k.dir.IsZero() {
+		return errors.New("the trust.Keys are not open; get them from trust.Open")
+	}
+	return nil
+}
+
+func (k *Keys) openDir() error {
+	dir, err := atomicfile.Open(k.options.Dir)
 	if err != nil {
 		return fmt.Errorf("the keys: %w; check the path, or make them by keys init", err)
 	}
 	k.dir = dir
 	if info, err := dir.Stat("."); err == nil && info.Mode().Perm()&0o077 != 0 {
-		k.Log.Warn("others may look into the keys directory; chmod it to 0700", "directory", k.Dir, "mode", info.Mode().Perm().String())
+		k.options.Log.Warn("others may look into the keys directory; chmod it to 0700", "directory", k.options.Dir, "mode", info.Mode().Perm().String())
 	}
 	return nil
 }
@@ -126,12 +142,18 @@ func (k *Keys) open() error {
 func (k *Keys) Close() error {
 	clear(k.passphrase)
 	clear(k.signers)
+	if k.dir.IsZero() {
+		return nil
+	}
 	return k.dir.Close()
 }
 
-// locked does what changes the directory, and then reads it anew.
-func (k *Keys) locked(change func() error) error {
-	lock, err := lockfile.Acquire(k.Dir, lockName)
+// withLock changes the directory under its lock, and then reads it again.
+func (k *Keys) withLock(change func() error) error {
+	if err := k.checkOpen(); err != nil {
+		return err
+	}
+	lock, err := lockfile.Acquire(k.options.Dir, lockName)
 	if err != nil {
 		return err
 	}
@@ -148,7 +170,7 @@ func (k *Keys) load() error {
 		return err
 	}
 	k.roots, k.next = roots, nil
-	data, err := readFile(k.dir, nextName)
+	data, err := readFile(k.dir, nextName, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
@@ -156,7 +178,7 @@ func (k *Keys) load() error {
 	}
 	next, err := metadata.Root().FromBytes(data)
 	if err != nil {
-		return fmt.Errorf("%s: %w; copy it again, or remove it and begin anew", k.path(nextName), err)
+		return fmt.Errorf("%s: %w; copy it again, or remove it and start again", k.path(nextName), err)
 	}
 	if next.Signed.Version > int64(len(roots)) { // or it is complete already
 		k.next = &root{next, data}
@@ -165,7 +187,7 @@ func (k *Keys) load() error {
 }
 
 // path returns the path of a file of the directory, for messages.
-func (k *Keys) path(name string) string { return filepath.Join(k.Dir, name) }
+func (k *Keys) path(name string) string { return filepath.Join(k.options.Dir, name) }
 
 // newest returns the newest complete root, nil if there is none.
 func (k *Keys) newest() *root {
@@ -175,8 +197,8 @@ func (k *Keys) newest() *root {
 	return &k.roots[len(k.roots)-1]
 }
 
-// readRoots reads the roots of a directory, of which each must be signed as the one
-// before demands.
+// readRoots reads and verifies the roots in a folder, from the first one on. The first
+// one is trusted; each other one must be signed by the thresholds of the one before.
 func readRoots(dir atomicfile.Dir, folder string) (roots []root, err error) {
 	versions, err := rootVersions(dir, folder)
 	if err != nil {
@@ -184,11 +206,11 @@ func readRoots(dir atomicfile.Dir, folder string) (roots []root, err error) {
 	}
 	var trusted *trustedmetadata.TrustedMetadata
 	for i, n := range versions {
-		name := filepath.Join(folder, rootFile(n))
+		name := filepath.Join(folder, tuf.RootName(n))
 		if n != int64(i)+1 {
-			return nil, fmt.Errorf("%s: %s is there, but not %s; copy it there", dir.Name(), name, rootFile(int64(i)+1))
+			return nil, fmt.Errorf("%s: %s is there, but not %s; copy it there", dir.Name(), name, tuf.RootName(int64(i)+1))
 		}
-		data, err := readFile(dir, name)
+		data, err := readFile(dir, name, maxFile)
 		if err != nil {
 			return nil, err
 		}
@@ -208,9 +230,7 @@ func readRoots(dir atomicfile.Dir, folder string) (roots []root, err error) {
 	return roots, nil
 }
 
-func rootFile(n int64) string { return fmt.Sprintf("%d.root.json", n) }
-
-// rootVersions returns the versions of the roots in a directory, sorted.
+// rootVersions returns the versions of the roots in a folder, sorted.
 func rootVersions(dir atomicfile.Dir, folder string) (versions []int64, err error) {
 	entries, err := fs.ReadDir(dir.FS(), folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -226,21 +246,21 @@ func rootVersions(dir atomicfile.Dir, folder string) (versions []int64, err erro
 	return versions, nil
 }
 
-// readFile reads a file of bounded size.
-func readFile(dir atomicfile.Dir, name string) ([]byte, error) {
+// readFile returns a file of at most most bytes.
+func readFile(dir atomicfile.Dir, name string, most int64) ([]byte, error) {
 	f, err := dir.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("%s has more than %d bytes", filepath.Join(dir.Name(), name), maxFile)
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("%s has more than %d bytes", filepath.Join(dir.Name(), name), most)
 	}
 	return data, err
 }
 
-// write writes a file of the directory with a mode that no umask changes.
+// write writes a file of the directory with a mode, whatever the umask.
 func (k *Keys) write(name string, data []byte, mode fs.FileMode) error {
 	f, err := k.dir.Begin(name+".tmp", name)
 	if err != nil {
@@ -258,24 +278,29 @@ func (k *Keys) write(name string, data []byte, mode fs.FileMode) error {
 
 // Root returns the version of the newest complete root, and when it expires.
 func (k *Keys) Root() (version int64, expires time.Time) {
-	r := &k.newest().Signed
-	return r.Version, r.Expires
+	if r := k.newest(); r != nil {
+		return r.Signed.Version, r.Signed.Expires
+	}
+	return 0, time.Time{}
 }
 
-// KeyInfo tells of a key.
+// KeyInfo describes a key.
 type KeyInfo struct {
 	Role string `json:"role"`
 	ID   string `json:"id"`
-	// State is "used" if the newest root names it, "next" if only the one does that
-	// waits for signatures, and "retired" if only older ones do, or none.
+	// State is "used" if the newest root names the key, "next" if only the root does
+	// that waits for signatures, and "retired" if only older ones do, or none.
 	State     string `json:"state"`
 	Threshold int    `json:"threshold"` // of the role; 0 of a retired key
 	Here      bool   `json:"here"`      // the private key is in the directory
 }
 
-// List returns the keys that the newest root and the next one name, and the private
-// keys that are here besides; by role.
+// List returns the keys that the newest root and the next one name, and all other
+// private keys in the directory, in the order of Roles.
 func (k *Keys) List() ([]KeyInfo, error) {
+	if err := k.checkOpen(); err != nil {
+		return nil, err
+	}
 	var all []KeyInfo
 	named := make(map[string]bool)
 	add := func(r *root, state string) {
@@ -286,7 +311,7 @@ func (k *Keys) List() ([]KeyInfo, error) {
 			for _, id := range r.Signed.Roles[role].KeyIDs {
 				if file := keyFile(role, id); !named[file] {
 					named[file] = true
-					all = append(all, KeyInfo{role, id, state, r.Signed.Roles[role].Threshold, k.has(role, id)})
+					all = append(all, KeyInfo{role, id, state, r.Signed.Roles[role].Threshold, k.hasPrivate(role, id)})
 				}
 			}
 		}
@@ -305,12 +330,12 @@ func (k *Keys) List() ([]KeyInfo, error) {
 	return all, err
 }
 
-// fullID returns the key id that begins so and that a root has given to a role, or
-// what it begins with if none has.
+// fullID returns the id that a root has given to a role and that has this beginning,
+// or the beginning if there is none.
 func (k *Keys) fullID(role, begin string) string {
 	for _, r := range slices.Backward(k.roots) {
 		for _, id := range r.Signed.Roles[role].KeyIDs {
-			if short(id) == begin {
+			if shortID(id) == begin {
 				return id
 			}
 		}

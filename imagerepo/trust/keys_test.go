@@ -245,8 +245,8 @@ func TestBadKeys(t *testing.T) {
 			data, _ := os.ReadFile(other[0])
 			os.WriteFile(file, data, 0o600)
 		}, "restore it from a copy", nil},
-		{"a directory", func(p *place, file string) { os.Remove(file); os.Mkdir(file, 0o700) }, "timestamp needs 1 signatures", ErrKeys},
-		{"missing", func(p *place, file string) { os.Remove(file) }, "has 0 of its keys; see keys list", ErrKeys},
+		{"a directory", func(p *place, file string) { os.Remove(file); os.Mkdir(file, 0o700) }, "timestamp needs 1 signatures", ErrMissingKeys},
+		{"missing", func(p *place, file string) { os.Remove(file) }, "has 0 of its keys; see keys list", ErrMissingKeys},
 	} {
 		p := newPlace(t)
 		files, _ := filepath.Glob(filepath.Join(p.Dir, "timestamp.*"))
@@ -274,7 +274,7 @@ func TestDirectory(t *testing.T) {
 	if !strings.Contains(p.log.String(), "others may look") {
 		t.Errorf("log: %s", &p.log)
 	}
-	lock, err := lockfile.Acquire(k.Dir, lockName)
+	lock, err := lockfile.Acquire(k.options.Dir, lockName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +325,11 @@ func states(t testing.TB, k *Keys) string {
 // The time is the clock's where none is given, in seconds and UTC.
 func TestTime(t *testing.T) {
 	before := time.Now().Add(-time.Second)
-	if now := (Options{}).time(); now.Before(before) || now.After(time.Now()) || now.Nanosecond() != 0 || now.Location() != time.UTC {
+	o, err := Options{Dir: "keys"}.complete()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := o.time(); now.Before(before) || now.After(time.Now()) || now.Nanosecond() != 0 || now.Location() != time.UTC {
 		t.Errorf("%v", now)
 	}
 }

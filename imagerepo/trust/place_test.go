@@ -61,17 +61,14 @@ var keysDir string
 // begin is when the tests take place.
 var begin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-const (
-	day    = 24 * time.Hour
-	secret = "open sesame"
-)
+const secret = "open sesame"
 
 // firstKeys returns a directory with keys as Init makes them.
 var firstKeys = sync.OnceValue(func() string {
 	dir, err := os.MkdirTemp("", "keys")
 	if err == nil {
 		err = Init(Options{
-			Dir: dir, Expiry: DefaultExpiry(), Log: slog.New(slog.DiscardHandler),
+			Dir: dir, Log: slog.New(slog.DiscardHandler),
 			Passphrase: func(bool) ([]byte, error) { return []byte(secret), nil },
 			Now:        func() time.Time { return begin },
 		})
@@ -97,7 +94,7 @@ type place struct {
 func newPlace(t testing.TB) *place {
 	p := &place{t: t, now: begin, mirror: filepath.Join(t.TempDir(), "mirror"), secret: secret}
 	p.Options = Options{
-		Dir: filepath.Join(t.TempDir(), "keys"), Expiry: DefaultExpiry(),
+		Dir:        filepath.Join(t.TempDir(), "keys"),
 		Passphrase: func(bool) ([]byte, error) { return []byte(p.secret), nil },
 		Log:        slog.New(slog.NewTextHandler(&p.log, nil)),
 		Now:        func() time.Time { return p.now },

@@ -18,27 +18,27 @@ import (
 
 var keyName = regexp.MustCompile(`^(root|targets|snapshot|timestamp)\.([0-9a-f]{8})\.key$`)
 
-// encrypt and decrypt are variables since they are much work by design, of which
-// tests need little.
+// encrypt and decrypt are variables because they are slow by design, which tests
+// avoid.
 var encrypt, decrypt = encrypted.Encrypt, encrypted.Decrypt
 
-// short returns the part of a key id that stands in the name of its file.
-func short(id string) string { return id[:min(8, len(id))] }
+// shortID returns the part of a key id that is in the name of its file.
+func shortID(id string) string { return id[:min(8, len(id))] }
 
-func keyFile(role, id string) string { return role + "." + short(id) + ".key" }
+func keyFile(role, id string) string { return role + "." + shortID(id) + ".key" }
 
-// has reports whether a private key is here.
-func (k *Keys) has(role, id string) bool {
+// hasPrivate reports whether a private key is in the directory.
+func (k *Keys) hasPrivate(role, id string) bool {
 	info, err := k.dir.Lstat(keyFile(role, id))
 	return err == nil && info.Mode().IsRegular()
 }
 
-// ask returns the passphrase.
-func (k *Keys) ask(fresh bool) ([]byte, error) {
+// askPassphrase returns the passphrase, and asks for it the first time.
+func (k *Keys) askPassphrase(fresh bool) ([]byte, error) {
 	if k.passphrase != nil {
 		return k.passphrase, nil
 	}
-	passphrase, err := k.Passphrase(fresh)
+	passphrase, err := k.options.Passphrase(fresh)
 	if err != nil {
 		return nil, err
 	}
@@ -49,9 +49,9 @@ func (k *Keys) ask(fresh bool) ([]byte, error) {
 	return passphrase, nil
 }
 
-// create makes a private key.
-func (k *Keys) create(role string) (*metadata.Key, error) {
-	passphrase, err := k.provenPassphrase()
+// generateKey makes a key, and writes its private part.
+func (k *Keys) generateKey(role string) (*metadata.Key, error) {
+	passphrase, err := k.verifiedPassphrase()
 	if err != nil {
 		return nil, err
 	}
@@ -67,21 +67,21 @@ func (k *Keys) create(role string) (*metadata.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.has(role, id) {
-		return k.create(role) // another key has the name of its file
+	if k.hasPrivate(role, id) {
+		return k.generateKey(role) // its file name is taken
 	}
 	sealed, err := seal(private, passphrase)
 	if err != nil {
 		return nil, err
 	}
-	k.proven = true
+	k.verified = true
 	return key, k.write(keyFile(role, id), sealed, 0o600)
 }
 
-// provenPassphrase returns the passphrase after it opened a private key, if there is
-// one: all are to have the same.
-func (k *Keys) provenPassphrase() ([]byte, error) {
-	if k.proven {
+// verifiedPassphrase returns the passphrase after it decrypted a private key of the
+// directory, if there is one: all must have the same passphrase.
+func (k *Keys) verifiedPassphrase() ([]byte, error) {
+	if k.verified {
 		return k.passphrase, nil
 	}
 	entries, err := fs.ReadDir(k.dir.FS(), ".")
@@ -93,19 +93,19 @@ func (k *Keys) provenPassphrase() ([]byte, error) {
 			if _, err := k.readKey(e.Name()); err != nil {
 				return nil, err
 			}
-			return k.ask(false)
+			return k.askPassphrase(false)
 		}
 	}
-	return k.ask(true)
+	return k.askPassphrase(true)
 }
 
 // signer returns the signer for a key that a root names, nil if the private key is
-// not here.
+// not in the directory.
 func (k *Keys) signer(role, id string) (signature.Signer, error) {
 	if s := k.signers[id]; s != nil {
 		return s, nil
 	}
-	if !k.has(role, id) {
+	if !k.hasPrivate(role, id) {
 		return nil, nil
 	}
 	private, err := k.readKey(keyFile(role, id))
@@ -121,7 +121,7 @@ func (k *Keys) signer(role, id string) (signature.Signer, error) {
 		return nil, err
 	}
 	if is, err := key.ID(); err != nil || is != id {
-		return nil, fmt.Errorf("%s is the key %s, not %s; restore it from a copy", k.path(keyFile(role, id)), short(is), short(id))
+		return nil, fmt.Errorf("%s is the key %s, not %s; restore it from a copy", k.path(keyFile(role, id)), shortID(is), shortID(id))
 	}
 	k.signers[id] = s
 	return s, nil
@@ -129,11 +129,11 @@ func (k *Keys) signer(role, id string) (signature.Signer, error) {
 
 // readKey reads and decrypts a private key.
 func (k *Keys) readKey(name string) (ed25519.PrivateKey, error) {
-	sealed, err := readFile(k.dir, name)
+	sealed, err := readFile(k.dir, name, maxFile)
 	if err != nil {
 		return nil, err
 	}
-	passphrase, err := k.ask(false)
+	passphrase, err := k.askPassphrase(false)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (k *Keys) readKey(name string) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; give the one that it was made with, or restore the file from a copy", k.path(name), err)
 	}
-	k.proven = true
+	k.verified = true
 	return private, nil
 }
 

@@ -4,37 +4,38 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"puavo-image-repository/imagerepo/internal/tuf"
 )
 
-// Proposal is a root that follows the newest one.
+// Proposal describes a root that follows the newest one.
 type Proposal struct {
 	Version int64     `json:"version"`
 	Expires time.Time `json:"expires"`
-	// Changes tells what is other than in the root before, a clause each.
+	// Changes lists the differences from the root before, a clause each.
 	Changes []string `json:"changes"`
-	// Missing tells which signatures it lacks; without any it is complete, and the
-	// newest root.
+	// Missing lists the signatures that it lacks; if there are none it is complete, and
+	// the newest root.
 	Missing []Missing `json:"missing"`
 }
 
-// Missing tells of signatures that a root lacks.
+// Missing describes signatures that a root lacks.
 type Missing struct {
 	Of         int64    `json:"of"`         // the version of the root that demands them
 	Signatures int      `json:"signatures"` // how many more
 	Keys       []string `json:"keys"`       // the ids of the keys that can make them
 }
 
-// first makes the first root.
-func (k *Keys) first() error {
-	r := metadata.Root(k.time().Add(k.Expiry.Root))
+// createFirstRoot makes a key for each role, and the first root.
+func (k *Keys) createFirstRoot() error {
+	r := metadata.Root(k.options.time().Add(k.options.lifetime(Root)))
 	for _, role := range Roles() {
-		key, err := k.create(role)
+		key, err := k.generateKey(role)
 		if err != nil {
 			return err
 		}
@@ -46,19 +47,19 @@ func (k *Keys) first() error {
 	return err
 }
 
-// Rotate replaces keys of a role by new ones: the one whose id begins so, or all
-// with "". The new root is signed with what is here.
+// Rotate replaces the key of a role whose id begins with id by a new one, or with ""
+// all keys of the role. It signs the new root with the private keys in the directory.
 func (k *Keys) Rotate(role, id string) (Proposal, error) {
 	return k.propose(func(r *metadata.RootType) error {
 		if r.Roles[role] == nil {
-			return unknown(role)
+			return unknownRole(role)
 		}
 		old := slices.DeleteFunc(slices.Clone(r.Roles[role].KeyIDs), func(known string) bool { return !strings.HasPrefix(known, id) })
 		if id != "" && len(old) != 1 {
 			return fmt.Errorf("%d keys of %s have an id that begins with %q, want one; see keys list", len(old), role, id)
 		}
 		for _, id := range old {
-			key, err := k.create(role)
+			key, err := k.generateKey(role)
 			if err != nil {
 				return err
 			}
@@ -70,18 +71,18 @@ func (k *Keys) Rotate(role, id string) (Proposal, error) {
 	})
 }
 
-// Add gives a role another key, and a threshold unless that is 0. The new root is
-// signed with what is here.
+// Add gives a role another key, and a threshold unless that is 0. It signs the new
+// root with the private keys in the directory.
 func (k *Keys) Add(role string, threshold int) (Proposal, error) {
 	return k.propose(func(r *metadata.RootType) error {
 		of := r.Roles[role]
 		if of == nil {
-			return unknown(role)
+			return unknownRole(role)
 		}
 		if threshold < 0 || threshold > len(of.KeyIDs)+1 {
 			return fmt.Errorf("a threshold of %d, and %s will have %d keys", threshold, role, len(of.KeyIDs)+1)
 		}
-		key, err := k.create(role)
+		key, err := k.generateKey(role)
 		if err != nil {
 			return err
 		}
@@ -92,34 +93,37 @@ func (k *Keys) Add(role string, threshold int) (Proposal, error) {
 	})
 }
 
-func unknown(role string) error {
+func unknownRole(role string) error {
 	return fmt.Errorf("there is no role %q; want %s", role, strings.Join(Roles(), ", "))
 }
 
-// Pending returns the root that waits for signatures, or nil. It needs no private
-// key.
+// Pending returns the root that waits for signatures, nil if there is none. It needs no
+// private key.
 func (k *Keys) Pending() *Proposal {
 	if k.next == nil {
 		return nil
 	}
-	p := k.describe(k.next.Metadata)
+	p := k.proposal(k.next.Metadata)
 	return &p
 }
 
-// SignRoot adds to the root that waits for signatures those of the keys that are
-// here. Where none waits, and the newest root has less than a third of its time
-// left, it makes one that has the same keys and more time. It returns nil if there
-// was nothing to sign.
+// SignRoot signs the root that waits for signatures with the private keys in the
+// directory. If none waits, and the newest root has less than a third of its lifetime
+// left, it makes and signs one with the same keys. It returns nil if there was nothing
+// to sign.
 func (k *Keys) SignRoot() (*Proposal, error) {
+	if err := k.checkOpen(); err != nil {
+		return nil, err
+	}
 	if k.next == nil {
-		if !near(k.newest().Signed.Expires, k.time(), k.Expiry.Root) {
+		if !expiresSoon(k.newest().Signed.Expires, k.options.time(), k.options.lifetime(Root)) {
 			return nil, nil
 		}
 		p, err := k.propose(func(*metadata.RootType) error { return nil })
 		return &p, err
 	}
 	var p Proposal
-	err := k.locked(func() (err error) {
+	err := k.withLock(func() (err error) {
 		if k.next == nil {
 			return fmt.Errorf("%s was completed meanwhile", k.path(nextName))
 		}
@@ -131,7 +135,7 @@ func (k *Keys) SignRoot() (*Proposal, error) {
 
 // propose makes a changed copy of the newest root and signs it.
 func (k *Keys) propose(change func(*metadata.RootType) error) (p Proposal, err error) {
-	err = k.locked(func() error {
+	err = k.withLock(func() error {
 		if k.next != nil {
 			return fmt.Errorf("%w: complete %s by keys sign, or remove it", ErrPending, k.path(nextName))
 		}
@@ -144,21 +148,21 @@ func (k *Keys) propose(change func(*metadata.RootType) error) (p Proposal, err e
 		}
 		next.ClearSignatures()
 		next.Signed.Version++
-		next.Signed.Expires = k.time().Add(k.Expiry.Root)
+		next.Signed.Expires = k.options.time().Add(k.options.lifetime(Root))
 		p, err = k.signNext(next)
 		return err
 	})
 	return p, err
 }
 
-// signNext signs the root that follows the newest one, and keeps it under the name
-// that it deserves.
+// signNext signs the root that follows the newest one. It writes it as the newest root
+// if it is complete, otherwise as next.root.json.
 func (k *Keys) signNext(next *metadata.Metadata[metadata.RootType]) (p Proposal, err error) {
-	if err := k.plausible(next); err != nil {
+	if err := k.validate(next); err != nil {
 		return p, err
 	}
 	for id := range k.rootKeys(next) {
-		if slices.Contains(signers(next, next), id) || k.newest() != nil && slices.Contains(signers(k.newest().Metadata, next), id) {
+		if slices.Contains(validSigners(next, next), id) || k.newest() != nil && slices.Contains(validSigners(k.newest().Metadata, next), id) {
 			continue
 		}
 		s, err := k.signer(Root, id)
@@ -173,7 +177,7 @@ func (k *Keys) signNext(next *metadata.Metadata[metadata.RootType]) (p Proposal,
 			return p, err
 		}
 	}
-	p = k.describe(next)
+	p = k.proposal(next)
 	data, err := encode(next)
 	if err != nil {
 		return p, err
@@ -181,7 +185,7 @@ func (k *Keys) signNext(next *metadata.Metadata[metadata.RootType]) (p Proposal,
 	if len(p.Missing) > 0 {
 		return p, k.write(nextName, data, 0o644)
 	}
-	if err := k.write(rootFile(next.Signed.Version), data, 0o644); err != nil {
+	if err := k.write(tuf.RootName(next.Signed.Version), data, 0o644); err != nil {
 		return p, err
 	}
 	if err := k.dir.Remove(nextName); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -190,7 +194,8 @@ func (k *Keys) signNext(next *metadata.Metadata[metadata.RootType]) (p Proposal,
 	return p, nil
 }
 
-// rootKeys returns the ids of the keys that may sign a root.
+// rootKeys returns the ids of the keys that may sign the next root: its own root keys,
+// and those of the newest root.
 func (k *Keys) rootKeys(next *metadata.Metadata[metadata.RootType]) map[string]bool {
 	ids := make(map[string]bool)
 	for _, id := range next.Signed.Roles[Root].KeyIDs {
@@ -204,17 +209,17 @@ func (k *Keys) rootKeys(next *metadata.Metadata[metadata.RootType]) map[string]b
 	return ids
 }
 
-// plausible returns an error for a root that must not be signed: it may come from
-// another machine.
-func (k *Keys) plausible(next *metadata.Metadata[metadata.RootType]) error {
+// validate returns an error for a root that must not be signed: next.root.json may come
+// from another machine.
+func (k *Keys) validate(next *metadata.Metadata[metadata.RootType]) error {
 	no := func(format string, a ...any) error {
-		return fmt.Errorf("%s: %s; remove it and begin anew", k.path(nextName), fmt.Sprintf(format, a...))
+		return fmt.Errorf("%s: %s; remove it and start again", k.path(nextName), fmt.Sprintf(format, a...))
 	}
 	r := &next.Signed
 	switch {
 	case r.Version != int64(len(k.roots))+1:
 		return fmt.Errorf("%s is version %d, and the newest root here is version %d; copy those between here", k.path(nextName), r.Version, len(k.roots))
-	case !r.Expires.After(k.time()):
+	case !r.Expires.After(k.options.time()):
 		return no("it has expired")
 	case !r.ConsistentSnapshot || len(r.Roles) != len(Roles()):
 		return no("it is not as this tool makes roots")
@@ -227,31 +232,32 @@ func (k *Keys) plausible(next *metadata.Metadata[metadata.RootType]) error {
 		for _, id := range of.KeyIDs {
 			key := r.Keys[id]
 			if key == nil || key.Type != metadata.KeyTypeEd25519 {
-				return no("the key %s is no Ed25519 key", short(id))
+				return no("the key %s is no Ed25519 key", shortID(id))
 			}
 			if is, err := key.ID(); err != nil || is != id {
-				return no("the key %s has another id", short(id))
+				return no("the key %s has another id", shortID(id))
 			}
 		}
 	}
 	return nil
 }
 
-// describe tells of a root that follows the newest one.
-func (k *Keys) describe(next *metadata.Metadata[metadata.RootType]) Proposal {
+// proposal describes a root that follows the newest one.
+func (k *Keys) proposal(next *metadata.Metadata[metadata.RootType]) Proposal {
 	p := Proposal{Version: next.Signed.Version, Expires: next.Signed.Expires, Changes: []string{}, Missing: []Missing{}}
 	if old := k.newest(); old != nil {
 		p.Changes = changes(&old.Signed, &next.Signed)
-		p.Missing = missing(p.Missing, old.Metadata, next)
+		p.Missing = missingSignatures(p.Missing, old.Metadata, next)
 	}
-	p.Missing = missing(p.Missing, next, next)
+	p.Missing = missingSignatures(p.Missing, next, next)
 	return p
 }
 
-// missing appends which signatures a root demands of the next one and that it lacks.
-func missing(all []Missing, by, next *metadata.Metadata[metadata.RootType]) []Missing {
+// missingSignatures appends the signatures that a root demands of the next one, and
+// that this lacks.
+func missingSignatures(all []Missing, by, next *metadata.Metadata[metadata.RootType]) []Missing {
 	role := by.Signed.Roles[Root]
-	have := signers(by, next)
+	have := validSigners(by, next)
 	if len(have) >= role.Threshold {
 		return all
 	}
@@ -264,8 +270,8 @@ func missing(all []Missing, by, next *metadata.Metadata[metadata.RootType]) []Mi
 	return append(all, m)
 }
 
-// signers returns the ids of the root keys of one root that have signed another.
-func signers(by, next *metadata.Metadata[metadata.RootType]) (ids []string) {
+// validSigners returns the ids of the root keys of one root that have signed another.
+func validSigners(by, next *metadata.Metadata[metadata.RootType]) (ids []string) {
 	for _, id := range by.Signed.Roles[Root].KeyIDs {
 		alone := *by
 		alone.Signed.Roles = map[string]*metadata.Role{Root: {KeyIDs: []string{id}, Threshold: 1}}
@@ -276,16 +282,16 @@ func signers(by, next *metadata.Metadata[metadata.RootType]) (ids []string) {
 	return ids
 }
 
-// changes tells in what two roots differ.
+// changes lists the differences of two roots.
 func changes(old, next *metadata.RootType) []string {
 	all := []string{}
 	for _, role := range Roles() {
 		before, after := old.Roles[role], next.Roles[role]
-		for _, id := range without(after.KeyIDs, before.KeyIDs) {
-			all = append(all, fmt.Sprintf("%s gets the key %s", role, short(id)))
+		for _, id := range difference(after.KeyIDs, before.KeyIDs) {
+			all = append(all, fmt.Sprintf("%s gets the key %s", role, shortID(id)))
 		}
-		for _, id := range without(before.KeyIDs, after.KeyIDs) {
-			all = append(all, fmt.Sprintf("%s loses the key %s", role, short(id)))
+		for _, id := range difference(before.KeyIDs, after.KeyIDs) {
+			all = append(all, fmt.Sprintf("%s loses the key %s", role, shortID(id)))
 		}
 		if before.Threshold != after.Threshold {
 			all = append(all, fmt.Sprintf("%s needs %d signatures, not %d", role, after.Threshold, before.Threshold))
@@ -294,14 +300,11 @@ func changes(old, next *metadata.RootType) []string {
 	return all
 }
 
-// without returns what of a list is not in another, sorted.
-func without(list, other []string) []string {
-	set := make(map[string]bool)
-	for _, s := range list {
-		set[s] = !slices.Contains(other, s)
-	}
-	maps.DeleteFunc(set, func(_ string, there bool) bool { return !there })
-	return slices.Sorted(maps.Keys(set))
+// difference returns the elements of a list that are not in another, sorted.
+func difference(list, other []string) []string {
+	only := slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
+	slices.Sort(only)
+	return slices.Compact(only)
 }
 
 // encode returns metadata as a file.

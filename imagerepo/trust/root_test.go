@@ -280,7 +280,7 @@ func TestImplausible(t *testing.T) {
 	}{
 		{"as it was", func(signed) {}, ""},
 		{"the one after", func(s signed) { s["version"] = 3 }, "is version 3, and the newest root here is version 1; copy those between here"},
-		{"expired", func(s signed) { s["expires"] = begin.Format(time.RFC3339) }, "it has expired; remove it and begin anew"},
+		{"expired", func(s signed) { s["expires"] = begin.Format(time.RFC3339) }, "it has expired; remove it and start again"},
 		{"no consistent snapshots", func(s signed) { s["consistent_snapshot"] = false }, "it is not as this tool makes roots"},
 		{"another role", func(s signed) { s["roles"].(map[string]any)["mirrors"] = role(s, Root) }, "it is not as this tool makes roots"},
 		{"a role less", func(s signed) { delete(s["roles"].(map[string]any), Targets) }, "it is not as this tool makes roots"},

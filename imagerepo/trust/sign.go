@@ -3,13 +3,11 @@ package trust
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"time"
@@ -18,56 +16,56 @@ import (
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
-	"puavo-image-repository/meta"
+	"puavo-image-repository/imagerepo/internal/tuf"
 )
 
-// targetDir is where the documents lie.
-const targetDir = mirror.TUF + "/targets"
-
-// Check reads the private keys that signing a mirror takes, so that what is wrong
-// with them or with the passphrase is known before the work begins. It warns of a
-// root that expires soon or waits for signatures. Keys that are in the mirror would
-// be published: that is an error. The mirror need not be there yet.
+// Check reads the private keys that signing a mirror needs, so that a missing key or a
+// wrong passphrase is reported before the work begins. It warns of a root that expires
+// soon or lacks signatures. Keys inside the mirror would be published, which is an
+// error. The mirror need not exist yet.
 func (k *Keys) Check(mirrorDir string) error {
-	if err := k.apart(mirrorDir); err != nil {
+	if err := k.checkOpen(); err != nil {
+		return err
+	}
+	if err := k.checkOutside(mirrorDir); err != nil {
 		return err
 	}
 	newest := k.newest()
-	for _, role := range online {
+	for _, role := range onlineRoles {
 		signers, err := k.signersOf(role, newest)
 		if err != nil {
 			return err
 		}
 		if have, need := len(signers), newest.Signed.Roles[role].Threshold; have < need {
-			return fmt.Errorf("%w: %s needs %d signatures, and %s has %d of its keys; see keys list", ErrKeys, role, need, k.Dir, have)
+			return fmt.Errorf("%w: %s needs %d signatures, and %s has %d of its keys; see keys list", ErrMissingKeys, role, need, k.options.Dir, have)
 		}
 	}
 	if k.next != nil {
-		k.Log.Warn("a change of keys waits for signatures, going on with the root before it; see keys sign", "file", k.path(nextName))
+		k.options.Log.Warn("a change of keys waits for signatures, going on with the root before it; see keys sign", "file", k.path(nextName))
 	}
-	if expires := newest.Signed.Expires; near(expires, k.time(), k.Expiry.Root) {
-		k.Log.Warn("the root expires soon, and all clients will refuse the mirror; run keys sign where the root keys are, before",
+	if expires := newest.Signed.Expires; expiresSoon(expires, k.options.time(), k.options.lifetime(Root)) {
+		k.options.Log.Warn("the root expires soon, and all clients will refuse the mirror; run keys sign where the root keys are, before",
 			"root", newest.Signed.Version, "expires", expires.Format(time.DateOnly))
 	}
 	return nil
 }
 
-// apart returns an error if the keys are in the mirror.
-func (k *Keys) apart(mirrorDir string) error {
+// checkOutside returns an error if the keys are inside the mirror.
+func (k *Keys) checkOutside(mirrorDir string) error {
 	published, err := os.Stat(mirrorDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	dir, err := filepath.Abs(k.Dir)
+	dir, err := filepath.Abs(k.options.Dir)
 	if err == nil {
 		dir, err = filepath.EvalSymlinks(dir)
 	}
 	for err == nil {
 		var info fs.FileInfo
 		if info, err = os.Stat(dir); err == nil && os.SameFile(info, published) {
-			return fmt.Errorf("the private keys in %s would be published with the mirror; move them out of %s", k.Dir, mirrorDir)
+			return fmt.Errorf("the private keys in %s would be published with the mirror; move them out of %s", k.options.Dir, mirrorDir)
 		}
 		if dir == filepath.Dir(dir) {
 			break
@@ -78,9 +76,9 @@ func (k *Keys) apart(mirrorDir string) error {
 }
 
 // Sign signs the index and the meta of a mirror that the caller has locked, and
-// reports whether it wrote anything.
+// reports whether it changed anything. dir is the mirror.
 func (k *Keys) Sign(ctx context.Context, dir atomicfile.Dir) (changed bool, err error) {
-	s, err := k.begin(ctx, dir)
+	s, err := k.newSigning(ctx, dir)
 	if err != nil {
 		return false, err
 	}
@@ -88,88 +86,56 @@ func (k *Keys) Sign(ctx context.Context, dir atomicfile.Dir) (changed bool, err 
 	if err != nil {
 		return false, err
 	}
-	wanted := make(map[string]*metadata.TargetFiles)
+	targets := make(map[string]*metadata.TargetFiles)
 	for name, data := range documents {
-		// Under one digest alone, see the package documentation.
-		if wanted[name], err = metadata.TargetFile().FromBytes(name, data, "sha256"); err != nil {
+		// One digest only, see the package documentation.
+		if targets[name], err = metadata.TargetFile().FromBytes(name, data, "sha256"); err != nil {
 			return false, err
 		}
 	}
-	err = s.sign(ctx, wanted, documents, false)
-	return s.changed, explain(err)
+	err = s.sign(ctx, targets, documents, false)
+	return s.changed, err
 }
 
 // patience is how long Renew waits for the mirror's lock: it runs by itself once a day,
 // perhaps while a build does.
 const patience = 10 * time.Minute
 
-// Renew signs a mirror's timestamp and snapshot anew, and what else needs it, for
-// the documents that were signed last. It takes the mirror's lock, and waits up to ten
-// minutes while another process holds it. With noSync what is written is not flushed to
-// the disk.
+// Renew signs timestamp and snapshot of a mirror again, and the targets if they need
+// it, for the documents that were signed last. It also publishes new roots. It takes the
+// mirror's lock, and waits up to ten minutes while another process holds it. With noSync
+// the files are not flushed to the disk.
 func (k *Keys) Renew(ctx context.Context, mirrorDir string, noSync bool) (err error) {
-	view, err := mirror.View(mirrorDir) // which makes none
+	view, err := mirror.View(mirrorDir) // does not create it
 	if err != nil {
 		return fmt.Errorf("the mirror: %w; check the path", err)
 	}
-	_, err = view.Root.Lstat(mirror.TUF)
+	_, err = view.Root.Lstat(tuf.Dir)
 	view.Close()
 	if err != nil {
 		return unsigned(mirrorDir)
 	}
-	m, err := mirror.OpenWhenFree(ctx, mirrorDir, noSync, patience, k.Log)
+	m, err := mirror.OpenWhenFree(ctx, mirrorDir, noSync, patience, k.options.Log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	s, err := k.begin(ctx, m.Root)
+	s, err := k.newSigning(ctx, m.Root)
 	if err != nil {
 		return err
 	}
 	if s.before.targets == nil {
 		return unsigned(mirrorDir)
 	}
-	return explain(s.sign(ctx, s.before.targets.Signed.Targets, nil, true))
+	return s.sign(ctx, s.before.targets.Signed.Targets, nil, true)
 }
 
 func unsigned(mirrorDir string) error {
 	return fmt.Errorf("%s: %w, or not by these keys, or the metadata is damaged; build it with --sign-keys", mirrorDir, ErrUnsigned)
 }
 
-// explain says what was done when an error occurred.
-func explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("signing the mirror: %w", err)
-}
-
-// readDocuments returns the documents of a mirror that are signed.
-func readDocuments(dir atomicfile.Dir) (map[string][]byte, error) {
-	documents := make(map[string][]byte)
-	data, err := readFile(dir, mirror.Index)
-	if err != nil {
-		return nil, err
-	}
-	index, err := meta.ParseIndex(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", mirror.Index, err)
-	}
-	documents[mirror.Index] = data
-	for _, e := range index.Series {
-		if documents[e.Meta], err = readFile(dir, e.Meta); err != nil {
-			return nil, err
-		}
-	}
-	return documents, nil
-}
-
-// targetPath returns where a document lies.
-func targetPath(name string, t *metadata.TargetFiles) string {
-	return path.Join(targetDir, path.Dir(name), hex.EncodeToString(t.Hashes["sha256"])+"."+path.Base(name))
-}
-
-// signersOf returns the keys of a role that are here, of one root.
+// signersOf returns the ids of the keys that a root gives a role and whose private
+// keys are in the directory.
 func (k *Keys) signersOf(role string, r *root) (ids []string, err error) {
 	for _, id := range r.Signed.Roles[role].KeyIDs {
 		s, err := k.signer(role, id)
@@ -185,189 +151,193 @@ func (k *Keys) signersOf(role string, r *root) (ids []string, err error) {
 
 // signing is the state of one signing of a mirror.
 type signing struct {
-	*Keys
-	dir       atomicfile.Dir
+	keys      *Keys
+	dir       atomicfile.Dir // the mirror
 	now       time.Time
-	published int64 // the newest root of the mirror, 0 if it has none
-	valid     held  // what the newest root of the keys bears out
-	before    held  // the same, or if that is nothing, what the newest root of the mirror does
-	files     []newFile
-	changed   bool
+	published int64       // the version of the newest root in the mirror, 0 if it has none
+	valid     metadataSet // what the newest root of the keys verifies
+	before    metadataSet // valid, or if that has no targets, what the newest root of the mirror verifies
+	files     []newFile   // to be written, in this order
+	changed   bool        // a file was written or removed
 }
 
-// newFile is a file that is to be written.
+// newFile is a file to be written.
 type newFile struct {
 	name string
 	data []byte
 }
 
-// begin finds out what a mirror holds. The roots are read anew: since they were
-// checked, hours may have passed.
-func (k *Keys) begin(ctx context.Context, dir atomicfile.Dir) (*signing, error) {
+// newSigning reads what a mirror has. It reads the roots of the keys again: hours may
+// have passed since Check.
+func (k *Keys) newSigning(ctx context.Context, dir atomicfile.Dir) (*signing, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := k.checkOpen(); err != nil {
 		return nil, err
 	}
 	if err := k.load(); err != nil {
 		return nil, err
 	}
-	s := &signing{Keys: k, dir: dir, now: k.time()}
+	s := &signing{keys: k, dir: dir, now: k.options.time()}
 	if err := s.compareRoots(); err != nil {
 		return nil, err
 	}
-	s.valid = readHeld(dir, k.newest().data)
+	var err error
+	if s.valid, err = readMetadata(ctx, dir, k.newest().data); err != nil {
+		return nil, err
+	}
 	s.before = s.valid
 	if s.before.targets == nil && s.published > 0 {
-		s.before = readHeld(dir, k.roots[s.published-1].data)
+		s.before, err = readMetadata(ctx, dir, k.roots[s.published-1].data)
 	}
-	return s, nil
+	return s, err
 }
 
 // compareRoots finds the newest root of the mirror. Each must be one of the keys
 // directory.
 func (s *signing) compareRoots() error {
-	versions, err := rootVersions(s.dir, mirror.TUF)
+	versions, err := rootVersions(s.dir, tuf.Dir)
 	if err != nil {
 		return err
 	}
+	keysDir := s.keys.options.Dir
 	for _, n := range versions {
-		name := path.Join(mirror.TUF, rootFile(n))
-		if n > int64(len(s.roots)) {
-			return fmt.Errorf("%s has %s, and %s does not; copy it there, with what else it lacks", s.dir.Name(), name, s.Dir)
+		name := tuf.MetadataPath(Root, n)
+		if n > int64(len(s.keys.roots)) {
+			return fmt.Errorf("%s has %s, and %s does not; copy it there, with what else it lacks", s.dir.Name(), name, keysDir)
 		}
-		data, err := readFile(s.dir, name)
+		data, err := readFile(s.dir, name, maxFile)
 		if err != nil {
 			return err
 		}
-		if !bytes.Equal(data, s.roots[n-1].data) {
-			return fmt.Errorf("%s is %w: its %s is not the one of %s; give its keys, or remove %s", s.dir.Name(), ErrOther, name, s.Dir, mirror.TUF)
+		if !bytes.Equal(data, s.keys.roots[n-1].data) {
+			return fmt.Errorf("%s is %w: its %s is not the one of %s; give its keys, or remove %s", s.dir.Name(), ErrOtherKeys, name, keysDir, tuf.Dir)
 		}
 		s.published = n
 	}
 	return nil
 }
 
-// sign signs what needs it and writes all in an order that fits at any instant.
-// documents are the contents of the targets, none if these are there already. With
-// fresh, timestamp and snapshot are signed in any case.
-func (s *signing) sign(ctx context.Context, targets map[string]*metadata.TargetFiles, documents map[string][]byte, fresh bool) error {
+// sign signs what needs it, and writes the files in an order in which the mirror
+// verifies at any instant. documents are the contents of the targets, nil if their
+// copies are in the mirror already. With renew, timestamp and snapshot are signed in
+// any case.
+func (s *signing) sign(ctx context.Context, targets map[string]*metadata.TargetFiles, documents map[string][]byte, renew bool) error {
 	for _, name := range slices.Sorted(maps.Keys(documents)) {
-		s.add(targetPath(name, targets[name]), documents[name])
+		s.add(tuf.TargetPath(name, targets[name]), documents[name])
 	}
 	if s.published == 0 {
 		s.addRoots()
 	}
+	err := s.signMetadata(targets, renew)
+	if err == nil {
+		s.addRoots()
+		err = s.writeAll(ctx)
+	}
+	if err == nil {
+		err = s.removeOrphans(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("signing the mirror: %w", err)
+	}
+	return nil
+}
+
+// signMetadata signs what needs it, from the targets up to the timestamp.
+func (s *signing) signMetadata(targets map[string]*metadata.TargetFiles, renew bool) error {
 	signed, err := s.signTargets(targets)
 	if err == nil {
-		signed, err = s.signSnapshot(signed, fresh)
+		signed, err = s.signSnapshot(signed, renew)
 	}
 	if err == nil {
 		err = s.signTimestamp(signed)
 	}
-	if err != nil {
-		return err
-	}
-	s.addRoots()
-	if err := s.writeAll(ctx); err != nil {
-		return err
-	}
-	return s.tidy(ctx)
+	return err
 }
 
 func (s *signing) add(name string, data []byte) { s.files = append(s.files, newFile{name, data}) }
 
 func (s *signing) addRoots() {
-	for i := range s.roots {
-		s.add(path.Join(mirror.TUF, rootFile(int64(i)+1)), s.roots[i].data)
+	for i, r := range s.keys.roots {
+		s.add(tuf.MetadataPath(Root, int64(i)+1), r.data)
 	}
 }
 
-// signTargets returns what the snapshot is to say of new targets, nil if the old
-// ones stay.
+// signTargets returns the entry of the snapshot for new targets, nil if the old ones
+// stay.
 func (s *signing) signTargets(targets map[string]*metadata.TargetFiles) (*metadata.MetaFiles, error) {
 	same := func(a, b *metadata.TargetFiles) bool { return a.Equal(*b) }
-	if old := s.valid.targets; old != nil && maps.EqualFunc(old.Signed.Targets, targets, same) && !s.ageing(Targets, old.Signed.Expires) {
+	if old := s.valid.targets; old != nil && maps.EqualFunc(old.Signed.Targets, targets, same) && !s.expiresSoon(Targets, old.Signed.Expires) {
 		return nil, nil
 	}
 	m := metadata.Targets(s.expires(Targets))
 	m.Signed.Targets = targets
-	m.Signed.Version = s.version(s.before.version(Targets))
+	m.Signed.Version = s.nextVersion(s.before.version(Targets))
 	return addMetadata(s, Targets, m, m.Signed.Version)
 }
 
-// signSnapshot returns what the timestamp is to say of a new snapshot, nil if the
-// old one stays.
-func (s *signing) signSnapshot(targets *metadata.MetaFiles, fresh bool) (*metadata.MetaFiles, error) {
+// signSnapshot returns the entry of the timestamp for a new snapshot, nil if the old
+// one stays.
+func (s *signing) signSnapshot(targets *metadata.MetaFiles, renew bool) (*metadata.MetaFiles, error) {
 	old := s.valid.snapshot
 	if targets == nil {
-		if !fresh && !s.ageing(Snapshot, old.Signed.Expires) {
+		if !renew && !s.expiresSoon(Snapshot, old.Signed.Expires) {
 			return nil, nil
 		}
-		targets = old.Signed.Meta[fileOf(Targets)]
+		targets = old.Signed.Meta[tuf.FileName(Targets)]
 	}
 	m := metadata.Snapshot(s.expires(Snapshot))
-	m.Signed.Meta[fileOf(Targets)] = targets
-	m.Signed.Version = s.version(s.before.version(Snapshot))
+	m.Signed.Meta[tuf.FileName(Targets)] = targets
+	m.Signed.Version = s.nextVersion(s.before.version(Snapshot))
 	return addMetadata(s, Snapshot, m, m.Signed.Version)
 }
 
+// signTimestamp signs a timestamp for a new snapshot, or for the old one again if the
+// old timestamp expires soon.
 func (s *signing) signTimestamp(snapshot *metadata.MetaFiles) error {
 	old := s.valid.timestamp
 	if snapshot == nil {
-		if !s.ageing(Timestamp, old.Signed.Expires) {
+		if !s.expiresSoon(Timestamp, old.Signed.Expires) {
 			return nil
 		}
-		snapshot = old.Signed.Meta[fileOf(Snapshot)]
+		snapshot = old.Signed.Meta[tuf.FileName(Snapshot)]
 	}
 	m := metadata.Timestamp(s.expires(Timestamp))
-	m.Signed.Meta[fileOf(Snapshot)] = snapshot
-	m.Signed.Version = s.version(s.before.version(Timestamp))
+	m.Signed.Meta[tuf.FileName(Snapshot)] = snapshot
+	m.Signed.Version = s.nextVersion(s.before.version(Timestamp))
 	_, err := addMetadata(s, Timestamp, m, 0)
 	return err
 }
 
-// ageing reports whether metadata is to be renewed for its time.
-func (s *signing) ageing(role string, expires time.Time) bool {
-	return near(expires, s.now, s.Expiry.of(role))
+// expiresSoon reports whether metadata must be renewed.
+func (s *signing) expiresSoon(role string, expires time.Time) bool {
+	return expiresSoon(expires, s.now, s.keys.options.lifetime(role))
 }
 
-func (s *signing) expires(role string) time.Time { return s.now.Add(s.Expiry.of(role)) }
+// expires returns when metadata of a role expires that is signed now.
+func (s *signing) expires(role string) time.Time {
+	return s.now.Add(s.keys.options.lifetime(role))
+}
 
-// version returns the version that follows one.
-func (s *signing) version(before int64) int64 { return max(before+1, s.now.Unix()) }
+// nextVersion returns the version that follows the one before.
+func (s *signing) nextVersion(before int64) int64 { return max(before+1, s.now.Unix()) }
 
-// addMetadata signs metadata with the keys of its role that are here, those of the
-// newest root and those of the roots that clients of the mirror may still have. It
-// adds it to what is written, under a name with a version unless that is 0, and
-// returns what is said of it.
+// addMetadata signs metadata, adds it to the files to be written, and returns the
+// entry for it in other metadata. version is that of its file name; the timestamp has
+// none there.
 func addMetadata[T metadata.Roles](s *signing, role string, m *metadata.Metadata[T], version int64) (*metadata.MetaFiles, error) {
-	for _, r := range s.rootsInUse() {
-		ids, err := s.signersOf(role, r)
-		if err != nil && r != s.newest() {
-			s.Log.Warn("an old key cannot sign: until a client has the new root, it may refuse the mirror", "root", r.Signed.Version, "reason", err)
-		} else if err != nil {
-			return nil, err
-		}
-		for _, id := range ids {
-			if slices.ContainsFunc(m.Signatures, func(s metadata.Signature) bool { return s.KeyID == id }) {
-				continue
-			}
-			if _, err := m.Sign(s.signers[id]); err != nil {
-				return nil, err
-			}
-		}
+	if err := signWithKeys(s, role, m); err != nil {
+		return nil, err
 	}
-	if err := s.newest().VerifyDelegate(role, m); err != nil {
-		return nil, fmt.Errorf("%w: %w; see keys list", ErrKeys, err)
+	if err := s.keys.newest().VerifyDelegate(role, m); err != nil {
+		return nil, fmt.Errorf("%w: %w; see keys list", ErrMissingKeys, err)
 	}
 	data, err := encode(m)
 	if err != nil {
 		return nil, err
 	}
-	name := fileOf(role)
-	if version > 0 {
-		name = versioned(role, version)
-	}
-	s.add(path.Join(mirror.TUF, name), data)
+	s.add(tuf.MetadataPath(role, version), data)
 	of, err := metadata.TargetFile().FromBytes("", data, "sha256", "sha512")
 	if err != nil {
 		return nil, err
@@ -375,17 +345,37 @@ func addMetadata[T metadata.Roles](s *signing, role string, m *metadata.Metadata
 	return &metadata.MetaFiles{Version: version, Length: of.Length, Hashes: of.Hashes}, nil
 }
 
+// signWithKeys signs metadata with the private keys of its role that are in the
+// directory: those of the newest root, and those of the roots that clients of the
+// mirror may still have.
+func signWithKeys[T metadata.Roles](s *signing, role string, m *metadata.Metadata[T]) error {
+	for _, r := range s.rootsInUse() {
+		ids, err := s.keys.signersOf(role, r)
+		if err != nil && r != s.keys.newest() {
+			s.keys.options.Log.Warn("an old key cannot sign: until a client has the new root, it may refuse the mirror", "root", r.Signed.Version, "reason", err)
+		} else if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if slices.ContainsFunc(m.Signatures, func(s metadata.Signature) bool { return s.KeyID == id }) {
+				continue
+			}
+			if _, err := m.Sign(s.keys.signers[id]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // rootsInUse returns the newest root, and before it those that clients of the mirror
 // may have until they find it.
 func (s *signing) rootsInUse() (all []*root) {
-	for i := range s.roots {
-		if n := int64(i) + 1; s.published > 0 && n >= s.published || n == int64(len(s.roots)) {
-			all = append(all, &s.roots[i])
+	roots := s.keys.roots
+	for i := range roots {
+		if n := int64(i) + 1; s.published > 0 && n >= s.published || n == int64(len(roots)) {
+			all = append(all, &roots[i])
 		}
 	}
 	return all
 }
-
-func fileOf(role string) string { return role + ".json" }
-
-func versioned(role string, version int64) string { return fmt.Sprintf("%d.%s.json", version, role) }

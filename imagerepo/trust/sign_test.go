@@ -77,9 +77,9 @@ func TestSign(t *testing.T) {
 	}
 }
 
-// Whoever reads a snapshot finds what it names while the next one is published, and
-// what is older goes.
-func TestTidy(t *testing.T) {
+// Who reads a snapshot finds all that it names while the next one is published. Older
+// files are removed.
+func TestOrphans(t *testing.T) {
 	p := newPlace(t)
 	foreign := []string{"tuf/notes.txt", "tuf/targets/notes.json", "tuf/1.other.json"}
 	for _, name := range foreign {

@@ -6,45 +6,44 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
 	"puavo-image-repository/imagerepo/atomicfile"
-	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/tuf"
 )
 
-// RoleStatus tells of the metadata of a role in a mirror.
+// RoleStatus describes the metadata of a role in a mirror.
 type RoleStatus struct {
 	Role    string    `json:"role"`
 	Version int64     `json:"version"`
 	Expires time.Time `json:"expires"`
-	// Soon says that it has expired, or that less than a third is left of the time
-	// between its writing, by the time of its file, and its end.
+	// Soon reports whether it has expired, or has less than a third of its lifetime
+	// left. The lifetime begins at the modification time of the file.
 	Soon bool `json:"soon"`
 }
 
-// StatusOf tells of the metadata of a mirror, in the order of Roles, and nothing of
-// a mirror that is not signed. It verifies by the first root of the mirror itself,
-// so it tells whether the parts fit, not whose they are.
+// StatusOf describes the metadata of a mirror, in the order of Roles; nil if the mirror
+// is not signed. It verifies by the mirror's own first root, so it shows whether the
+// parts belong together, not whose they are.
 func StatusOf(mirrorDir string, now time.Time) ([]RoleStatus, error) {
 	dir, err := atomicfile.Open(mirrorDir)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	if _, err := dir.Lstat(mirror.TUF); os.IsNotExist(err) {
+	if _, err := dir.Lstat(tuf.Dir); os.IsNotExist(err) {
 		return nil, nil
 	}
-	trusted, err := verifyAll(dir)
+	trusted, err := verifyByOwnRoot(context.Background(), dir) // a few small files
 	if err != nil {
 		return nil, err
 	}
-	h := heldOf(trusted)
-	root, timestamp, snapshot, targets := &trusted.Root.Signed, &h.timestamp.Signed, &h.snapshot.Signed, &h.targets.Signed
+	root, timestamp, snapshot, targets := &trusted.Root.Signed, &trusted.Timestamp.Signed, &trusted.Snapshot.Signed, &trusted.Targets[Targets].Signed
 	all := []RoleStatus{
 		{Role: Root, Version: root.Version, Expires: root.Expires},
 		{Role: Timestamp, Version: timestamp.Version, Expires: timestamp.Expires},
@@ -53,83 +52,84 @@ func StatusOf(mirrorDir string, now time.Time) ([]RoleStatus, error) {
 	}
 	for i := range all {
 		r := &all[i]
-		name := versioned(r.Role, r.Version)
-		if r.Role == Timestamp {
-			name = fileOf(Timestamp)
-		}
-		info, err := dir.Stat(path.Join(mirror.TUF, name))
+		info, err := dir.Stat(tuf.MetadataPath(r.Role, r.Version))
 		if err != nil {
 			return nil, err
 		}
-		r.Soon = !r.Expires.After(now) || near(r.Expires, now, r.Expires.Sub(info.ModTime()))
+		r.Soon = !r.Expires.After(now) || expiresSoon(r.Expires, now, r.Expires.Sub(info.ModTime()))
 	}
 	return all, nil
 }
 
-// verifyAll verifies the metadata of a mirror by its own first root. That it has
-// expired does not matter.
-func verifyAll(dir atomicfile.Dir) (*trustedmetadata.TrustedMetadata, error) {
-	roots, err := readRoots(dir, mirror.TUF)
+// verifyByOwnRoot verifies the metadata of a mirror by the mirror's own roots, and
+// ignores expiry.
+func verifyByOwnRoot(ctx context.Context, dir atomicfile.Dir) (*trustedmetadata.TrustedMetadata, error) {
+	roots, err := readRoots(dir, tuf.Dir)
 	if err != nil {
 		return nil, err
 	}
 	if len(roots) == 0 {
-		return nil, fmt.Errorf("%s: there is no root; sign the mirror again", filepath.Join(dir.Name(), mirror.TUF))
+		return nil, fmt.Errorf("%s: there is no root; sign the mirror again", filepath.Join(dir.Name(), tuf.Dir))
 	}
-	trusted, err := trustedmetadata.New(roots[len(roots)-1].data)
+	trusted, err := tuf.Verify(ctx, roots[len(roots)-1].data, readFunc(dir))
 	if err != nil {
-		return nil, err
-	}
-	trusted.RefTime = time.Time{}
-	if err := verifyChain(dir, trusted); err != nil {
 		return nil, fmt.Errorf("%w; sign the mirror again", err)
 	}
 	return trusted, nil
 }
 
-// Fault is what is not as it should be with signed metadata.
+// Fault is a fault of the signed metadata of a mirror.
 type Fault struct {
 	Path   string // in the mirror
 	Detail string // a clause for people
-	// Stale says that the document was changed since it was signed: clients that
-	// verify are given the one before.
+	// Stale reports that the document at Path was changed after it was signed: clients
+	// that verify still get the signed copy.
 	Stale bool
 }
 
-// Verify reads the signed metadata of a mirror, and the documents that it names, and
-// tells what does not fit. It verifies as StatusOf does. A mirror that is not signed
-// has no faults.
+// Verify verifies the signed metadata of a mirror as StatusOf does, compares the
+// documents with their signed copies, and returns all faults. A mirror that is not
+// signed has none.
 func Verify(ctx context.Context, mirrorDir string) (faults []Fault, err error) {
 	dir, err := atomicfile.Open(mirrorDir)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	if _, err := dir.Lstat(mirror.TUF); os.IsNotExist(err) {
+	if _, err := dir.Lstat(tuf.Dir); os.IsNotExist(err) {
 		return nil, nil
 	}
-	trusted, err := verifyAll(dir)
+	trusted, err := verifyByOwnRoot(ctx, dir)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	if err != nil {
-		return []Fault{{Path: mirror.TUF, Detail: err.Error()}}, ctx.Err()
+		return []Fault{{Path: tuf.Dir, Detail: err.Error()}}, nil
 	}
 	targets := trusted.Targets[Targets].Signed.Targets
 	for _, name := range slices.Sorted(maps.Keys(targets)) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		t := targets[name]
-		where := targetPath(name, t)
-		signed, err := readFile(dir, where)
-		if err == nil {
-			err = t.VerifyLengthHashes(signed)
-		}
-		if err != nil {
-			faults = append(faults, Fault{Path: where, Detail: err.Error()})
-			continue
-		}
-		if now, err := readFile(dir, name); err != nil || !bytes.Equal(now, signed) {
-			faults = append(faults, Fault{Path: name, Detail: "it is not the one that was signed; build with --sign-keys", Stale: true})
+		if f := verifyDocument(dir, name, targets[name]); f != nil {
+			faults = append(faults, *f)
 		}
 	}
 	return faults, ctx.Err()
+}
+
+// verifyDocument returns the fault of a document or of its signed copy, nil for none.
+func verifyDocument(dir atomicfile.Dir, name string, t *metadata.TargetFiles) *Fault {
+	where := tuf.TargetPath(name, t)
+	signed, err := readFile(dir, where, maxFile)
+	if err == nil {
+		err = t.VerifyLengthHashes(signed)
+	}
+	if err != nil {
+		return &Fault{Path: where, Detail: err.Error()}
+	}
+	if now, err := readFile(dir, name, maxFile); err != nil || !bytes.Equal(now, signed) {
+		return &Fault{Path: name, Detail: "it is not the one that was signed; build with --sign-keys", Stale: true}
+	}
+	return nil
 }

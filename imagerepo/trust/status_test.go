@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/tuf"
 )
 
 // touch gives all files below tuf this time.
@@ -24,6 +27,13 @@ func (p *place) touch(at time.Time) {
 	})
 	if err != nil {
 		p.t.Fatal(err)
+	}
+}
+
+// The mirror's other packages leave the directory alone in which this one signs.
+func TestDir(t *testing.T) {
+	if tuf.Dir != mirror.TUF {
+		t.Errorf("%s is not %s", tuf.Dir, mirror.TUF)
 	}
 }
 
@@ -54,7 +64,7 @@ func TestStatus(t *testing.T) {
 		}
 		var soon []string
 		for i, s := range got {
-			if s.Role != Roles()[i] || !s.Expires.Equal(begin.Add(p.Expiry.of(s.Role))) {
+			if s.Role != Roles()[i] || !s.Expires.Equal(begin.Add(DefaultLifetime(s.Role))) {
 				t.Errorf("after %v: %+v", c.after, s)
 			}
 			if s.Soon {

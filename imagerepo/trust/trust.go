@@ -1,7 +1,7 @@
 // Package trust signs what a mirror publishes, by The Update Framework (TUF), so
 // that a client that was once given a root knows that what it reads is what the
 // keys' owners published, whole, and no older than they say. Package
-// imagerepo/client/internal/trust is the other side.
+// imagerepo/internal/tuf verifies.
 //
 // # Parties
 //
@@ -9,8 +9,8 @@
 // keys that must sign:
 //
 //	root       which keys the roles have; clients are given the first root
-//	targets    which documents there are: index.json and the meta, by their digests;
-//	           these tell the digests of all images and deltas
+//	targets    which documents exist: index.json and the meta, by their digests;
+//	           these have the digests of all images and deltas
 //	snapshot   which targets are the newest
 //	timestamp  which snapshot is the newest
 //
@@ -28,13 +28,13 @@
 //	next.root.json   the root that comes next and still lacks signatures
 //	.lock            held while the directory is changed
 //
-// All private keys of a directory have one passphrase. A new root is signed by the
-// thresholds of its own root keys and of those of the root before. Where these are
-// not in one place, next.root.json goes from copy to copy of the directory, and
-// SignRoot adds what each can; the last completes it. Until then all goes on with
-// the root that is complete. Private keys that no root names any more are left for
-// the administrator to remove: mirrors that have not yet been signed since need
-// them once more.
+// All private keys of a directory have one passphrase. A new root needs signatures by
+// the thresholds of its own root keys and of those of the root before. If these keys
+// are in several places, copy next.root.json from one copy of the directory to the
+// next: SignRoot adds the signatures that are possible there, and the last one
+// completes the root. Until then runs use the newest complete root. Retired private
+// keys stay until the administrator removes them: mirrors that were not signed since
+// need them once more.
 //
 // # Files of the mirror
 //
@@ -45,42 +45,45 @@
 //	tuf/targets/index.json and tuf/targets/meta/<series>.json, each with its SHA-256
 //	                        and a dot before its file name: the documents
 //
-// The targets have but one digest because a client may look for a document under
-// any that is named, and only names with a SHA-256 are sure to be short enough for
-// a file. The version of a root counts from 1; those of the others are the seconds
-// since 1970 of the signing, or one more than the version before: so a mirror that
-// is made anew, with the same keys, is never taken for an old one.
+// The targets have one digest only: a client may look for a document under any digest
+// that is named, and only with a SHA-256 is the name short enough for every file
+// system. The version of a root counts from 1. Other versions are the time of signing,
+// in seconds since 1970, but at least one more than the version before: a mirror that
+// is built again from nothing, with the same keys, is never taken for an old one.
 //
 // # Order
 //
-// What is named is written before what names it: documents, targets, snapshot,
-// timestamp. A new root that changes keys comes after the timestamp, which is then
-// signed by the old keys too, as far as they are here: at any instant the metadata
-// fits the newest root that is there. Of a mirror that was never signed the roots
-// come first. At last, what neither the new snapshot names nor the one before is
-// removed, so that a client that reads while this goes on finds all it looks for.
+// A file is written before the file that names it: documents, targets, snapshot,
+// timestamp. A new root follows the timestamp, which the old keys sign too, as far as
+// they are in the directory: at any instant the newest root of the mirror verifies its
+// metadata. In a mirror that was never signed the roots come first. The last step
+// removes orphans: files that neither the new snapshot leads to nor the one before. So
+// a client that reads meanwhile finds all files.
 //
 // A run that is killed at any point leaves a mirror that verifies, and the next one
-// goes on. Where an old private key is lost, the mirror may not verify between the
+// goes on. If an old private key is lost, the mirror may not verify between the
 // timestamp and the root.
 //
 // # When
 //
-// A run signs what has changed, what the newest root does not bear out, and what
-// has less than a third of its time left. So a run with nothing new signs nothing.
-// A mirror's timestamp must be renewed, by a build or by Renew, before it expires:
-// clients take an older one for a sign that newer documents are kept from them.
+// A run signs metadata that has changed, that the newest root does not verify, or that
+// has less than a third of its lifetime left. A run with nothing new signs nothing. A
+// mirror's timestamp must be renewed, by a build or by Renew, before it expires:
+// clients refuse an expired one, since newer documents may be withheld from them.
 //
-// Renew takes the documents from the targets that are signed, not from the mirror:
-// it never signs what no build made. After a targets key was stolen, build.
+// Renew takes the documents from the signed targets, not from the mirror: it never
+// signs a document that no build made. After a targets key was stolen, build.
 //
 // Source: https://theupdateframework.github.io/specification/latest/, sections 3, 4
 // and 6.
 package trust
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -97,61 +100,89 @@ const (
 // Roles returns the roles.
 func Roles() []string { return []string{Root, Timestamp, Snapshot, Targets} }
 
-// online are the roles that sign each state of a mirror.
-var online = []string{Targets, Snapshot, Timestamp}
+// onlineRoles are the roles that sign each state of a mirror.
+var onlineRoles = []string{Targets, Snapshot, Timestamp}
 
 var (
 	// ErrPassphrase is wrapped by the error for a private key that the passphrase
-	// does not open.
+	// does not decrypt.
 	ErrPassphrase = errors.New("wrong passphrase")
-	// ErrKeys is wrapped by the error for a role of which too few private keys are
-	// in the keys directory.
-	ErrKeys = errors.New("private keys are missing")
+	// ErrMissingKeys is wrapped by the error for a role of which too few private keys
+	// are in the keys directory.
+	ErrMissingKeys = errors.New("private keys are missing")
 	// ErrPending is wrapped by the error for a change of the root while another one
 	// waits for signatures.
 	ErrPending = errors.New("another change waits for signatures")
-	// ErrOther is wrapped by the error for a mirror that was signed with other keys.
-	ErrOther = errors.New("signed with other keys")
-	// ErrUnsigned is wrapped by the error for a mirror that no targets are signed of.
+	// ErrOtherKeys is wrapped by the error for a mirror that was signed with other keys.
+	ErrOtherKeys = errors.New("signed with other keys")
+	// ErrUnsigned is wrapped by the error for a mirror without signed targets.
 	ErrUnsigned = errors.New("not signed")
 )
 
-// Expiry says for how long metadata holds, by role.
-type Expiry struct{ Root, Targets, Snapshot, Timestamp time.Duration }
+const day = 24 * time.Hour
 
-// DefaultExpiry returns what fits a mirror that is built at least monthly.
-func DefaultExpiry() Expiry {
-	const day = 24 * time.Hour
-	return Expiry{Root: 365 * day, Targets: 90 * day, Snapshot: 90 * day, Timestamp: 30 * day}
+// defaultLifetimes suit a mirror that is built at least monthly.
+var defaultLifetimes = map[string]time.Duration{
+	Root: 365 * day, Targets: 90 * day, Snapshot: 90 * day, Timestamp: 30 * day,
 }
 
-// of returns for how long metadata of a role holds.
-func (e Expiry) of(role string) time.Duration {
-	return map[string]time.Duration{Root: e.Root, Targets: e.Targets, Snapshot: e.Snapshot, Timestamp: e.Timestamp}[role]
-}
+// DefaultLifetime returns how long metadata of a role is valid unless
+// Options.Lifetimes says otherwise; 0 for an unknown role.
+func DefaultLifetime(role string) time.Duration { return defaultLifetimes[role] }
 
-// near reports whether less than a third of a lifetime is left.
-func near(expires, now time.Time, lifetime time.Duration) bool {
+// expiresSoon reports whether less than a third of a lifetime is left. Such metadata
+// is renewed.
+func expiresSoon(expires, now time.Time, lifetime time.Duration) bool {
 	return expires.Sub(now) < lifetime/3
 }
 
-// Options say how keys are used.
+// Options say where keys are, and how they are used. Only Dir is needed by all calls.
 type Options struct {
 	Dir string // the keys directory
 	// Passphrase returns the passphrase of the private keys. It is called at most
-	// once, when a private key is needed. fresh says that nothing is there yet that
-	// tells whether it is the right one. The result is cleared by Close.
+	// once, when a private key is needed; nil is an error then. fresh says that no
+	// private key exists yet that would show whether the passphrase is right. Close
+	// clears the result.
 	Passphrase func(fresh bool) ([]byte, error)
-	Expiry     Expiry
-	Log        *slog.Logger     // takes warnings
-	Now        func() time.Time // nil is time.Now
+	// Lifetimes is how long metadata is valid that is signed now, by role. A role
+	// that is missing, or has 0, gets its DefaultLifetime.
+	Lifetimes map[string]time.Duration
+	Log       *slog.Logger     // gets warnings; nil discards them
+	Now       func() time.Time // nil is time.Now
+}
+
+// complete returns the options with the defaults filled in, or an error that names the
+// wrong field.
+func (o Options) complete() (Options, error) {
+	if o.Dir == "" {
+		return o, errors.New("trust.Options.Dir is empty, want the keys directory")
+	}
+	for role, lifetime := range o.Lifetimes {
+		if !slices.Contains(Roles(), role) {
+			return o, fmt.Errorf("trust.Options.Lifetimes: %w", unknownRole(role))
+		}
+		if lifetime < 0 {
+			return o, fmt.Errorf("trust.Options.Lifetimes: %s has %v, want more than 0", role, lifetime)
+		}
+	}
+	if o.Passphrase == nil {
+		o.Passphrase = func(bool) ([]byte, error) {
+			return nil, errors.New("trust.Options.Passphrase is nil, and the private keys need their passphrase")
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o, nil
+}
+
+// lifetime returns how long metadata of a role is valid.
+func (o Options) lifetime(role string) time.Duration {
+	return cmp.Or(o.Lifetimes[role], DefaultLifetime(role))
 }
 
 // time returns the time, in the whole seconds of metadata.
-func (o Options) time() time.Time {
-	now := time.Now
-	if o.Now != nil {
-		now = o.Now
-	}
-	return now().UTC().Truncate(time.Second)
-}
+func (o Options) time() time.Time { return o.Now().UTC().Truncate(time.Second) }

@@ -101,7 +101,7 @@ func TestTUFJS(t *testing.T) {
 		}, "sign"},
 		{"it has expired", func(_ *testing.T, p *place) {
 			p.publish("two", "a", "b.c")
-			p.Expiry.Timestamp = time.Second
+			p.Lifetimes = map[string]time.Duration{Timestamp: time.Second}
 			p.now = time.Now().Add(-time.Minute)
 			if _, err := p.trySign(p.t.Context()); err != nil {
 				p.t.Fatal(err)

@@ -1,4 +1,4 @@
-package trust
+package tuf
 
 import (
 	"bytes"
@@ -65,21 +65,21 @@ func TestDamagedMemory(t *testing.T) {
 func TestReadOnly(t *testing.T) {
 	r := newRepo(t)
 	u := newUser(t, r.files["1.root.json"])
-	o := u.options()
-	o.ReadOnly = true
-	tr, err := Refresh(t.Context(), get(r.files), o)
+	c := u.client()
+	c.ReadOnly = true
+	d, err := c.Refresh(t.Context(), reader(r.files))
 	if err != nil || len(u.state()) > 0 {
 		t.Fatalf("%v, wrote %v", err, u.state())
 	}
-	if _, err := tr.Document(t.Context(), "nothing.json", 1<<20); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused) {
+	if _, err := d.Read(t.Context(), "nothing.json", 1<<20); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused) {
 		t.Errorf("a document that nothing names: %v", err)
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Refresh(cancelled, get(r.files), o); !errors.Is(err, context.Canceled) {
+	if _, err := c.Refresh(cancelled, reader(r.files)); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if _, err := tr.Document(cancelled, "index.json", 1<<20); !errors.Is(err, context.Canceled) {
+	if _, err := d.Read(cancelled, "index.json", 1<<20); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -136,8 +136,8 @@ func TestAnotherPin(t *testing.T) {
 // stolen replaces the keys that a role is signed with, not those that are trusted.
 func stolen(r *repo, role string) { r.keys[role] = append(r.keys[role][:0:0], newKey()) }
 
-// attacks are those of the specification, section 1.5.2, and more.
-var attacks = []struct {
+// attackTable are those of the specification, section 1.5.2, and more.
+var attackTable = []struct {
 	name   string
 	attack func(r *repo, old map[string][]byte) map[string][]byte // after the client has been there
 	says   string
@@ -185,7 +185,7 @@ var attacks = []struct {
 		return r.files
 	}, "mix-and-match"},
 	{"endless data: timestamp", func(r *repo, _ map[string][]byte) map[string][]byte {
-		r.files["timestamp.json"] = append(r.files["timestamp.json"], bytes.Repeat([]byte(" "), mostTimestamp)...)
+		r.files["timestamp.json"] = append(r.files["timestamp.json"], bytes.Repeat([]byte(" "), maxTimestamp)...)
 		return r.files
 	}, "endless data"},
 	{"endless data: snapshot", func(r *repo, _ map[string][]byte) map[string][]byte {
@@ -203,7 +203,7 @@ var attacks = []struct {
 		return r.files
 	}, "endless data"},
 	{"endless data: roots without end", func(r *repo, _ map[string][]byte) map[string][]byte {
-		for range mostRoots + 1 {
+		for range maxRoots + 1 {
 			r.root.Signed.Version++
 			r.signRoot(r.keys["root"])
 		}
@@ -301,6 +301,16 @@ var attacks = []struct {
 		r.files["timestamp.json"] = sign(r.timestamp, r.keys["timestamp"])
 		return r.files
 	}, "does not name"},
+	{"targets that describe nothing", func(r *repo, _ map[string][]byte) map[string][]byte {
+		r.targets.Signed.Targets["index.json"] = nil
+		r.targets.Signed.Version++
+		r.snapshot.Signed.Version++
+		r.timestamp.Signed.Version++
+		r.files[fmt.Sprintf("%d.targets.json", r.targets.Signed.Version)] = sign(r.targets, r.keys["targets"])
+		r.signSnapshot(r.keys["snapshot"])
+		r.signTimestamp(r.keys["timestamp"])
+		return r.files
+	}, "makes no sense"},
 	{"no metadata at all", func(*repo, map[string][]byte) map[string][]byte { return nil }, "file does not exist"},
 	{"metadata that is none", func(r *repo, _ map[string][]byte) map[string][]byte {
 		r.files["timestamp.json"] = bytes.Repeat([]byte("["), 10_000)
@@ -311,7 +321,7 @@ var attacks = []struct {
 // Each attack is refused with an error that names it, and what is remembered of the
 // documents stays.
 func TestAttacks(t *testing.T) {
-	for _, c := range attacks {
+	for _, c := range attackTable {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRepo(t)
 			old := r.copy()

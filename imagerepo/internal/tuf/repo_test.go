@@ -1,4 +1,4 @@
-package trust
+package tuf
 
 import (
 	"context"
@@ -20,7 +20,6 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"puavo-image-repository/imagerepo/atomicfile"
-	"puavo-image-repository/imagerepo/client/internal/fetch"
 )
 
 // now is when the tests take place.
@@ -159,8 +158,8 @@ func meta(version int64, data []byte) *metadata.MetaFiles {
 // copy returns the files, which others may change.
 func (r *repo) copy() map[string][]byte { return maps.Clone(r.files) }
 
-// get is the Fetch of files.
-func get(files map[string][]byte) Fetch {
+// reader is the ReadFunc of files.
+func reader(files map[string][]byte) ReadFunc {
 	return func(ctx context.Context, name string, most int64) ([]byte, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -170,7 +169,7 @@ func get(files map[string][]byte) Fetch {
 		case !ok:
 			return nil, fs.ErrNotExist
 		case int64(len(data)) > most:
-			return nil, fetch.ErrTooLarge
+			return nil, fmt.Errorf("too many bytes (%w)", ErrEndlessData)
 		}
 		return data, nil
 	}
@@ -187,17 +186,17 @@ type user struct {
 // newUser returns a client that was given a root.
 func newUser(t testing.TB, root []byte) *user { return &user{t, root, t.TempDir(), now} }
 
-func (u *user) options() Options {
-	return Options{Root: u.root, Dir: must(atomicfile.Open(u.path)), Now: u.now}
+func (u *user) client() Client {
+	return Client{Root: u.root, Dir: must(atomicfile.Open(u.path)), Now: u.now}
 }
 
 // index refreshes and returns the index.
 func (u *user) index(files map[string][]byte) (string, error) {
-	tr, err := Refresh(u.t.Context(), get(files), u.options())
+	d, err := u.client().Refresh(u.t.Context(), reader(files))
 	if err != nil {
 		return "", err
 	}
-	data, err := tr.Document(u.t.Context(), "index.json", 1<<20)
+	data, err := d.Read(u.t.Context(), "index.json", 1<<20)
 	return string(data), err
 }
 

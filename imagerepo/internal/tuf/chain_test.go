@@ -1,0 +1,86 @@
+package tuf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
+)
+
+// verified tells how far a chain was verified.
+func verified(trusted *trustedmetadata.TrustedMetadata) string {
+	var parts []string
+	switch {
+	case trusted == nil:
+		return "nothing"
+	case trusted.Timestamp != nil:
+		parts = append(parts, "timestamp")
+	}
+	if trusted.Snapshot != nil {
+		parts = append(parts, "snapshot")
+	}
+	if trusted.Targets[metadata.TARGETS] != nil {
+		parts = append(parts, "targets")
+	}
+	return strings.Join(parts, " ")
+}
+
+// Verify returns what it verified before the first error, and ignores expiry.
+func TestVerify(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(r *repo) (root []byte)
+		want   string
+		err    error
+		says   string
+	}{
+		{"complete", func(*repo) []byte { return nil }, "timestamp snapshot targets", nil, ""},
+		{"expired", func(r *repo) []byte {
+			r.root.Signed.Expires = now.AddDate(-9, 0, 0)
+			r.timestamp.Signed.Expires, r.snapshot.Signed.Expires, r.targets.Signed.Expires = now.AddDate(-9, 0, 0), now.AddDate(-9, 0, 0), now.AddDate(-9, 0, 0)
+			r.signRoot(r.keys["root"])
+			r.next()
+			return r.files["1.root.json"]
+		}, "timestamp snapshot targets", nil, ""},
+		{"by an old root, keys unchanged", func(r *repo) []byte { r.rotate("root"); return nil }, "timestamp snapshot targets", nil, ""},
+		{"by an old root, keys changed", func(r *repo) []byte { r.rotate("snapshot"); return nil }, "timestamp", ErrRefused, "not signed by enough"},
+		{"no root", func(*repo) []byte { return []byte("{}") }, "nothing", nil, "missing"},
+		{"no timestamp", func(r *repo) []byte { delete(r.files, "timestamp.json"); return nil }, "", fs.ErrNotExist, "not exist"},
+		{"no snapshot", func(r *repo) []byte { delete(r.files, "1.snapshot.json"); return nil }, "timestamp", ErrRefused, "tuf/1.snapshot.json is named but not there"},
+		{"changed targets", func(r *repo) []byte { r.files["1.targets.json"][9] ^= 1; return nil }, "timestamp snapshot", ErrRefused, "tuf/1.targets.json"},
+		{"long targets", func(r *repo) []byte { r.files["1.targets.json"] = append(r.files["1.targets.json"], ' '); return nil }, "timestamp snapshot", ErrEndlessData, "endless data"},
+		{"targets that describe nothing", func(r *repo) []byte {
+			r.targets.Signed.Targets["index.json"] = nil
+			r.files["1.targets.json"] = sign(r.targets, r.keys["targets"])
+			r.signSnapshot(r.keys["snapshot"])
+			r.signTimestamp(r.keys["timestamp"])
+			return nil
+		}, "timestamp snapshot", ErrRefused, "makes no sense"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRepo(t)
+			first := r.files["1.root.json"]
+			root := c.change(r)
+			if root == nil {
+				root = first
+			}
+			trusted, err := Verify(t.Context(), root, reader(r.files))
+			if got := verified(trusted); got != c.want {
+				t.Errorf("verified %q, want %q", got, c.want)
+			}
+			if (err != nil) != (c.says != "") || c.err != nil && !errors.Is(err, c.err) || !strings.Contains(fmt.Sprint(err), c.says) {
+				t.Errorf("%v, want %v that says %q", err, c.err, c.says)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := Verify(ctx, first, reader(r.files)); !errors.Is(err, context.Canceled) {
+				t.Errorf("cancelled: %v", err)
+			}
+		})
+	}
+}
