@@ -1,5 +1,5 @@
-// Package audit looks at a finished mirror and changes nothing: Verify reads all
-// of it and tells what is not as it should be, StatusOf tells what it holds.
+// Package audit looks at a finished mirror and changes nothing: Verify reads all of it
+// and reports what is wrong, StatusOf reports what it holds.
 //
 // # What a file is held against
 //
@@ -16,7 +16,7 @@
 //
 // The published meta is what index.json and SHA256SUMS name. Where there is no
 // index.json that can be read, as in the predecessor's mirrors, all of meta/ is
-// published. A mirror with an index.json or SHA256SUMS is to have both of them
+// published. A mirror with an index.json or SHA256SUMS must have both of them
 // and CKSUMS.
 //
 // What is in tuf is for package trust to verify.
@@ -24,7 +24,7 @@
 // The records in .repo, which a mirror need not have, tell only whether a file
 // with another content was replaced, and which files wait for their removal.
 //
-// # Both at a time
+// # While a run works
 //
 // No lock is taken, so that a mirror can be looked at while it is served,
 // uploaded or read-only, and while a run of the builder works. At every instant
@@ -35,14 +35,13 @@
 // three seconds in all. What has the size, times and inode of a file that it has
 // read is not read again, and a delta between such files not applied again. Where a
 // run is still in progress at the end, or documents keep changing, a Note says so
-// beside what is found.
+// too.
 //
-// Files with names as the tool gives them that nothing names are no news while a
-// run is in progress: it has just made them, or is about to remove them. A Note
-// counts them.
+// Orphans with names as the tool gives them are no news while a run is in progress: it
+// has just made them, or is about to remove them. A Note counts them.
 //
-// Who may not read the lock, which is for its owner alone, is not told of a run,
-// only of documents that were changed.
+// Whoever may not read the lock, which is for its owner alone, learns of no run, only of
+// documents that were changed.
 package audit
 
 import (
@@ -61,32 +60,33 @@ import (
 // ErrNoMirror is wrapped by the error for a directory that is no mirror.
 var ErrNoMirror = errors.New("not a mirror, it has no meta, no index.json, no CKSUMS and no SHA256SUMS")
 
-// Options say what Verify is to do.
+// Options say what Verify does. MirrorDir must be given; the zero value of every other
+// field works.
 type Options struct {
 	MirrorDir string
 	Deep      bool // apply the deltas too
-	Jobs      int  // how many files are read, or deltas applied, at a time
+	Jobs      int  // how many files are read, or deltas applied, concurrently; 0 is one
 	// Signed, which may be nil, verifies the signed metadata, in each look, and
 	// returns what it finds.
 	Signed func(context.Context) ([]Finding, error)
 	// Progress, which may be nil, is called with the bytes of work done and in
-	// all, from several goroutines at a time. Each look begins anew.
+	// all, from several goroutines concurrently. Each look begins again at 0.
 	Progress func(done, total int64)
 }
 
-// Problem is what is not as it should be with a file.
+// Problem is what is wrong with a file.
 type Problem string
 
 const (
-	// Missing is a file that something published names and that is not there, or
-	// is no regular file.
+	// Missing is a file that a document names and that does not exist, or is no
+	// regular file.
 	Missing Problem = "missing"
-	// Damaged is a file whose content is not what names it says, and that is, by
-	// its size, time and inode, still the one that was recorded, or there is no
-	// record of it: its bits rotted, or it was overwritten and its time kept.
+	// Damaged is a file whose content is not what a document says, although its size,
+	// time and inode are those of its record, or it has none: its bits rotted, or it was
+	// overwritten and its time kept.
 	Damaged Problem = "damaged"
-	// Modified is a file whose content is not what names it says, and that is not
-	// the recorded one either: somebody changed or replaced it.
+	// Modified is a file whose content is not what a document says, and whose size, time
+	// or inode is not that of its record: somebody changed or replaced it.
 	Modified Problem = "modified"
 	// Malformed is a document that cannot be parsed.
 	Malformed Problem = "malformed"
@@ -97,12 +97,12 @@ const (
 	Wrong Problem = "wrong"
 	// Unreadable is a file that could not be read.
 	Unreadable Problem = "unreadable"
-	// Orphan is a file that nothing published names. Those with names as the tool
+	// Orphan is a file that no document names. Those with names as the tool
 	// gives them are not looked for while a document that may name them is missing
 	// or cannot be read.
 	Orphan Problem = "orphan"
-	// Waiting is a file that nothing published names any more and that the builder
-	// keeps for clients that still want it.
+	// Waiting is an orphan that the builder keeps for its grace, for clients that
+	// still want it.
 	Waiting Problem = "waiting"
 	// Note is something to know: what was left out, and why.
 	Note Problem = "note"
@@ -138,19 +138,19 @@ func (r Report) Damaged() (n int) {
 	return n
 }
 
-// Verify reads a mirror and reports what is not as it should be, sorted by path.
+// Verify reads a mirror and reports what is wrong, sorted by path.
 // With Deep it applies each delta of the meta to its base in the mirror, by the
 // second implementation of the format, unless one of the files has been found bad
-// already. What is wrong with the mirror is in the report; errors are that it
-// cannot be opened, that it is none (ErrNoMirror), what Options.Signed returns, and
-// that ctx ended.
+// already. It returns an error only if the
+// mirror cannot be opened or is none (ErrNoMirror), if Options.Signed does, or if ctx
+// ended.
 func Verify(ctx context.Context, o Options) (Report, error) { return verify(ctx, o, pauses) }
 
 // verifier is the state of one look.
 type verifier struct {
-	Options
+	options Options
 	mirror  *mirror.Mirror
-	seen    *memory
+	cache   *cache
 	records map[string]*state.Record
 	meter   *meter.Meter
 	marks   map[string]state.Stamp // of documents, before they were read
@@ -169,7 +169,7 @@ type verifier struct {
 	// trialBytes is how much the deltas make that are to be applied, in bytes.
 	trialBytes int64
 
-	unnamed []string // files with names as the tool gives them that nothing names
+	orphans []string // with names as the tool gives them
 	signed  bool     // something was found in the signed metadata
 
 	mu     sync.Mutex // guards the report
@@ -179,9 +179,9 @@ type verifier struct {
 // list is a list of digests that could be parsed.
 type list[T any] struct{ lines []T }
 
-func newVerifier(o Options, m *mirror.Mirror, seen *memory) *verifier {
+func newVerifier(o Options, m *mirror.Mirror, cached *cache) *verifier {
 	return &verifier{
-		Options: o, mirror: m, seen: seen, marks: make(map[string]state.Stamp),
+		options: o, mirror: m, cache: cached, marks: make(map[string]state.Stamp),
 		series: make(map[string]*meta.Series), files: make(map[string]*file),
 		report: Report{Findings: []Finding{}},
 	}
@@ -203,10 +203,10 @@ func (v *verifier) look(ctx context.Context) error {
 
 // verifySigned verifies the signed metadata, if somebody does.
 func (v *verifier) verifySigned(ctx context.Context) error {
-	if v.Signed == nil {
+	if v.options.Signed == nil {
 		return nil
 	}
-	found, err := v.Signed(ctx)
+	found, err := v.options.Signed(ctx)
 	v.signed = len(found) > 0
 	v.report.Findings = append(v.report.Findings, found...)
 	return err
@@ -218,7 +218,7 @@ func (v *verifier) add(path string, p Problem, detail string) {
 	v.report.Findings = append(v.report.Findings, Finding{path, p, detail})
 }
 
-// loadRecords reads the records. Without them less can be told, nothing wrong.
+// loadRecords reads the records. Without them less can be said, but nothing wrong.
 func (v *verifier) loadRecords() {
 	records, _, err := v.mirror.State.Load()
 	if err != nil {

@@ -84,7 +84,7 @@ func only(document string) func(string) bool {
 	return func(d string) bool { return d == document }
 }
 
-// namers tells which documents name the file, as a clause.
+// namers returns which documents name the file, as a clause.
 func (f *file) namers() string {
 	var all []string
 	for _, c := range f.claims {
@@ -98,7 +98,7 @@ func (f *file) namers() string {
 	return strings.Join(all, "") + " names it"
 }
 
-// compareDocuments tells where documents contradict each other, but for the
+// compareDocuments reports where documents contradict each other, but for the
 // digests of files.
 func (v *verifier) compareDocuments(context.Context) error {
 	v.findUnpublished()
@@ -116,8 +116,8 @@ func (v *verifier) compareDocuments(context.Context) error {
 	return nil
 }
 
-// findUnpublished tells which of the documents that are published together is
-// not there, where no other document names it. CKSUMS alone is what the
+// findUnpublished reports which of the documents that are published together is
+// missing, where no other document names it. CKSUMS alone is what the
 // predecessor has.
 func (v *verifier) findUnpublished() {
 	if v.files[mirror.Index] == nil && v.files[mirror.SHA256] == nil {
@@ -130,7 +130,7 @@ func (v *verifier) findUnpublished() {
 	}
 }
 
-// findGaps tells which document lacks a file that others name.
+// findGaps reports which document lacks a file that others name.
 func (v *verifier) findGaps(p string, f *file) {
 	inMeta := f.namedBy(isMeta)
 	_, payload := ourName(p)
@@ -151,7 +151,7 @@ func (v *verifier) findGaps(p string, f *file) {
 	}
 }
 
-// checkIndex holds the index against the meta.
+// checkIndex compares the index with the meta.
 func (v *verifier) checkIndex() {
 	named := make(map[string]bool)
 	for _, e := range v.index.Series {

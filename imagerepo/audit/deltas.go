@@ -18,7 +18,7 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// trial is a delta that is to make its target of its base.
+// trial is a delta that must make its target of its base.
 type trial struct {
 	base                meta.Name
 	delta, from, target *file // from is the base's, nil where it is not published
@@ -28,7 +28,7 @@ type trial struct {
 // planTrials lists the deltas of the meta, for a deep look, the largest targets
 // first.
 func (v *verifier) planTrials() {
-	if !v.Deep {
+	if !v.options.Deep {
 		return
 	}
 	seen := make(map[[2]*file]bool) // series can share images and deltas
@@ -46,7 +46,7 @@ func (v *verifier) planTrials() {
 	}
 	slices.SortStableFunc(v.trials, func(a, b *trial) int { return cmp.Compare(b.size, a.size) })
 	for _, t := range v.trials {
-		if _, known := v.seen.resultOf(t); !known && t.possible() {
+		if _, known := v.cache.resultOf(t); !known && t.possible() {
 			v.trialBytes += t.size
 		}
 	}
@@ -80,7 +80,7 @@ func (v *verifier) applyDeltas(ctx context.Context) error {
 		}
 	}
 	all := v.meter.Done() + v.trialBytes
-	if err := pool.Each(ctx, v.Jobs, tried, v.try); err != nil {
+	if err := pool.Each(ctx, v.options.Jobs, tried, v.try); err != nil {
 		return err
 	}
 	v.catchUp(all)
@@ -90,7 +90,7 @@ func (v *verifier) applyDeltas(ctx context.Context) error {
 // try applies a delta and compares what it makes with the target, which has been
 // read and has the digests of the meta.
 func (v *verifier) try(ctx context.Context, t *trial) error {
-	r, known := v.seen.resultOf(t)
+	r, known := v.cache.resultOf(t)
 	if !known {
 		r.digest, r.err = v.apply(ctx, t)
 	}
@@ -135,7 +135,7 @@ func (v *verifier) apply(ctx context.Context, t *trial) (cksum.Digest256, error)
 	made := cksum.Digest256(digest.Sum(nil))
 	stamps := t.stamps()
 	if (err == nil || errors.Is(err, delta.ErrFormat)) && unchanged(in, stamps[0]) && unchanged(base, stamps[1]) {
-		v.seen.putResult(t, result{made, err})
+		v.cache.putResult(t, result{made, err})
 	}
 	return made, err
 }

@@ -25,6 +25,9 @@ var errTooLarge = fmt.Errorf("it has more than %d bytes", meta.MaxDocument)
 
 // open opens a mirror to look at it.
 func open(dir string) (*mirror.Mirror, error) {
+	if dir == "" {
+		return nil, errors.New("audit: MirrorDir must be given")
+	}
 	m, err := mirror.View(dir)
 	if err != nil {
 		return nil, fmt.Errorf("the mirror: %w; check the path", err)
@@ -84,7 +87,7 @@ func openFile(root atomicfile.Dir, name string) (*os.File, error) {
 	return root.Open(name)
 }
 
-// statFile tells of a file of the mirror, with errors as openFile's.
+// statFile looks at a file of the mirror, with errors as openFile's.
 func statFile(root atomicfile.Dir, name string) (fs.FileInfo, error) {
 	info, err := root.Lstat(name)
 	switch {
@@ -115,7 +118,7 @@ func readDocument(root atomicfile.Dir, name string) ([]byte, error) {
 	return data, err
 }
 
-// readDocuments reads and parses the documents, and takes down what they claim.
+// readDocuments reads and parses the documents, and records what they say.
 func (v *verifier) readDocuments(ctx context.Context) error {
 	v.readDocument(mirror.Index, func(data []byte) error {
 		index, err := meta.ParseIndex(data)
@@ -144,7 +147,7 @@ func (v *verifier) readDocuments(ctx context.Context) error {
 	}
 	v.unknownMeta = len(v.series) < len(metas)
 	v.unknown = v.unknown || v.unknownMeta
-	v.takeClaims()
+	v.recordClaims()
 	return nil
 }
 
@@ -157,8 +160,8 @@ func keep[T any](place **T, parsed T, err error) error {
 	return err
 }
 
-// readDocument reads and parses a document. That it is not there is told of
-// where something names it, and an error in reading where it is digested.
+// readDocument reads and parses a document. That it is missing is reported where
+// another document names it, and that it cannot be read where it is digested.
 func (v *verifier) readDocument(name string, parse func([]byte) error) {
 	v.mark(name)
 	data, err := readDocument(v.mirror.Root, name)
@@ -208,8 +211,8 @@ func (v *verifier) published() []string {
 	return slices.Sorted(maps.Keys(paths))
 }
 
-// takeClaims takes down for each file what the documents claim of it.
-func (v *verifier) takeClaims() {
+// recordClaims records what the documents say of each file.
+func (v *verifier) recordClaims() {
 	for _, p := range slices.Sorted(maps.Keys(v.series)) {
 		for _, im := range v.series[p].Images {
 			v.claim(im.Name.String(), p, given(im.Sums))

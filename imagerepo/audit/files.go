@@ -30,7 +30,7 @@ type file struct {
 	bad  bool        // it is missing, cannot be read, or has another content
 }
 
-// readFiles reads all files, the largest first, and judges them.
+// readFiles reads all files, the largest first, and checks them.
 func (v *verifier) readFiles(ctx context.Context) error {
 	var files []*file
 	var total int64
@@ -38,7 +38,7 @@ func (v *verifier) readFiles(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if v.stat(f); f.info != nil && !v.remember(f) {
+		if v.stat(f); f.info != nil && !v.recall(f) {
 			files = append(files, f)
 			total += f.info.Size()
 		}
@@ -47,8 +47,8 @@ func (v *verifier) readFiles(ctx context.Context) error {
 		return cmp.Or(cmp.Compare(b.info.Size(), a.info.Size()), strings.Compare(a.path, b.path))
 	})
 	v.planTrials()
-	v.meter = meter.New(total+v.trialBytes, v.Progress)
-	if err := pool.Each(ctx, v.Jobs, files, v.readFile); err != nil {
+	v.meter = meter.New(total+v.trialBytes, v.options.Progress)
+	if err := pool.Each(ctx, v.options.Jobs, files, v.readFile); err != nil {
 		return err
 	}
 	v.catchUp(total)
@@ -75,7 +75,7 @@ func (v *verifier) stat(f *file) {
 	v.contradictions(f)
 }
 
-// readFile digests a file and judges it.
+// readFile digests a file and checks it.
 func (v *verifier) readFile(ctx context.Context, f *file) error {
 	sums, err := v.digest(ctx, f)
 	if ctx.Err() != nil {
@@ -87,28 +87,28 @@ func (v *verifier) readFile(ctx context.Context, f *file) error {
 		v.contradictions(f)
 		return nil
 	}
-	v.judgeBy(f, sums)
+	v.checkSums(f, sums)
 	return nil
 }
 
-// remember judges a file that a look before has read, and reports whether one has.
-// Documents are read anew.
-func (v *verifier) remember(f *file) bool {
-	sums, known := v.seen.sumsOf(state.StampOf(f.info))
+// recall checks a file that a look before has read, and reports whether one has.
+// Documents are read again.
+func (v *verifier) recall(f *file) bool {
+	sums, known := v.cache.sumsOf(state.StampOf(f.info))
 	if known = known && !f.document; known {
-		v.judgeBy(f, sums)
+		v.checkSums(f, sums)
 	}
 	return known
 }
 
-// judgeBy counts and judges a file by its digests.
-func (v *verifier) judgeBy(f *file, sums cksum.Sums) {
+// checkSums counts and checks a file by its digests.
+func (v *verifier) checkSums(f *file, sums cksum.Sums) {
 	f.sums = sums
 	v.mu.Lock()
 	v.report.Files++
 	v.report.Bytes += sums.Size
 	v.mu.Unlock()
-	v.judge(f)
+	v.checkContent(f)
 	v.contradictions(f)
 }
 
@@ -126,15 +126,15 @@ func (v *verifier) digest(ctx context.Context, f *file) (cksum.Sums, error) {
 	defer in.Close()
 	sums, err := cksum.Read(ctx, v.meter.Reader(ctx, in))
 	if s := state.StampOf(f.info); err == nil && unchanged(in, s) {
-		v.seen.putSums(s, sums)
+		v.cache.putSums(s, sums)
 	}
 	return sums, err
 }
 
-// judge tells whether the content of a file is another than is claimed. A claim
+// checkContent reports whether the content of a file is another than is claimed. A claim
 // that is not met is the document's fault, and so a contradiction, where
 // another claim that is met says the opposite; if not, it is the file's.
-func (v *verifier) judge(f *file) {
+func (v *verifier) checkContent(f *file) {
 	is := valuesOf(f.sums)
 	for _, c := range f.claims {
 		kind, other := differ(is, c.values)
@@ -174,8 +174,8 @@ func (v *verifier) replaced(f *file) bool {
 	return !source && !copied
 }
 
-// contradictions tells of each two claims about a file that contradict each
-// other, and which of them is right.
+// contradictions reports each two claims about a file that contradict each other, and
+// which of them is right.
 func (v *verifier) contradictions(f *file) {
 	for i, a := range f.claims {
 		for _, b := range f.claims[i+1:] {

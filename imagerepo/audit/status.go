@@ -11,7 +11,7 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// Status tells what a mirror holds, by its documents. A file that several series
+// Status is what a mirror holds, by its documents. A file that several series
 // name counts once in the totals.
 type Status struct {
 	Series     []SeriesStatus `json:"series"` // sorted by name
@@ -22,13 +22,13 @@ type Status struct {
 	LastRun    *LastRun       `json:"last_run,omitempty"` // nil where it is not known
 }
 
-// SeriesStatus tells of one series.
+// SeriesStatus is what a mirror holds of one series.
 type SeriesStatus struct {
 	Name   string        `json:"name"`
 	Images []ImageStatus `json:"images"` // oldest first
 }
 
-// ImageStatus tells of an image and the deltas that make it.
+// ImageStatus is an image and the deltas that make it.
 type ImageStatus struct {
 	File    string        `json:"file"`
 	Version string        `json:"version"` // 14 digits, as in the meta
@@ -36,7 +36,7 @@ type ImageStatus struct {
 	Deltas  []DeltaStatus `json:"deltas"` // in the order of the meta
 }
 
-// DeltaStatus tells of a delta.
+// DeltaStatus is a delta.
 type DeltaStatus struct {
 	Base    string  `json:"base"` // the file name of the image
 	File    string  `json:"file"`
@@ -45,7 +45,7 @@ type DeltaStatus struct {
 	Retired bool    `json:"retired"` // its base is no longer an image of the series
 }
 
-// LastRun tells how the last run of the builder went.
+// LastRun is how the last run of the builder went.
 type LastRun struct {
 	Began   time.Time `json:"began"`
 	Seconds float64   `json:"seconds"` // it took
@@ -53,8 +53,8 @@ type LastRun struct {
 	Success time.Time `json:"success,omitzero"` // when the last one without an error ended
 }
 
-// StatusOf tells what a mirror holds. It reads the meta and the index alone, so
-// it does not know whether what they name is there. A document that cannot be
+// StatusOf returns what a mirror holds. It reads only the meta and the index, so it does
+// not know whether the files that they name exist. A document that cannot be
 // read or parsed is an error that names it; a directory that is no mirror is
 // ErrNoMirror.
 func StatusOf(mirrorDir string) (s Status, err error) {

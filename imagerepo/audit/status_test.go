@@ -157,3 +157,15 @@ func TestStatusOfPredecessor(t *testing.T) {
 		t.Errorf("without a document: %v", err)
 	}
 }
+
+// Options without a mirror are an error that names the field.
+func TestNoMirrorDir(t *testing.T) {
+	for name, err := range map[string]error{
+		"verify": func() error { _, err := Verify(t.Context(), Options{}); return err }(),
+		"status": func() error { _, err := StatusOf(""); return err }(),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "MirrorDir") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

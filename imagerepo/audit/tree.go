@@ -10,7 +10,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/mirror"
 )
 
-// findOrphans tells of all that is in the mirror and that nothing names.
+// findOrphans reports all that is in the mirror and that no document names.
 func (v *verifier) findOrphans(ctx context.Context) error {
 	return fs.WalkDir(v.mirror.Root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
 		switch {
@@ -19,9 +19,9 @@ func (v *verifier) findOrphans(ctx context.Context) error {
 		case err != nil && p == ".":
 			return fmt.Errorf("the mirror: %w", err)
 		case errors.Is(err, fs.ErrNotExist):
-			return nil // it went just now
+			return nil // it was removed just now
 		case err != nil:
-			// What is named in it is told of by itself.
+			// Files in it that documents name are reported by themselves.
 			v.add(p, Note, "it cannot be looked into: "+err.Error())
 			return fs.SkipDir
 		case d.IsDir():
@@ -33,8 +33,8 @@ func (v *verifier) findOrphans(ctx context.Context) error {
 	})
 }
 
-// enter tells whether orphans are looked for in a directory. Not so among signed
-// metadata, which package trust knows.
+// enter skips directories in which no orphans are looked for: signed metadata is for
+// package trust.
 func (v *verifier) enter(p string) error {
 	switch p {
 	case mirror.Private, mirror.TUF:
@@ -48,7 +48,7 @@ func (v *verifier) enter(p string) error {
 
 const nothingNames = "nothing names it"
 
-// orphan tells of a file that nothing names.
+// orphan reports a file that no document names.
 func (v *verifier) orphan(p string) {
 	record := v.record(p)
 	_, ours := ourName(p)
@@ -59,6 +59,6 @@ func (v *verifier) orphan(p string) {
 	case !ours:
 		v.add(p, Orphan, nothingNames)
 	case !v.unknown:
-		v.unnamed = append(v.unnamed, p)
+		v.orphans = append(v.orphans, p)
 	}
 }
