@@ -108,7 +108,7 @@ type job struct {
 	from   diffBase
 	target base.Target
 	record *state.Record // what is known of the delta
-	fresh  state.Record  // what is to be known of it: what it is made of
+	fresh  state.Record  // what will be recorded of it: what it is made of
 }
 
 func (m *maker) job(from diffBase, d plan.Delta) *job {

@@ -79,10 +79,10 @@ func (d Dir) FS() fs.FS { return d.root.FS() }
 // Open opens a file for reading.
 func (d Dir) Open(name string) (*os.File, error) { return d.root.Open(name) }
 
-// Stat tells about a file, or what a symbolic link leads to.
+// Stat returns what is known of a file, or of what a symbolic link leads to.
 func (d Dir) Stat(name string) (fs.FileInfo, error) { return d.root.Stat(name) }
 
-// Lstat tells about a file, which may be a symbolic link.
+// Lstat returns what is known of a file, which may be a symbolic link.
 func (d Dir) Lstat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
 
 // Readlink returns where a symbolic link leads.

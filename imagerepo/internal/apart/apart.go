@@ -136,7 +136,7 @@ func read(dir, name string) []byte {
 var ErrSwapped = errors.New("the image directory is a mirror")
 
 // swapped returns the error for an image directory that is a mirror. Where the
-// mirror is not where the images are, it tells how to undo a run with both swapped.
+// mirror is not where the images are, the error says how to undo a run with both swapped.
 func swapped(imageDir, mirrorDir, what string) error {
 	const swap = "%w: %s (%s); did you swap the two? Give the directory where the images are made first, then the mirror"
 	if sign(mirrorDir) == "" && hasImages(mirrorDir) {

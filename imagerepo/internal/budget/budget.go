@@ -48,8 +48,8 @@ func diffMemory() int64 { return jobMemory + coreMemory*int64(runtime.GOMAXPROCS
 // Least returns the least memory that a run may be given on this machine, in bytes.
 func Least() int64 { return runMemory + diffMemory() + leastIndex }
 
-// New returns the budget of a run that may take so many bytes of memory, a quarter of
-// the machine's if that is 0, with at most so many jobs.
+// New returns the budget of a run that may take memory bytes, a quarter of the machine's
+// if that is 0, with at most the given number of jobs.
 func New(memory int64, jobs int) (Budget, error) {
 	if memory == 0 {
 		memory = max(machineMemory()/4, Least())

@@ -36,7 +36,7 @@ func Load(dir *state.Dir) (l *Ledger, damaged []string, err error) {
 func Empty() *Ledger { return &Ledger{records: make(map[string]*state.Record)} }
 
 // TakeOver completes the records of a version that had no checks and did not record
-// who placed an image. Published tells what the meta says of a file: a record that
+// who placed an image. Published returns what the meta says of a file: a record that
 // says otherwise is damaged. Listed says which files documents name: an image of
 // them, or one that waits for its removal, was placed by the tool if the last run
 // was of the same image directory. It returns the names of the damaged ones.

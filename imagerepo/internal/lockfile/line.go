@@ -76,7 +76,7 @@ func content(f *os.File) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(f, 0, maxContent+1))
 }
 
-// holder tells who holds a lock, by the line in it.
+// holder returns who holds a lock, by the line in it.
 func holder(f *os.File) string {
 	data, err := content(f)
 	line := bytes.Trim(data, blank)

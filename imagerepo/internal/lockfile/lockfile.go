@@ -94,7 +94,7 @@ func (l *Lock) Release() error {
 	return l.f.Close()
 }
 
-// Holder tells who holds the lock of Acquire's arguments, if anybody does. It
+// Holder returns who holds the lock of Acquire's arguments, if anybody does. It
 // makes no file and does not wait. A lock that may not be read counts as free.
 func Holder(dir, name string) (who string, held bool) {
 	f, err := open(dir, name, unix.O_RDONLY)

@@ -33,7 +33,7 @@ func (v Inventory) Owns(name string) bool {
 }
 
 // Takes reports whether the file of that name is taken over if it proves right: it is
-// the tool's own, or a document names it and no record tells whose it is.
+// the tool's own, or a document names it and no record says whose it is.
 func (v Inventory) Takes(name string) bool {
 	return v.Owns(name) || v.Listed[name] && v.Records[name] == nil
 }

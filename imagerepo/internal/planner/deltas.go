@@ -51,7 +51,7 @@ func (p *planner) action(file string, base, target *plan.Image) (a plan.Action, 
 	if isNew(base) || isNew(target) {
 		switch {
 		case record != nil && record.Dropped, record.Summed() && record.Stamp.Matches(stamp):
-			return plan.Await, 0 // the record tells, if they are what it was made of
+			return plan.Await, 0 // the record holds if they are what the delta was made of
 		case there:
 			return plan.Check, 0
 		default:

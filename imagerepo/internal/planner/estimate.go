@@ -131,7 +131,7 @@ func usualDelta(p plan.Plan) float64 {
 	return known[len(known)/2]
 }
 
-// disks tells whether images must be copied, because the two directories are on
+// disks reports whether images must be copied, because the two directories are on
 // different disks, and how many bytes are free on the mirror's.
 func disks(imageDir, mirrorDir string) (copies bool, free int64, err error) {
 	for {

@@ -1,4 +1,4 @@
-// Package pool runs jobs beside each other, a bounded number at a time.
+// Package pool runs jobs concurrently, a bounded number at a time.
 package pool
 
 import (
@@ -33,11 +33,10 @@ func Each[T any](ctx context.Context, jobs int, items []T, do func(context.Conte
 	return err
 }
 
-// Pipe calls first for each item, in order, and beside the call for the next
-// item what it returned for this one. So two calls work at a time, and what is
-// kept from first to rest is that of two items. It ends, and returns errors, as
-// Each does; but what first returned is called in any case, to clean up if no
-// more: it looks at the context that first got.
+// Pipe calls first for each item, in order, and what that returned concurrently with
+// the call for the next item. So two calls work at a time, and two items hold what first
+// keeps for the rest. It ends, and returns errors, as Each does; but what first returned
+// is called in any case, at least to clean up: it looks at the context that first got.
 func Pipe[T any](ctx context.Context, items []T, first func(context.Context, T) (rest func() error, err error)) error {
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(1)
@@ -61,9 +60,8 @@ func Pipe[T any](ctx context.Context, items []T, first func(context.Context, T) 
 	return err
 }
 
-// Within does what Each does, and lets begin only so many calls that what they
-// need, as need tells of each item, is never more than most in all. One that
-// needs more than that runs alone.
+// Within does what Each does, and begins a call only when all calls together need no
+// more than most, as need says of each item. One that needs more than that runs alone.
 func Within[T any](ctx context.Context, jobs int, most int64, items []T, need func(T) int64, do func(context.Context, T) error) error {
 	free := semaphore.NewWeighted(most)
 	return Each(ctx, jobs, items, func(ctx context.Context, item T) error {

@@ -1,4 +1,4 @@
-// Package powercut tells tests what a disk may hold after a power cut.
+// Package powercut shows tests what a disk may hold after a power cut.
 //
 // A Disk watches the changes that are made to a directory through package
 // atomicfile, and keeps what POSIX promises of them, which is less than any file

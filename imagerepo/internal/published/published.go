@@ -1,4 +1,4 @@
-// Package published is what a mirror tells its clients: the meta of each series,
+// Package published has the documents that clients read: the meta of each series,
 // index.json, CKSUMS and SHA256SUMS. They are parsed once, changed in memory, and
 // written in one order, so that they agree as far as several files can.
 //
@@ -187,7 +187,7 @@ func (d *Documents) All() (all []meta.Series) {
 
 // Withdraw takes files out of all documents in memory, with an image also the
 // deltas that lead from it, and to it. It reports whether any document named one of
-// them; Write is to be called then.
+// them; Call Write then.
 func (d *Documents) Withdraw(files ...string) (found bool) {
 	if len(files) == 0 {
 		return false
@@ -239,7 +239,7 @@ func (s *series) withdraw(gone map[string]bool) (found bool) {
 }
 
 // Publish replaces all documents in memory by those of the built series and, as they
-// are, those of the kept ones; Write is to be called then.
+// are, those of the kept ones; Call Write then.
 func (d *Documents) Publish(built []meta.Series, kept []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

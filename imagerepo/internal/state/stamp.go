@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// Stamp tells, without reading it, whether a file is the one it was. Who sets the
+// Stamp shows, without reading it, whether a file is still what it was. Setting the
 // modification time back changes the change time.
 type Stamp struct {
 	Size  int64  `json:"size"`            // bytes

@@ -4,7 +4,7 @@
 // It is a directory with one small file, a Record, for each file that the tool
 // has put into the mirror or is about to put there, named as that file and .json.
 // A record is written atomically, and the first one of a file before the file
-// itself: so whatever the tool made, a record tells of it, at any instant.
+// itself: so at any instant, whatever the tool made has a record.
 //
 // # Format
 //
@@ -68,12 +68,12 @@ type Record struct {
 	Unchecked bool `json:"-"`
 }
 
-// Known reports whether the record tells the sums of a file with that stamp.
+// Known reports whether the record has the sums of a file with that stamp.
 func (r *Record) Known(s Stamp) bool {
 	return r.Summed() && r.Stamp == s
 }
 
-// Summed reports whether the record tells the sums of some file.
+// Summed reports whether the record has the sums of a file.
 func (r *Record) Summed() bool { return r != nil && r.Sums.SHA512 != cksum.Digest512{} }
 
 // Dir is a directory of records. Its methods can be called concurrently, for

@@ -1,6 +1,6 @@
 package squashfs
 
-// The types of inodes that are told apart. Those of extended ones are more by
+// The types of inodes that the reader distinguishes. Those of extended ones are more by
 // extended.
 const (
 	typeDirectory = 1
