@@ -103,8 +103,8 @@ func (m *maker) base(d plan.Delta) diffBase {
 
 // job is the work for one delta, now that all digests are known.
 type job struct {
-	*maker
-	plan.Delta
+	maker  *maker
+	delta  plan.Delta
 	from   diffBase
 	target base.Target
 	record *state.Record // what is known of the delta
@@ -115,7 +115,7 @@ func (m *maker) job(from diffBase, d plan.Delta) *job {
 	record := m.ledger.Of(d.File)
 	baseSums, targetSums := m.ledger.Of(d.Base.String()).Sums, m.ledger.Of(d.Target.String()).Sums
 	return &job{
-		maker: m, Delta: d, from: from, record: record,
+		maker: m, delta: d, from: from, record: record,
 		target: base.Target{Path: m.source.File(d.Target), Size: d.TargetSize, BLAKE3: targetSums.BLAKE3},
 		fresh:  state.Record{Base: baseSums.BLAKE3, Target: targetSums.BLAKE3, Orphaned: record.Orphaned},
 	}
@@ -131,17 +131,17 @@ func (j *job) tolerate(ctx context.Context, err error) error {
 		return j.omit(err)
 	}
 	// It is the fault of the target, unless the base has changed.
-	faulty := j.Target
-	if !j.Retired && j.source.Unchanged(j.Base) != nil {
-		faulty = j.Base
+	faulty := j.delta.Target
+	if !j.delta.Retired && j.maker.source.Unchanged(j.delta.Base) != nil {
+		faulty = j.delta.Base
 	}
-	return j.failed.tolerate(ctx, fmt.Errorf("delta %s: %w", j.File, err), faulty)
+	return j.maker.failed.tolerate(ctx, fmt.Errorf("delta %s: %w", j.delta.File, err), faulty)
 }
 
 // omit leaves out a delta that cannot be made, and what is published of it.
 func (j *job) omit(reason error) error {
-	j.log.Warn("the delta is left out", "delta", j.File, "reason", reason)
-	j.results.delta(j.Delta, plan.Omit, j.record)
+	j.maker.log.Warn("the delta is left out", "delta", j.delta.File, "reason", reason)
+	j.maker.results.delta(j.delta, plan.Omit, j.record)
 	return nil
 }
 
@@ -149,20 +149,20 @@ func (j *job) omit(reason error) error {
 // the next job is begun.
 func (j *job) begin(ctx context.Context) (rest func() error, err error) {
 	var file state.Stamp
-	if info, err := j.mirror.Root.Stat(meta.DeltaPath(j.File)); err == nil {
+	if info, err := j.maker.mirror.Root.Stat(meta.DeltaPath(j.delta.File)); err == nil {
 		file = state.StampOf(info)
 	}
-	action := j.Action
-	if planned, _ := j.holds.Has(j.File); action == plan.Await || file != planned {
+	action := j.delta.Action
+	if planned, _ := j.maker.holds.Has(j.delta.File); action == plan.Await || file != planned {
 		// The plan could not know the images, or the file changed since.
-		action = planner.Decide(j.policy, j.record, file, j.ledger.Of(j.Base.String()).Sums, j.ledger.Of(j.Target.String()).Sums)
+		action = planner.Decide(j.maker.policy, j.record, file, j.maker.ledger.Of(j.delta.Base.String()).Sums, j.maker.ledger.Of(j.delta.Target.String()).Sums)
 	}
 	switch action {
 	case plan.Keep:
-		j.progress.Add(j.Work())
+		j.maker.progress.Add(j.delta.Work())
 		return func() error { return j.keep(file) }, nil
 	case plan.Drop:
-		j.progress.Add(j.Work())
+		j.maker.progress.Add(j.delta.Work())
 		return j.stayDropped, nil
 	case plan.Check:
 		if same, err := j.isKnown(ctx, file); same || err != nil {
@@ -178,21 +178,21 @@ func (j *job) begin(ctx context.Context) (rest func() error, err error) {
 func (j *job) keep(stamp state.Stamp) error {
 	if j.record.Stamp != stamp {
 		j.record.Stamp = stamp
-		if err := j.ledger.Put(j.File, j.record); err != nil {
+		if err := j.maker.ledger.Put(j.delta.File, j.record); err != nil {
 			return err
 		}
 	}
-	j.results.delta(j.Delta, plan.Keep, j.record)
+	j.maker.results.delta(j.delta, plan.Keep, j.record)
 	return nil
 }
 
 // drop records that a delta of size bytes, or more, is not worth having.
 func (j *job) drop(size int64) error {
 	j.fresh.Dropped, j.fresh.Sums.Size = true, size
-	if err := j.ledger.Put(j.File, &j.fresh); err != nil {
+	if err := j.maker.ledger.Put(j.delta.File, &j.fresh); err != nil {
 		return err
 	}
-	j.results.delta(j.Delta, plan.Drop, &j.fresh)
+	j.maker.results.delta(j.delta, plan.Drop, &j.fresh)
 	return nil
 }
 
@@ -201,17 +201,17 @@ func (j *job) stayDropped() error {
 	if !j.record.Dropped {
 		return j.drop(j.record.Sums.Size)
 	}
-	j.results.delta(j.Delta, plan.Drop, j.record)
+	j.maker.results.delta(j.delta, plan.Drop, j.record)
 	return nil
 }
 
 // make makes a delta, and returns what verifies it and puts it into the mirror.
 func (j *job) make(ctx context.Context) (rest func() error, err error) {
 	// Whatever happens from here on, the file is known as the tool's own.
-	if err := j.ledger.Put(j.File, &state.Record{Orphaned: j.fresh.Orphaned}); err != nil {
+	if err := j.maker.ledger.Put(j.delta.File, &state.Record{Orphaned: j.fresh.Orphaned}); err != nil {
 		return nil, err
 	}
-	f, err := j.mirror.Root.Begin(mirror.TmpPath(j.File), meta.DeltaPath(j.File))
+	f, err := j.maker.mirror.Root.Begin(mirror.TmpPath(j.delta.File), meta.DeltaPath(j.delta.File))
 	if err != nil {
 		return nil, err
 	}
@@ -220,9 +220,9 @@ func (j *job) make(ctx context.Context) (rest func() error, err error) {
 		f.Discard()
 	}
 	if errors.Is(err, errTooLarge) {
-		j.progress.Add(j.TargetSize) // the verification that was saved
-		j.log.Info("the delta is not published: it is too large a share of its image",
-			"delta", j.File, "limit", j.policy.MaxRatio)
+		j.maker.progress.Add(j.delta.TargetSize) // the verification that was saved
+		j.maker.log.Info("the delta is not published: it is too large a share of its image",
+			"delta", j.delta.File, "limit", j.maker.policy.MaxRatio)
 		return func() error { return j.drop(sums.Size) }, nil
 	} else if err != nil {
 		return nil, err
@@ -240,7 +240,7 @@ func (j *job) make(ctx context.Context) (rest func() error, err error) {
 // and the size reached, when the delta is not worth having.
 func (j *job) diff(ctx context.Context, f io.Writer) (cksum.Sums, error) {
 	hash := cksum.New()
-	w := &limited{w: io.MultiWriter(f, hash), tooLarge: func(size int64) bool { return j.policy.TooLarge(size, j.TargetSize) }}
+	w := &limited{w: io.MultiWriter(f, hash), tooLarge: func(size int64) bool { return j.maker.policy.TooLarge(size, j.delta.TargetSize) }}
 	err := j.from.Diff(ctx, j.target, w)
 	switch {
 	case errors.Is(err, errTooLarge):
@@ -263,9 +263,9 @@ func (j *job) verify(ctx context.Context, r io.ReaderAt, size int64, seen io.Wri
 
 // changed returns an error if one of the two images has changed.
 func (j *job) changed() error {
-	err := j.source.Unchanged(j.Target)
-	if err == nil && !j.Retired {
-		err = j.source.Unchanged(j.Base)
+	err := j.maker.source.Unchanged(j.delta.Target)
+	if err == nil && !j.delta.Retired {
+		err = j.maker.source.Unchanged(j.delta.Base)
 	}
 	return err
 }
@@ -273,8 +273,8 @@ func (j *job) changed() error {
 // replace puts a delta into the mirror. Another one of its name is first taken out of
 // the documents, which have that one's digests.
 func (j *job) replace(ctx context.Context, f *atomicfile.File, sums cksum.Sums) error {
-	if published, ok := j.publisher.docs.Sums(j.File); ok && published.SHA512 != sums.SHA512 {
-		if err := j.publisher.withdraw(ctx, j.File); err != nil {
+	if published, ok := j.maker.publisher.docs.Sums(j.delta.File); ok && published.SHA512 != sums.SHA512 {
+		if err := j.maker.publisher.withdraw(ctx, j.delta.File); err != nil {
 			return err
 		}
 	}
@@ -286,15 +286,15 @@ func (j *job) replace(ctx context.Context, f *atomicfile.File, sums cksum.Sums) 
 
 // recordAs records a delta that is in the mirror.
 func (j *job) recordAs(action plan.Action, sums cksum.Sums) error {
-	info, err := j.mirror.Root.Stat(meta.DeltaPath(j.File))
+	info, err := j.maker.mirror.Root.Stat(meta.DeltaPath(j.delta.File))
 	if err != nil {
 		return err
 	}
 	j.fresh.Stamp, j.fresh.Sums = state.StampOf(info), sums
-	if err := j.ledger.Put(j.File, &j.fresh); err != nil {
+	if err := j.maker.ledger.Put(j.delta.File, &j.fresh); err != nil {
 		return err
 	}
-	j.results.delta(j.Delta, action, &j.fresh)
+	j.maker.results.delta(j.delta, action, &j.fresh)
 	return nil
 }
 
@@ -303,27 +303,27 @@ func (j *job) recordAs(action plan.Action, sums cksum.Sums) error {
 func (j *job) check(ctx context.Context) (rest func() error, err error) {
 	sums, err := j.checked(ctx)
 	switch {
-	case errors.Is(err, base.ErrWrong) && !j.holds.Owns(j.File):
-		return nil, j.omit(fmt.Errorf("%s is there and not right, and %w", meta.DeltaPath(j.File), mirror.ErrForeign))
+	case errors.Is(err, base.ErrWrong) && !j.maker.holds.Owns(j.delta.File):
+		return nil, j.omit(fmt.Errorf("%s is there and not right, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
 	case errors.Is(err, base.ErrWrong):
-		j.log.Info("the delta in the mirror is not right and is made again", "delta", j.File, "reason", err)
+		j.maker.log.Info("the delta in the mirror is not right and is made again", "delta", j.delta.File, "reason", err)
 		return j.make(ctx)
 	case err != nil:
 		return nil, err
 	}
-	j.progress.Add(j.TargetSize) // the diff that was saved
-	if tooLarge := j.policy.TooLarge(sums.Size, j.TargetSize); tooLarge && !j.holds.Takes(j.File) {
-		return nil, j.omit(fmt.Errorf("%s is there and larger than it may be, and %w", meta.DeltaPath(j.File), mirror.ErrForeign))
+	j.maker.progress.Add(j.delta.TargetSize) // the diff that was saved
+	if tooLarge := j.maker.policy.TooLarge(sums.Size, j.delta.TargetSize); tooLarge && !j.maker.holds.Takes(j.delta.File) {
+		return nil, j.omit(fmt.Errorf("%s is there and larger than it may be, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
 	} else if tooLarge {
 		return func() error { return j.drop(sums.Size) }, nil
 	}
-	j.fresh.Foreign = !j.holds.Takes(j.File)
+	j.fresh.Foreign = !j.maker.holds.Takes(j.delta.File)
 	return func() error { return j.adopt(sums) }, nil
 }
 
 // checked returns the digests of a delta in the mirror that is right.
 func (j *job) checked(ctx context.Context) (cksum.Sums, error) {
-	f, err := j.mirror.Root.Open(meta.DeltaPath(j.File))
+	f, err := j.maker.mirror.Root.Open(meta.DeltaPath(j.delta.File))
 	if err != nil {
 		return cksum.Sums{}, err
 	}
@@ -332,7 +332,7 @@ func (j *job) checked(ctx context.Context) (cksum.Sums, error) {
 	if err != nil {
 		return cksum.Sums{}, err
 	}
-	if j.holds.Owns(j.File) && j.policy.TooLarge(info.Size(), j.TargetSize) {
+	if j.maker.holds.Owns(j.delta.File) && j.maker.policy.TooLarge(info.Size(), j.delta.TargetSize) {
 		return cksum.Sums{}, fmt.Errorf("%w as it is wanted: it is too large a share of it", base.ErrWrong)
 	}
 	hash := cksum.New()
@@ -346,10 +346,10 @@ func (j *job) checked(ctx context.Context) (cksum.Sums, error) {
 // the one that proved right.
 func (j *job) isKnown(ctx context.Context, file state.Stamp) (bool, error) {
 	of := j.record.Base == j.fresh.Base && j.record.Target == j.fresh.Target
-	if !of || j.record.Dropped || !j.record.Summed() || j.record.Sums.Size != file.Size || j.policy.TooLarge(file.Size, j.TargetSize) {
+	if !of || j.record.Dropped || !j.record.Summed() || j.record.Sums.Size != file.Size || j.maker.policy.TooLarge(file.Size, j.delta.TargetSize) {
 		return false, nil
 	}
-	f, err := j.mirror.Root.Open(meta.DeltaPath(j.File))
+	f, err := j.maker.mirror.Root.Open(meta.DeltaPath(j.delta.File))
 	if err != nil {
 		return false, err
 	}
@@ -358,15 +358,15 @@ func (j *job) isKnown(ctx context.Context, file state.Stamp) (bool, error) {
 	if err != nil || digest != j.record.Sums.BLAKE3 {
 		return false, err
 	}
-	j.progress.Add(j.Work())
-	j.log.Info("the delta is what it was", "delta", j.File)
+	j.maker.progress.Add(j.delta.Work())
+	j.maker.log.Info("the delta is what it was", "delta", j.delta.File)
 	return true, nil
 }
 
 // adopt records a delta that is in the mirror and right. Whoever put it there may not
 // have flushed it.
 func (j *job) adopt(sums cksum.Sums) error {
-	if err := j.mirror.Root.Sync(meta.DeltaPath(j.File)); err != nil {
+	if err := j.maker.mirror.Root.Sync(meta.DeltaPath(j.delta.File)); err != nil {
 		return err
 	}
 	return j.recordAs(plan.Check, sums)

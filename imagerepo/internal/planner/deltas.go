@@ -12,7 +12,7 @@ import (
 // addDeltas adds the deltas of the series at i of the plan.
 func (p *planner) addDeltas(i int, s meta.SeriesConfig) error {
 	for j, target := range s.Images {
-		for _, base := range p.Policy.BasesOf(s, j, p.retired) {
+		for _, base := range p.in.Policy.BasesOf(s, j, p.retired) {
 			if p.images[base] == nil {
 				p.images[base] = p.image(base, plan.BaseOnly)
 			}
@@ -20,7 +20,7 @@ func (p *planner) addDeltas(i int, s meta.SeriesConfig) error {
 			if err != nil {
 				return err
 			}
-			deltas := p.Plan.Series[i].Deltas
+			deltas := p.plan.Series[i].Deltas
 			deltas[target.String()] = append(deltas[target.String()], file)
 		}
 	}
@@ -46,8 +46,8 @@ func (p *planner) addDelta(base, target meta.Name) (file string, err error) {
 
 // action returns what to do about a delta, and its size where that is known.
 func (p *planner) action(file string, base, target *plan.Image) (a plan.Action, size int64) {
-	stamp, there := p.Holds.Has(file)
-	record := p.Holds.Records[file]
+	stamp, there := p.in.Holds.Has(file)
+	record := p.in.Holds.Records[file]
 	if isNew(base) || isNew(target) {
 		switch {
 		case record != nil && record.Dropped, record.Summed() && record.Stamp.Matches(stamp):
@@ -58,7 +58,7 @@ func (p *planner) action(file string, base, target *plan.Image) (a plan.Action, 
 			return plan.Make, 0
 		}
 	}
-	a = Decide(p.Policy, record, stamp, p.Holds.Records[base.File].Sums, p.Holds.Records[target.File].Sums)
+	a = Decide(p.in.Policy, record, stamp, p.in.Holds.Records[base.File].Sums, p.in.Holds.Records[target.File].Sums)
 	if a != plan.Keep && a != plan.Drop {
 		return a, 0
 	}

@@ -29,8 +29,8 @@ type Input struct {
 
 // planner makes a plan.
 type planner struct {
-	Input
-	plan.Plan
+	in      Input
+	plan    plan.Plan
 	images  map[meta.Name]*plan.Image
 	deltas  map[string]*plan.Delta
 	retired []meta.Name
@@ -46,15 +46,15 @@ func New(in Input) plan.Plan {
 	}
 	for {
 		p := &planner{
-			Input:  in,
-			Plan:   plan.Plan{Series: []plan.Series{}, Images: []plan.Image{}, Deltas: []plan.Delta{}, Remove: []plan.Removal{}},
+			in:     in,
+			plan:   plan.Plan{Series: []plan.Series{}, Images: []plan.Image{}, Deltas: []plan.Delta{}, Remove: []plan.Removal{}},
 			images: make(map[meta.Name]*plan.Image), deltas: make(map[string]*plan.Delta), failed: make(Files),
 		}
 		series, err := p.add()
 		if err == nil {
 			p.collect()
 			p.addRemovals()
-			return p.Plan
+			return p.plan
 		}
 		in.Failed[series] = err
 	}
@@ -62,14 +62,14 @@ func New(in Input) plan.Plan {
 
 // add adds all series that have not failed. It returns the first that does.
 func (p *planner) add() (failed string, err error) {
-	if p.Policy.KeepSignatures {
+	if p.in.Policy.KeepSignatures {
 		p.addRetired()
 	}
 	var good []meta.SeriesConfig
-	for _, s := range p.Input.Series {
-		if reason := p.Input.Failed[s.Name]; reason != nil {
-			p.Plan.Failed = append(p.Plan.Failed, plan.Failure{Name: s.Name, Reason: reason.Error(), Err: reason})
-			p.failed.Add(s, p.Documents)
+	for _, s := range p.in.Series {
+		if reason := p.in.Failed[s.Name]; reason != nil {
+			p.plan.Failed = append(p.plan.Failed, plan.Failure{Name: s.Name, Reason: reason.Error(), Err: reason})
+			p.failed.Add(s, p.in.Documents)
 			continue
 		}
 		if err := p.addSeries(s); err != nil {
@@ -87,12 +87,12 @@ func (p *planner) add() (failed string, err error) {
 
 // addRetired finds the images that left and whose signatures are there.
 func (p *planner) addRetired() {
-	for file, record := range p.Holds.Records {
+	for file, record := range p.in.Holds.Records {
 		n, err := meta.ParseName(file)
-		if err != nil || !record.Summed() || !p.Holds.Signed(n, record.Sums.Size) {
+		if err != nil || !record.Summed() || !p.in.Holds.Signed(n, record.Sums.Size) {
 			continue
 		}
-		if _, found := p.Found.Images[n]; found || p.Found.Unusable[n] != nil {
+		if _, found := p.in.Found.Images[n]; found || p.in.Found.Unusable[n] != nil {
 			continue
 		}
 		p.retired = append(p.retired, n)
@@ -110,22 +110,22 @@ func (p *planner) addSeries(s meta.SeriesConfig) error {
 		if im := p.images[name]; im == nil || im.Action == plan.BaseOnly {
 			p.images[name] = p.placed(name)
 		}
-		if stamp, there := p.Holds.Has(name.String()); there && stamp.Size != p.images[name].Size && !p.Holds.Owns(name.String()) {
+		if stamp, there := p.in.Holds.Has(name.String()); there && stamp.Size != p.images[name].Size && !p.in.Holds.Owns(name.String()) {
 			return mirror.Foreign(name.String())
 		}
 		planned.Images = append(planned.Images, name.String())
 	}
-	p.Plan.Series = append(p.Plan.Series, planned)
+	p.plan.Series = append(p.plan.Series, planned)
 	return nil
 }
 
 // usable returns an error for an image that is missing or not usable, after where it
 // is named.
 func (p *planner) usable(n meta.Name, where string) error {
-	if reason := p.Found.Unusable[n]; reason != nil {
+	if reason := p.in.Found.Unusable[n]; reason != nil {
 		return reason
 	}
-	if _, found := p.Found.Images[n]; !found {
+	if _, found := p.in.Found.Images[n]; !found {
 		return fmt.Errorf("%w: %s%s is not in the image directory: %w", plan.ErrConfig, where, n, fs.ErrNotExist)
 	}
 	return nil
@@ -133,9 +133,9 @@ func (p *planner) usable(n meta.Name, where string) error {
 
 // image returns what is planned of an image.
 func (p *planner) image(name meta.Name, action plan.Action) *plan.Image {
-	stamp := p.Found.Images[name]
-	record := p.Holds.Records[name.String()]
-	signed := p.Holds.Signed(name, stamp.Size)
+	stamp := p.in.Found.Images[name]
+	record := p.in.Holds.Records[name.String()]
+	signed := p.in.Holds.Signed(name, stamp.Size)
 	return &plan.Image{
 		Name: name, File: name.String(), Size: stamp.Size, Action: action,
 		Read:    !record.Known(stamp) || record.Conf == nil || !signed,
@@ -146,13 +146,13 @@ func (p *planner) image(name meta.Name, action plan.Action) *plan.Image {
 // placed returns what is planned of an image that is published.
 func (p *planner) placed(name meta.Name) *plan.Image {
 	im := p.image(name, plan.Link)
-	stamp, there := p.Holds.Has(im.File)
-	record, wanted := p.Holds.Records[im.File], p.Found.Images[name]
+	stamp, there := p.in.Holds.Has(im.File)
+	record, wanted := p.in.Holds.Records[im.File], p.in.Found.Images[name]
 	switch {
 	case !there:
 	case stamp == wanted, record.Known(wanted) && record.Copy == stamp:
 		im.Action = plan.Keep
-	case p.Holds.Owns(im.File) && stamp.Size != im.Size:
+	case p.in.Holds.Owns(im.File) && stamp.Size != im.Size:
 		im.Action = plan.Replace
 	default:
 		im.Action = plan.Check
@@ -163,13 +163,13 @@ func (p *planner) placed(name meta.Name) *plan.Image {
 // collect puts images and deltas into the plan in their orders.
 func (p *planner) collect() {
 	for _, im := range p.images {
-		p.Images = append(p.Images, *im)
+		p.plan.Images = append(p.plan.Images, *im)
 	}
-	slices.SortFunc(p.Images, func(a, b plan.Image) int { return a.Name.Compare(b.Name) })
+	slices.SortFunc(p.plan.Images, func(a, b plan.Image) int { return a.Name.Compare(b.Name) })
 	for _, file := range slices.Sorted(maps.Keys(p.deltas)) {
-		p.Deltas = append(p.Deltas, *p.deltas[file])
+		p.plan.Deltas = append(p.plan.Deltas, *p.deltas[file])
 	}
-	slices.SortStableFunc(p.Deltas, func(a, b plan.Delta) int { return a.Base.Compare(b.Base) })
+	slices.SortStableFunc(p.plan.Deltas, func(a, b plan.Delta) int { return a.Base.Compare(b.Base) })
 	for n := range p.images {
 		p.adopt(n.String())
 	}
@@ -181,7 +181,7 @@ func (p *planner) collect() {
 // adopt notes whether a file that is wanted is there and listed, and no record says
 // that it is the tool's own.
 func (p *planner) adopt(name string) {
-	if _, there := p.Holds.Has(name); there && p.Holds.Records[name] == nil && p.Holds.Listed[name] {
-		p.Adopted = true
+	if _, there := p.in.Holds.Has(name); there && p.in.Holds.Records[name] == nil && p.in.Holds.Listed[name] {
+		p.plan.Adopted = true
 	}
 }

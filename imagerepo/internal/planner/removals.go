@@ -17,23 +17,23 @@ import (
 // addRemovals plans the removal of what is the tool's own and no longer wanted.
 func (p *planner) addRemovals() {
 	wanted := make(map[string]bool) // true: the file, false: its record alone
-	for _, s := range p.Plan.Series {
+	for _, s := range p.plan.Series {
 		wanted[s.Name+".json"] = true
 	}
-	for _, im := range p.Images {
+	for _, im := range p.plan.Images {
 		wanted[im.File] = im.Published()
 	}
-	for _, d := range p.Deltas {
+	for _, d := range p.plan.Deltas {
 		wanted[d.File] = d.Action != plan.Drop
 	}
-	for _, name := range p.Holds.Names() {
+	for _, name := range p.in.Holds.Names() {
 		published, known := wanted[name]
-		if stamp, there := p.Holds.Has(name); !published && !p.failed.Has(name) {
+		if stamp, there := p.in.Holds.Has(name); !published && !p.failed.Has(name) {
 			p.addRemoval(name, stamp, there, known)
 		}
 	}
-	slices.Sort(p.Unowned)
-	slices.SortFunc(p.Remove, func(a, b plan.Removal) int { return strings.Compare(a.Path, b.Path) })
+	slices.Sort(p.plan.Unowned)
+	slices.SortFunc(p.plan.Remove, func(a, b plan.Removal) int { return strings.Compare(a.Path, b.Path) })
 }
 
 // addRemoval plans the removal of a file, and of its record unless that is wanted, or
@@ -41,26 +41,26 @@ func (p *planner) addRemovals() {
 func (p *planner) addRemoval(name string, stamp state.Stamp, there, recordWanted bool) {
 	file := mirror.PathOf(name)
 	switch {
-	case there && !p.Holds.Owns(name):
-		if p.Holds.Listed[name] {
-			p.Unowned = append(p.Unowned, file)
+	case there && !p.in.Holds.Owns(name):
+		if p.in.Holds.Listed[name] {
+			p.plan.Unowned = append(p.plan.Unowned, file)
 		}
-	case there, !recordWanted && p.Holds.Records[name] != nil:
-		p.Remove = append(p.Remove, plan.Removal{Path: file, Size: stamp.Size, Due: p.due(name), Forget: !recordWanted})
+	case there, !recordWanted && p.in.Holds.Records[name] != nil:
+		p.plan.Remove = append(p.plan.Remove, plan.Removal{Path: file, Size: stamp.Size, Due: p.due(name), Forget: !recordWanted})
 	}
 }
 
 // due returns when an orphan is removed; zero means by this run. A meta is no payload:
 // whoever has read it needs no other copy. A damaged file is of no use to anybody.
 func (p *planner) due(name string) time.Time {
-	since := p.Now
-	if record := p.Holds.Records[name]; record != nil && record.Orphaned != 0 {
-		if since = time.Unix(record.Orphaned, 0); since.After(p.Now) { // a clock went back
-			since = p.Now
+	since := p.in.Now
+	if record := p.in.Holds.Records[name]; record != nil && record.Orphaned != 0 {
+		if since = time.Unix(record.Orphaned, 0); since.After(p.in.Now) { // a clock went back
+			since = p.in.Now
 		}
 	}
-	due := since.Add(p.Policy.Grace)
-	if path.Ext(name) == ".json" || slices.Contains(p.Suspect, mirror.PathOf(name)) || !due.After(p.Now) {
+	due := since.Add(p.in.Policy.Grace)
+	if path.Ext(name) == ".json" || slices.Contains(p.in.Suspect, mirror.PathOf(name)) || !due.After(p.in.Now) {
 		return time.Time{}
 	}
 	return due
@@ -71,7 +71,7 @@ func (p *planner) due(name string) time.Time {
 // the wrong one, or part of it is not mounted. An image does not count if its series
 // gets a newer one: it is superseded.
 func CheckRemovals(in Input, p plan.Plan, imageDir string) error {
-	g := &guard{Input: in, stays: staying(in, p), arriving: arriving(in.Documents, p), all: make(map[meta.Name]bool), gone: make(map[meta.Name]bool)}
+	g := &guard{in: in, stays: staying(in, p), arriving: arriving(in.Documents, p), all: make(map[meta.Name]bool), gone: make(map[meta.Name]bool)}
 	for _, s := range in.Documents {
 		g.addDocument(s)
 	}
@@ -89,7 +89,7 @@ func CheckRemovals(in Input, p plan.Plan, imageDir string) error {
 
 // guard counts the images that a plan takes out of the mirror.
 type guard struct {
-	Input
+	in        Input
 	stays     func(meta.Name) bool
 	arriving  map[string]string
 	all, gone map[meta.Name]bool // an image can be in several series
@@ -114,9 +114,9 @@ func (g *guard) addDocument(s meta.Series) {
 // document names, because it is lost. Their series are those of their names.
 func (g *guard) addUnlisted() {
 	images, lost := make(map[string]int), make(map[string]int)
-	for name, record := range g.Holds.Records {
+	for name, record := range g.in.Holds.Records {
 		n, err := meta.ParseName(name)
-		_, there := g.Holds.Has(name)
+		_, there := g.in.Holds.Has(name)
 		if err != nil || g.all[n] || !there || !record.Placed || record.Orphaned != 0 {
 			continue
 		}
