@@ -12,7 +12,7 @@ type Policy struct {
 	Targets    int     `json:"targets"`    // for how many of the newest images
 	Bases      int     `json:"bases"`      // from how many others at most, the nearest; 0: from all
 	Downgrades bool    `json:"downgrades"` // also to an older image
-	MaxRatio   float64 `json:"max_ratio"`  // the largest share of its target that a delta may have
+	MaxRatio   float64 `json:"max_ratio"`  // the largest share of its target that a delta may have; 0: any
 	// KeepSignatures says that an image that left the image directory stays a base,
 	// by its signature.
 	KeepSignatures bool `json:"keep_signatures"`
@@ -24,7 +24,7 @@ type Policy struct {
 // TooLarge reports whether a delta of size bytes is not worth having for a target of
 // targetSize bytes.
 func (p Policy) TooLarge(size, targetSize int64) bool {
-	return float64(size) > p.MaxRatio*float64(targetSize)
+	return p.MaxRatio > 0 && float64(size) > p.MaxRatio*float64(targetSize)
 }
 
 // BasesOf returns the bases wanted for the image at i of a series: for the newest
