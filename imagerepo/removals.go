@@ -20,17 +20,16 @@ import (
 
 // remover removes orphans that are due, and records since when the others are orphans.
 type remover struct {
-	root    atomicfile.Dir
-	ledger  *ledger.Ledger
-	holds   mirror.Inventory
-	failed  *failures
-	results *results
-	linker  *linker
-	grace   time.Duration
+	root       atomicfile.Dir
+	ledger     *ledger.Ledger
+	failed     *failures
+	results    *results
+	removeFile func(path string) error // of the mirror
+	grace      time.Duration
 }
 
-// orphans returns what the plan removes and does not belong to a series that failed
-// since, by name.
+// orphans returns, by name, what the plan removes, and the files of deltas that were
+// dropped since. What belongs to a series that failed stays.
 func (r *remover) orphans(p plan.Plan, failed planner.Files) map[string]plan.Removal {
 	orphans := make(map[string]plan.Removal)
 	for _, old := range p.Remove {
@@ -38,11 +37,6 @@ func (r *remover) orphans(p plan.Plan, failed planner.Files) map[string]plan.Rem
 			orphans[old.Name()] = old
 		}
 	}
-	return orphans
-}
-
-// withDropped adds the files of deltas that were dropped since the plan was made.
-func (r *remover) withDropped(orphans map[string]plan.Removal, p plan.Plan, failed planner.Files) map[string]plan.Removal {
 	for _, d := range p.Deltas {
 		_, planned := orphans[d.File]
 		if planned || !r.ledger.Of(d.File).Dropped || !r.failed.wantsDelta(d) || failed.Has(d.File) {
@@ -78,7 +72,7 @@ func (r *remover) remove(ctx context.Context, orphans map[string]plan.Removal, f
 			err = r.wait(old)
 		} else if err == nil {
 			removed = append(removed, old)
-			err = r.removeFile(old)
+			err = r.removeOrphan(old)
 		}
 		if err != nil {
 			return fmt.Errorf("removing %s: %w", old.Path, err)
@@ -96,9 +90,9 @@ func (r *remover) wait(old plan.Removal) error {
 	return r.ledger.SetOrphaned(old.Name(), now)
 }
 
-// removeFile removes a file of the mirror that may be gone already.
-func (r *remover) removeFile(old plan.Removal) error {
-	err := r.linker.removeFile(old.Path)
+// removeOrphan removes a file of the mirror that may be gone already.
+func (r *remover) removeOrphan(old plan.Removal) error {
+	err := r.removeFile(old.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {

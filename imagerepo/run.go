@@ -87,55 +87,70 @@ func (r *run) build(ctx context.Context) (err error) {
 	return r.failed.err()
 }
 
-// carryOut has each stage do its part of the plan.
-func (r *run) carryOut(ctx context.Context) error {
+// stages are what carries out a plan, each with the things it needs.
+type stages struct {
+	publisher *publisher
+	reader    *reader
+	linker    *linker
+	maker     *maker
+	remover   *remover
+}
+
+func (r *run) stages() stages {
 	o, m := r.options, r.mirror.Root
 	progress := meter.New(planner.Work(r.plan), o.Progress)
 	publisher := &publisher{docs: r.docs, ledger: r.ledger, root: m, sign: o.Sign, log: o.Log}
-	reader := &reader{
-		source: r.source, root: m, ledger: r.ledger, holds: r.holds, confs: r.confs, failed: r.failed,
-		publisher: publisher, progress: progress, jobs: r.budget.Jobs,
-	}
 	linker := &linker{
 		source: r.source, root: m, ledger: r.ledger, holds: r.holds, failed: r.failed,
 		publisher: publisher, progress: progress, jobs: r.budget.Jobs, log: o.Log,
 	}
-	maker := &maker{
-		source: r.source, mirror: r.mirror, ledger: r.ledger, holds: r.holds, failed: r.failed, results: r.results,
-		publisher: publisher, progress: progress, budget: r.budget, policy: o.Policy, effort: o.Effort, log: o.Log,
+	return stages{publisher: publisher, linker: linker,
+		reader: &reader{
+			source: r.source, root: m, ledger: r.ledger, holds: r.holds, confs: r.confs, failed: r.failed,
+			publisher: publisher, progress: progress, jobs: r.budget.Jobs,
+		},
+		maker: &maker{
+			source: r.source, mirror: r.mirror, ledger: r.ledger, holds: r.holds, failed: r.failed, results: r.results,
+			publisher: publisher, progress: progress, budget: r.budget, policy: o.Policy, effort: o.Effort, log: o.Log,
+		},
+		remover: &remover{
+			root: m, ledger: r.ledger, failed: r.failed, results: r.results, removeFile: linker.removeFile, grace: o.Policy.Grace,
+		},
 	}
-	remover := &remover{
-		root: m, ledger: r.ledger, holds: r.holds, failed: r.failed, results: r.results, linker: linker, grace: o.Policy.Grace,
-	}
-	defer func() { r.results.changed = r.results.changed || publisher.changed || r.ledger.Changed() }()
-	if err := publisher.withdrawReplaced(ctx, r.plan.Images); err != nil {
+}
+
+// carryOut has each stage do its part of the plan.
+func (r *run) carryOut(ctx context.Context) error {
+	s := r.stages()
+	defer func() { r.results.changed = r.results.changed || s.publisher.changed || r.ledger.Changed() }()
+	if err := s.publisher.withdrawReplaced(ctx, r.plan.Images); err != nil {
 		return err
 	}
-	unread, err := reader.compare(ctx, r.plan.Images)
+	unread, err := s.reader.compare(ctx, r.plan.Images)
 	if err != nil {
 		return err
 	}
-	if err := linker.link(ctx, r.plan.Images, unread); err != nil {
+	if err := s.linker.link(ctx, r.plan.Images, unread); err != nil {
 		return err
 	}
-	if err := reader.read(ctx, unread); err != nil {
+	if err := s.reader.read(ctx, unread); err != nil {
 		return err
 	}
-	if err := linker.settle(ctx, r.plan.Images); err != nil {
+	if err := s.linker.settle(ctx, r.plan.Images); err != nil {
 		return err
 	}
-	if err := maker.makeDeltas(ctx, r.plan); err != nil {
+	if err := s.maker.makeDeltas(ctx, r.plan); err != nil {
 		return err
 	}
-	if err := publisher.recheck(ctx, r.failed.names()); err != nil || r.failed.built() == 0 {
+	if err := s.publisher.recheck(ctx, r.failed.names()); err != nil || r.failed.built() == 0 {
 		return err
 	}
-	kept := r.failedFiles()
-	orphans := remover.orphans(r.plan, kept)
-	if err := publisher.publish(ctx, r.edition(), orphans); err != nil {
+	kept := planner.FilesOf(r.failed.all(), r.series, r.docs.All())
+	orphans := s.remover.orphans(r.plan, kept)
+	if err := s.publisher.publish(ctx, r.edition(), orphans); err != nil {
 		return err
 	}
-	return remover.remove(ctx, remover.withDropped(orphans, r.plan, kept), kept)
+	return s.remover.remove(ctx, orphans, kept)
 }
 
 // edition is what the mirror publishes in the end.
@@ -143,11 +158,6 @@ func (r *run) edition() edition {
 	return edition{
 		series: r.failed.left(), kept: r.failed.names(), omitted: r.results.omitted(), url: r.options.URL, adopt: r.options.Adopt,
 	}
-}
-
-// failedFiles returns the names of the files of the series that have failed.
-func (r *run) failedFiles() planner.Files {
-	return planner.FilesOf(r.failed.all(), r.series, r.docs.All())
 }
 
 // unbuildable returns an error where nothing can be built and nothing is published.

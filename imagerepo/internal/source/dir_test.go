@@ -63,11 +63,13 @@ func TestOpen(t *testing.T) {
 // An image that was written, replaced or removed since it was found has changed.
 func TestUnchanged(t *testing.T) {
 	for what, change := range map[string]func(path string) error{
-		"nothing":  nil,
-		"removed":  os.Remove,
-		"written":  func(path string) error { return os.WriteFile(path, []byte("another content of it"), 0o666) },
-		"touched":  func(path string) error { return os.Chtimes(path, time.Time{}, time.Now().Add(time.Hour)) },
-		"replaced": func(path string) error { return errors.Join(os.WriteFile(path+"2", []byte(image1), 0o666), os.Rename(path+"2", path)) },
+		"nothing": nil,
+		"removed": os.Remove,
+		"written": func(path string) error { return os.WriteFile(path, []byte("another content of it"), 0o666) },
+		"touched": func(path string) error { return os.Chtimes(path, time.Time{}, time.Now().Add(time.Hour)) },
+		"replaced": func(path string) error {
+			return errors.Join(os.WriteFile(path+"2", []byte(image1), 0o666), os.Rename(path+"2", path))
+		},
 	} {
 		dir := write(t, image1)
 		d, err := Open(dir, false)
