@@ -42,10 +42,11 @@ var arrows = []struct {
 	{"imagerepo/internal/...", []string{"cksum", "delta", "meta", "imagerepo/atomicfile", "imagerepo/plan", "imagerepo/internal/..."}},
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
 	{"cmd/internal/command", []string{"cmd/internal/background", "cmd/internal/ui"}},
+	{"cmd/internal/config", []string{"cmd/internal/command"}},
 	{"cmd/internal/outfile", []string{"imagerepo/atomicfile"}},
 	{"cmd/internal/...", nil},
 	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units"}},
-	{"cmd/...", []string{"cksum", "delta", "meta", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/plan", "imagerepo/trust", "cmd/internal/command", "cmd/internal/outfile", "cmd/internal/ui", "cmd/internal/units"}},
+	{"cmd/...", []string{"cksum", "delta", "meta", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/plan", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/outfile", "cmd/internal/ui", "cmd/internal/units"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }

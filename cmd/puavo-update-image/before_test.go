@@ -23,7 +23,7 @@ func TestBeforeCommands(t *testing.T) {
 // A config file of before, with every key that there was, says what it said.
 func TestBeforeConfig(t *testing.T) {
 	app := newApp(io.Discard, io.Discard)
-	err := configure(app, func(name string) (string, bool) {
+	err := configuration.Configure(app, func(name string) (string, bool) {
 		return testdata.Path("before/config/puavo-update-image.conf"), name == configVariable
 	})
 	if err != nil {
@@ -41,7 +41,7 @@ func TestBeforeConfig(t *testing.T) {
 		"dry-run": "true", "json": "true", "background": "true", "log-format": "json", "quiet": "true", "verbose": "true",
 		"base": "/images/old.img", "delta": "/srv/a.rdiff, /srv/b.rdiff", "out": "/images/new.img", "sha512": strings.Repeat("0123456789abcdef", 8),
 	} {
-		has := func(f cli.Flag) bool { return nameOf(f) == key }
+		has := func(f cli.Flag) bool { return f.Names()[0] == key }
 		if !slices.ContainsFunc(flags, has) {
 			t.Errorf("no command has --%s", key)
 		}

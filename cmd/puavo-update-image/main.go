@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/config"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/client"
 	"puavo-image-repository/meta"
@@ -28,12 +29,15 @@ const ourUmask = 0o022
 
 var umask = ourUmask
 
+// configuration is where options can be set besides the command line.
+var configuration = config.Source{File: "/etc/puavo-update-image.conf", Prefix: "PUAVO_UPDATE_IMAGE_"}
+
 // upToDate is how check ends where there is nothing new.
 const upToDate command.Code = 4
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	app := newApp(stdout, stderr)
-	if err := configure(app, os.LookupEnv); err != nil {
+	if err := configuration.Configure(app, os.LookupEnv); err != nil {
 		return err
 	}
 	return command.Run(ctx, app, args, stdout, stderr)
@@ -62,7 +66,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
    Example:
       puavo-update-image --mirror https://images.example.org --images-dir /images --default-link ltsp.img
 
-   ` + configHelp + `
+   ` + configuration.Help() + `
 
    Exit codes: ` + command.ExitCodes + `; check: 4 up to date`,
 		Flags:  updating,

@@ -14,6 +14,9 @@ import (
 	"puavo-image-repository/testdata"
 )
 
+// configVariable names the config file.
+const configVariable = "PUAVO_UPDATE_IMAGE_CONFIG"
+
 func TestMain(m *testing.M) { scripttest.Main(m, "puavo-update-image", main) }
 
 // In the environment of the scripts, MIRROR is a mirror of the test images, which

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -16,6 +16,8 @@ import (
 	"puavo-image-repository/cmd/internal/command"
 )
 
+var source = Source{File: "/etc/puavo-update-image.conf", Prefix: "PUAVO_UPDATE_IMAGE_"}
+
 // configured returns an app with flags of all kinds, of which its command has some.
 // It prints their values.
 func configured() *cli.App {
@@ -31,7 +33,7 @@ func configured() *cli.App {
 		}
 	}
 	return &cli.App{
-		Name: "app", Usage: "do it", UsageText: "app [options]", Description: configHelp,
+		Name: "app", Usage: "do it", UsageText: "app [options]", Description: source.Help(),
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"},
 			&cli.StringSliceFlag{Name: "mirror", Usage: "the repository, a `DIR_OR_URL`"},
@@ -56,9 +58,9 @@ func configured() *cli.App {
 // out, with a config file of this text, or none.
 func environment(t *testing.T, file string, pairs ...string) func(string) (string, bool) {
 	t.Helper()
-	values := map[string]string{configVariable: ""}
+	values := map[string]string{source.variable(): ""}
 	if file != "" {
-		values[configVariable] = writeConfig(t, file)
+		values[source.variable()] = writeConfig(t, file)
 	}
 	for _, p := range pairs {
 		name, value, _ := strings.Cut(p, "=")
@@ -83,7 +85,7 @@ func writeConfig(t *testing.T, text string) string {
 func runConfigured(t *testing.T, env func(string) (string, bool), args ...string) (string, error) {
 	t.Helper()
 	app := configured()
-	if err := configure(app, env); err != nil {
+	if err := source.Configure(app, env); err != nil {
 		return "", err
 	}
 	var stdout bytes.Buffer
@@ -145,17 +147,17 @@ func TestPrecedence(t *testing.T) {
 }
 
 // White space and comments, and values that look like something else.
-func TestParseConfig(t *testing.T) {
+func TestParse(t *testing.T) {
 	text := " \n#\n  # mirror = no\nmirror=/a=b\r\n\t mirror\t=\t\"/c\" # d \nlog-format = текст\nquiet = true"
 	want := []setting{
 		{"f:4", "mirror", "/a=b"}, {"f:5", "mirror", `"/c" # d`}, {"f:6", "log-format", "текст"}, {"f:7", "quiet", "true"},
 	}
-	if got, err := parseConfig("f", text); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+	if got, err := parse("f", text); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%q, %v; want %q", got, err, want)
 	}
 }
 
-// What is wrong is told with its place, which FILE: or the variable begins.
+// Errors begin with the place of the fault: FILE:line or the variable.
 func TestConfigErrors(t *testing.T) {
 	const ok = "# comment\n\n"
 	for _, c := range []struct {
@@ -194,7 +196,7 @@ func TestConfigErrors(t *testing.T) {
 		{"", "LOG_FORMAT=xml", `wrong usage: --log-format "xml"; see --help`},
 	} {
 		env := environment(t, c.file, c.env)
-		file, _ := env(configVariable)
+		file, _ := env(source.variable())
 		_, err := runConfigured(t, env)
 		if err == nil || !errors.Is(err, command.ErrUsage) {
 			t.Errorf("%q, %s: %v", c.file, c.env, err)
@@ -214,7 +216,7 @@ func TestConfigErrors(t *testing.T) {
 func TestConfigFile(t *testing.T) {
 	dir := t.TempDir()
 	fits := "quiet = true\n#"
-	fits += strings.Repeat("-", configMax-len(fits))
+	fits += strings.Repeat("-", maxFile-len(fits))
 	for _, c := range []struct{ name, file, want string }{
 		{"none", "", ""},
 		{"largest", writeConfig(t, fits), ""},
@@ -225,7 +227,7 @@ func TestConfigFile(t *testing.T) {
 		{"empty", writeConfig(t, ""), ""},
 		{"unending", "/dev/zero", "FILE: a config file has at most 65536 bytes"},
 	} {
-		_, err := readConfig(func(name string) (string, bool) { return c.file, name == configVariable })
+		_, err := source.lines(func(name string) (string, bool) { return c.file, name == source.variable() })
 		got := ""
 		if err != nil {
 			got = strings.ReplaceAll(err.Error(), c.file, "FILE")
@@ -239,10 +241,27 @@ func TestConfigFile(t *testing.T) {
 	}
 }
 
+// The file may be a pipe, such as that of a shell's <(command).
+func TestPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = io.WriteString(w, "quiet = true\n")
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readFile(fmt.Sprintf("/dev/fd/%d", r.Fd()))
+	if err != nil || len(got) != 1 || got[0].key != "quiet" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 // A flag of a type that is not known here is noticed at once.
 func TestConfigureTypes(t *testing.T) {
 	app := &cli.App{Flags: []cli.Flag{&cli.DurationFlag{Name: "wait", Value: time.Second}}}
-	err := configure(app, environment(t, ""))
+	err := source.Configure(app, environment(t, ""))
 	if err == nil || errors.Is(err, command.ErrUsage) || !strings.Contains(err.Error(), "--wait: a flag of type *cli.DurationFlag") {
 		t.Errorf("got %v", err)
 	}
@@ -254,7 +273,7 @@ func TestConfigHelp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{configFile, "PUAVO_UPDATE_IMAGE_MIRROR", configVariable, `(default: "/f")`, `(default: "/e")`, `(default: "text")`} {
+	for _, want := range []string{source.File, "PUAVO_UPDATE_IMAGE_MIRROR", source.variable(), `(default: "/f")`, `(default: "/e")`, `(default: "text")`} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s in the help:\n%s", want, got)
 		}
@@ -268,13 +287,13 @@ func TestConfigHelp(t *testing.T) {
 
 // Whatever is in a file, it is refused with its place, or the settings say the same
 // when they are written out.
-func FuzzParseConfig(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, s := range []string{"", "mirror = /a\nmirror=/b", "#c\n\n quiet = true\r\n", "a", "=", "a=", "a==\x00", "\xff = \u00a0x\u00a0", "a=b\rc", "a = b # c", "\xc2=\x94"} {
 		f.Add(s)
 	}
 	flags := configured().Flags
 	f.Fuzz(func(t *testing.T, text string) {
-		lines, err := parseConfig("f", text)
+		lines, err := parse("f", text)
 		if err != nil {
 			if !errors.Is(err, command.ErrUsage) || !strings.HasPrefix(err.Error(), "f:") || lines != nil {
 				t.Fatalf("%v, %q", err, lines)
@@ -291,7 +310,7 @@ func FuzzParseConfig(f *testing.F) {
 			}
 			fmt.Fprintf(&again, "%s = %s\n", s.key, s.value)
 		}
-		same, err := parseConfig("f", again.String())
+		same, err := parse("f", again.String())
 		if err != nil || len(same) != len(lines) {
 			t.Fatalf("%q, %v; want %q", same, err, lines)
 		}
