@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/cmd/internal/units"
 	"puavo-image-repository/imagerepo/trust"
+	"puavo-image-repository/meta/untrusted"
 )
 
 const (
@@ -95,13 +95,8 @@ func passphrase(c *cli.Context, fresh bool) ([]byte, error) {
 
 // readPassphrase reads a file that holds a line, or all of one, the passphrase.
 func readPassphrase(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("the passphrase: %w", err)
-	}
-	defer f.Close()
-	p, err := io.ReadAll(io.LimitReader(f, maxPassphrase+1))
-	if err != nil {
+	p, err := untrusted.ReadFile(file, maxPassphrase+2) // with the end of the line
+	if err != nil && !errors.Is(err, untrusted.ErrTooLarge) {
 		return nil, fmt.Errorf("the passphrase: %w", err)
 	}
 	p = bytes.TrimSuffix(bytes.TrimSuffix(p, []byte("\n")), []byte("\r"))

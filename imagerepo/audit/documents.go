@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -18,10 +17,8 @@ import (
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/meta/untrusted"
 )
-
-// errTooLarge is the error for a document that is none by its size.
-var errTooLarge = fmt.Errorf("it has more than %d bytes", meta.MaxDocument)
 
 // open opens a mirror to look at it.
 func open(dir string) (*mirror.Mirror, error) {
@@ -111,11 +108,7 @@ func readDocument(root atomicfile.Dir, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, meta.MaxDocument+1))
-	if err == nil && len(data) > meta.MaxDocument {
-		return nil, errTooLarge
-	}
-	return data, err
+	return untrusted.ReadAll(f, meta.MaxDocument)
 }
 
 // readDocuments reads and parses the documents, and records what they say.
@@ -172,7 +165,7 @@ func (v *verifier) readDocument(name string, parse func([]byte) error) {
 	f.document, f.data = true, data
 	if err == nil {
 		err = parse(data)
-	} else if err != errTooLarge {
+	} else if !errors.Is(err, untrusted.ErrTooLarge) {
 		f.err = err
 	}
 	if err == nil {

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 
 	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/internal/tuf"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // mirror gives the meta of a mirror, and its files.
@@ -82,12 +81,7 @@ func (o Options) trusted() ([]byte, error) {
 		return nil, nil
 	}
 	const most = 1 << 20
-	f, err := os.Open(o.Trust)
-	if err != nil {
-		return nil, fmt.Errorf("the root to trust: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, most))
+	data, err := untrusted.ReadFile(o.Trust, most)
 	if err != nil {
 		return nil, fmt.Errorf("the root to trust: %w", err)
 	}

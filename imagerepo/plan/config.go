@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"puavo-image-repository/meta"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // Config is what series files say: which images form a series. The zero Config says
@@ -51,7 +52,7 @@ func loadSeries(files []string) (Config, error) {
 	var c Config
 	in := make(map[string]string)
 	for _, file := range files {
-		data, err := os.ReadFile(file)
+		data, err := untrusted.ReadFile(file, meta.MaxDocument)
 		if err != nil {
 			return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
 		}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/tuf"
+	"puavo-image-repository/meta/untrusted"
 )
 
 const (
@@ -253,9 +253,9 @@ func readFile(dir atomicfile.Dir, name string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("%s has more than %d bytes", filepath.Join(dir.Name(), name), most)
+	data, err := untrusted.ReadAll(f, most)
+	if errors.Is(err, untrusted.ErrTooLarge) {
+		err = fmt.Errorf("%s: %w", filepath.Join(dir.Name(), name), err)
 	}
 	return data, err
 }

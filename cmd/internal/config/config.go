@@ -29,9 +29,7 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,6 +38,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // maxFile is the largest config file, in bytes.
@@ -134,20 +133,14 @@ func (s Source) lines(env func(string) (string, bool)) ([]setting, error) {
 
 // readFile returns the lines of a file, nil if it does not exist.
 func readFile(name string) ([]setting, error) {
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	text, err := untrusted.ReadFile(name, maxFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	}
-	if err != nil {
-		return nil, usageError{err}
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, usageError{err}
-	}
-	if len(text) > maxFile {
+	case errors.Is(err, untrusted.ErrTooLarge):
 		return nil, usageError{fmt.Errorf("%s: a config file has at most %d bytes", name, maxFile)}
+	case err != nil:
+		return nil, usageError{err}
 	}
 	return parse(name, string(text))
 }

@@ -15,6 +15,7 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // Check returns an error for directories that would get mixed up.
@@ -125,10 +126,10 @@ func regular(path string) bool {
 // read returns a document of a directory, nothing if it is none.
 func read(dir, name string) []byte {
 	path := filepath.Join(dir, name)
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() > meta.MaxDocument {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	data, _ := os.ReadFile(path)
+	data, _ := untrusted.ReadFile(path, meta.MaxDocument)
 	return data
 }
 

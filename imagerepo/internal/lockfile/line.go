@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"puavo-image-repository/meta/untrusted"
 )
 
 const (
@@ -63,24 +65,23 @@ func write(f *os.File, may func([]byte) bool, line string) error {
 	if err != nil {
 		return err
 	}
-	if len(data) > maxContent || !may(data) {
+	if !may(data) {
 		return fmt.Errorf("%s has something else", f.Name())
 	}
 	_, err = f.WriteAt([]byte(pad(strings.TrimSpace(line), max(lineLength, len(data)))), 0)
 	return err
 }
 
-// content returns what is in a file, of a long one no more than maxContent and one
-// byte.
+// content returns what is in a file. A long one is an error.
 func content(f *os.File) ([]byte, error) {
-	return io.ReadAll(io.NewSectionReader(f, 0, maxContent+1))
+	return untrusted.ReadAll(io.NewSectionReader(f, 0, maxContent+1), maxContent)
 }
 
 // holder returns who holds a lock, by the line in it.
 func holder(f *os.File) string {
 	data, err := content(f)
 	line := bytes.Trim(data, blank)
-	if err != nil || len(data) > maxContent || !linePattern.Match(line) {
+	if err != nil || !linePattern.Match(line) {
 		return "another process"
 	}
 	return string(line)

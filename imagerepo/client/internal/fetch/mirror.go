@@ -32,13 +32,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"time"
+
+	"puavo-image-repository/meta/untrusted"
 
 	"github.com/hashicorp/go-retryablehttp"
 	"golang.org/x/time/rate"
@@ -157,9 +158,12 @@ func openSite(u *url.URL, o Options) (*Mirror, error) {
 	}, nil
 }
 
+// maxCertificates is the largest file of certificates, in bytes.
+const maxCertificates = 16 << 20
+
 // certificates returns those of the system and those of a file.
 func certificates(file string) (*x509.CertPool, error) {
-	data, err := os.ReadFile(file)
+	data, err := untrusted.ReadFile(file, maxCertificates)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +209,7 @@ func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 }
 
 // ErrTooLarge is wrapped by the error for a document of too many bytes.
-var ErrTooLarge = errors.New("it is larger than it may be")
+var ErrTooLarge = untrusted.ErrTooLarge
 
 // Document returns a small file as a whole. One of more than most bytes is an
 // ErrTooLarge, one that is not there an fs.ErrNotExist.
@@ -215,12 +219,12 @@ func (m *Mirror) Document(ctx context.Context, name string, most int64) ([]byte,
 		return nil, err
 	}
 	defer body.Close()
-	data, err := io.ReadAll(io.LimitReader(body, most+1))
+	data, err := untrusted.ReadAll(body, most)
+	if errors.Is(err, ErrTooLarge) {
+		return nil, body.failed(err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if int64(len(data)) > most {
-		return nil, fmt.Errorf("%s/%s has more than %d bytes: %w", m.shown, name, most, ErrTooLarge)
 	}
 	return data, nil
 }

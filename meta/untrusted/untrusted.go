@@ -1,0 +1,106 @@
+// Package untrusted takes what comes from outside the program: from mirrors, servers,
+// records and files that others wrote. ReadAll and ReadFile bound what is read; Show,
+// Quote and Error escape and shorten what people see of it.
+//
+// What is shown has only printable characters of valid UTF-8, on one line. Others are
+// written as Go writes them: a control character as \n or \x1b, a byte that is not
+// UTF-8 as \xff, a mark that reverses text as \u202e. Ordinary text stays as it is.
+// After 1024 bytes it ends in an ellipsis.
+package untrusted
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// ErrTooLarge is wrapped by the error for more bytes than allowed.
+var ErrTooLarge = errors.New("too large")
+
+// tooLarge is the error for more bytes than this number.
+type tooLarge int64
+
+func (e tooLarge) Error() string { return fmt.Sprintf("it has more than %d bytes", int64(e)) }
+
+func (tooLarge) Unwrap() error { return ErrTooLarge }
+
+// ReadAll reads r to its end. After most bytes it reads one more at most; if there is
+// one, it returns no data and an error that wraps ErrTooLarge. With any other error it
+// returns what it read until then.
+func ReadAll(r io.Reader, most int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, most+1))
+	if int64(len(data)) > most {
+		return nil, tooLarge(most)
+	}
+	return data, err
+}
+
+// ReadFile reads a whole file that a user named, by ReadAll. The file may be a pipe. An
+// error is a *fs.PathError.
+func ReadFile(name string, most int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := ReadAll(f, most)
+	if errors.Is(err, ErrTooLarge) {
+		err = &fs.PathError{Op: "read", Path: name, Err: err}
+	}
+	return data, err
+}
+
+const (
+	maxShown = 1024 // bytes of a text, the ellipsis included
+	ellipsis = "…"
+)
+
+// Show returns a text for people.
+func Show(text string) string { return show(text, "", maxShown) }
+
+// Quote returns a text for people in double quotes. It escapes quotes and backslashes in
+// it, so that the end of the text is plain. The quotes count for the length.
+func Quote(text string) string { return `"` + show(text, `"\`, maxShown-2) + `"` }
+
+// show escapes a text, with the special characters in it, and cuts it to most bytes.
+func show(text, special string, most int) string {
+	var b strings.Builder
+	whole := 0 // bytes of b that leave room for the ellipsis
+	for len(text) > 0 {
+		r, size := utf8.DecodeRuneInString(text)
+		part := text[:size]
+		if invalid := r == utf8.RuneError && size == 1; invalid || !strconv.IsPrint(r) || strings.ContainsRune(special, r) {
+			part = strconv.Quote(part)
+			part = part[1 : len(part)-1]
+		}
+		if b.Len()+len(part) > most {
+			return b.String()[:whole] + ellipsis
+		}
+		b.WriteString(part)
+		if b.Len()+len(ellipsis) <= most {
+			whole = b.Len()
+		}
+		text = text[size:]
+	}
+	return b.String()
+}
+
+// Error returns an error with the text that Show makes of that of err, and wraps err. It
+// is nil if err is.
+func Error(err error) error {
+	if err == nil {
+		return nil
+	}
+	return shown{err}
+}
+
+type shown struct{ error }
+
+func (e shown) Error() string { return Show(e.error.Error()) }
+
+func (e shown) Unwrap() error { return e.error }

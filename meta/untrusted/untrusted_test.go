@@ -1,0 +1,157 @@
+package untrusted
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"unicode/utf8"
+)
+
+func TestReadAll(t *testing.T) {
+	broken := errors.New("broken")
+	for _, c := range []struct {
+		name string
+		r    io.Reader
+		most int64
+		want string
+		err  error
+	}{
+		{"nothing", strings.NewReader(""), 0, "", nil},
+		{"less", strings.NewReader("abc"), 4, "abc", nil},
+		{"as much", strings.NewReader("abc"), 3, "abc", nil},
+		{"byte by byte", iotest.OneByteReader(strings.NewReader("abc")), 3, "abc", nil},
+		{"more", strings.NewReader("abcd"), 3, "", ErrTooLarge},
+		{"anything where nothing may be", strings.NewReader("a"), 0, "", ErrTooLarge},
+		{"without end", endless{}, 1 << 10, "", ErrTooLarge},
+		{"an error", io.MultiReader(strings.NewReader("ab"), iotest.ErrReader(broken)), 3, "ab", broken},
+		{"an error where it ends", io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(broken)), 3, "abc", broken},
+	} {
+		got, err := ReadAll(c.r, c.most)
+		if string(got) != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%s: %q, %v; want %q, %v", c.name, got, err, c.want, c.err)
+		}
+		if c.err == ErrTooLarge && err.Error() != fmt.Sprintf("it has more than %d bytes", c.most) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	if err := os.WriteFile(file, []byte("abc"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = io.WriteString(w, "abc")
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, file string
+		most       int64
+		says       string
+	}{
+		{"a file", file, 3, ""},
+		{"a pipe", fmt.Sprintf("/dev/fd/%d", r.Fd()), 3, ""},
+		{"too large", file, 2, "read " + file + ": it has more than 2 bytes"},
+		{"unending", "/dev/zero", 2, "read /dev/zero: it has more than 2 bytes"},
+		{"missing", file + "x", 2, "open " + file + "x: no such file or directory"},
+		{"a directory", dir, 2, "read " + dir + ": is a directory"},
+	} {
+		got, err := ReadFile(c.file, c.most)
+		if c.says == "" {
+			if string(got) != "abc" || err != nil {
+				t.Errorf("%s: %q, %v", c.name, got, err)
+			}
+			continue
+		}
+		if _, ok := errors.AsType[*fs.PathError](err); !ok || err.Error() != c.says {
+			t.Errorf("%s: %v, want %s", c.name, err, c.says)
+		}
+	}
+}
+
+func TestShow(t *testing.T) {
+	long := strings.Repeat("ä", maxShown)
+	for _, c := range []struct{ name, text, want string }{
+		{"nothing", "", ""},
+		{"a name", "puavo-os-amxa-buster-2022-01-20-173248-amd64.img", "puavo-os-amxa-buster-2022-01-20-173248-amd64.img"},
+		{"other letters", "Käyttö ☂ 𝔘 текст", "Käyttö ☂ 𝔘 текст"},
+		{"quotes and backslashes", `open "a\b": it's`, `open "a\b": it's`},
+		{"a line", "a\nb\r\tc", `a\nb\r\tc`},
+		{"zero", "a\x00b", `a\x00b`},
+		{"an escape", "\x1b[31mred\x1b]0;title\a", `\x1b[31mred\x1b]0;title\a`},
+		{"an escape of one byte", "\u009b31m", `\u009b31m`},
+		{"delete", "\x7f", `\x7f`},
+		{"invalid UTF-8", "a\xff\xc3(\xed\xa0\x80", `a\xff\xc3(\xed\xa0\x80`},
+		{"the replacement character", "\uFFFD", "\uFFFD"},
+		{"reversed text", "gpj.\u202eexe\u2066", `gpj.\u202eexe\u2066`},
+		{"a line separator", "a\u2028b\u0085c", `a\u2028b\u0085c`},
+		{"a space that is not one", "a\u00a0b\u200bc\ufeff", `a\u00a0b\u200bc\ufeff`},
+		{"private use", "\ue000\U0010ffff", `\ue000\U0010ffff`},
+		{"as long as it may be", strings.Repeat("a", maxShown), strings.Repeat("a", maxShown)},
+		{"longer", strings.Repeat("a", maxShown+1), strings.Repeat("a", maxShown-len(ellipsis)) + ellipsis},
+		{"longer, of two bytes each", long, long[:maxShown-len(ellipsis)-1] + ellipsis},
+		{"longer when it is escaped", strings.Repeat("\x00", maxShown/4+1), strings.Repeat(`\x00`, maxShown/4-1) + ellipsis},
+	} {
+		got := Show(c.text)
+		if got != c.want || Show(got) != got {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+		if len(c.text) < 100 && Quote(c.text) != strconv.Quote(c.text) {
+			t.Errorf("%s: Quote returns %s", c.name, Quote(c.text))
+		}
+	}
+	if got, want := Quote(long), `"`+long[:maxShown-2-len(ellipsis)-1]+ellipsis+`"`; got != want {
+		t.Errorf("a long text in quotes: %q, want %q", got, want)
+	}
+}
+
+func TestError(t *testing.T) {
+	if Error(nil) != nil {
+		t.Error("no error is one")
+	}
+	err := Error(&fs.PathError{Op: "open", Path: "a\x1b", Err: fs.ErrNotExist})
+	if got := err.Error(); got != `open a\x1b: file does not exist` || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %s", got)
+	}
+}
+
+// Whatever the text, what is shown is one line of printable UTF-8, not too long, and
+// ordinary text stays as it is.
+func FuzzShow(f *testing.F) {
+	for _, s := range []string{"", "a.img", "\x1b[m\xff\u202e\n", `"\`, strings.Repeat("\x00ä", 500)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		ordinary := utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) })
+		if got := Show(text); ordinary && len(text) <= maxShown && got != text {
+			t.Fatalf("%q is shown as %q", text, got)
+		}
+		for _, got := range []string{Show(text), Quote(text)} {
+			if len(got) > maxShown || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return !strconv.IsPrint(r) }) {
+				t.Fatalf("%q is shown as %q", text, got)
+			}
+		}
+		back, err := strconv.Unquote(Quote(text))
+		if err != nil || back != text && !strings.HasSuffix(back, ellipsis) {
+			t.Fatalf("%q is quoted as %s", text, Quote(text))
+		}
+	})
+}
