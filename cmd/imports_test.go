@@ -45,6 +45,7 @@ var arrows = []struct {
 	{"cmd/internal/command", []string{"cmd/internal/background", "cmd/internal/ui"}},
 	{"cmd/internal/config", []string{"meta/untrusted", "cmd/internal/command"}},
 	{"cmd/internal/outfile", []string{"imagerepo/atomicfile"}},
+	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
 	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units"}},
 	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/plan", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/outfile", "cmd/internal/ui", "cmd/internal/units"}},

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"puavo-image-repository/meta/untrusted"
 )
 
 // SeriesConfig is one series of a series file.
@@ -58,7 +60,7 @@ func (m *members) UnmarshalJSON(data []byte) error {
 		}
 		name := key.(string) // or it were no object
 		if _, ok := (*m)[name]; ok {
-			return fmt.Errorf("%q stands twice", name)
+			return fmt.Errorf("%s stands twice", untrusted.Quote(name))
 		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
@@ -139,9 +141,9 @@ func knownKey(key string) (string, error) {
 		}
 	}
 	if near := nearest(strings.ToLower(key), seriesKeys); near != "" {
-		return "", fmt.Errorf("unknown key %.60q; did you mean %q?", key, near)
+		return "", fmt.Errorf("unknown key %s; did you mean %q?", untrusted.Quote(key), near)
 	}
-	return "", fmt.Errorf("unknown key %.60q; the keys are %s", key, strings.Join(seriesKeys, " and "))
+	return "", fmt.Errorf("unknown key %s; the keys are %s", untrusted.Quote(key), strings.Join(seriesKeys, " and "))
 }
 
 // parseNames parses a list of image names; its errors begin with the place in

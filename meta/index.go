@@ -1,6 +1,10 @@
 package meta
 
-import "fmt"
+import (
+	"fmt"
+
+	"puavo-image-repository/meta/untrusted"
+)
 
 // Index is the document index.json: the series of a mirror, sorted by name.
 type Index struct {
@@ -57,7 +61,7 @@ func parseIndex(data []byte) (Index, error) {
 		}
 		seen[e.Name] = true
 		if e.Meta != SeriesPath(e.Name) {
-			return Index{}, fmt.Errorf("series[%d]: meta is %q, want %q", i, e.Meta, SeriesPath(e.Name))
+			return Index{}, fmt.Errorf("series[%d]: meta is %s, want %q", i, untrusted.Quote(e.Meta), SeriesPath(e.Name))
 		}
 		if e.Newest == "" {
 			continue

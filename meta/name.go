@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"puavo-image-repository/meta/untrusted"
 )
 
 // maxName bounds the length of an image's name in bytes, so that every name
@@ -35,7 +37,7 @@ type Name struct {
 func ParseName(s string) (Name, error) {
 	m := imageName.FindStringSubmatch(s)
 	if m == nil || len(s) > maxName {
-		return Name{}, fmt.Errorf("%q is not an image's name (<prefix>-<YYYY-MM-DD-hhmmss>-<arch>.img, at most %d bytes)", s, maxName)
+		return Name{}, fmt.Errorf("%s is not an image's name (<prefix>-<YYYY-MM-DD-hhmmss>-<arch>.img, at most %d bytes)", untrusted.Quote(s), maxName)
 	}
 	return Name{Prefix: m[1], Version: m[2], Arch: m[3]}, nil
 }
@@ -82,7 +84,7 @@ func DeltaName(base, target Name) string {
 func ParseDeltaName(s string) (base Name, targetVersion string, err error) {
 	m := deltaName.FindStringSubmatch(s)
 	if m == nil || len(s) > maxName+len("--2006-01-02-150405.rdiff") {
-		return Name{}, "", fmt.Errorf("%q is not a delta's name (<prefix>-<base version>--<target version>-<arch>.rdiff)", s)
+		return Name{}, "", fmt.Errorf("%s is not a delta's name (<prefix>-<base version>--<target version>-<arch>.rdiff)", untrusted.Quote(s))
 	}
 	return Name{Prefix: m[1], Version: m[2], Arch: m[4]}, m[3], nil
 }
@@ -91,7 +93,7 @@ func ParseDeltaName(s string) (base Name, targetVersion string, err error) {
 // document.
 func ParseSeriesName(s string) (string, error) {
 	if len(s) > maxName || !seriesName.MatchString(s) {
-		return "", fmt.Errorf("%q is not a series' name (letters and digits, joined by single . _ + or -, at most %d bytes)", s, maxName)
+		return "", fmt.Errorf("%s is not a series' name (letters and digits, joined by single . _ + or -, at most %d bytes)", untrusted.Quote(s), maxName)
 	}
 	return s, nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // File is what a mirror offers under one name.
@@ -196,7 +197,7 @@ func (ji *jsonImage) image() (Image, error) {
 		return Image{}, err
 	}
 	if ji.ID != name.ID() || ji.Version != name.Digits() {
-		return Image{}, fmt.Errorf("%s: id %q and version %q do not fit the file's name", name, ji.ID, ji.Version)
+		return Image{}, fmt.Errorf("%s: id %s and version %s do not fit the file's name", name, untrusted.Quote(ji.ID), untrusted.Quote(ji.Version))
 	}
 	im := Image{Name: name, Conf: ji.Conf}
 	if im.Conf == nil {
@@ -224,7 +225,7 @@ func (jd *jsonDiff) diff(target Name) (Diff, error) {
 		return Diff{}, err
 	}
 	if version != target.Version || jd.Version != base.Digits() {
-		return Diff{}, fmt.Errorf("%s: its name does not fit version %q or the image", jd.Filename, jd.Version)
+		return Diff{}, fmt.Errorf("%s: its name does not fit version %s or the image", jd.Filename, untrusted.Quote(jd.Version))
 	}
 	f, err := jd.file(jd.Size, jd.URLs)
 	if err != nil {

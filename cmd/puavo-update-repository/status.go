@@ -15,6 +15,7 @@ import (
 	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/meta/untrusted"
 )
 
 func statusCommand(stdout, stderr io.Writer) *cli.Command {
@@ -154,19 +155,28 @@ func version(file string) string {
 	return n.Version
 }
 
+// showLines returns a text of several lines for people.
+func showLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = untrusted.Show(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
 func describeRun(r *audit.LastRun) string {
 	if r == nil {
 		return ""
 	}
 	const layout = "2006-01-02 15:04:05"
 	took := time.Duration(r.Seconds * float64(time.Second)).Round(10 * time.Millisecond)
-	s := fmt.Sprintf("last run %s, %v: ", r.Began.Local().Format(layout), took)
+	s, reason := fmt.Sprintf("last run %s, %v: ", r.Began.Local().Format(layout), took), showLines(r.Error)
 	switch {
 	case r.Error == "":
 		return s + "done\n"
 	case r.Success.IsZero():
-		return s + "failed: " + r.Error + "\n"
+		return s + "failed: " + reason + "\n"
 	default:
-		return s + "failed: " + r.Error + "\nlast success " + r.Success.Local().Format(layout) + "\n"
+		return s + "failed: " + reason + "\nlast success " + r.Success.Local().Format(layout) + "\n"
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/meta/untrusted"
 )
 
 func verifyCommand(stdout, stderr io.Writer) *cli.Command {
@@ -235,7 +236,7 @@ func (o outcome) print(c *cli.Context, w io.Writer) error {
 func printFindings(w io.Writer, r audit.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range r.Findings {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Problem, f.Path, f.Detail)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Problem, untrusted.Show(f.Path), untrusted.Show(f.Detail))
 	}
 	return t.Flush()
 }

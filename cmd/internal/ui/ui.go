@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"puavo-image-repository/meta/untrusted"
+
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
@@ -104,8 +106,8 @@ func (s *Screen) Log() *slog.Logger {
 	return slog.New(&lines{screen: s, level: level})
 }
 
-// lines is a slog.Handler for people: "warning: message: key value, key value".
-// A reason speaks for itself, without its key.
+// lines is a slog.Handler for people: "warning: message: key value, key value". Values
+// are escaped and bounded. A reason speaks for itself, without its key.
 type lines struct {
 	screen *Screen
 	level  slog.Level
@@ -136,7 +138,7 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 		if a.Key != "reason" {
 			b.WriteString(a.Key + " ")
 		}
-		b.WriteString(a.Value.String())
+		b.WriteString(untrusted.Show(a.Value.String()))
 		sep = ", "
 		return true
 	}

@@ -53,6 +53,7 @@ func TestLogAttributes(t *testing.T) {
 		{func(l *slog.Logger) { l.Info("linked", "image", "a.img") }, "linked: image a.img\n"},
 		{func(l *slog.Logger) { l.Info("delta", "bytes", 12, "share", 0.5) }, "delta: bytes 12, share 0.5\n"},
 		{func(l *slog.Logger) { l.Warn("skipped", "reason", errors.New("a.img is empty")) }, "warning: skipped: a.img is empty\n"},
+		{func(l *slog.Logger) { l.Warn("skipped", "file", "a\x1b[2J\nb.img") }, `warning: skipped: file a\x1b[2J\nb.img` + "\n"},
 		{func(l *slog.Logger) { l.Error("no way", "image", "a.img", "reason", "b") }, "error: no way: image a.img, b\n"},
 		{func(l *slog.Logger) { l.With("series", "s").Info("made", "images", 3) }, "made: series s, images 3\n"},
 		{func(l *slog.Logger) { l.WithGroup("g").Info("made", "images", 3) }, "made: images 3\n"},

@@ -84,5 +84,5 @@ func holder(f *os.File) string {
 	if err != nil || !linePattern.Match(line) {
 		return "another process"
 	}
-	return string(line)
+	return untrusted.Show(string(line))
 }

@@ -7,10 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"strconv"
 	"strings"
 
 	"puavo-image-repository/imagerepo/internal/puavoconf/squashfs"
+	"puavo-image-repository/meta/untrusted"
 )
 
 const (
@@ -36,7 +36,7 @@ func unusable(err error) error {
 
 // path returns the path of a file of definitions, safe to be printed.
 func path(name string) string {
-	return strings.Trim(strconv.Quote("/"+dir+"/"+name), `"`)
+	return untrusted.Show("/" + dir + "/" + name)
 }
 
 // readFiles returns the files of definitions, sorted by name.

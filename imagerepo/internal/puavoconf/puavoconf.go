@@ -51,6 +51,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"puavo-image-repository/meta/untrusted"
 )
 
 // dir is the directory of the definitions, relative to the root of the image.
@@ -101,7 +103,7 @@ func merge(files []file) (map[string]json.RawMessage, error) {
 	for _, f := range files {
 		err := members(f.data, func(key string, value json.RawMessage) error {
 			if first, ok := from[key]; ok {
-				return fmt.Errorf("%.100q is already defined in %s; remove one", key, path(first))
+				return fmt.Errorf("%s is already defined in %s; remove one", untrusted.Quote(key), path(first))
 			}
 			if len(all) == maxSettings {
 				return fmt.Errorf("the image defines more than %d settings", maxSettings)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
+
+	"puavo-image-repository/meta/untrusted"
 )
 
 // Verify verifies timestamp, snapshot and targets by a root. It ignores expiry, and
@@ -31,7 +33,7 @@ func Verify(ctx context.Context, root []byte, read ReadFunc) (trusted *trustedme
 func recovered(verify func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: metadata that makes no sense: %v", ErrRefused, r)
+			err = fmt.Errorf("%w: metadata that makes no sense: %s", ErrRefused, untrusted.Show(fmt.Sprint(r)))
 		}
 	}()
 	return verify()

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"puavo-image-repository/meta/untrusted"
 )
 
 // ErrRefused is wrapped by the errors for metadata and documents that must not be
@@ -32,10 +34,10 @@ var attacks = []struct {
 func refused(name string, err error) error {
 	for _, a := range attacks {
 		if errors.Is(err, a.err) {
-			return fmt.Errorf("%w: %s: %s: %w", ErrRefused, name, a.says, err)
+			return fmt.Errorf("%w: %s: %s: %w", ErrRefused, name, a.says, untrusted.Error(err))
 		}
 	}
-	return fmt.Errorf("%w: %s: %w", ErrRefused, name, err)
+	return fmt.Errorf("%w: %s: %w", ErrRefused, name, untrusted.Error(err))
 }
 
 // refuseMissing wraps the error for a file that is named, but does not exist, in
@@ -51,7 +53,7 @@ func refuseMissing(name string, err error) error {
 // and nil, it returns as they are.
 func refuseEndless(name string, err error) error {
 	if errors.Is(err, ErrEndlessData) {
-		return fmt.Errorf("%w: %s: %w", ErrRefused, name, err)
+		return fmt.Errorf("%w: %s: %w", ErrRefused, name, untrusted.Error(err))
 	}
 	return err
 }

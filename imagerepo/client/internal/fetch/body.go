@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"puavo-image-repository/meta/untrusted"
+
 	"github.com/hashicorp/go-retryablehttp"
 )
 
@@ -232,7 +234,7 @@ func (b *Body) drop() {
 }
 
 func (b *Body) failed(err error) error {
-	return fmt.Errorf("fetching %s/%s: %w", b.mirror.shown, b.name, err)
+	return fmt.Errorf("fetching %s/%s: %w", b.mirror.shown, b.name, untrusted.Error(err))
 }
 
 // connect asks for the file from where reading is.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+
+	"puavo-image-repository/meta/untrusted"
 )
 
 const (
@@ -65,7 +67,7 @@ func (f *File) walk(path string, links int) (*File, error) {
 		}
 		if next.kind == typeLink {
 			if links++; links > maxLinks {
-				return nil, fmt.Errorf("too many levels of symbolic links at %.100q", name)
+				return nil, fmt.Errorf("too many levels of symbolic links at %s", untrusted.Quote(name))
 			}
 			if path, err = next.target(); err != nil {
 				return nil, err
@@ -79,7 +81,7 @@ func (f *File) walk(path string, links int) (*File, error) {
 			continue
 		}
 		if more && !next.IsDir() {
-			return nil, fmt.Errorf("%.100q is not a directory", name)
+			return nil, fmt.Errorf("%s is not a directory", untrusted.Quote(name))
 		}
 		at, path = next, rest
 	}
@@ -103,7 +105,7 @@ func (f *File) step(name string) (*File, error) {
 		return !found
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("%.100q: %w", name, fs.ErrNotExist)
+		err = fmt.Errorf("%s: %w", untrusted.Quote(name), fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, err
@@ -131,7 +133,7 @@ func (f *File) target() (string, error) {
 	b, c := make([]byte, f.size), f.rest
 	c.read(b)
 	if c.err == nil && b[0] == '/' {
-		return "", fmt.Errorf("a symbolic link to the absolute path %.100q", b)
+		return "", fmt.Errorf("a symbolic link to the absolute path %s", untrusted.Quote(string(b)))
 	}
 	return string(b), c.err
 }
