@@ -77,8 +77,8 @@ func asBefore(t *testing.T, mirror string) {
 	}
 }
 
-// What a metrics file of before tells is taken over: when a run last succeeded, by one
-// that fails, and all but the signatures by a renewal.
+// A mirror of before says when a run last succeeded, as its metrics file did; a run that
+// fails keeps it. A renewal keeps all of the file but the signatures.
 func TestBeforeMetrics(t *testing.T) {
 	const mirror = "/srv/before/mirror"
 	dir := t.TempDir()
@@ -98,11 +98,11 @@ func TestBeforeMetrics(t *testing.T) {
 	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, old) {
 		t.Errorf("a renewal that changes nothing leaves %s, %v", got, err)
 	}
-	success := lastSuccess(string(old), mirror)
-	if err := (metrics{end: time.Now(), failed: true}).write(file, mirror); err != nil {
+	success, now := lastSuccess(old, mirror), filepath.Join(dir, "mirror")
+	if err := (metrics{end: time.Now(), failed: true}).write(file, now); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := os.ReadFile(file); err != nil || success == 0 || lastSuccess(string(got), mirror) != success {
+	if got, err := os.ReadFile(file); err != nil || success == "" || lastSuccess(got, now) != success {
 		t.Errorf("a run that fails leaves %s, %v", got, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/outfile"
 	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/trust"
 )
 
@@ -36,16 +37,14 @@ type metrics struct {
 	signed      []trust.RoleStatus
 }
 
-// write replaces the file with the metrics of a mirror, or makes it. Of a run
-// that failed, the time of the last success is the one in the old file.
+// write replaces the file with the metrics of a mirror, or makes it. The last success
+// is the one that the mirror remembers, as status prints it.
 func (m metrics) write(file, mirror string) (err error) {
 	if m.mirror, err = filepath.Abs(mirror); err != nil {
 		return fmt.Errorf("metrics file %s: %w", file, err)
 	}
-	m.lastSuccess = m.end.Unix()
-	if m.failed {
-		old, _ := os.ReadFile(file) // one that cannot be read says as little as none
-		m.lastSuccess = lastSuccess(string(old), m.mirror)
+	if last := audit.LastRunOf(mirror); last != nil && !last.Success.IsZero() {
+		m.lastSuccess = last.Success.Unix()
 	}
 	return replace(file, m.format())
 }
@@ -71,7 +70,7 @@ func (m metrics) format() []byte {
 	}
 	add("last_run_timestamp_seconds", "When the last run ended, since 1970.", float64(m.end.Unix()))
 	if m.lastSuccess > 0 {
-		add(lastSuccessName, "When the last run that succeeded ended, since 1970.", float64(m.lastSuccess))
+		add("last_success_timestamp_seconds", "When the last run that succeeded ended, since 1970.", float64(m.lastSuccess))
 	}
 	add("last_run_success", "Whether the last run succeeded: 1, or 0 if it failed or was interrupted.", 1-failed)
 	add("duration_seconds", "How long the last run took.", m.duration.Round(time.Millisecond).Seconds())
@@ -123,9 +122,8 @@ func writeExpiry(file, mirror string, signed []trust.RoleStatus) error {
 }
 
 const (
-	prefix          = "puavo_repository_"
-	lastSuccessName = "last_success_timestamp_seconds"
-	expiresName     = "signature_expires_timestamp_seconds"
+	prefix      = "puavo_repository_"
+	expiresName = "signature_expires_timestamp_seconds"
 )
 
 // sample returns how the line with the value of a metric begins. more are further
@@ -137,19 +135,4 @@ func sample(name, mirror string, more ...string) string {
 		labels += fmt.Sprintf(`,%s="%s"`, more[i], escape.Replace(more[i+1]))
 	}
 	return fmt.Sprintf(`%s%s{%s} `, prefix, name, labels)
-}
-
-// lastSuccess returns when a run for the mirror last succeeded, by the metrics of
-// an earlier run: 0 if they do not tell.
-func lastSuccess(old, mirror string) int64 {
-	for line := range strings.Lines(old) {
-		value, found := strings.CutPrefix(line, sample(lastSuccessName, mirror))
-		if !found {
-			continue
-		}
-		if n, err := strconv.ParseInt(strings.TrimSuffix(value, "\n"), 10, 64); err == nil && n > 0 {
-			return n
-		}
-	}
-	return 0
 }

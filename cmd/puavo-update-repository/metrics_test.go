@@ -72,7 +72,7 @@ func TestFormatFailed(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, got)
 		}
 	}
-	if strings.Contains(got, lastSuccessName) {
+	if strings.Contains(got, "last_success") {
 		t.Errorf("a last success in\n%s", got)
 	}
 }
@@ -119,7 +119,7 @@ puavo_repository_signature_expires_timestamp_seconds{mirror="/srv/mirror",role="
 	}
 }
 
-// The name of a mirror can have any bytes, and is found again.
+// The name of a mirror can have any bytes.
 func TestLabel(t *testing.T) {
 	for _, c := range []struct{ mirror, want string }{
 		{"/srv/mirror", `/srv/mirror`},
@@ -133,71 +133,61 @@ func TestLabel(t *testing.T) {
 		if want := "\n" + prefix + `images{mirror="` + c.want + `"} 3` + "\n"; !strings.Contains(got, want) {
 			t.Errorf("%q: no %q in\n%s", c.mirror, want, got)
 		}
-		if s := lastSuccess(got, c.mirror); s != m.lastSuccess {
-			t.Errorf("%q: last success %d, want %d", c.mirror, s, m.lastSuccess)
-		}
 	}
 }
 
-func TestLastSuccess(t *testing.T) {
-	const name = prefix + lastSuccessName
-	for _, c := range []struct {
-		old  string
-		want int64
-	}{
-		{formatted, 1_700_000_000},
-		{strings.ReplaceAll(formatted, "/srv/mirror", "/srv/mirror2"), 0}, // another one's
-		{"", 0},
-		{"\x00\xff{{{", 0},
-		{name + `{mirror="/srv/mirror"} 5`, 5},
-		{name + `{mirror="/srv/mirror"}` + "\n", 0},
-		{name + `{mirror="/srv/mirror"} ` + "\n", 0},
-		{name + `{mirror="/srv/mirror"} soon` + "\n", 0},
-		{name + `{mirror="/srv/mirror"} NaN` + "\n", 0},
-		{name + `{mirror="/srv/mirror"} -5` + "\n", 0},
-		{name + `{mirror="/srv/mirror"} 99999999999999999999` + "\n", 0},
-		{"# " + name + `{mirror="/srv/mirror"} 5` + "\n", 0},
-	} {
-		if got := lastSuccess(c.old, "/srv/mirror"); got != c.want {
-			t.Errorf("%q: %d, want %d", c.old, got, c.want)
-		}
-	}
+// lastSuccess returns the last success in a file of metrics, "" if it has none.
+func lastSuccess(metrics []byte, mirror string) string {
+	_, after, _ := strings.Cut("\n"+string(metrics), "\n"+sample("last_success_timestamp_seconds", mirror))
+	value, _, _ := strings.Cut(after, "\n")
+	return value
 }
 
-// The last success outlasts runs that fail. The file can be read by all, and
-// nothing else is left in its directory.
+// The last success is the one that the mirror remembers, whatever the file said. The
+// file can be read by all, and nothing else is left in its directory.
 func TestWrite(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("repo.prom", []byte("what is this?"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	const began = `"began": "2024-01-20T12:00:00Z"`
 	for _, c := range []struct {
-		end         int64
+		name, run   string // .repo/run.json of the mirror
 		failed      bool
 		mirror      string
-		lastSuccess int64
+		lastSuccess string
 	}{
-		{100, true, "mirror", 0},
-		{200, false, "mirror", 200},
-		{300, true, "./mirror/", 200},
-		{400, true, "mirror", 200},
-		{500, false, "mirror", 500},
-		{600, true, "other", 0},
+		{"a run that did not come to a mirror", "", true, "mirror", ""},
+		{"no run that succeeded", `{` + began + `, "error": "no"}`, true, "mirror", ""},
+		{"a run that succeeded", `{` + began + `, "success": "2024-01-20T12:00:01.9Z"}`, false, "mirror", "1705752001"},
+		{"one that failed after it", `{` + began + `, "error": "no", "success": "2024-01-20T12:00:01.9Z"}`, true, "./mirror/", "1705752001"},
+		{"one that did not get the lock", "", true, "mirror", "1705752001"},
+		{"one of another mirror", "", true, "other", ""},
+		{"a record that is damaged", `{` + began + `, "succ`, true, "mirror", ""},
+		{"no record", `{}`, true, "mirror", ""},
 	} {
-		m := metrics{end: time.Unix(c.end, 0), failed: c.failed}
+		if err := os.MkdirAll(c.mirror+"/.repo", 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if c.run != "" {
+			if err := os.WriteFile(c.mirror+"/.repo/run.json", []byte(c.run), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := metrics{end: time.Unix(100, 0), failed: c.failed}
 		if err := m.write("repo.prom", c.mirror); err != nil {
 			t.Fatal(err)
 		}
 		dir, _ := filepath.Abs(c.mirror)
 		data, err := os.ReadFile("repo.prom")
 		if err != nil || !strings.Contains(string(data), `{mirror="`+dir+`"} `) {
-			t.Errorf("%d: %v, no %s in\n%s", c.end, err, dir, data)
+			t.Errorf("%s: %v, no %s in\n%s", c.name, err, dir, data)
 		}
-		if got := lastSuccess(string(data), dir); got != c.lastSuccess {
-			t.Errorf("%d: last success %d, want %d", c.end, got, c.lastSuccess)
+		if got := lastSuccess(data, dir); got != c.lastSuccess {
+			t.Errorf("%s: last success %s, want %s", c.name, got, c.lastSuccess)
 		}
 		if info, err := os.Stat("repo.prom"); err != nil || info.Mode() != 0o644 {
-			t.Errorf("%d: %v, %v, want 0644", c.end, info.Mode(), err)
+			t.Errorf("%s: %v, %v, want 0644", c.name, info.Mode(), err)
 		}
 	}
 	if files := glob(t, ".*"); len(files) > 0 {

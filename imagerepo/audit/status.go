@@ -123,6 +123,17 @@ func readParsed[T any](root atomicfile.Dir, name string, parse func([]byte) (T, 
 
 func advise(err error) error { return fmt.Errorf("%w; verify the mirror, or build it again", err) }
 
+// LastRunOf returns how the last run of the builder for a mirror went, nil if no run is
+// known. A run that did not get the mirror's lock leaves no trace.
+func LastRunOf(mirrorDir string) *LastRun {
+	m, err := mirror.View(mirrorDir)
+	if err != nil {
+		return nil
+	}
+	defer m.Close()
+	return lastRun(m)
+}
+
 func lastRun(m *mirror.Mirror) *LastRun {
 	r := m.LastRun()
 	if r.Began.IsZero() {
