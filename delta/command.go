@@ -18,8 +18,8 @@ const (
 // formed, or does not fit the base or the target's size it is used with.
 var ErrFormat = errors.New("not valid")
 
-// ErrMagic is wrapped, besides ErrFormat, by the errors for what is no delta, or
-// no signature, at all.
+// ErrMagic is wrapped, with ErrFormat, by the errors for a file that is no delta or
+// no signature at all.
 var ErrMagic = fmt.Errorf("%w: another kind of file", ErrFormat)
 
 func malformed(format string, a ...any) error {
@@ -35,14 +35,14 @@ func cut(err error, format string, a ...any) error {
 	return err
 }
 
-// commands reads the commands of a delta. The bytes of a literal are to be read
-// from r before the next command.
+// commands reads the commands of a delta. The caller must read the bytes of a
+// literal from r before the next command.
 type commands struct {
 	r *bufio.Reader
 	n int64 // commands read, to say where an error is
 }
 
-// newCommands reads commands, after the magic number where that is to come.
+// newCommands reads commands, after the magic number if one must come first.
 func newCommands(delta io.Reader, fromStart bool) (*commands, error) {
 	c := &commands{r: bufio.NewReaderSize(delta, 256<<10)}
 	if !fromStart {

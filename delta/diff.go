@@ -11,8 +11,8 @@ import (
 	"puavo-image-repository/delta/mmap"
 )
 
-// ErrChanged is wrapped by the errors for a base or target, mapped into memory
-// from a file, that became shorter while it was looked at.
+// ErrChanged is wrapped by the errors for a base or target, mapped from a file,
+// that became shorter while it was read.
 var ErrChanged = mmap.ErrChanged
 
 // Effort is how hard Diff looks for matches.
@@ -46,9 +46,9 @@ type Options struct {
 	Effort Effort // "" is Default
 }
 
-// Index knows where in a base its content is. It is not changed once it is made,
-// so any number of goroutines may Diff against it at the same time. It refers to
-// the base's bytes, which must stay as they are, until Close.
+// Index finds content in a base. It never changes, so any number of goroutines may
+// Diff against it concurrently. It refers to the base's bytes, which must not
+// change before Close.
 type Index struct {
 	index  *match.Index
 	effort match.Effort
@@ -68,24 +68,24 @@ func NewIndex(ctx context.Context, base []byte, o Options) (*Index, error) {
 	return &Index{x, effort}, nil
 }
 
-// Close gives back the index's memory, which is outside of Go's heap. It is
-// called once, when nobody uses the index any more.
+// Close frees the index's memory, which is outside Go's heap. Call it once, when no
+// goroutine uses the index.
 func (x *Index) Close() { x.index.Close() }
 
-// Diff writes to dst the delta that makes target from the index's base, and
-// tells what it consists of. It works on all cores; yet the same base, options
-// and target always give the same delta. progress, which may be nil, is called
-// with the number of bytes of target that were dealt with since its last call.
-// Errors are those of dst and ctx, or ErrChanged; the bytes written before one
-// are no delta. Besides the index it needs about 10 MiB a core: a literal's bytes
+// Diff writes to dst the delta that makes target from the index's base, and returns
+// what the delta consists of. It works on all cores; the same base, options and
+// target always give the same delta. progress, which may be nil, is called with the
+// number of bytes of target searched or written since its last call. Errors are
+// those of dst and ctx, or ErrChanged; the bytes written before an error are no
+// delta. In addition to the index it needs about 10 MiB a core: a literal's bytes
 // are written from target, so memory does not grow with them.
 func (x *Index) Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (Stats, error) {
 	return encode(ctx, dst, target, pieceLen, progress, func() finder { return x.index.NewFinder(target, x.effort) })
 }
 
-// finder finds the matches in target[lo:hi], in order and without overlap. The
-// last may end behind hi, and the first may begin before lo: what a piece before
-// has matched is then cut off. One is used by one goroutine.
+// finder finds the matches in target[lo:hi], in order and without overlap. The last
+// may end behind hi, and the first may begin before lo: the encoder then cuts off
+// what an earlier piece has matched. A finder is not for concurrent use.
 type finder interface {
 	Find(ctx context.Context, lo, hi int) ([]match.Match, error)
 }
@@ -95,8 +95,8 @@ type finder interface {
 // makes one copy of both.
 const pieceLen = 4 << 20
 
-// encode writes the delta of the matches that finders find in pieces of a target,
-// of so many bytes.
+// encode writes the delta of the matches that finders find in the pieces of a
+// target, each of piece bytes.
 func encode(ctx context.Context, dst io.Writer, target []byte, piece int, progress func(n int), newFinder func() finder) (stats Stats, err error) {
 	if progress == nil {
 		progress = func(int) {}

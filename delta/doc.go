@@ -1,5 +1,5 @@
 // Package delta makes, applies and inspects deltas in the format of rdiff(1), and
-// makes and uses rdiff signatures. It deals in bytes and streams; it knows no
+// makes and uses rdiff signatures. It works on bytes and streams, and knows no
 // paths and no images.
 //
 // # The delta format
@@ -10,8 +10,8 @@
 //
 //	opcode     command
 //	0x00       end of the delta; nothing follows
-//	0x01-0x40  literal: the opcode is the length, so many bytes follow
-//	0x41-0x44  literal: a length of 1, 2, 4 or 8 bytes, then so many bytes
+//	0x01-0x40  literal: the opcode is the length n; n bytes follow
+//	0x41-0x44  literal: a length n of 1, 2, 4 or 8 bytes, then n bytes
 //	0x45-0x54  copy: an offset in the base of 1, 2, 4 or 8 bytes, then a length
 //	           of 1, 2, 4 or 8 bytes; opcode = 0x45 + 4*log2(offset bytes) +
 //	           log2(length bytes)
@@ -29,16 +29,16 @@
 //
 // # What a delta cannot do
 //
-// A delta may come from anybody, and says itself how much it makes. No command reads
-// outside of the base, or writes more than the target may have; of lengths that
-// nothing follows, no memory is taken. Time is in proportion to the bytes of the
-// delta and of the target: at worst, to read a byte of the base, and 8 KiB ahead,
-// for each copy, which has 3 bytes at least. A signature is no more trusted: where
-// its sums collide as they do only by intent, matches are left out.
+// A delta is not trusted: anybody may have made it, and it alone says how large its
+// target is. No command reads outside the base or writes more than the target may
+// have. A length allocates no memory before its bytes arrive. Time is proportional
+// to the bytes of the delta and of the target; at worst, each copy, of at least 3
+// bytes, reads one byte of the base and 8 KiB ahead. A signature is not trusted
+// either: where its sums collide as they do only by intent, Diff omits matches.
 //
 // # The signature format
 //
-// A signature stands for a base that is not at hand when the delta is made:
+// A signature replaces a base that is not available when the delta is made:
 //
 //	4 bytes  magic: 72730136 rollsum and MD4, 72730137 rollsum and BLAKE2b,
 //	         72730146 RabinKarp and MD4, 72730147 RabinKarp and BLAKE2b
@@ -73,13 +73,13 @@
 // if it holds a sample that has its slot, so one of n times 2^s bytes is missed
 // with a chance of about e^-n, and what is shorter than a seed always.
 //
-// The second pass, the gap search, wins most of that back. What changed between
-// two images often changed in place: between two matches that lie near each other
-// in the target, the base has content that is nearly the gap's. So the stretch
-// of the base where the gap's content is to be expected is hashed, 8 bytes at
-// every 4th position, into a table that fits the processor's first-level cache,
-// and the gap is scanned for matches down to some dozen bytes. Where nothing has
-// matched for long, it is scanned in longer and longer steps.
+// The second pass, the gap search, wins most of that back. What changed between two
+// images often changed in place: between two matches that lie near each other in
+// the target, the base has content that is nearly the gap's. So the search hashes
+// the stretch of the base where it expects the gap's content, 8 bytes at every 4th
+// position, into a table that fits the processor's first-level cache, and scans the
+// gap for matches down to some dozen bytes. Where nothing has matched for long, it
+// scans in longer and longer steps.
 //
 // The target is searched in pieces of 4 MiB, so that all cores work; a match that
 // spans pieces becomes one copy again when they are written in order. A copy that

@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// Stats tells what a delta consists of.
+// Stats says what a delta consists of.
 type Stats struct {
 	Copies, Literals        int64 // commands
 	CopyBytes, LiteralBytes int64 // bytes of the target they make
@@ -26,8 +26,9 @@ func (s *Stats) add(c command) {
 	s.BaseEnd = max(s.BaseEnd, c.offset+c.length)
 }
 
-// Inspect reads a whole delta and tells what it consists of: the size of its
-// target, and how large a base it needs. Errors in the delta wrap ErrFormat.
+// Inspect reads a whole delta and returns what it consists of, which gives the size
+// of its target and the size of the smallest base that it fits. Errors in the delta
+// wrap ErrFormat.
 func Inspect(ctx context.Context, delta io.Reader) (Stats, error) {
 	var s Stats
 	cs, err := newCommands(delta, true)

@@ -11,13 +11,13 @@ import (
 	"puavo-image-repository/delta/internal/behind"
 )
 
-// patchBuffer is the size of the pieces in which Patch writes, in bytes; a context
-// is looked at once a piece.
+// patchBuffer is the size of the pieces in which Patch writes, in bytes. It checks
+// the context once a piece.
 const patchBuffer = 1 << 20
 
-// Source is a base: bytes that can be read at any place, and how many they are. A
-// bytes.Reader is one, and of a file an io.SectionReader. To find less than Size
-// is an error. It is read by one goroutine at a time.
+// Source is a base: bytes that can be read at any offset, and their number. A
+// bytes.Reader is a Source; for a file, use an io.SectionReader. A base that ends
+// before Size is an error. One goroutine at a time reads it.
 type Source interface {
 	io.ReaderAt
 	Size() int64 // bytes
@@ -26,25 +26,26 @@ type Source interface {
 // Patch writes to dst the target that delta makes from base. The target must have
 // exactly size bytes, and the delta must end with its end command; no command reads
 // outside the base, and nothing beyond size is written. With a size of -1 the
-// target may have any: as much as the delta says, however small it is itself. Patch
-// writes while it goes on reading, and takes about 4 MiB of memory.
+// target may have any size: as much as the delta says, and a delta of a few bytes
+// can say 2^62. Patch reads and writes concurrently, and takes about 4 MiB of
+// memory.
 //
-// Errors in the delta wrap ErrFormat; those of dst, base, delta and ctx are
-// passed on. After an error dst holds some beginning of a target and must not be
-// used. That the result is the right one is for its digest to tell: a wrong base
-// of the right size gives no error.
+// Errors in the delta wrap ErrFormat; those of dst, base, delta and ctx are passed
+// on. After an error dst holds the beginning of a target and must not be used.
+// Compare the digest of the result: a wrong base of the right size gives no error.
 func Patch(ctx context.Context, dst io.Writer, base Source, delta io.Reader, size int64) error {
 	return Resume(ctx, dst, base, delta, size, Position{}, nil)
 }
 
-// Position is how far a Patch has got, so that another can go on from there.
+// Position is how far a Patch has got, so that a later call can resume there.
 type Position struct {
 	Delta   int64 `json:"delta"`   // bytes of the delta that were read
 	Target  int64 `json:"target"`  // bytes of the target that were written
-	Literal int64 `json:"literal"` // of these follow so many in the delta that belong to a literal begun
+	Literal int64 `json:"literal"` // bytes that follow in the delta and belong to a literal already begun
 }
 
-// check refuses what is no position of a patch of a target of so many bytes.
+// check returns an error for a position that a patch to a target of size bytes
+// cannot have.
 func (p Position) check(size int64) error {
 	begun := p.Delta >= magicLen || p == Position{}
 	if !begun || p.Target < 0 || p.Literal < 0 || size >= 0 && p.Target > size {
@@ -53,17 +54,18 @@ func (p Position) check(size int64) error {
 	return nil
 }
 
-// markEvery is after how many bytes of the delta, or of the target, a position is
-// told.
+// markEvery is the number of bytes, of the delta or of the target, after which a
+// position is reported.
 const markEvery = 1 << 20
 
-// Resume does what Patch does from a position that an earlier call has told: delta
-// begins there, and dst is what follows. mark, which may be nil, is told each 1 MiB
-// of the target or of the delta, but not within a copy, where the work could be
-// resumed once what was read so far is written. What it returns is called then, by
-// the goroutine that writes, unless a later position is written as well; its error
-// ends the work. The last such call is over when Resume returns. After an error all
-// that was made until then is written, and the last position is told.
+// Resume does what Patch does, from a position that an earlier call has reported:
+// delta must begin there, and dst receives what follows. mark, which may be nil, is
+// called after each 1 MiB of the target or of the delta, but not within a copy,
+// with the position at which a later call can resume once everything read so far is
+// written. The writing goroutine calls the function that mark returns when that is
+// the case, unless a later position is written by then too; an error of that
+// function ends the work. The last such call is over when Resume returns. After an
+// error, Resume has written all that it had made, and reported the last position.
 func Resume(ctx context.Context, dst io.Writer, base Source, delta io.Reader, size int64, from Position, mark func(Position) (written func() error)) error {
 	if err := from.check(size); err != nil {
 		return err
@@ -110,7 +112,7 @@ type patcher struct {
 	window []byte
 	start  int64 // of the window in the base
 	last   int64 // where the last short copy was
-	short  int   // how many short copies there were since the window was read
+	short  int   // short copies since the window was read
 }
 
 func (p *patcher) run(cs *commands, size, literal int64) error {
@@ -143,7 +145,7 @@ func (p *patcher) run(cs *commands, size, literal int64) error {
 	return nil
 }
 
-// do follows a command, of which left bytes of the target may come.
+// do executes a command, which may make at most left bytes of the target.
 func (p *patcher) do(c command, left *int64) error {
 	if err := c.check(p.baseSize, *left); err != nil {
 		return err
@@ -156,8 +158,8 @@ func (p *patcher) do(c command, left *int64) error {
 	return nil
 }
 
-// tell marks the position, if it is far enough from the last one. So many bytes of
-// a literal are left.
+// tell reports the position if it is far enough from the last one. literal is the
+// number of bytes of a literal that are left.
 func (p *patcher) tell(literal int64) {
 	if p.mark == nil {
 		return
@@ -234,12 +236,12 @@ func (p *patcher) fill(part []byte, c command) error {
 	return p.move(part, c.offset)
 }
 
-// moveEvery is how many short copies there are for each time that the window is
-// read. To read it costs about as much as to read for ten of them, so a delta whose
-// copies all lie outside of it costs no more than twice what it must.
+// moveEvery is the number of short copies for each time that the window is read.
+// Reading it costs about as much as ten copies do, so a delta whose copies all lie
+// outside the window costs at most twice as much as without one.
 const moveEvery = 32
 
-// move reads the window anew around offset, and part from it.
+// move reads the window again, around offset, and part from it.
 func (p *patcher) move(part []byte, offset int64) error {
 	const before, size = 32 << 10, 256 << 10
 	if p.window == nil {

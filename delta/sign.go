@@ -31,7 +31,7 @@ const SignBlockLen = 2048
 // librsync 1.0 reads them: 36 bytes for each 2048 of the base.
 var Kept = Signature{Magic: RollsumBLAKE2, BlockLen: SignBlockLen, StrongLen: sums.MaxStrong}
 
-// Signature tells the form of a signature, and how much it signs.
+// Signature is the form of a signature, and the number of blocks that it signs.
 type Signature struct {
 	Magic               Magic
 	BlockLen, StrongLen int   // bytes
@@ -43,9 +43,9 @@ const Shortest = -1
 
 // NewSignature returns the form that rdiff gives the signature of a base of size
 // bytes, -1 if that is not known. A block length of 0 is about the square root of
-// the size, and 2048 for an unknown one. A strong length of 0 is the longest;
-// Shortest, the shortest that makes a delta with a wrong block as good as
-// impossible, if nobody makes sums collide by intent.
+// the size, and 2048 for an unknown one. A strong length of 0 is the longest.
+// Shortest is the shortest that makes a delta with a wrong block practically
+// impossible, unless somebody makes sums collide by intent.
 func NewSignature(magic Magic, blockLen, strongLen int, size int64) (Signature, error) {
 	s := Signature{Magic: magic, BlockLen: blockLen, StrongLen: strongLen}
 	if blockLen == 0 {
@@ -173,8 +173,8 @@ func (s *Signature) count(length int64) error {
 	return nil
 }
 
-// ReadSignature reads a whole signature and checks its form; the sums in it are
-// not looked at. Errors in the signature wrap ErrFormat.
+// ReadSignature reads a whole signature and checks its form, not the sums in it.
+// Errors in the signature wrap ErrFormat.
 func ReadSignature(r io.Reader) (Signature, error) {
 	br := bufio.NewReaderSize(r, 64<<10)
 	s, err := readHeader(br)
@@ -192,10 +192,10 @@ func ReadSignature(r io.Reader) (Signature, error) {
 	return s, nil
 }
 
-// Signer is an io.WriteCloser that writes the rdiff signature of the bytes
-// written to it. Blocks are signed on all cores, in batches of 256 KiB, or of one
-// block where that is longer; a batch a core and another are in memory. It is not
-// for concurrent use.
+// Signer is an io.WriteCloser that writes the rdiff signature of the bytes written
+// to it. It signs blocks on all cores, in batches of 256 KiB, or of one block if
+// that is longer, and holds one batch a core and one more in memory. It is not for
+// concurrent use.
 type Signer struct {
 	Signature
 	w       *bufio.Writer
@@ -209,9 +209,8 @@ type Signer struct {
 // signBatch is whole blocks, but for the base's last one, and their sums.
 type signBatch struct{ data, sums []byte }
 
-// NewSigner returns a Signer that writes a signature of this form to w; Blocks is
-// not looked at. An error in the form, and those of w, come from a later Write or
-// from Close.
+// NewSigner returns a Signer that writes a signature of this form to w. It ignores
+// form.Blocks. A later Write, or Close, returns errors in the form and those of w.
 func NewSigner(w io.Writer, form Signature) *Signer {
 	s := &Signer{Signature: form, w: bufio.NewWriter(w), batch: new(signBatch), err: form.check()}
 	if s.err != nil {
@@ -236,7 +235,7 @@ func (s *Signer) Write(p []byte) (n int, err error) {
 	return n, s.err
 }
 
-// Close signs the last, short block and writes out all there is. It does not
+// Close signs the last, short block and writes all sums that are left. It does not
 // close the underlying writer.
 func (s *Signer) Close() error {
 	if len(s.batch.data) > 0 {

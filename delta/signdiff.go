@@ -12,19 +12,18 @@ import (
 	"puavo-image-repository/delta/mmap"
 )
 
-// Blocks knows the blocks of a base by its signature. It is not changed once it
-// is made, so any number of goroutines may Diff against it at the same time, until
-// Close.
+// Blocks finds the blocks of a base by its signature. It never changes, so any
+// number of goroutines may Diff against it concurrently, until Close.
 type Blocks struct {
 	Signature
 	sums  []byte // as in the signature
 	table *blocks.Table
 }
 
-// LoadSignature reads a signature, and prepares it on all cores to be looked up.
-// Besides the signature itself, to which the result refers and which must stay as
-// it is, it takes 7 to 16 bytes of memory a block. Errors in the signature wrap
-// ErrFormat; those of a mapped file that became shorter are ErrChanged.
+// LoadSignature parses a signature and makes its table, on all cores. The result
+// refers to the signature, which must not change, and takes another 7 to 16 bytes
+// of memory a block. Errors in the signature wrap ErrFormat; those of a mapped file
+// that became shorter are ErrChanged.
 func LoadSignature(ctx context.Context, signature []byte) (b *Blocks, err error) {
 	err = mmap.Guard(func() error {
 		b, err = loadSignature(ctx, signature)
@@ -50,13 +49,13 @@ func loadSignature(ctx context.Context, signature []byte) (*Blocks, error) {
 	return &Blocks{s, sums, table}, nil
 }
 
-// Close gives back the memory, which is outside of Go's heap. It is called once,
-// when nobody uses the blocks any more.
+// Close frees the memory, which is outside Go's heap. Call it once, when no
+// goroutine uses the blocks.
 func (b *Blocks) Close() { b.table.Close() }
 
-// Diff writes to dst the delta that makes target from the signature's base. It is
-// made of whole blocks, as rdiff's, and does what Index.Diff does in all else.
-// That copies are right is as sure as the strong sums are long.
+// Diff writes to dst the delta that makes target from the signature's base. The
+// delta copies whole blocks, as rdiff's does. In all else Blocks.Diff does what
+// Index.Diff does. Copies are only as certain as the strong sums are long.
 func (b *Blocks) Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (Stats, error) {
 	// Short pieces need little of the target in memory; but to begin one costs as
 	// much as a block's length.
@@ -64,22 +63,22 @@ func (b *Blocks) Diff(ctx context.Context, dst io.Writer, target []byte, progres
 	return encode(ctx, dst, target, piece, progress, func() finder { return b.table.NewFinder(target) })
 }
 
-// Recall returns a base for Verify, where the signature's own, of baseSize bytes, is
-// not at hand. It has those of the base's blocks that delta copies, and takes them
-// from target, where the delta puts them. Whenever a block is read, its strong sum
-// is looked at; where it is another, or the delta does not copy the block, the error
-// wraps ErrFormat. So what is read is what the base has, whatever delta and target
-// are. A delta of other ranges than whole blocks, as Index.Diff makes them, mostly
-// gives that error.
+// Recall returns a base for Verify where the signature's own base, of baseSize
+// bytes, is not available. It has those blocks of the base that delta copies, and
+// takes them from target, where the delta puts them. Each read of a block checks
+// its strong sum; if the sum differs, or the delta does not copy the block, the
+// error wraps ErrFormat. So a read returns what the base has, whatever delta and
+// target are. A delta that copies other ranges than whole blocks, as those of
+// Index.Diff do, mostly gives that error.
 //
 // Recall reads the delta once, and takes 8 bytes of memory a block. It refuses a
-// signature without whole sums of BLAKE2b, by which nothing is sure, or of blocks
-// over 1 MiB; and, with ErrFormat, one that does not fit baseSize, a delta that does
-// not fit target, and one that copies so many parts of blocks that to sum the whole
-// blocks would take more than twice the target.
-// The base it returns refers to target and to the signature, which must stay, but
-// not to b, which may be closed; where one is a mapped file that became shorter, to
-// read is ErrChanged. Any number of goroutines may read it at the same time.
+// signature without whole sums of BLAKE2b, which proves nothing, or of blocks over
+// 1 MiB; and, with ErrFormat, a signature that does not fit baseSize, a delta that
+// does not fit target, and a delta for whose copies it would have to sum more than
+// twice the target's bytes. The base it returns refers to target and to the
+// signature, which must stay, but not to b, which may be closed. If one is a mapped
+// file that became shorter, reads return ErrChanged. Any number of goroutines may
+// read it concurrently.
 func (b *Blocks) Recall(ctx context.Context, target []byte, baseSize int64, delta io.Reader) (Source, error) {
 	if b.StrongLen < sums.MaxStrong { // as MD4 always is
 		return nil, fmt.Errorf("a delta cannot be verified without its base by strong sums of %d bytes, only by the %d of BLAKE2b", b.StrongLen, sums.MaxStrong)
@@ -184,8 +183,8 @@ func (r *recalled) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// read reads to the end of a block at most. It takes the whole block, into p if
-// there is room.
+// read reads to the end of a block at most. It takes the whole block, into p if it
+// fits there.
 func (r *recalled) read(p []byte, off int64) (int, error) {
 	if off >= r.size {
 		return 0, io.EOF

@@ -20,10 +20,10 @@ import (
 // reads from a bytes.Reader of a mapped file; if that becomes shorter, the error is
 // ErrChanged.
 //
-// librsync-go looks at almost no error: it goes on after a failed write, takes a
-// base cut short for a shorter copy, and seeks to negative offsets. So all it
-// reads and writes passes a guard that keeps the first error and lets nothing
-// happen after it.
+// librsync-go ignores almost every error: it continues after a failed write, makes
+// a shorter copy of a base that is cut short, and seeks to negative offsets. So all
+// its reads and writes pass a guard, which keeps the first error and does nothing
+// after it.
 func Verify(ctx context.Context, dst io.Writer, base Source, delta io.Reader, size int64) error {
 	g := &guard{ctx: ctx}
 	in := bufio.NewReaderSize(delta, 256<<10)
@@ -49,8 +49,8 @@ func (g *guard) fail(err error) error {
 	return g.err
 }
 
-// check returns the first error, or that the context has ended. To look at that
-// once a command is enough: the others look at err.
+// check returns the first error, or that of the context if it has ended. Once a
+// command is enough for that; the other methods check err.
 func (g *guard) check() error {
 	if g.err == nil {
 		g.err = g.ctx.Err()
@@ -139,7 +139,7 @@ func (t *guardedTarget) ReadFrom(src io.Reader) (written int64, err error) {
 	return written, nil
 }
 
-// readPart reads what of a command there is room for.
+// readPart reads as much of a command as fits into the buffer.
 func (t *guardedTarget) readPart(l *io.LimitedReader) (int, error) {
 	if err := t.check(); err != nil {
 		return 0, err
@@ -153,7 +153,7 @@ func (t *guardedTarget) readPart(l *io.LimitedReader) (int, error) {
 	return n, cut(err, "the delta ends within a literal")
 }
 
-// Write is there for the sake of io.Writer alone.
+// Write exists for io.Writer alone.
 func (t *guardedTarget) Write(p []byte) (int, error) {
 	n, err := t.ReadFrom(io.LimitReader(bytes.NewReader(p), int64(len(p))))
 	return int(n), err

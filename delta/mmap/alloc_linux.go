@@ -7,11 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Alloc returns n zeros and a function that gives their memory back, which the
-// caller calls. They lie outside of Go's heap, so that they cost what they are and
-// end when they are said to, and in huge pages where there are any: a table is
-// looked at all over, and with small pages each look would miss the cache of page
-// addresses too.
+// Alloc returns n zeros, and a function that frees their memory, which the caller
+// must call. They lie outside Go's heap, so that they take n bytes and no longer
+// than needed, and in huge pages if the system has any: a table is read at random,
+// and with small pages each read would miss the cache of page addresses too.
 func Alloc[T uint32 | uint64](n int64) (slots []T, free func(), err error) {
 	const huge = 2 << 20 // bytes
 	size := int(n) * int(unsafe.Sizeof(slots[0]))

@@ -1,10 +1,10 @@
-// Package mmap deals with memory that is not Go's: files that are mapped, as
-// package delta takes them, and tables outside of Go's heap. It stands beside
-// delta, which knows no files, for all who use that.
+// Package mmap handles memory that is not Go's: mapped files, which package delta
+// takes as bytes, and tables outside Go's heap. Package delta itself knows no
+// files.
 //
-// Any number of goroutines may look at the same mapped bytes. Who has mapped or
-// allocated memory gives it back, once, when nobody looks at it any more: a look
-// after that is a fault, or finds what is there by then.
+// Any number of goroutines may read the same mapped bytes. Whoever maps or
+// allocates memory frees it, once, when nobody reads it any more: a later read is a
+// fault, or returns what has that address by then.
 package mmap
 
 import (
@@ -46,8 +46,8 @@ func Map(f *os.File) (data []byte, unmap func() error, err error) {
 
 // Forget takes the first n mapped bytes, less those of the last page begun, out of
 // this process's memory, for those that will hardly be looked at again. data is
-// what Open or Map returned. The bytes stay what they are: a look at one fetches it
-// anew, so others may look at them meanwhile.
+// what Open or Map returned. The bytes do not change: the next read of one fetches
+// it again, so others may read them concurrently.
 func Forget(data []byte, n int) {
 	if n &^= os.Getpagesize() - 1; n > 0 {
 		// It only saves memory, so an error does not matter.

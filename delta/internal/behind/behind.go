@@ -1,5 +1,5 @@
-// Package behind writes from a goroutine of its own, so that what is written next
-// is read meanwhile.
+// Package behind writes from a goroutine of its own, so that its user reads and
+// computes concurrently.
 package behind
 
 import "io"
@@ -8,11 +8,11 @@ import "io"
 // that writes them. Close must be called. It is not for concurrent use.
 type Writer struct {
 	buf   []byte       // what is not handed over yet
-	then  func() error // what is to be done after it; may be nil
+	then  func() error // called after it; may be nil
 	full  chan piece   // to the goroutine
 	empty chan []byte  // and back
 	ended chan struct{}
-	err   error // of the writer; to be looked at once ended is closed
+	err   error // of the writer; valid once ended is closed
 }
 
 // piece is what the goroutine writes, and what it does then.
@@ -61,7 +61,7 @@ func (b *Writer) Next(n int64) ([]byte, error) {
 	return b.buf[used : used+int(min(n, int64(cap(b.buf)-used)))], nil
 }
 
-// Filled tells that the first n bytes of what Next returned are to be written.
+// Filled marks the first n bytes of what Next returned as to write.
 func (b *Writer) Filled(n int) { b.buf = b.buf[:len(b.buf)+n] }
 
 // After has the goroutine call f once all that was filled so far is written, and

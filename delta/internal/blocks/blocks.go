@@ -31,8 +31,7 @@ const (
 	MaxBlocks = math.MaxUint32
 
 	// maxProbes is how many slots of the table are looked at for one sum. A block
-	// that finds no slot within so many, as none does unless by intent, is left
-	// out.
+	// that finds no slot within them, which only happens by intent, is omitted.
 	maxProbes = 512
 
 	// regionLen is the least number of slots in a region, the part of the table
@@ -48,8 +47,8 @@ type Form struct {
 	BlockLen, StrongLen int // bytes
 }
 
-// Table holds the sums of a base's blocks. It is not changed once it is made: any
-// number of Finders may use it at the same time.
+// Table holds the sums of a base's blocks. It never changes: any number of Finders
+// may use it concurrently.
 type Table struct {
 	Form
 	sums []byte // as in the file: of each block the weak and the strong sum
@@ -66,8 +65,8 @@ type Table struct {
 	free        func()
 }
 
-// New makes the table of these sums, which it refers to, on so many cores; it
-// does not depend on how many. There must be at most MaxBlocks.
+// New makes the table of these sums, which it refers to, on this number of cores;
+// the table does not depend on the number. It takes at most MaxBlocks.
 func New(ctx context.Context, form Form, sums []byte, cores int) (*Table, error) {
 	n := len(sums) / (weakLen + form.StrongLen)
 	slots := max(regionLen, power(n+n/2))
@@ -91,7 +90,7 @@ func New(ctx context.Context, form Form, sums []byte, cores int) (*Table, error)
 	return t, nil
 }
 
-// alloc makes the table of so many slots, and its filter.
+// alloc allocates the table, and its filter.
 func (t *Table) alloc(slots int) error {
 	table, freeTable, err := mmap.Alloc[uint32](int64(slots))
 	if err != nil {
@@ -106,10 +105,10 @@ func (t *Table) alloc(slots int) error {
 	return nil
 }
 
-// Close gives the table's memory back. Nobody may use the table any more.
+// Close frees the table's memory. Nobody may use the table after it.
 func (t *Table) Close() { t.free() }
 
-// ranges yields where each of so many parts of n begins.
+// ranges yields the start of each part of n.
 func ranges(n, parts int) func(yield func(int) bool) {
 	size := (n + parts - 1) / parts
 	return func(yield func(int) bool) {
@@ -158,7 +157,7 @@ func (t *Table) fill(ctx context.Context, lo, hi int) error {
 	return nil
 }
 
-// insert stores a block, unless one with the same sums is there already.
+// insert stores a block unless the table has one with the same sums.
 func (t *Table) insert(h uint64, weak uint32, b int) {
 	same := func(have int) bool { return bytes.Equal(t.strong(have), t.strong(b)) }
 	if slot, have := t.probe(h, weak, same); slot >= 0 && have < 0 {

@@ -55,9 +55,9 @@ func (t *Table) NewFinder(target []byte) *Finder {
 
 // Find returns the matches that begin in target[lo:hi], in order. They may end
 // behind hi. The base's last block, if it is short, matches at the target's end
-// alone, and then begins where it must. Which matches there are depends on the
-// signature, the target and the piece alone. Where weak sums collide as they only
-// do by intent, not all matches are found.
+// alone, and then begins where it must. The matches depend on the signature, the
+// target and the piece alone. Where weak sums collide as they only do by intent,
+// not all matches are found.
 func (f *Finder) Find(ctx context.Context, lo, hi int) ([]match.Match, error) {
 	f.found = nil
 	if f.n == 0 {
@@ -92,7 +92,7 @@ func (f *Finder) window(at int) []byte { return f.target[at : at+f.BlockLen] }
 func (f *Finder) scan(at, n int) (next int, matched bool) {
 	steps := n
 	if at+n+f.BlockLen > len(f.target) {
-		steps-- // there is no next window
+		steps-- // no next window
 	}
 	f.roller.Roll(f.batch[:steps+1], f.target[at:])
 	for _, i := range f.passed[:f.fetch(f.sift(n))] {
@@ -171,7 +171,7 @@ func (f *Finder) expected(at int) int {
 }
 
 // take takes the match of a block, and those of the blocks that follow it, and
-// returns where they end. The sum of the window there is then in the batch, if the
+// returns where they end. The batch then has the sum of the window there, if the
 // search goes on.
 func (f *Finder) take(at, b int) (end int) {
 	m := match.Match{Target: at, Base: b * f.BlockLen}

@@ -5,9 +5,9 @@ import (
 	"context"
 )
 
-// Finder finds the matches of a target, a piece at a time. It holds what one
-// search needs and is not for concurrent use; any number of Finders can work on
-// one target at the same time.
+// Finder finds the matches of a target, a piece at a time. It holds what one search
+// needs and is not for concurrent use; any number of Finders can work on one target
+// concurrently.
 type Finder struct {
 	*Index
 	target []byte
@@ -63,8 +63,8 @@ func (f *Finder) seeds(ctx context.Context, lo, hi int) error {
 	return nil
 }
 
-// tryAll takes the first match that one of the samples leads to and returns its
-// end in the target, or 0 where there is none.
+// tryAll takes the first match that one of the samples leads to and returns its end
+// in the target, 0 for none.
 func (f *Finder) tryAll(hi int) (end int) {
 	s := &f.batch
 	var place [len(s.pos)]int

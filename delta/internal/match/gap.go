@@ -8,12 +8,12 @@ import (
 
 const (
 	gapSeed  = 8        // bytes that are hashed
-	gapStep  = 4        // every so many bytes of the base
+	gapStep  = 4        // bytes of the base between two hashes
 	gapPiece = 16 << 10 // of the target that is searched at once
 	gapBits  = 13       // of the largest table
 )
 
-// unknown is the diagonal where there is no match to take it from.
+// unknown is the diagonal without a match that gives one.
 const unknown = math.MinInt
 
 // gapSearch looks for short matches in the gaps between long ones, in the stretch
@@ -78,7 +78,7 @@ func (g *gapSearch) search(lo, hi, before, after int) {
 	}
 }
 
-// load hashes base[from:to], as far as it is there.
+// load hashes base[from:to], clipped to the base.
 func (g *gapSearch) load(from, to int) {
 	from, to = max(from, 0), min(to, len(g.base))
 	if to-from < gapSeed {

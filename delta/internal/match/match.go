@@ -38,19 +38,20 @@ const (
 	// MinMemory is the least memory of an Index, in bytes.
 	MinMemory = 64 << 10
 
-	// step is how many bytes are dealt with between two looks at the context.
+	// step is the number of bytes between two checks of the context.
 	step = 1 << 20
 )
 
-// Index knows where sampled seeds of a base are. It is not changed once it is
-// made: any number of Finders may use it at the same time, until it is closed.
+// Index finds the sampled seeds of a base. It never changes: any number of Finders
+// may use it concurrently, until Close.
 type Index struct {
 	base []byte
 	// slots are position+1 in the low bits and a tag from the seed's hash in the
 	// high ones; 0 is empty. There is a power of two of them.
 	slots []uint64
 	free  func()
-	// limit tells which seeds are sampled: those whose rolling hash is below it.
+	// limit selects the seeds that are sampled: those whose rolling hash is below
+	// it.
 	limit uint32
 }
 
@@ -80,12 +81,11 @@ func New(ctx context.Context, base []byte, memory int64, effort Effort, parts in
 	return x, nil
 }
 
-// Close gives the index's memory back. Nobody may use the index any more.
+// Close frees the index's memory. Nobody may use the index after it.
 func (x *Index) Close() { x.free() }
 
-// geometry chooses the number of slots, a power of two, and the sampling, one
-// seed in 1<<sampling, so that there are two slots or more for each sample that
-// is to be expected.
+// geometry chooses the number of slots, a power of two, and the sampling, one seed
+// in 1<<sampling, so that each expected sample has two slots or more.
 func geometry(size, memory int64, densest int) (slots int64, sampling int) {
 	most := int64(1) << (bits.Len64(uint64(max(memory, MinMemory)/8)) - 1)
 	for sampling = densest; 2*(size>>sampling) > most; sampling++ {

@@ -6,8 +6,8 @@ import (
 	"puavo-image-repository/delta/mmap"
 )
 
-// Parallel calls do for each item at the same time, guarded, and returns the
-// first error in the order of the items.
+// Parallel calls do for all items concurrently, guarded, and returns the first
+// error in the order of the items.
 func Parallel(items []int, do func(int) error) error {
 	errs := make([]error, len(items))
 	var group sync.WaitGroup

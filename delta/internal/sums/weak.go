@@ -62,7 +62,7 @@ func rollsum(block []byte) uint32 {
 }
 
 // Suffix returns the length of the shortest end of data, of at most most bytes,
-// that has this sum and that accept takes, or 0 where there is none.
+// that has this sum and that accept takes, 0 for none.
 func (k Weak) Suffix(data []byte, most int, sum uint32, accept func(end []byte) bool) int {
 	h, power := uint32(0), uint32(1) // RabinKarp without seed, M^n
 	a, b := uint32(0), uint32(0)     // rollsum
@@ -130,8 +130,8 @@ func (r *Roller) Roll(sums []uint32, data []byte) {
 	}
 }
 
-// rabinKarp takes two steps at a time, so that there is one multiplication each
-// two that has to wait for the last.
+// rabinKarp takes two steps at a time, so that only one multiplication in two waits
+// for the last.
 func (r *Roller) rabinKarp(sums []uint32, out, in []byte) {
 	h := sums[0]
 	sums = sums[1:]
