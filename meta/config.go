@@ -43,8 +43,8 @@ func ParseConfig(data []byte) ([]SeriesConfig, error) {
 	return all, nil
 }
 
-// members are those of an object, none of which may stand twice: of two of a name
-// one would get lost.
+// members are those of a JSON object. A duplicate name is an error: one of the two
+// values would get lost.
 type members map[string]json.RawMessage
 
 func (m *members) UnmarshalJSON(data []byte) error {
@@ -58,7 +58,7 @@ func (m *members) UnmarshalJSON(data []byte) error {
 		if err != nil {
 			return err
 		}
-		name := key.(string) // or it were no object
+		name := key.(string) // a JSON object has no other keys
 		if _, ok := (*m)[name]; ok {
 			return fmt.Errorf("%s stands twice", untrusted.Quote(name))
 		}
@@ -108,8 +108,8 @@ func parseSeriesConfig(name string, data json.RawMessage) (SeriesConfig, error) 
 // seriesKeys are the keys of a series that is an object.
 var seriesKeys = []string{"images", "extra_rdiffs"}
 
-// checkKeys refuses a series in which a key is unknown, or a key or a target stands
-// twice: what they say would get lost.
+// checkKeys refuses a series with an unknown key, or with a duplicate key or
+// target: what they say would get lost.
 func checkKeys(data json.RawMessage) error {
 	var series members
 	if err := json.Unmarshal(data, &series); err != nil {
@@ -132,8 +132,8 @@ func checkKeys(data json.RawMessage) error {
 	return nil
 }
 
-// knownKey returns the key of a series that is meant: case does not count, as it
-// does not for encoding/json.
+// knownKey returns the key of a series that key means: it ignores case, as
+// encoding/json does.
 func knownKey(key string) (string, error) {
 	for _, known := range seriesKeys {
 		if strings.EqualFold(key, known) {

@@ -28,15 +28,15 @@
 //	  "version": "<14 digits>",
 //	  "cksum": "…", "sha256": "…", "sha512": "…", "blake3": "…"}]}}
 //
-// Images stand oldest first. size is a number of bytes, everything else a
+// Images are sorted, oldest first. size is a number of bytes, everything else a
 // string: cksum the decimal CRC of POSIX cksum(1), the others lower-case
-// hexadecimal. blake3 is this project's addition and may be missing, like
-// cksum and sha256; unknown keys are ignored. The same Series always encodes to
-// the same bytes.
+// hexadecimal. blake3 is this project's addition and may be missing, like cksum and
+// sha256; unknown keys are ignored. The same Series always encodes to the same
+// bytes.
 //
 // # index.json
 //
-// What a static host cannot list: the series there are.
+// The series of the mirror, which a static host cannot list:
 //
 //	{"series": [{"name": "…", "meta": "meta/<name>.json",
 //	             "images": 4, "newest": "<image>"}]}
@@ -49,5 +49,5 @@
 //	{"<series>": {"images": ["<image>", …],
 //	              "extra_rdiffs": {"<target image>": ["<base image>", …]}}}
 //
-// Other keys, and keys that stand twice, are errors there.
+// Other keys, and duplicate keys, are errors.
 package meta

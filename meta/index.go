@@ -11,7 +11,7 @@ type Index struct {
 	Series []IndexEntry `json:"series"`
 }
 
-// IndexEntry tells of one series.
+// IndexEntry is one series of an Index.
 type IndexEntry struct {
 	Name   string `json:"name"`
 	Meta   string `json:"meta"`   // SeriesPath of the name
@@ -36,8 +36,8 @@ func NewIndex(series []Series) Index {
 // Encode returns the document.
 func (ix Index) Encode() ([]byte, error) { return encode(ix) }
 
-// ParseIndex parses index.json. A series whose name or path is not as it must
-// be is an error. Errors wrap ErrFormat.
+// ParseIndex parses index.json. A series with an invalid name or path is an error.
+// Errors wrap ErrFormat.
 func ParseIndex(data []byte) (Index, error) {
 	ix, err := parseIndex(data)
 	return ix, malformed(err)

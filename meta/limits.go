@@ -6,16 +6,16 @@ import (
 	"fmt"
 )
 
-// The limits of documents. They keep whoever made one from having those who read
-// it take memory or disk out of proportion.
+// The limits of documents. They bound the memory and disk that a document can cost
+// its reader.
 const (
 	MaxDocument = 64 << 20 // bytes of a document
 	MaxSize     = 1 << 40  // bytes of an image or a delta
 	maxList     = 10_000   // images of a series, diffs of an image, series of an index
 )
 
-// list is an array of at most maxList elements: what is beyond them is not even
-// parsed.
+// list is an array of at most maxList elements; it refuses a longer one without
+// parsing the rest.
 type list[T any] []T
 
 func (l *list[T]) UnmarshalJSON(data []byte) error {

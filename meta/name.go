@@ -25,8 +25,8 @@ var (
 	seriesName = regexp.MustCompile(`^` + word + `$`)
 )
 
-// Name is the name of an image. The zero Name names nothing; others come from
-// ParseName, so their String is safe as a file's name.
+// Name is the name of an image. The zero Name names nothing. Others come from
+// ParseName, so their String is safe as a file name.
 type Name struct {
 	Prefix  string // such as puavo-os-amxa-buster
 	Version string // such as 2022-01-20-173248

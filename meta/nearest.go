@@ -2,8 +2,8 @@ package meta
 
 import "math"
 
-// nearest returns the word that a wrong one looks like: of which at most a third of
-// the bytes are other ones. It is "" where there is none.
+// nearest returns the word that a wrong one resembles: at most a third of its bytes
+// differ. It returns "" if none does.
 func nearest(wrong string, words []string) (near string) {
 	least := math.MaxInt
 	for _, w := range words {
@@ -14,8 +14,7 @@ func nearest(wrong string, words []string) (near string) {
 	return near
 }
 
-// distance returns how many bytes are to be changed, added or left out to make b of
-// a.
+// distance returns the number of bytes to change, add or remove to turn a into b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1) // from a, as far as it was read, to each beginning of b
 	for j := range row {

@@ -11,11 +11,11 @@ import (
 	"puavo-image-repository/meta/untrusted"
 )
 
-// File is what a mirror offers under one name.
+// File is one file of a mirror.
 type File struct {
 	URLs []string
-	// Sums tells the size and the digests. Size and SHA512 are always there; a
-	// zero CRC, SHA256 or BLAKE3 was not given.
+	// Sums is the size and the digests. Size and SHA512 are always set; a zero CRC,
+	// SHA256 or BLAKE3 is unknown.
 	Sums cksum.Sums
 }
 
@@ -60,7 +60,7 @@ func (s *Series) Image(n Name) (*Image, bool) {
 	return &s.Images[i], true
 }
 
-// Newest returns the last image, or nil where there is none.
+// Newest returns the last image, nil for a series without images.
 func (s *Series) Newest() *Image {
 	if len(s.Images) == 0 {
 		return nil
@@ -129,11 +129,10 @@ func digests(s cksum.Sums) jsonDigests {
 	return jsonDigests{s.CRC, s.SHA256, s.SHA512, s.BLAKE3}
 }
 
-// ErrFormat is wrapped by the errors for documents of a mirror that are not as
-// they must be.
+// ErrFormat is wrapped by the errors for malformed documents of a mirror.
 var ErrFormat = errors.New("malformed document")
 
-// malformed makes an error one of ErrFormat.
+// malformed wraps an error in ErrFormat.
 func malformed(err error) error {
 	if err == nil {
 		return nil

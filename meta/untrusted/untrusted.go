@@ -29,9 +29,9 @@ func (e tooLarge) Error() string { return fmt.Sprintf("it has more than %d bytes
 
 func (tooLarge) Unwrap() error { return ErrTooLarge }
 
-// ReadAll reads r to its end. After most bytes it reads one more at most; if there is
-// one, it returns no data and an error that wraps ErrTooLarge. With any other error it
-// returns what it read until then.
+// ReadAll reads r to its end. It reads at most most+1 bytes; if it gets more than
+// most, it returns no data and an error that wraps ErrTooLarge. With any other
+// error it returns what it read until then.
 func ReadAll(r io.Reader, most int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, most+1))
 	if int64(len(data)) > most {
