@@ -1,5 +1,5 @@
-// Package cksum takes all digests of a stream in one read, and reads and
-// writes the two lists of digests that lie beside the files of a mirror.
+// Package cksum computes all digests of a stream in one read, and parses and
+// formats the two lists of digests of a mirror.
 //
 // # Digests
 //
@@ -29,14 +29,14 @@
 //
 // # Both lists
 //
-// Every line ends in a newline, the last one too, and is at most 4096 bytes
-// long without it. An empty list is valid, an empty line is not. Names and
-// paths are valid UTF-8 and have no control character, no backslash (for which
-// sha256sum(1) has an escape that is not supported), no leading or trailing
-// slash, and no element that is empty, "." or "..". None comes twice, but for a
-// line that is repeated as it is, as the predecessor does for an image of two
-// series: it counts once. Lists are written in the byte order of the names, and
-// read in any order.
+// Every line ends in a newline, the last one too, and is at most 4096 bytes long
+// without it. An empty list is valid, an empty line is not. Names and paths are
+// valid UTF-8 and have no control character, no backslash (for which sha256sum(1)
+// has an escape that is not supported), no leading or trailing slash, and no
+// element that is empty, "." or "..". No name has two lines, except that a line may
+// be repeated unchanged, as the predecessor does for an image of two series: it
+// counts once. Lists are written in the byte order of the names, and read in any
+// order.
 //
 // # Sources
 //
@@ -64,13 +64,12 @@ type Sums struct {
 	BLAKE3 Digest256 `json:"blake3"`
 }
 
-// Read reads r to its end and returns its Sums. It looks at ctx before and
-// after each read of up to 256 KiB, but cannot interrupt one. It uses up to
-// three cores beside r, as [Hash] does, and none of them any longer when it
-// returns.
+// Read reads r to its end and returns its Sums. It checks ctx before and after each
+// read of up to 256 KiB, but cannot interrupt one. It uses up to three cores while
+// it reads, as [Hash] does, and none after it returns.
 //
-// When ctx has ended, also if that was during the last read, the error is
-// ctx.Err(); else an error of r is wrapped. With an error, the Sums are zero.
+// If ctx has ended, even during the last read, the error is ctx.Err(); otherwise
+// Read wraps an error of r. With an error, the Sums are zero.
 func Read(ctx context.Context, r io.Reader) (Sums, error) {
 	h := New()
 	defer h.running.Wait()
@@ -87,6 +86,6 @@ func Read(ctx context.Context, r io.Reader) (Sums, error) {
 	return h.Sums(), nil
 }
 
-// NewBLAKE3 returns a hash of which Sum appends what [Sums] has as BLAKE3, for
-// where no other digest is needed. It is not safe for concurrent use.
+// NewBLAKE3 returns a hash whose Sum appends the BLAKE3 of [Sums], for callers that
+// need no other digest. It is not safe for concurrent use.
 func NewBLAKE3() hash.Hash { return blake3.New() }

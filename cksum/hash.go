@@ -11,17 +11,17 @@ import (
 // bufferSize is the size of each of the two buffers of a [Hash], in bytes.
 const bufferSize = 256 << 10
 
-// short is up to which length a stream is digested without buffers, in bytes.
+// short is the length, in bytes, up to which a stream is digested without buffers.
 // They and the goroutines would cost it more than they save.
 const short = 64 << 10
 
-// Hash takes all digests of what is written to it. Make one with [New]. It is
+// Hash computes all digests of what is written to it. Make one with [New]. It is
 // not safe for concurrent use.
 //
-// It takes the digests of a stream of more than 64 KiB beside each other and
-// beside the writer, on up to three cores, as fast as SHA-512 alone where these
-// are free. For that it holds two buffers, 512 KiB together. What it starts
-// ends by itself within milliseconds, so a Hash may be abandoned at any time.
+// For a stream of more than 64 KiB it computes the digests concurrently with each
+// other and with the writer, on up to three cores, as fast as SHA-512 alone if
+// these are free. For that it holds two buffers, 512 KiB together. Its goroutines
+// end by themselves within milliseconds, so a Hash may be abandoned at any time.
 type Hash struct {
 	size   int64
 	crc    crc
@@ -55,8 +55,8 @@ func (h *Hash) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// Sums returns the size and the digests of all that was written so far. It
-// does not change h: more may be written after it.
+// Sums returns the size and the digests of everything written so far. It does not
+// change h: you may write more after it.
 func (h *Hash) Sums() Sums {
 	h.running.Wait()
 	h.digest(h.filling)
@@ -75,8 +75,8 @@ func (h *Hash) readOnce(r io.Reader) error {
 	return err
 }
 
-// free returns the free part of the buffer, which is never empty. What is put
-// there is for add.
+// free returns the free part of the buffer, which is never empty. Put bytes there,
+// and then call add.
 func (h *Hash) free() []byte {
 	if len(h.filling) == bufferSize {
 		h.swap()
@@ -94,8 +94,8 @@ func (h *Hash) add(n int) {
 }
 
 // swap empties the buffer: it waits for the digests of the other one, and then
-// starts those of this one. The three goroutines, of which SHA-512 takes as
-// long as the others together, wait for nothing.
+// starts those of this one. The three goroutines wait for nothing; SHA-512 takes as
+// long as the others together.
 func (h *Hash) swap() {
 	h.running.Wait()
 	h.filling, h.full = h.full[:0], h.filling

@@ -31,10 +31,10 @@ type SHA256Line struct {
 	Path   string // slash-separated, relative to the directory of the list
 }
 
-// ParseCKSUMS reads a CKSUMS list to its end and returns its lines in the order
-// of the list. Anything but the format in the package documentation is an
-// error, which names the line by its number, from 1. An error of r is wrapped.
-// With an error, no line is returned.
+// ParseCKSUMS reads a CKSUMS list to its end and returns its lines in the order of
+// the list. Anything but the format in the package documentation is an error, which
+// names the line by its number, from 1. It wraps an error of r. With an error, it
+// returns no lines.
 func ParseCKSUMS(r io.Reader) ([]Line, error) {
 	return parse(r, parseLine, Line.name)
 }
@@ -44,9 +44,9 @@ func ParseSHA256SUMS(r io.Reader) ([]SHA256Line, error) {
 	return parse(r, parseSHA256Line, SHA256Line.name)
 }
 
-// AppendCKSUMS appends a CKSUMS list of the lines to b and returns it. It sorts
-// a copy of the lines by name, and does not check them: whether [ParseCKSUMS]
-// takes the list is up to the caller.
+// AppendCKSUMS appends a CKSUMS list of the lines to b and returns it. It sorts a
+// copy of the lines by name. It does not check them: the caller must pass only what
+// [ParseCKSUMS] accepts.
 func AppendCKSUMS(b []byte, lines []Line) []byte {
 	for _, l := range sorted(lines, Line.name) {
 		b = fmt.Appendf(b, "%d %d %s\n", l.CRC, l.Size, l.Name)
@@ -72,8 +72,8 @@ func sorted[T any](lines []T, name func(T) string) []T {
 	})
 }
 
-// parse reads lines to the end of r, each with one, and refuses a name that
-// comes with two contents. A line that comes again is returned once.
+// parse reads lines to the end of r, each with one, and refuses a name with two
+// contents. It returns a repeated line once.
 func parse[T comparable](r io.Reader, one func(string) (T, error), name func(T) string) ([]T, error) {
 	var lines []T
 	seen := make(map[string]T)
@@ -100,8 +100,8 @@ func parse[T comparable](r io.Reader, one func(string) (T, error), name func(T) 
 	}
 }
 
-// readLine returns the next line without its newline, or io.EOF if there is
-// none. The buffer of br holds the longest line with its newline.
+// readLine returns the next line without its newline, or io.EOF after the last. The
+// buffer of br holds the longest line with its newline.
 func readLine(br *bufio.Reader) (string, error) {
 	text, err := br.ReadSlice('\n')
 	switch {
@@ -149,8 +149,8 @@ func parseSHA256Line(text string) (SHA256Line, error) {
 	return l, checkPath(path)
 }
 
-// parseDecimal returns the number of which s is the one decimal notation, and
-// which fits into so many bits.
+// parseDecimal returns the number whose canonical decimal notation is s, and which
+// fits into bitSize bits.
 func parseDecimal(s string, bitSize int) (uint64, error) {
 	n, err := strconv.ParseUint(s, 10, bitSize)
 	if err != nil || strconv.FormatUint(n, 10) != s {
