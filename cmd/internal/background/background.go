@@ -1,4 +1,4 @@
-// Package background keeps a process out of the way of the others on a machine.
+// Package background lets a process yield the machine to others.
 //
 // On Linux, the CPU priority and the I/O class belong to each thread, and a
 // thread starts with those of the one that made it.
@@ -20,9 +20,9 @@ const (
 	idleClass      = 3 << 13 // IOPRIO_CLASS_IDLE
 )
 
-// Enter gives the process the lowest CPU priority, nice 19, and the idle I/O
-// class: it gets what others leave. Threads that are made later are included. Of
-// the two, what can be set is set, also where there is an error.
+// Enter gives the process the lowest CPU priority, nice 19, and the idle I/O class:
+// it gets what others leave. That includes threads that start later. It tries both,
+// even if one is an error.
 func Enter() error {
 	return errors.Join(eachThread(setPriority), eachThread(setIdle))
 }
@@ -41,10 +41,10 @@ func setIdle(tid int) error {
 	return nil
 }
 
-// eachThread calls set with the id of each thread, once. A thread for which set
-// was not called yet can make another one while the list is read, so the list is
-// read until it has had nothing new twice. It stops at the first error; that a
-// thread ended is none.
+// eachThread calls set with the id of each thread, once. A thread that set has not
+// reached can start another while the list is read, so eachThread reads the list
+// until it finds nothing new twice. It stops at the first error; a thread that has
+// ended is no error.
 func eachThread(set func(tid int) error) error {
 	done := make(map[string]bool)
 	for settled := 0; settled < 2; settled++ {

@@ -1,5 +1,5 @@
-// Package command is what the commands of this project have in common: how they
-// end, how they read their arguments, and the flags that all have.
+// Package command is what the commands of this project share: exit codes, the
+// parsing of arguments, and the flags that all have.
 package command
 
 import (
@@ -41,8 +41,8 @@ func Usage(format string, a ...any) error {
 	return fmt.Errorf("%w: %s; see --help", ErrUsage, fmt.Sprintf(format, a...))
 }
 
-// Code is an error that says how a command ends that has not failed, but has more
-// to tell than that. Nothing is printed about it.
+// Code is an error with the exit code of a command that has not failed, but has
+// more to report than success. Main prints nothing about it.
 type Code int
 
 func (c Code) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
@@ -50,10 +50,10 @@ func (c Code) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 // Func is a command without its process.
 type Func func(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error
 
-// Main runs a command as this process and returns its exit code. SIGINT and
-// SIGTERM end its context; a second one ends the process. input are the errors
-// that say that the input is not usable. The error is told on standard error, in
-// the format that the flags ask for.
+// Main runs a command as this process and returns its exit code. SIGINT and SIGTERM
+// end its context; a second one ends the process. input are the errors for unusable
+// input. Main prints the error to standard error, in the format that the flags ask
+// for.
 func Main(run Func, input ...error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -66,15 +66,15 @@ func Main(run Func, input ...error) int {
 	case err == nil:
 		return Done
 	case ctx.Err() != nil:
-		tell(err, "interrupted; run again to go on")
+		printError(err, "interrupted; run again to go on")
 		return Interrupted
 	}
-	tell(err, err.Error())
+	printError(err, err.Error())
 	return exitCode(err, input)
 }
 
-// tell writes the message about an error to standard error.
-func tell(err error, message string) {
+// printError writes the message about an error to standard error.
+func printError(err error, message string) {
 	if _, ok := errors.AsType[jsonError](err); ok {
 		slog.New(slog.NewJSONHandler(os.Stderr, nil)).Error(message)
 		return
@@ -96,8 +96,8 @@ func exitCode(err error, input []error) int {
 	}
 }
 
-// Run runs a cli app with these arguments, flags anywhere among them. Errors are
-// returned, and those of the arguments wrap ErrUsage.
+// Run runs a cli app with these arguments, flags anywhere among them. Errors in the
+// arguments wrap ErrUsage.
 func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Writer) error {
 	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}
 	app.Version = version()
@@ -126,7 +126,7 @@ func prepare(commands []*cli.Command) {
 	}
 }
 
-// hideDefaults keeps the help from telling that switches are off by default.
+// hideDefaults hides in the help that switches are off by default.
 func hideDefaults(flags []cli.Flag) {
 	for _, f := range flags {
 		if b, ok := f.(*cli.BoolFlag); ok {
@@ -178,9 +178,9 @@ func arrange(known []cli.Flag, commands []*cli.Command, outer, args []string) []
 	return slices.Concat(flags, more, positionals)
 }
 
-// split parts arguments into flags with their values and positionals, the
-// latter after a "--" where there are any. With leading it stops at the first
-// positional and returns all from there as they are.
+// split separates flags, with their values, from positionals, which come after a
+// "--" if there are any. With leading it stops at the first positional and returns
+// the rest unchanged.
 //
 // A flag that asks for help or the version is returned alone: cli would look for
 // help about a positional. So are flags of which the last lacks its value: cli

@@ -20,7 +20,7 @@ func Flags(verbose string) []cli.Flag {
 	}
 }
 
-// Start does what these flags say, before anything else is done. It returns
+// Start obeys these flags, before the command does anything else, and returns
 // standard error as they want it.
 func Start(c *cli.Context, stderr io.Writer) *ui.Screen {
 	screen := ui.New(stderr, ui.Options{Quiet: c.Bool("quiet"), Verbose: c.Bool("verbose"), JSON: logsJSON(c)})
@@ -41,12 +41,12 @@ func checkFormat(_ *cli.Context, format string) error {
 
 func logsJSON(c *cli.Context) bool { return c.String("log-format") == "json" }
 
-// jsonError is an error that Main tells as JSON.
+// jsonError is an error that Main prints as JSON.
 type jsonError struct{ error }
 
 func (e jsonError) Unwrap() error { return e.error }
 
-// markJSON returns the action with errors that Main tells in the format that the
+// markJSON returns the action with errors that Main prints in the format that the
 // flags ask for.
 func markJSON(action cli.ActionFunc) cli.ActionFunc {
 	return func(c *cli.Context) error {

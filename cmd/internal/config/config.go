@@ -126,7 +126,7 @@ func (s Source) lines(env func(string) (string, bool)) ([]setting, error) {
 	}
 	lines, err := readFile(name)
 	if err == nil && lines == nil {
-		err = usageError{fmt.Errorf("%s: there is no %s", s.variable(), name)}
+		err = usageError{fmt.Errorf("%s: %s does not exist", s.variable(), name)}
 	}
 	return lines, err
 }

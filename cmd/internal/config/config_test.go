@@ -221,7 +221,7 @@ func TestConfigFile(t *testing.T) {
 		{"none", "", ""},
 		{"largest", writeConfig(t, fits), ""},
 		{"too large", writeConfig(t, fits+"-"), "FILE: a config file has at most 65536 bytes"},
-		{"missing", filepath.Join(dir, "none"), "PUAVO_UPDATE_IMAGE_CONFIG: there is no FILE"},
+		{"missing", filepath.Join(dir, "none"), "PUAVO_UPDATE_IMAGE_CONFIG: FILE does not exist"},
 		{"a directory", dir, "read FILE: is a directory"},
 		{"below a file", writeConfig(t, "") + "/x", "open FILE: not a directory"},
 		{"empty", writeConfig(t, ""), ""},

@@ -1,8 +1,8 @@
 // Package outfile writes the files that a user names on a command line.
 //
-// A regular file appears, or replaces what was there, when it is complete; until
-// then, and after a power cut, what was there before is there. What a symbolic link
-// leads to is replaced, not the link. A device or a pipe is written through.
+// A regular file appears, or replaces the old file, when it is complete; until
+// then, and after a power cut, the old one stays. Of a symbolic link the target is
+// replaced, not the link. A device or a pipe is written through.
 package outfile
 
 import (
@@ -24,8 +24,8 @@ type File struct {
 }
 
 // Create begins to write the file of this path. A new file has the mode that the
-// umask leaves, another the mode of the one before, unless mode is not 0. Whoever
-// calls Create calls Discard in the end.
+// umask leaves, another the mode of the one before, unless mode is not 0. The
+// caller must call Discard in the end.
 func Create(path string, mode fs.FileMode) (*File, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -99,8 +99,8 @@ func begin(path string, mode fs.FileMode) (*File, error) {
 // Commit gives a regular file its name, and closes any other.
 func (f *File) Commit() error { return f.commit() }
 
-// Discard leaves what was there as it was, unless Commit was called. It can be
-// called again.
+// Discard leaves the old file as it was, unless Commit was called. It can be called
+// repeatedly.
 func (f *File) Discard() { f.discard() }
 
 // Write writes a whole file.

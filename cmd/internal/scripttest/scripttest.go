@@ -1,5 +1,5 @@
-// Package scripttest runs the test scripts of a command, testdata/*.txtar. They
-// are scripts of testscript, with these commands besides:
+// Package scripttest runs the test scripts of a command, testdata/*.txtar. They are
+// scripts of testscript, with these additional commands:
 //
 //	tool NAME...            skip the script where a tool is not installed; where CI
 //	                        is set, fail instead
@@ -57,9 +57,9 @@ func Run(t *testing.T, vars ...string) {
 	})
 }
 
-// Before runs, as name, the command lines of testdata/before that call a command. They
-// fail, for nothing is where they lead, but none of them with the exit code for wrong
-// usage.
+// Before runs, as name, the command lines of testdata/before that call a command.
+// They fail, as the files that they name are missing, but none of them with the
+// exit code for wrong usage.
 func Before(t *testing.T, command, name string, wrongUsage int) {
 	lines := testdata.BeforeCommands(t, command, t.TempDir())
 	if len(lines) == 0 {

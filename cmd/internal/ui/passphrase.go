@@ -10,7 +10,7 @@ import (
 	"golang.org/x/term"
 )
 
-// ErrNoTerminal is the error for a question that nobody is there to answer.
+// ErrNoTerminal is the error for a question without a terminal to ask it on.
 var ErrNoTerminal = errors.New("there is no terminal to ask on")
 
 // Passphrase asks for a passphrase on the terminal of the process, whatever its
@@ -42,8 +42,9 @@ func Passphrase(ctx context.Context, prompt string, again bool) ([]byte, error) 
 	return first, nil
 }
 
-// readHidden asks for a line. When ctx ends the terminal is as it was before, and the
-// goroutine is left to the end of the process: nothing else ends a read from there.
+// readHidden asks for a line. When ctx ends, readHidden restores the terminal. The
+// goroutine that reads ends with the process: nothing else ends a read of a
+// terminal.
 func readHidden(ctx context.Context, tty *os.File, prompt string) ([]byte, error) {
 	fd := int(tty.Fd())
 	before, err := term.GetState(fd)

@@ -44,15 +44,15 @@ func New(w io.Writer, o Options) *Screen {
 	return &Screen{w: w, options: o, tty: !o.Quiet && !o.JSON && ok && term.IsTerminal(int(f.Fd()))}
 }
 
-// Progress shows how many bytes of work are done, with the rate and the time
-// that is left.
+// Progress shows how many bytes of work are done, the rate and the time left.
 func (s *Screen) Progress(done, total int64) {
 	if !s.tty || total == 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// After a full bar, less is another start: of the next way to an image.
+	// Less than before, after a full bar, is a new start: the next route to an
+	// image.
 	if s.bar == nil || s.bar.IsFinished() && done < total {
 		s.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(s.w),
@@ -68,7 +68,7 @@ func (s *Screen) Progress(done, total int64) {
 	_ = s.bar.Set64(min(done, total))
 }
 
-// Done takes the bar away.
+// Done removes the bar.
 func (s *Screen) Done() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +91,7 @@ func (s *Screen) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Log returns a logger that writes a line a message to the screen.
+// Log returns a logger that writes one line a message to the screen.
 func (s *Screen) Log() *slog.Logger {
 	level := slog.LevelWarn
 	switch {

@@ -10,7 +10,7 @@ import (
 
 const day = 24 * time.Hour
 
-// Duration parses a time that passes, such as 30d, 36h or 1d12h: days of 24 hours,
+// Duration parses a positive duration such as 30d, 36h or 1d12h: days of 24 hours,
 // and then what Go's time.ParseDuration takes.
 func Duration(s string) (time.Duration, error) {
 	wrong := fmt.Errorf("time %q, want such as 30d or 12h", s)

@@ -1,4 +1,4 @@
-// Package units reads what commands are told in units: sizes and durations.
+// Package units parses values with units: sizes and durations.
 package units
 
 import (
@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Size parses a number of bytes, perhaps with a unit k, m, g or t of 1024, upper
-// or lower case.
+// Size parses a number of bytes, with an optional unit k, m, g or t, powers of
+// 1024, in upper or lower case.
 func Size(s string) (int64, error) {
 	const units = "kmgt"
 	digits, shift := s, 0
