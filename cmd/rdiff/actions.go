@@ -29,8 +29,8 @@ var actions = []action{
 	{"info", 0, 1, info},
 }
 
-// findAction returns the action that the first name says, and the other names,
-// with empty ones for those that are missing.
+// findAction returns the action of the first name, and the other names, padded with
+// empty ones.
 func findAction(names []string) (action, []string, error) {
 	if len(names) > 0 {
 		for _, a := range actions {
@@ -144,9 +144,9 @@ func (j *job) diff(ctx context.Context, out *output, target []byte, diff func(co
 	return out.commit()
 }
 
-// forgetter keeps little of a mapped target in memory: what was searched is
-// forgotten, and again when much of it was written since. Delta's progress comes
-// from the goroutine that writes.
+// forgetter keeps little of a mapped target in memory: it forgets what was
+// searched, and does so again after much of it was written. Progress comes from the
+// goroutine that writes the delta.
 type forgetter struct {
 	target []byte
 	w      io.Writer

@@ -9,7 +9,7 @@ import (
 	"puavo-image-repository/delta/mmap"
 )
 
-// job is one run of an action: its options and streams, and what to close in the
+// job is one run of an action: its options, its streams, and what to close at the
 // end.
 type job struct {
 	options
@@ -45,8 +45,8 @@ func (j *job) open(name string) (f *os.File, size int64, err error) {
 	return f, info.Size(), nil
 }
 
-// whole opens an input that is to be read at any place. What is no regular file,
-// or is not at its start, is copied to a temporary one.
+// whole opens an input to read at any offset. It copies an input that is no regular
+// file, or not at its start, to a temporary file.
 func (j *job) whole(name string) (f *os.File, size int64, err error) {
 	if f, size, err = j.open(name); err != nil {
 		return nil, 0, err
@@ -96,7 +96,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// create begins to write an output, standard output where it has no name.
+// create begins to write an output, standard output if it has no name.
 func (j *job) create(name string) (*output, error) {
 	if name == "" || name == "-" {
 		return &output{Writer: j.stdout, commit: func() error { return nil }}, nil

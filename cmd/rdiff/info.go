@@ -44,7 +44,7 @@ func info(ctx context.Context, j *job, names []string) error {
 		return err
 	}
 	magic := make([]byte, 4)
-	n, _ := f.ReadAt(magic, 0) // the real reading tells what is wrong
+	n, _ := f.ReadAt(magic, 0) // the read proper returns the error
 	read := readSignatureInfo
 	if isDelta(magic[:n]) {
 		read = readDeltaInfo

@@ -1,7 +1,7 @@
 // Command rdiff makes and applies rsync-like deltas. It takes the arguments of
 // rdiff(1), of librsync 2.3, and reads and writes the same files, on all cores.
-// Beyond that it makes a smaller delta where both files are at hand, and tells
-// what a signature or delta holds. See its --help.
+// Beyond that it makes a smaller delta from both files, and prints what a signature
+// or delta holds. See its --help.
 package main
 
 import (
@@ -74,7 +74,7 @@ const help = `Usage: rdiff [OPTIONS] signature [BASIS [SIGNATURE]]
              [OPTIONS] info [FILE]
 
 signature, delta and patch are those of rdiff(1). diff makes a delta of two
-files: smaller than one from a signature, and as good for patch. info tells what
+files: smaller than one from a signature, and as good for patch. info prints what
 a signature or delta holds. Commands can be cut short, as in "sig". A name that
 is missing or - stands for standard input or output; inputs that must be read
 twice are kept in a temporary file. An output file appears when it is complete.
@@ -101,5 +101,5 @@ Options of info:
 
 Exit codes, those of rdiff(1): 0 done, 100 a file cannot be read or written,
 101 wrong usage, 103 a file ends early, 104 not a signature or delta, 106 a
-corrupt one, 108 a wrong size of blocks or sums. Besides: 130 interrupted.
+corrupt one, 108 a wrong size of blocks or sums. In addition: 130 interrupted.
 `
