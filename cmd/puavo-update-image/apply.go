@@ -23,7 +23,7 @@ func apply(c *cli.Context, con console) error {
 		return command.Usage("--base, --delta and --out are needed")
 	}
 	if !c.IsSet("sha512") {
-		con.screen.Log().Warn("nothing tells whether the result is right; give --sha512")
+		con.screen.Log().Warn("the result is not verified; give --sha512")
 	} else if err := o.SHA512.UnmarshalText([]byte(c.String("sha512"))); err != nil {
 		return command.Usage("--sha512: %v", err)
 	}

@@ -23,16 +23,16 @@ func main() {
 	os.Exit(command.Main(run, delta.ErrFormat, meta.ErrFormat, client.ErrNoImage, client.ErrVerify, client.ErrUntrusted))
 }
 
-// ourUmask is for images that others can read, and not write; umask is the one that
-// this process was given.
+// ourUmask lets others read images, and not write them; umask is the one that this
+// process inherited.
 const ourUmask = 0o022
 
 var umask = ourUmask
 
-// configuration is where options can be set besides the command line.
+// configuration is where options can be set, apart from the command line.
 var configuration = config.Source{File: "/etc/puavo-update-image.conf", Prefix: "PUAVO_UPDATE_IMAGE_"}
 
-// upToDate is how check ends where there is nothing new.
+// upToDate is the exit code of check without an update.
 const upToDate command.Code = 4
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
@@ -59,7 +59,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
    puavo-update-image check|plan|list|verify --mirror DIR_OR_URL --images-dir DIR [options]
    puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--sha512 HEX]`,
 		Description: `Makes IMAGE, or else the newest image of the series of the default image, or of
-   the newest in DIR, by the cheapest way from what is there: over one delta,
+   the newest in DIR, by the cheapest route from the images in DIR: over one delta,
    several in a row, or the full image. The image gets its name when it is complete
    and its SHA-512 is right, and is then put to use.
 
@@ -73,23 +73,23 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Action: action(update),
 		Commands: []*cli.Command{
 			{
-				Name: "update", Usage: "make the newest image and put it to use; what is done without a command",
+				Name: "update", Usage: "make the newest image and put it to use; the default command",
 				UsageText: "puavo-update-image [update] --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]",
 				Flags:     updating, Action: action(update),
 			}, {
-				Name: "check", Usage: "tell whether an update is there: exit code 0, or 4 where all is up to date",
+				Name: "check", Usage: "check for an update: exit code 0 for one, 4 if all is up to date",
 				UsageText: "puavo-update-image check --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]",
 				Flags:     looking(linkFlag()), Action: action(checkForUpdate),
 			}, {
-				Name: "plan", Usage: "tell how the image would be made: the way, others, bytes to fetch, disk needed",
+				Name: "plan", Usage: "print how the image would be made: the routes, bytes to fetch, disk needed",
 				UsageText: "puavo-update-image plan --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]",
 				Flags:     looking(linkFlag(), json), Action: action(plan),
 			}, {
-				Name: "list", Usage: "tell which images are there, and which the mirror offers",
+				Name: "list", Usage: "print the images in DIR, and those that the mirror offers",
 				UsageText: "puavo-update-image list --mirror DIR_OR_URL --images-dir DIR [options]",
 				Flags:     looking(linkFlag(), json), Action: action(list),
 			}, {
-				Name: "verify", Usage: "read the images that are there and compare them with the mirror's digests",
+				Name: "verify", Usage: "read the images in DIR and compare them with the mirror's digests",
 				UsageText: "puavo-update-image verify --mirror DIR_OR_URL --images-dir DIR [options]",
 				Flags:     looking(linkFlag(), json), Action: action(verify),
 			}, {
@@ -101,20 +101,20 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	}
 }
 
-// mirrorFlags are those of all commands that read a mirror.
+// mirrorFlags returns the flags of all commands that read a mirror.
 func mirrorFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "mirror", Usage: "a repository, a `DIR_OR_URL`; several are tried one after the other"},
 		&cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"},
-		&cli.StringFlag{Name: "trust", Usage: "verify all that the repository says by the root of trust in `FILE`, a root.json"},
+		&cli.StringFlag{Name: "trust", Usage: "verify the repository's documents by the root of trust in `FILE`, a root.json"},
 		&cli.BoolFlag{Name: "allow-downgrade", Usage: "with --trust, allow an IMAGE that is older than the one in use"},
-		&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) besides the system's"},
+		&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) as well as the system's"},
 		&cli.StringFlag{Name: "rate-limit", Usage: "fetch at most `SIZE` a second, such as 4m"},
 	}
 }
 
 func linkFlag() cli.Flag {
-	return &cli.StringFlag{Name: "default-link", Usage: "the hard link `NAME`, such as ltsp.img, leads to the image in use; the one before is kept as ltsp-backup.img"}
+	return &cli.StringFlag{Name: "default-link", Usage: "make the hard link `NAME`, such as ltsp.img, to the image in use; the image before keeps the name ltsp-backup.img"}
 }
 
 func updateFlags() []cli.Flag {
@@ -123,7 +123,7 @@ func updateFlags() []cli.Flag {
 		&cli.StringFlag{Name: "pre-install", Usage: "run `COMMAND` with the image's path before it is put to use; if it fails, the image is not"},
 		&cli.StringFlag{Name: "post-install", Usage: "run `COMMAND` with the image's path after it was put to use"},
 		&cli.IntFlag{Name: "keep", Usage: "remove images of the series but the newest `N`, and those in use; 0 removes none"},
-		&cli.StringFlag{Name: "stats-file", Usage: "tell Puavo's desktop applet in `FILE` how far it is, such as /images/image_update.stats"},
+		&cli.StringFlag{Name: "stats-file", Usage: "write the progress to `FILE`, such as /images/image_update.stats, for Puavo's desktop applet"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, and do nothing"},
 		&cli.BoolFlag{Name: "json", Usage: "print it for programs, with --dry-run"},
 	}
@@ -133,7 +133,7 @@ func applyFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "base", Usage: "the old image, a `FILE`"},
 		&cli.StringSliceFlag{Name: "delta", Usage: "a delta, a `FILE`; several are applied one after the other"},
-		&cli.StringFlag{Name: "out", Usage: "the new image, a `FILE` that is not there yet"},
+		&cli.StringFlag{Name: "out", Usage: "the new image, a `FILE` that does not exist yet"},
 		&cli.StringFlag{Name: "sha512", Usage: "the digest `HEX` that the new image must have"},
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"puavo-image-repository/imagerepo/client"
 )
 
-// plan tells how the image would be made.
+// plan prints how the image would be made.
 func plan(c *cli.Context, con console) error {
 	o, err := options(c, con)
 	if err != nil {
@@ -53,7 +53,7 @@ func planText(p client.Plan) string {
 	return b.String()
 }
 
-// checkForUpdate tells whether there is one.
+// checkForUpdate prints whether there is an update, and returns upToDate if not.
 func checkForUpdate(c *cli.Context, con console) error {
 	o, err := options(c, con)
 	if err != nil {
@@ -77,17 +77,17 @@ func checkForUpdate(c *cli.Context, con console) error {
 	return code
 }
 
-// list tells which images there are.
+// list prints the images.
 func list(c *cli.Context, con console) error {
 	return show(c, con, client.List)
 }
 
-// verify reads the images that are there.
+// verify reads the images and prints which of them are wrong.
 func verify(c *cli.Context, con console) error {
 	return show(c, con, client.Verify)
 }
 
-// show prints images, and ends with an error where one of them is wrong.
+// show prints images, and returns an error if one of them is wrong.
 func show(c *cli.Context, con console, images func(context.Context, client.Options) ([]client.Listed, error)) error {
 	if c.NArg() > 0 {
 		return command.Usage("unknown argument %q", c.Args().First())
@@ -111,7 +111,7 @@ func show(c *cli.Context, con console, images func(context.Context, client.Optio
 	}
 	for _, l := range all {
 		if l.State == client.Wrong {
-			return fmt.Errorf("%s in %s is not what the mirror has; update with this name makes it anew", l.Name, o.Dir)
+			return fmt.Errorf("%s in %s is not what the mirror has; update with this name makes it again", l.Name, o.Dir)
 		}
 	}
 	return nil
@@ -132,7 +132,7 @@ func listText(all []client.Listed) string {
 	return b.String()
 }
 
-// words tell of an image.
+// words returns the properties of an image.
 func words(l client.Listed) (words []string) {
 	for _, word := range []struct {
 		name  string

@@ -20,7 +20,7 @@ type console struct {
 	err    io.Writer // standard error, for other programs
 }
 
-// options returns what the flags say.
+// options returns the options that the flags set.
 func options(c *cli.Context, con console) (client.Options, error) {
 	o := client.Options{
 		Mirrors: c.StringSlice("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(),
@@ -79,12 +79,12 @@ func update(c *cli.Context, con console) error {
 	if err != nil || c.Bool("quiet") {
 		return err
 	}
-	_, err = io.WriteString(con.out, told(result, o))
+	_, err = io.WriteString(con.out, describe(result, o))
 	return err
 }
 
-// told tells what was done.
-func told(r client.Result, o client.Options) (text string) {
+// describe says what was done.
+func describe(r client.Result, o client.Options) (text string) {
 	switch {
 	case r.Disabled:
 		return fmt.Sprintf("Updates are disabled by DISABLE_IMAGE_UPDATES in %s.\n", o.Dir)
@@ -105,7 +105,7 @@ func told(r client.Result, o client.Options) (text string) {
 	return text
 }
 
-// hook returns a command as it is run under the umask of whoever gave it.
+// hook returns a command that runs under the umask of its author.
 func hook(command string) string {
 	if command == "" || umask == ourUmask {
 		return command
