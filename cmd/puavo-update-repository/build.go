@@ -36,13 +36,13 @@ func flags() []cli.Flag {
 		jobsFlag(),
 		memoryFlag(),
 		&cli.BoolFlag{Name: "keep-signatures", Usage: "make deltas also from images that left IMAGE_DIR, by their signatures"},
-		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove orphans, which nothing names any more, after this `TIME`, such as 36h; 0 removes them at once"},
+		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove orphans, files that the documents no longer name, after this `TIME`, such as 36h; 0 removes them at once"},
 		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
 		&cli.BoolFlag{Name: "strict", Usage: "build nothing if one series cannot be built"},
 		&cli.BoolFlag{Name: "follow-links", Usage: "publish images that are links out of IMAGE_DIR to files that others may not read"},
-		&cli.BoolFlag{Name: "adopt", Usage: "take over every image and delta in MIRROR_DIR, whoever made it"},
+		&cli.BoolFlag{Name: "adopt", Usage: "take over every image and delta in MIRROR_DIR, whoever made them"},
 		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"},
-		&cli.BoolFlag{Name: "ignore-space", Usage: "begin even if the free space will most likely not do"},
+		&cli.BoolFlag{Name: "ignore-space", Usage: "begin even if the free space will probably not suffice"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
 		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
 		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
@@ -51,7 +51,7 @@ func flags() []cli.Flag {
 	}, append(expireFlags(), command.Flags("print what becomes of each file")...)...)
 }
 
-// build does the main job.
+// build makes the mirror, and the metrics.
 func build(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 	options, err := parse(c)
 	if err != nil {
@@ -89,8 +89,8 @@ func build(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
 	return err
 }
 
-// signedUntil returns until when the metadata of the mirror holds. It warns if the
-// run changed what was signed by another one.
+// signedUntil returns the expiry of the mirror's signed metadata. It warns if the
+// run changed what another run signed.
 func signedUntil(o imagerepo.Options, changed bool) []trust.RoleStatus {
 	signed, err := trust.StatusOf(o.MirrorDir, time.Now())
 	switch {
@@ -127,7 +127,7 @@ func work(c *cli.Context, o imagerepo.Options, report report, screen *ui.Screen)
 	return s, errors.Join(report.summary(plan, s), err)
 }
 
-// parse makes the options of the arguments, but for the series files.
+// parse returns the options of the arguments, without the series files.
 func parse(c *cli.Context) (imagerepo.Options, error) {
 	var o imagerepo.Options
 	if n := c.NArg(); n < 1 || n > 2 {
@@ -174,7 +174,8 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 	return o, err
 }
 
-// parseMemory returns a number of bytes that a run can do with, 0 for none given.
+// parseMemory returns a number of bytes that suffices for a run, 0 for an empty
+// value.
 func parseMemory(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
@@ -199,7 +200,7 @@ func parseURL(s string) (string, error) {
 	}
 	u, err := url.Parse(s)
 	if err == nil && u.User != nil {
-		return "", command.Usage("--repository has a user or password, which the meta would tell to all")
+		return "", command.Usage("--repository has a user or password, which the meta would publish")
 	}
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" {
 		return "", command.Usage("--repository %q is no base of https URLs", s)

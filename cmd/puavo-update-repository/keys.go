@@ -27,13 +27,13 @@ func keysCommand(stdout, stderr io.Writer) *cli.Command {
 
    A change of keys makes a new root, which the root keys sign. Where these are not
    all in one place, copy DIR/next.root.json from one copy of DIR to the other, and
-   let keys sign add what is there.
+   let keys sign add those that are there.
 
    Exit codes: ` + command.ExitCodes,
 		Subcommands: []*cli.Command{
 			k.command("init", "DIR", "make a keys directory with a key for each role", k.init,
 				passphraseFlag(), expireFlag(trust.Root)),
-			k.command("list", "DIR", "tell which keys there are, and which of them here", k.list,
+			k.command("list", "DIR", "print all keys, and which of them are here", k.list,
 				&cli.BoolFlag{Name: "json", Usage: "print it as JSON"}),
 			k.command("rotate", "ROLE DIR", "replace the keys of a role: root, targets, snapshot or timestamp", k.rotate,
 				&cli.StringFlag{Name: "key", Usage: "only the key whose `ID` begins so"}, passphraseFlag(), expireFlag(trust.Root)),
@@ -55,7 +55,7 @@ func keysCommand(stdout, stderr io.Writer) *cli.Command {
 	}
 }
 
-// keysTool has the commands for keys.
+// keysTool is the context of the keys commands.
 type keysTool struct{ stdout, stderr io.Writer }
 
 // keysCall is one call of a command for keys.
@@ -152,7 +152,7 @@ func (k keysTool) list(c keysCall) error {
 		}
 		fmt.Fprintf(k.stdout, "Root %d expires %s.\n", l.Root, date(l.Expires))
 		if l.Next != nil {
-			return tellMissing(k.stdout, c.args[0], *l.Next)
+			return printMissing(k.stdout, c.args[0], *l.Next)
 		}
 		return nil
 	})
@@ -174,25 +174,25 @@ func (k keysTool) add(c keysCall) error {
 	})
 }
 
-// change makes a new root and tells what it changes.
+// change makes a new root and prints what it changes.
 func (c keysCall) change(dir string, make func(*trust.Keys) (trust.Proposal, error)) error {
 	return c.with(dir, func(keys *trust.Keys) error {
 		p, err := make(keys)
 		if err != nil {
 			return err
 		}
-		if err := tellChanges(c.out, p); err != nil {
+		if err := printChanges(c.out, p); err != nil {
 			return err
 		}
-		return tellMissing(c.out, dir, p)
+		return printMissing(c.out, dir, p)
 	})
 }
 
 func (k keysTool) sign(c keysCall) error {
 	dir := c.args[0]
 	return c.with(dir, func(keys *trust.Keys) error {
-		if p := keys.Pending(); p != nil { // told before the passphrase is asked for
-			if err := tellChanges(c.out, *p); err != nil {
+		if p := keys.Pending(); p != nil { // printed before the passphrase is asked for
+			if err := printChanges(c.out, *p); err != nil {
 				return err
 			}
 		}
@@ -205,7 +205,7 @@ func (k keysTool) sign(c keysCall) error {
 			_, err := fmt.Fprintf(c.out, "Nothing to sign: root %d is complete, and expires %s.\n", version, date(expires))
 			return err
 		}
-		return tellMissing(c.out, dir, *p)
+		return printMissing(c.out, dir, *p)
 	})
 }
 
@@ -226,12 +226,12 @@ func (k keysTool) renew(c keysCall) error {
 				return err
 			}
 		}
-		return tellExpiry(c.out, signed)
+		return printExpiry(c.out, signed)
 	})
 }
 
-// tellChanges tells what a new root changes.
-func tellChanges(w io.Writer, p trust.Proposal) error {
+// printChanges prints what a new root changes.
+func printChanges(w io.Writer, p trust.Proposal) error {
 	what := "changes no keys"
 	if len(p.Changes) > 0 {
 		what = strings.Join(p.Changes, ", ")
@@ -240,8 +240,8 @@ func tellChanges(w io.Writer, p trust.Proposal) error {
 	return err
 }
 
-// tellMissing tells what is to be done about a new root.
-func tellMissing(w io.Writer, dir string, p trust.Proposal) error {
+// printMissing prints what to do about a new root.
+func printMissing(w io.Writer, dir string, p trust.Proposal) error {
 	if len(p.Missing) == 0 {
 		_, err := fmt.Fprintf(w, "Root %d is complete, and expires %s. The next build with --sign-keys publishes it, or keys renew; copy %s/%[1]d.root.json to the other copies of that directory first, if there are any.\n", p.Version, date(p.Expires), dir)
 		return err
@@ -259,8 +259,8 @@ func tellMissing(w io.Writer, dir string, p trust.Proposal) error {
 	return err
 }
 
-// tellExpiry tells until when a mirror's metadata holds.
-func tellExpiry(w io.Writer, status []trust.RoleStatus) error {
+// printExpiry prints when a mirror's metadata expires.
+func printExpiry(w io.Writer, status []trust.RoleStatus) error {
 	var all []string
 	for _, s := range status {
 		all = append(all, fmt.Sprintf("%s %d until %s", s.Role, s.Version, date(s.Expires)))

@@ -17,7 +17,7 @@ import (
 )
 
 func main() {
-	syscall.Umask(0o022) // whatever it was: what is made is for others to read, and for them not to write
+	syscall.Umask(0o022) // whatever it was: others may read what this makes, and not write it
 	os.Exit(command.Main(run, plan.ErrInput, plan.ErrConfig, audit.ErrNoMirror))
 }
 

@@ -17,7 +17,7 @@ import (
 	"puavo-image-repository/imagerepo/trust"
 )
 
-// metrics tell of the last run, in the text format of Prometheus,
+// metrics are those of the last run, in the text format of Prometheus,
 // https://prometheus.io/docs/instrumenting/exposition_formats/, as the textfile
 // collector of its node exporter reads it. Each metric is a gauge with the mirror
 // as its label:
@@ -26,7 +26,7 @@ import (
 //	# TYPE puavo_repository_images gauge
 //	puavo_repository_images{mirror="/srv/mirror"} 2
 //
-// The numbers of a run that failed are those that it came to.
+// A run that failed gives the numbers that it reached.
 type metrics struct {
 	imagerepo.Summary
 	mirror      string // an absolute path
@@ -49,7 +49,7 @@ func (m metrics) write(file, mirror string) (err error) {
 	return replace(file, m.format())
 }
 
-// replace writes a file that all may read.
+// replace writes a file that everybody may read.
 func replace(file string, data []byte) error {
 	if err := outfile.Write(file, 0o644, data); err != nil {
 		return fmt.Errorf("metrics file %s: %w; check its directory, or give another file", file, err)
@@ -90,7 +90,7 @@ func (m metrics) format() []byte {
 	return b.Bytes()
 }
 
-// appendExpiry appends until when the signatures of a mirror hold.
+// appendExpiry appends when the signatures of a mirror expire.
 func appendExpiry(b *bytes.Buffer, mirror string, signed []trust.RoleStatus) {
 	for i, s := range signed {
 		if i == 0 {
@@ -100,8 +100,8 @@ func appendExpiry(b *bytes.Buffer, mirror string, signed []trust.RoleStatus) {
 	}
 }
 
-// writeExpiry replaces in the metrics of a mirror's last run until when its
-// signatures hold, for a renewal without a run.
+// writeExpiry replaces only the expiry of the signatures in a mirror's metrics, for
+// a renewal without a run.
 func writeExpiry(file, mirror string, signed []trust.RoleStatus) error {
 	mirror, err := filepath.Abs(mirror)
 	old, readErr := os.ReadFile(file)
@@ -126,8 +126,8 @@ const (
 	expiresName = "signature_expires_timestamp_seconds"
 )
 
-// sample returns how the line with the value of a metric begins. more are further
-// labels, a name and a value each.
+// sample returns the beginning of a metric's line, all but the value. more are
+// further labels, a name and a value each.
 func sample(name, mirror string, more ...string) string {
 	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 	labels := fmt.Sprintf(`mirror="%s"`, escape.Replace(strings.ToValidUTF8(mirror, "\uFFFD")))

@@ -78,7 +78,7 @@ func signKeys(c *cli.Context, mirrorDir string, screen *ui.Screen) (*trust.Keys,
 	return keys, nil
 }
 
-// passphrase returns the passphrase of the keys. A fresh one is asked for twice.
+// passphrase returns the passphrase of the keys. It asks twice for a fresh one.
 func passphrase(c *cli.Context, fresh bool) ([]byte, error) {
 	if file := c.String("passphrase-file"); file != "" {
 		return readPassphrase(file)
@@ -93,7 +93,7 @@ func passphrase(c *cli.Context, fresh bool) ([]byte, error) {
 	return p, err
 }
 
-// readPassphrase reads a file that holds a line, or all of one, the passphrase.
+// readPassphrase returns the passphrase that is the only line of a file.
 func readPassphrase(file string) ([]byte, error) {
 	p, err := untrusted.ReadFile(file, maxPassphrase+2) // with the end of the line
 	if err != nil && !errors.Is(err, untrusted.ErrTooLarge) {
@@ -101,7 +101,7 @@ func readPassphrase(file string) ([]byte, error) {
 	}
 	p = bytes.TrimSuffix(bytes.TrimSuffix(p, []byte("\n")), []byte("\r"))
 	if len(p) == 0 || len(p) > maxPassphrase || bytes.ContainsAny(p, "\n") {
-		return nil, fmt.Errorf("the passphrase: %s is to hold one line of 1 to %d bytes", file, maxPassphrase)
+		return nil, fmt.Errorf("the passphrase: %s must hold one line of 1 to %d bytes", file, maxPassphrase)
 	}
 	return p, nil
 }

@@ -19,7 +19,7 @@ type report struct {
 	json, quiet bool
 }
 
-// plan prints what would be done.
+// plan prints what a run would do.
 func (r report) plan(p plan.Plan) error {
 	if r.json {
 		return command.JSON(r.w, map[string]any{"plan": p})
@@ -62,7 +62,7 @@ func (r report) plan(p plan.Plan) error {
 	return err
 }
 
-// imageVerb tells what is done about an image.
+// imageVerb returns what a run does about an image.
 func imageVerb(im plan.Image) string {
 	switch {
 	case im.Touched:
@@ -74,7 +74,7 @@ func imageVerb(im plan.Image) string {
 	}
 }
 
-// deltaVerb tells what is done about a delta.
+// deltaVerb returns what a run does about a delta.
 func deltaVerb(d plan.Delta) string {
 	verb := string(d.Action)
 	switch d.Action {
@@ -89,7 +89,7 @@ func deltaVerb(d plan.Delta) string {
 	return verb
 }
 
-// notes tells what is particular about a run.
+// notes prints what is unusual about a run.
 func (r report) notes(p plan.Plan) error {
 	if len(p.Unowned) > 0 {
 		const note = "No record says that the tool made these files, which are not wanted any more; they stay. Remove them, or take them over with --adopt:\n  %s\n"
@@ -143,7 +143,7 @@ func (r report) summary(p plan.Plan, s imagerepo.Summary) error {
 	return err
 }
 
-// contents tells what a mirror holds.
+// contents returns what a mirror holds.
 func contents(s imagerepo.Summary) string {
 	return fmt.Sprintf("%d series, %d images of %s, %d deltas of %s",
 		s.Series, s.Images, ui.Bytes(s.ImageBytes), s.Made+s.Kept, ui.Bytes(s.DeltaBytes))

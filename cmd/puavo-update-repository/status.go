@@ -21,7 +21,7 @@ import (
 func statusCommand(stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "status",
-		Usage:     "tell what a mirror holds",
+		Usage:     "print what a mirror holds",
 		UsageText: "puavo-update-repository status [options] MIRROR_DIR",
 		Description: `Prints the images of each series, the deltas between them with their sizes and
    their shares of the images they make, how the last run went, and until when
@@ -70,10 +70,10 @@ func status(c *cli.Context, w io.Writer, screen *ui.Screen) error {
 	if err != nil || signed == nil {
 		return err
 	}
-	return tellExpiry(w, signed)
+	return printExpiry(w, signed)
 }
 
-// warnExpiry tells what to do about signatures that expire soon.
+// warnExpiry warns of signatures that expire soon, and says what to do.
 func warnExpiry(screen *ui.Screen, signed []trust.RoleStatus) {
 	for _, s := range signed {
 		if !s.Soon {
@@ -118,7 +118,7 @@ func printSeries(w io.Writer, s audit.SeriesStatus) error {
 // base is a row of the matrix.
 type base struct{ File, size string }
 
-// bases returns the images of a series, and those that left and are bases still.
+// bases returns the images of a series, and the retired ones that are bases still.
 func bases(s audit.SeriesStatus) []base {
 	var all []base
 	for _, im := range s.Images {
@@ -135,7 +135,7 @@ func bases(s audit.SeriesStatus) []base {
 	return all
 }
 
-// cell tells of the delta from a base to a target.
+// cell returns the size of the delta from a base to a target.
 func cell(target audit.ImageStatus, base string) string {
 	for _, d := range target.Deltas {
 		if d.Base == base {
@@ -145,8 +145,7 @@ func cell(target audit.ImageStatus, base string) string {
 	return "-"
 }
 
-// version returns the version of an image, and where that is all it has to tell,
-// its file name.
+// version returns the version of an image, or its file name if that has none.
 func version(file string) string {
 	n, err := meta.ParseName(file)
 	if err != nil {

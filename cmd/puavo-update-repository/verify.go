@@ -24,10 +24,10 @@ import (
 func verifyCommand(stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
-		Usage:     "tell whether every file of a mirror is what its meta and lists say",
+		Usage:     "check whether every file of a mirror is what its meta and lists say",
 		UsageText: "puavo-update-repository verify [options] MIRROR_DIR",
 		Description: `Reads the whole mirror and changes nothing, unless --repair is given: then
-   what is damaged is made anew with the options of the last run, as far as the
+   what is damaged is made again with the options of the last run, as far as the
    image directory allows, and the mirror is read again.
 
    Where a build works on the mirror, or its lists change while it is read, what
@@ -35,25 +35,25 @@ func verifyCommand(stdout, stderr io.Writer) *cli.Command {
    build works, a note says so: verify again when that has ended.
 
    Exit codes: ` + command.ExitCodes + `;
-   1 too if there is damage. Files that nothing names are none.`,
+   1 too if there is damage. Orphans are no damage.`,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "deep", Usage: "apply every delta and look at the image it makes"},
-			&cli.BoolFlag{Name: "repair", Usage: "make anew what is damaged"},
+			&cli.BoolFlag{Name: "repair", Usage: "make again what is damaged"},
 			&cli.StringFlag{Name: "images", Usage: "repair from the images in `DIR`", DefaultText: "the last run's"},
 			jobsFlag(),
 			memoryFlag(),
 			&cli.BoolFlag{Name: "json", Usage: "print what was found as JSON"},
 			&cli.StringFlag{Name: "sign-keys", Usage: "sign what --repair publishes with the keys in `DIR`"},
 			passphraseFlag(),
-		}, command.Flags("print what becomes of each file that is made anew")...),
+		}, command.Flags("print what becomes of each file that is made again")...),
 		Action: func(c *cli.Context) error { return verify(c, stdout, command.Start(c, stderr)) },
 	}
 }
 
-// errDamage is wrapped by the error for a mirror that is not as it should be.
+// errDamage is wrapped by the error for a damaged mirror.
 var errDamage = errors.New("damage")
 
-// outcome is what verify found, and what became of it.
+// outcome is what verify found, and what it repaired.
 type outcome struct {
 	Found  audit.Report       `json:"found"`
 	Repair *imagerepo.Summary `json:"repair,omitempty"`
@@ -98,7 +98,7 @@ func verify(c *cli.Context, stdout io.Writer, screen *ui.Screen) (err error) {
 	return o.err(dir)
 }
 
-// look reads the mirror, with what of it is signed.
+// look verifies the mirror, and its signed metadata.
 func look(c *cli.Context, dir string, screen *ui.Screen) (audit.Report, error) {
 	defer screen.Done()
 	r, err := audit.Verify(c.Context, audit.Options{
@@ -112,7 +112,7 @@ func look(c *cli.Context, dir string, screen *ui.Screen) (audit.Report, error) {
 	return r, nil
 }
 
-// signedFaults returns what is wrong with the signed metadata.
+// signedFaults returns the faults of the signed metadata.
 func signedFaults(ctx context.Context, dir string) (all []audit.Finding, err error) {
 	faults, err := trust.Verify(ctx, dir)
 	for _, f := range faults {
@@ -125,10 +125,10 @@ func signedFaults(ctx context.Context, dir string) (all []audit.Finding, err err
 	return all, err
 }
 
-// expired returns what is signed and has expired, which is no damage: keys renew
-// mends it.
+// expired returns the signatures that have expired, which is no damage: keys renew
+// makes new ones.
 func expired(dir string, now time.Time) (all []audit.Finding) {
-	signed, _ := trust.StatusOf(dir, now) // what does not verify has been told
+	signed, _ := trust.StatusOf(dir, now) // signedFaults has reported what does not verify
 	for _, s := range signed {
 		if s.Expires.Before(now) {
 			detail := fmt.Sprintf("%s expired %s: clients that verify it refuse the mirror; run keys renew", s.Role, date(s.Expires))
@@ -149,8 +149,8 @@ func mirrorDir(c *cli.Context) (string, error) {
 	return c.Args().First(), nil
 }
 
-// repair runs the builder as it was run last, distrusting what was found. keys may be
-// nil.
+// repair runs the builder with the options of the last run, and makes it distrust
+// what was found. keys may be nil.
 func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, screen *ui.Screen) (*imagerepo.Summary, error) {
 	o, err := imagerepo.Remembered(dir)
 	if err != nil {
@@ -167,7 +167,8 @@ func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, sc
 	}
 	o.Jobs, o.Log, o.Progress = c.Int("jobs"), screen.Log(), screen.Progress
 	for _, f := range found.Findings {
-		// What two documents disagree about may be right: they are written anew anyway.
+		// Two documents that disagree say nothing about the file: a build writes
+		// them again anyway.
 		if f.Damage() && f.Problem != audit.Inconsistent {
 			o.Suspect = append(o.Suspect, f.Path)
 		}
@@ -181,26 +182,26 @@ func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, sc
 	return &s, err
 }
 
-// losesNothing returns an error if a build would have images leave the mirror that
-// are right, which is not for a repair to decide.
+// losesNothing returns an error if a build would remove images that are right,
+// which a repair must not decide.
 func losesNothing(ctx context.Context, o imagerepo.Options, found audit.Report) error {
 	plan, err := imagerepo.MakePlan(ctx, o)
 	for _, r := range plan.Remove {
 		known := slices.ContainsFunc(found.Findings, func(f audit.Finding) bool { return f.Path == r.Path }) // damaged, or leaving
 		if _, noImage := meta.ParseName(r.Path); noImage == nil && !known {
-			return fmt.Errorf("%s is in the mirror and not among the images in %s, so it would leave the mirror; name the directory that has all images by --images, or build the mirror anew", r.Path, o.ImageDir)
+			return fmt.Errorf("%s is in the mirror and not among the images in %s, so it would leave the mirror; name the directory that has all images by --images, or build the mirror again", r.Path, o.ImageDir)
 		}
 	}
 	return err
 }
 
-// err returns the error for the damage that is there in the end.
+// err returns the error for the damage that is left at the end.
 func (o outcome) err(dir string) error {
 	switch {
 	case o.Left != nil && o.Left.Damaged() > 0:
-		return fmt.Errorf("%s: %w in %d places is left after the repair; see what is printed, and build the mirror anew", dir, errDamage, o.Left.Damaged())
+		return fmt.Errorf("%s: %w in %d places is left after the repair; see what is printed, and build the mirror again", dir, errDamage, o.Left.Damaged())
 	case o.Left == nil && o.Found.Damaged() > 0:
-		return fmt.Errorf("%s: %w in %d places; --repair makes anew what the images allow", dir, errDamage, o.Found.Damaged())
+		return fmt.Errorf("%s: %w in %d places; --repair makes again what the images allow", dir, errDamage, o.Found.Damaged())
 	}
 	return nil
 }
@@ -241,7 +242,7 @@ func printFindings(w io.Writer, r audit.Report) error {
 	return t.Flush()
 }
 
-// jobsFlag and memoryFlag are those of several commands.
+// jobsFlag and memoryFlag return flags of several commands.
 func jobsFlag() cli.Flag {
 	return &cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: runtime.NumCPU(), Usage: "work on `N` images at a time"}
 }
