@@ -38,7 +38,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "keep-signatures", Usage: "make deltas also from images that left IMAGE_DIR, by their signatures"},
 		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove orphans, files that the documents no longer name, after this `TIME`, such as 36h; 0 removes them at once"},
 		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
-		&cli.BoolFlag{Name: "strict", Usage: "build nothing if one series cannot be built"},
+		&cli.BoolFlag{Name: "strict", Usage: "end at the first series that cannot be built"},
 		&cli.BoolFlag{Name: "follow-links", Usage: "publish images that are links out of IMAGE_DIR to files that others may not read"},
 		&cli.BoolFlag{Name: "adopt", Usage: "take over every image and delta in MIRROR_DIR, whoever made them"},
 		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"},

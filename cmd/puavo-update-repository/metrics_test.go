@@ -77,7 +77,7 @@ func TestFormatFailed(t *testing.T) {
 	}
 }
 
-// Until when signatures hold is told by role, and replaced alone by a renewal.
+// The expiry of signatures is given by role; a renewal replaces it alone.
 func TestExpiry(t *testing.T) {
 	signed := func(at int64) (all []trust.RoleStatus) {
 		for i, role := range trust.Roles() {

@@ -31,16 +31,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// hold starts some threads, which last until held is closed, and returns their
+// hold starts some threads, which last until release is closed, and returns their
 // ids.
-func hold(held chan struct{}) (tids []int) {
+func hold(release chan struct{}) (tids []int) {
 	ids := make(chan int)
 	for range threads / 3 {
 		go func() {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			ids <- unix.Gettid()
-			<-held
+			<-release
 		}()
 	}
 	for range threads / 3 {
@@ -51,13 +51,13 @@ func hold(held chan struct{}) (tids []int) {
 
 // child enters the background and prints "NICE CLASS" of each of its threads.
 func child() error {
-	held := make(chan struct{}) // never closed: the threads stay
-	hold(held)
+	release := make(chan struct{}) // never closed: the threads stay
+	hold(release)
 	var meanwhile sync.WaitGroup
-	meanwhile.Go(func() { hold(held) })
+	meanwhile.Go(func() { hold(release) })
 	err := Enter()
 	meanwhile.Wait()
-	hold(held)
+	hold(release)
 	return errors.Join(err, eachThread(printThread))
 }
 
@@ -99,13 +99,13 @@ func TestEnter(t *testing.T) {
 
 // Threads that are made while the list is gone through are not left out.
 func TestEachThreadNew(t *testing.T) {
-	held := make(chan struct{})
-	defer close(held)
+	release := make(chan struct{})
+	defer close(release)
 	var fresh []int
 	calls := make(map[int]int)
 	err := eachThread(func(tid int) error {
 		if len(calls) == 0 {
-			fresh = hold(held)
+			fresh = hold(release)
 		}
 		calls[tid]++
 		return nil

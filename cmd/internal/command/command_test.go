@@ -126,7 +126,7 @@ func TestMainSecondSignal(t *testing.T) {
 	cmd, _ := started(t, "stubborn")
 	ended := make(chan error)
 	go func() { ended <- cmd.Wait() }()
-	// The second one may come before the first one is dealt with: repeat it.
+	// The second one may come before the first one has its effect: repeat it.
 	for start := time.Now(); time.Since(start) < 10*time.Second; {
 		cmd.Process.Signal(os.Interrupt)
 		select {
@@ -182,7 +182,7 @@ func TestExitCode(t *testing.T) {
 	}
 }
 
-// testApp returns an app with flags of each kind and a command; got is told what
+// testApp returns an app with flags of each kind and a command; got records what
 // runs and with what.
 func testApp(got *[]string) *cli.App {
 	flags := func() []cli.Flag {
@@ -332,7 +332,7 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// What an app is told in the end.
+// What an app gets in the end.
 func TestRun(t *testing.T) {
 	for _, c := range []struct {
 		args string

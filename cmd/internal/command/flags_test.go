@@ -80,7 +80,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// An interruption is told in the format of the rest.
+// An interruption is reported in the format of the rest.
 func TestInterruptJSON(t *testing.T) {
 	cmd, stderr := started(t, "app", "--quiet", "--log-format", "json", "waits")
 	cmd.Process.Signal(os.Interrupt)

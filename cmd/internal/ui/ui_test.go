@@ -267,7 +267,7 @@ type terminal struct {
 	got []byte // what arrived at the other end
 }
 
-// openTerminal opens a pseudo-terminal of so many columns.
+// openTerminal opens a pseudo-terminal of this many columns.
 func openTerminal(t *testing.T, columns int) *terminal {
 	t.Helper()
 	other, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -334,7 +334,7 @@ func (tty *terminal) written() string {
 	return ""
 }
 
-// lines returns what a terminal of so many columns shows, which it tells from
+// lines returns what a terminal of this many columns shows, from
 // carriage returns, newlines and spaces: trailing spaces and lines are left out.
 func (tty *terminal) lines(columns int) []string {
 	tty.t.Helper()
