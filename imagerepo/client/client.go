@@ -35,20 +35,20 @@ import (
 	"io"
 	"log/slog"
 
-	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
-	"puavo-image-repository/imagerepo/client/internal/partial"
 	"puavo-image-repository/imagerepo/client/internal/stats"
+	"puavo-image-repository/imagerepo/internal/assemble"
+	"puavo-image-repository/imagerepo/internal/fetch"
 	"puavo-image-repository/imagerepo/internal/tuf"
 	"puavo-image-repository/meta"
 )
 
 var (
 	// ErrVerify is wrapped by the errors for what is not as the meta says.
-	ErrVerify = partial.ErrVerify
-	// ErrCut is wrapped by the error for a network that failed midway. What has come
+	ErrVerify = assemble.ErrVerify
+	// ErrIncomplete is wrapped by the error for a network that failed midway. What has come
 	// is kept for the next run.
-	ErrCut = partial.ErrCut
+	ErrIncomplete = assemble.ErrIncomplete
 	// ErrUntrusted is wrapped by the errors for a mirror whose metadata is not signed as
 	// the trusted root says, and for a downgrade.
 	ErrUntrusted = tuf.ErrRefused

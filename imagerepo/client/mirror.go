@@ -8,8 +8,8 @@ import (
 	"io/fs"
 	"os"
 
-	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/internal/fetch"
 	"puavo-image-repository/imagerepo/internal/tuf"
 	"puavo-image-repository/meta"
 )

@@ -21,7 +21,7 @@ import (
 
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/client"
-	"puavo-image-repository/imagerepo/client/internal/fetch"
+	"puavo-image-repository/imagerepo/internal/fetch"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"

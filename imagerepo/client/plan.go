@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
-	"puavo-image-repository/imagerepo/client/internal/partial"
+	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/meta"
 )
 
@@ -125,7 +125,7 @@ func (u *update) way(r Route) Way {
 	for _, s := range r.Steps {
 		path, f := s.file()
 		w.Files = append(w.Files, File{Path: path, Size: f.Sums.Size, Makes: s.Image.Name})
-		w.Fetch += partial.Left(u.dir, s.Image.Name, f.Sums)
+		w.Fetch += assemble.Remaining(u.dir.Dir, s.Image.Name, f.Sums)
 	}
 	return w
 }

@@ -9,8 +9,8 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
-	"puavo-image-repository/imagerepo/client/internal/partial"
 	"puavo-image-repository/imagerepo/client/internal/stats"
+	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/meta"
 )
 
@@ -28,7 +28,7 @@ type search struct {
 func newSearch(u *update, o *offer) *search {
 	w := &search{update: u, offer: o, limits: Limits{Downgrades: u.Image != "", Failed: make(map[string]bool)}}
 	for _, im := range o.series.Images {
-		for _, d := range partial.GivenUp(u.dir, im.Name) {
+		for _, d := range assemble.GivenUp(u.dir.Dir, im.Name) {
 			if !slices.Contains(w.failed, d) {
 				w.failed = append(w.failed, d)
 			}
@@ -70,7 +70,7 @@ func (w *search) run(ctx context.Context) (Route, error) {
 			return Route{}, ctx.Err()
 		}
 		err = fmt.Errorf("%s from %s: %w", w.target.Name, route, err)
-		if errors.Is(err, ErrCut) {
+		if errors.Is(err, ErrIncomplete) {
 			return Route{}, err
 		}
 		if _, ok := errors.AsType[refused](err); !ok {
@@ -106,7 +106,7 @@ func (w *search) follow(ctx context.Context, r Route) error {
 		if err := w.step(ctx, base, s, progress(w.Progress, r.Steps, i)); err != nil {
 			return w.judge(err, r, s)
 		}
-		if base = imagedir.Tmp(s.Image.Name); i == len(r.Steps)-1 {
+		if base = assemble.PartialName(s.Image.Name); i == len(r.Steps)-1 {
 			break
 		}
 		if err := w.between(s.Image, r.Steps[i:]); err != nil {
@@ -147,7 +147,7 @@ func (w *search) checkBase(ctx context.Context, base LocalImage) error {
 // there is then another way that may succeed.
 func (w *search) judge(err error, r Route, s Step) error {
 	switch {
-	case errors.Is(err, ErrCut): // nor would it come by another way
+	case errors.Is(err, ErrIncomplete): // nor would it come by another way
 		return err
 	case !errors.Is(err, syscall.ENOSPC):
 		path, file := s.file()
@@ -196,7 +196,7 @@ func (w *search) room(r Route) error {
 func need(dir *imagedir.Dir, r Route) (most int64) {
 	var before int64
 	for _, s := range r.Steps {
-		left := s.Image.Sums.Size - dir.Taken(imagedir.Tmp(s.Image.Name))
+		left := s.Image.Sums.Size - dir.Taken(assemble.PartialName(s.Image.Name))
 		most = max(most, before+left)
 		before = max(left, 0)
 	}
@@ -225,9 +225,9 @@ func (w *search) step(ctx context.Context, base string, s Step, progress func(do
 	if s.Diff == nil {
 		phase, base = stats.ImageDownload, ""
 	}
-	err := partial.Make(ctx, partial.Job{
-		Dir: w.dir, Image: s.Image.Name, Sums: s.Image.Sums, Base: base,
-		Mirror: w.mirror.Mirror, Source: path, Fetch: file.Sums, Failed: w.failed, Log: w.Log,
+	err := assemble.Make(ctx, assemble.Job{
+		Dir: w.dir.Dir, Image: s.Image.Name, Sums: s.Image.Sums, Base: base,
+		Mirror: w.mirror.Mirror, Source: path, SourceSums: file.Sums, GivenUp: w.failed, Log: w.Log,
 		Progress: func(done, total int64) {
 			w.stats.Phase(w.image, phase, done, total)
 			progress(done, total)
@@ -245,7 +245,7 @@ func (w *search) step(ctx context.Context, base string, s Step, progress func(do
 // those that follow. Its journal stays, for a disk on which nothing more can be
 // written.
 func (w *search) between(im *meta.Image, left []Step) error {
-	if err := w.dir.Learn(imagedir.Tmp(im.Name), im.Sums); err != nil {
+	if err := w.dir.Learn(assemble.PartialName(im.Name), im.Sums); err != nil {
 		return err
 	}
 	return w.dir.Sweep(made(left)...)

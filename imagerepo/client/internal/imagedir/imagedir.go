@@ -58,6 +58,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/meta"
 )
@@ -135,24 +136,10 @@ func (d *Dir) has(file string) bool {
 	return err == nil
 }
 
-// The suffixes of the files of an image.
-const (
-	tmpSuffix     = ".tmp"
-	journalSuffix = ".tmp.journal"
-	newSuffix     = ".tmp.journal.new" // the next journal
-)
-
-// Tmp returns the name of the file in which an image is made.
-func Tmp(n meta.Name) string { return n.String() + tmpSuffix }
-
-// Journal returns the name of the file that tells how far an image that is made
-// has got. It is replaced by way of that name and ".new".
-func Journal(n meta.Name) string { return n.String() + journalSuffix }
-
 // split parses the name of a file of an image. The suffix of the image itself is
 // "".
 func split(file string) (n meta.Name, suffix string, ok bool) {
-	for _, suffix := range []string{"", tmpSuffix, journalSuffix, newSuffix} {
+	for _, suffix := range []string{"", assemble.PartialSuffix, assemble.JournalSuffix, assemble.NextJournalSuffix} {
 		if image, ok := strings.CutSuffix(file, suffix); ok {
 			if n, err := meta.ParseName(image); err == nil {
 				return n, suffix, true
@@ -173,14 +160,14 @@ func (d *Dir) Images() ([]Image, error) {
 	var images []Image
 	for _, e := range entries {
 		n, suffix, ok := split(e.Name())
-		if !ok || suffix != "" && suffix != tmpSuffix {
+		if !ok || suffix != "" && suffix != assemble.PartialSuffix {
 			continue
 		}
 		info, err := e.Info()
 		if err != nil || !info.Mode().IsRegular() {
 			continue
 		}
-		if _, complete := d.known.of(e.Name(), info); suffix == tmpSuffix && (!complete || d.has(n.String())) {
+		if _, complete := d.known.of(e.Name(), info); suffix == assemble.PartialSuffix && (!complete || d.has(n.String())) {
 			continue
 		}
 		images = append(images, Image{n, e.Name(), info.Size()})
@@ -200,7 +187,7 @@ func (d *Dir) named() ([]Image, error) {
 // before it has its name. After an error, as at any instant, the file with its
 // journal is there or the image is.
 func (d *Dir) Install(n meta.Name, sums cksum.Sums) error {
-	tmp := Tmp(n)
+	tmp := assemble.PartialName(n)
 	if err := d.learn(tmp, sums); err != nil {
 		return err
 	}
@@ -211,7 +198,7 @@ func (d *Dir) Install(n meta.Name, sums cksum.Sums) error {
 		return err
 	}
 	d.known.restamp(d.Dir, n.String(), d.known.Files[tmp])
-	err := errors.Join(d.SyncDir("."), d.drop(Journal(n)), d.drop(n.String()+newSuffix))
+	err := errors.Join(d.SyncDir("."), d.drop(assemble.JournalName(n)), d.drop(n.String()+assemble.NextJournalSuffix))
 	d.save()
 	return err
 }

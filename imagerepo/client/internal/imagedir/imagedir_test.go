@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
@@ -125,8 +126,8 @@ func TestSplit(t *testing.T) {
 		}
 	}
 	n := name(t, imageA)
-	if Tmp(n) != imageA+".tmp" || Journal(n) != imageA+".tmp.journal" {
-		t.Errorf("%s, %s", Tmp(n), Journal(n))
+	if assemble.PartialName(n) != imageA+".tmp" || assemble.JournalName(n) != imageA+".tmp.journal" {
+		t.Errorf("%s, %s", assemble.PartialName(n), assemble.JournalName(n))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/meta"
 )
 
@@ -74,7 +75,7 @@ func parse(data []byte) known {
 // rememberable reports whether a file is of a kind of which anything is remembered.
 func rememberable(file string) bool {
 	_, suffix, ok := split(file)
-	return ok && (suffix == "" || suffix == tmpSuffix)
+	return ok && (suffix == "" || suffix == assemble.PartialSuffix)
 }
 
 func (e entry) isEmpty() bool {

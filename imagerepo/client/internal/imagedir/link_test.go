@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -290,10 +291,10 @@ func work(t *testing.T, dir string) {
 	d := lock(t, dir)
 	n := name(t, imageC)
 	for {
-		fill(t, dir, Tmp(n)+"=half")
-		fill(t, dir, Tmp(n), Journal(n))
+		fill(t, dir, assemble.PartialName(n)+"=half")
+		fill(t, dir, assemble.PartialName(n), assemble.JournalName(n))
 		for _, step := range []func() error{
-			func() error { return d.Install(n, sumsOf(Tmp(n))) },
+			func() error { return d.Install(n, sumsOf(assemble.PartialName(n))) },
 			func() error { return d.SetDefault("ltsp.img", n) },
 			func() error { return d.SetDefault("ltsp.img", name(t, imageB)) },
 			func() error { return d.SetDefault("ltsp.img", name(t, imageA)) },

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/meta"
 )
 
@@ -176,5 +177,5 @@ func (d *Dir) isLeft(file string, wanted []meta.Name) bool {
 	if !ok {
 		return strings.HasPrefix(file, nextLink) || file == knownTmp
 	}
-	return suffix != "" && !slices.Contains(wanted, n) && !d.has(n.String()+".lock") && !d.has(Tmp(n)+".lock")
+	return suffix != "" && !slices.Contains(wanted, n) && !d.has(n.String()+".lock") && !d.has(assemble.PartialName(n)+".lock")
 }
