@@ -18,7 +18,7 @@ type attempt struct {
 	Job
 	base     *os.File // nil for the full image
 	baseSize int64
-	source   *fetch.Body
+	source   fetch.File
 	partial  *atomicfile.File
 	resumed  bool // it continues what an earlier call has made
 
@@ -115,10 +115,10 @@ func (a *attempt) resume() {
 // openSource opens the file in the mirror where the journal says, or at its
 // beginning if it was replaced.
 func (a *attempt) openSource(ctx context.Context) (err error) {
-	a.source, err = a.Mirror.Open(ctx, a.Source, fetch.Place{Offset: a.journal.Position.Delta, Version: a.journal.Validator})
+	a.source, err = a.Mirror.Open(ctx, a.Source, fetch.Position{Offset: a.journal.Position.Delta, Validator: a.journal.Validator})
 	if errors.Is(err, fetch.ErrChanged) && a.resumed {
 		a.restart()
-		a.source, err = a.Mirror.Open(ctx, a.Source, fetch.Place{})
+		a.source, err = a.Mirror.Open(ctx, a.Source, fetch.Position{})
 	}
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func (a *attempt) openSource(ctx context.Context) (err error) {
 	if size := a.source.Size(); size >= 0 && size != a.SourceSums.Size {
 		return fmt.Errorf("%w: %s has %d bytes, want %d", ErrVerify, a.Source, size, a.SourceSums.Size)
 	}
-	a.journal.Mirror, a.journal.Validator = a.Mirror.String(), a.source.Version()
+	a.journal.Mirror, a.journal.Validator = a.Mirror.String(), a.source.Validator()
 	return nil
 }
 

@@ -4,88 +4,99 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// accept looks at an answer, and leaves its body where reading is to go on.
-func (b *Body) accept(resp *http.Response) error {
+// accept checks an answer, and leaves its body where reading continues.
+func (d *download) accept(resp *http.Response) error {
 	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return b.failed(fmt.Errorf("the server sends it encoded as %s, though it was not asked to", e))
+		return d.failed(fmt.Errorf("the server sends it encoded as %s, though it was not asked to", e))
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return b.acceptWhole(resp)
+		d.conn.skip = d.pos
+		return d.identify(resp, resp.ContentLength)
 	case http.StatusPartialContent:
-		return b.acceptRange(resp)
-	case http.StatusRequestedRangeNotSatisfiable:
-		return b.failed(ErrChanged)
-	case http.StatusNotFound, http.StatusGone:
-		return b.failed(fs.ErrNotExist)
-	case http.StatusForbidden: // so say some hosts of what is not there
-		return b.failed(fmt.Errorf("%s, or %w", resp.Status, fs.ErrNotExist))
-	case http.StatusTooManyRequests:
-		return b.failed(givenUp(errors.New(resp.Status)))
+		return d.acceptRange(resp)
 	}
-	err := errors.New(resp.Status)
-	if resp.StatusCode >= http.StatusInternalServerError {
-		err = givenUp(err)
-	}
-	return b.failed(err)
+	return d.refused(resp)
 }
 
-// givenUp makes the error of a request that was tried again in vain one of
-// ErrGivenUp.
-func givenUp(err error) error {
-	if errors.Is(err, errRedirect) {
-		return err // it was not
-	}
-	return fmt.Errorf("%w: %w", ErrGivenUp, err)
-}
-
-// acceptWhole takes an answer with the whole file.
-func (b *Body) acceptWhole(resp *http.Response) error {
-	b.skip = b.pos
-	return b.identify(resp, resp.ContentLength)
-}
-
-// acceptRange takes an answer with a part of the file. If it is not the one that
-// was asked for, the whole file is asked for.
-func (b *Body) acceptRange(resp *http.Response) error {
+// acceptRange accepts an answer with a part of the file. If it is not the part that
+// was asked for, it asks for the whole file.
+func (d *download) acceptRange(resp *http.Response) error {
 	start, size, ok := contentRange(resp.Header.Get("Content-Range"))
-	if ok && start == b.pos {
-		b.skip = 0
-		return b.identify(resp, size)
+	if ok && start == d.pos {
+		return d.identify(resp, size)
 	}
-	if b.whole {
-		return b.failed(errors.New("the server sends a part of the file, though it was not asked to"))
+	if d.whole {
+		return d.failed(errors.New("the server sends a part of the file, though it was not asked to"))
 	}
-	b.mirror.log.Info("the server sends another part than asked for, fetching the whole file", "file", b.name, "range", resp.Header.Get("Content-Range"))
-	b.drop()
-	b.whole = true
-	return b.connect()
+	d.mirror.log.Info("the server sends another part than asked for, fetching the whole file", "file", d.name, "range", resp.Header.Get("Content-Range"))
+	d.disconnect()
+	d.whole = true
+	return d.request()
 }
 
-// identify compares what an answer tells of the file with what is known of it.
-func (b *Body) identify(resp *http.Response, size int64) error {
-	version := versionOf(resp.Header)
+// identify checks that the answer is of the file that was read so far.
+func (d *download) identify(resp *http.Response, size int64) error {
+	validator := validatorOf(resp.Header)
 	switch {
-	case b.pos > 0 && b.version != "" && version != "" && version != b.version,
-		b.pos > 0 && b.size >= 0 && size >= 0 && size != b.size:
-		return b.failed(ErrChanged)
-	case b.pos == 0 || b.version == "":
-		b.version = version
+	case d.pos > 0 && d.validator != "" && validator != "" && validator != d.validator,
+		d.pos > 0 && d.size >= 0 && size >= 0 && size != d.size:
+		return d.failed(ErrChanged)
+	case d.pos == 0 || d.validator == "":
+		d.validator = validator
 	}
 	if size >= 0 {
-		b.size = size
+		d.size = size
 	}
 	return nil
 }
 
-// versionOf returns what identifies a content: a strong ETag, or else the date of
-// the last change.
-func versionOf(h http.Header) string {
+// refused returns the error for an answer without the file.
+func (d *download) refused(resp *http.Response) error {
+	err := errors.New(resp.Status)
+	switch code := resp.StatusCode; {
+	case code == http.StatusRequestedRangeNotSatisfiable:
+		err = ErrChanged
+	case code == http.StatusNotFound, code == http.StatusGone:
+		err = fs.ErrNotExist
+	case code == http.StatusForbidden: // some hosts answer so if the file does not exist
+		err = fmt.Errorf("%w, or %w", err, fs.ErrNotExist)
+	case code == http.StatusNotImplemented:
+		err = fmt.Errorf("%w: %w", ErrGivenUp, err)
+	case code == http.StatusTooManyRequests, code >= http.StatusInternalServerError:
+		wait, ok := retryAfter(resp)
+		if !ok {
+			return transient{err, d.backoff(d.attempts + 1)}
+		}
+		return transient{err, min(wait, d.mirror.patience.Longest)}
+	}
+	return d.failed(err)
+}
+
+// retryAfter returns how long a busy server asks to be left alone.
+func retryAfter(resp *http.Response) (time.Duration, bool) {
+	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
+		return 0, false
+	}
+	header := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseInt(header, 10, 64); err == nil {
+		const most = int64(math.MaxInt64 / time.Second)
+		return time.Duration(min(seconds, most)) * time.Second, seconds >= 0
+	}
+	at, err := http.ParseTime(header)
+	return max(time.Until(at), 0), err == nil
+}
+
+// validatorOf returns what identifies the content of a file: a strong ETag, or else
+// the date of the last change.
+func validatorOf(h http.Header) string {
 	if tag := h.Get("ETag"); strings.HasPrefix(tag, `"`) {
 		return tag
 	}
@@ -93,7 +104,7 @@ func versionOf(h http.Header) string {
 }
 
 // contentRange parses the header of that name: "bytes 0-9/10". The size is -1
-// where it is not told.
+// if the server does not know it.
 func contentRange(s string) (start, size int64, ok bool) {
 	s, ok = strings.CutPrefix(s, "bytes ")
 	span, total, found := strings.Cut(s, "/")
@@ -110,6 +121,6 @@ func contentRange(s string) (start, size int64, ok bool) {
 	}
 	end, endErr := strconv.ParseInt(to, 10, 64)
 	size, err = strconv.ParseInt(total, 10, 64)
-	// What ends before the file does is no use: the rest was asked for.
+	// The rest was asked for, so the range must end where the file does.
 	return start, size, endErr == nil && err == nil && end == size-1 && start <= end
 }
