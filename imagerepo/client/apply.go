@@ -16,7 +16,7 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/atomicfile"
-	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/internal/diskspace"
 )
 
 // ApplyOptions say what Apply is to do.
@@ -127,7 +127,7 @@ func (a *chain) inspect(ctx context.Context, size int64) error {
 
 // room is an error if there is no room for what is made.
 func (a *chain) room() error {
-	free, err := (&imagedir.Dir{Dir: a.out}).Room()
+	free, err := diskspace.Free(a.out)
 	if err != nil {
 		return err
 	}

@@ -128,7 +128,7 @@ func Update(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	if o.DefaultLink != "" {
-		if err := dir.CheckLink(o.DefaultLink); err != nil {
+		if err := dir.Link(o.DefaultLink).Check(); err != nil {
 			return Result{}, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/meta"
 )
@@ -50,7 +51,7 @@ func List(ctx context.Context, o Options) ([]Listed, error) {
 }
 
 func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
-	local, err := images(dir)
+	local, err := dir.Installed()
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +64,7 @@ func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
 	if err != nil {
 		return nil, err
 	}
-	defaultImage, hasDefault := dir.Default(o.DefaultLink)
+	defaultImage, hasDefault := dir.Link(o.DefaultLink).Image()
 	for i := range all {
 		l := &all[i]
 		l.Default = hasDefault && l.Name == defaultImage
@@ -75,7 +76,7 @@ func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
 }
 
 func known(dir *imagedir.Dir, l *Listed) State {
-	right, known := dir.Known(l.Name.String(), l.sums)
+	right, known := dir.Digests.Known(l.Name.String(), l.sums)
 	switch {
 	case l.Size != l.sums.Size || known && !right:
 		return Wrong
@@ -174,8 +175,8 @@ func Verify(ctx context.Context, o Options) ([]Listed, error) {
 		if !l.Offered || l.Size != l.sums.Size {
 			continue
 		}
-		dir.Forget(l.Name.String()) // to be read
-		err := dir.Check(ctx, l.Name.String(), l.sums, func(of, _ int64) {
+		dir.Digests.Forget(l.Name.String()) // to be read
+		err := dir.Digests.Check(ctx, l.Name.String(), l.sums, func(of, _ int64) {
 			if o.Progress != nil {
 				o.Progress(before+of, total)
 			}
@@ -183,7 +184,7 @@ func Verify(ctx context.Context, o Options) ([]Listed, error) {
 		switch {
 		case err == nil:
 			l.State = Right
-		case errors.Is(err, imagedir.ErrWrong):
+		case errors.Is(err, digestcache.ErrWrong):
 			l.State = Wrong
 		default:
 			return nil, err

@@ -6,6 +6,7 @@ import (
 
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/internal/assemble"
+	"puavo-image-repository/imagerepo/internal/diskspace"
 	"puavo-image-repository/meta"
 )
 
@@ -65,7 +66,7 @@ func NewPlan(ctx context.Context, o Options) (Plan, error) {
 func (u *update) plan(o *offer) (Plan, error) {
 	p := Plan{Mirror: o.mirror.String(), Image: o.target.Name, Disabled: u.dir.Disabled(), Ways: []Way{}}
 	var err error
-	if p.Available, err = u.dir.Room(); err != nil {
+	if p.Available, err = diskspace.Free(u.dir.Files); err != nil {
 		return Plan{}, err
 	}
 	if newer, err := u.newer(o); err != nil || newer {
@@ -94,7 +95,7 @@ func (u *update) notWrong(o *offer) ([]LocalImage, error) {
 		if !ok {
 			return false
 		}
-		right, known := u.dir.Known(l.File, im.Sums)
+		right, known := u.dir.Digests.Known(l.File, im.Sums)
 		return known && !right
 	}), err
 }
@@ -125,7 +126,7 @@ func (u *update) way(r Route) Way {
 	for _, s := range r.Steps {
 		path, f := s.file()
 		w.Files = append(w.Files, File{Path: path, Size: f.Sums.Size, Makes: s.Image.Name})
-		w.Fetch += assemble.Remaining(u.dir.Dir, s.Image.Name, f.Sums)
+		w.Fetch += assemble.Remaining(u.dir.Files, s.Image.Name, f.Sums)
 	}
 	return w
 }

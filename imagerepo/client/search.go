@@ -8,9 +8,11 @@ import (
 	"syscall"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/stats"
 	"puavo-image-repository/imagerepo/internal/assemble"
+	"puavo-image-repository/imagerepo/internal/diskspace"
 	"puavo-image-repository/meta"
 )
 
@@ -28,7 +30,7 @@ type search struct {
 func newSearch(u *update, o *offer) *search {
 	w := &search{update: u, offer: o, limits: Limits{Downgrades: u.Image != "", Failed: make(map[string]bool)}}
 	for _, im := range o.series.Images {
-		for _, d := range assemble.GivenUp(u.dir.Dir, im.Name) {
+		for _, d := range assemble.GivenUp(u.dir.Files, im.Name) {
 			if !slices.Contains(w.failed, d) {
 				w.failed = append(w.failed, d)
 			}
@@ -137,7 +139,7 @@ func (w *search) checkBase(ctx context.Context, base LocalImage) error {
 		return err
 	}
 	w.bad = append(w.bad, base.File)
-	if errors.Is(err, imagedir.ErrWrong) {
+	if errors.Is(err, digestcache.ErrWrong) {
 		err = fmt.Errorf("%w: %w", ErrVerify, err)
 	}
 	return refused{err}
@@ -181,7 +183,7 @@ func (w *search) advise(err error) error {
 // room is an error if there is no room for what a route makes. What an earlier
 // run has made of it takes none any more.
 func (w *search) room(r Route) error {
-	room, err := w.dir.Room()
+	room, err := diskspace.Free(w.dir.Files)
 	if err != nil {
 		return err
 	}
@@ -196,7 +198,7 @@ func (w *search) room(r Route) error {
 func need(dir *imagedir.Dir, r Route) (most int64) {
 	var before int64
 	for _, s := range r.Steps {
-		left := s.Image.Sums.Size - dir.Taken(assemble.PartialName(s.Image.Name))
+		left := s.Image.Sums.Size - diskspace.Used(dir.Files, assemble.PartialName(s.Image.Name))
 		most = max(most, before+left)
 		before = max(left, 0)
 	}
@@ -226,7 +228,7 @@ func (w *search) step(ctx context.Context, base string, s Step, progress func(do
 		phase, base = stats.ImageDownload, ""
 	}
 	err := assemble.Make(ctx, assemble.Job{
-		Dir: w.dir.Dir, Image: s.Image.Name, Sums: s.Image.Sums, Base: base,
+		Dir: w.dir.Files, Image: s.Image.Name, Sums: s.Image.Sums, Base: base,
 		Mirror: w.mirror.Mirror, Source: path, SourceSums: file.Sums, GivenUp: w.failed, Log: w.Log,
 		Progress: func(done, total int64) {
 			w.stats.Phase(w.image, phase, done, total)
@@ -245,7 +247,7 @@ func (w *search) step(ctx context.Context, base string, s Step, progress func(do
 // those that follow. Its journal stays, for a disk on which nothing more can be
 // written.
 func (w *search) between(im *meta.Image, left []Step) error {
-	if err := w.dir.Learn(assemble.PartialName(im.Name), im.Sums); err != nil {
+	if err := w.dir.Digests.Learn(assemble.PartialName(im.Name), im.Sums); err != nil {
 		return err
 	}
 	return w.dir.Sweep(made(left)...)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/stats"
 	"puavo-image-repository/meta"
@@ -51,7 +52,7 @@ func (o Options) checkAge(dir *imagedir.Dir, of *offer) error {
 	if of.mirror.signed == nil || o.AllowDowngrade || o.Image == "" {
 		return nil
 	}
-	inUse, ok := dir.Default(o.DefaultLink)
+	inUse, ok := dir.Link(o.DefaultLink).Image()
 	if !ok {
 		local, err := (&update{Options: o, dir: dir}).ofSeries(of)
 		if err != nil || len(local) == 0 {
@@ -73,11 +74,11 @@ func (o Options) guide(dir *imagedir.Dir) (meta.Name, error) {
 		return meta.ParseName(o.Image)
 	}
 	if o.DefaultLink != "" {
-		if name, ok := dir.Default(o.DefaultLink); ok {
+		if name, ok := dir.Link(o.DefaultLink).Image(); ok {
 			return name, nil
 		}
 	}
-	local, err := images(dir)
+	local, err := dir.Installed()
 	if err != nil {
 		return meta.Name{}, err
 	}
@@ -140,7 +141,7 @@ func (u *update) newer(o *offer) (bool, error) {
 // ofSeries returns the images of a series that are there, oldest first. One that
 // the mirror does not have, no longer or not yet, belongs to it by its name.
 func (u *update) ofSeries(o *offer) (names []meta.Name, err error) {
-	local, err := images(u.dir)
+	local, err := u.dir.Installed()
 	for _, l := range local {
 		if has(o.series, l.Name) || l.Name.Series() == o.target.Name.Series() {
 			names = append(names, l.Name)
@@ -149,25 +150,14 @@ func (u *update) ofSeries(o *offer) (names []meta.Name, err error) {
 	return names, err
 }
 
-// images returns the images that have their names, oldest first.
-func images(dir *imagedir.Dir) (named []LocalImage, err error) {
-	all, err := dir.Images()
-	for _, l := range all {
-		if l.File == l.Name.String() {
-			named = append(named, l)
-		}
-	}
-	return named, err
-}
-
 // there reports whether the wanted image is there, and right.
 func (u *update) there(ctx context.Context, o *offer) (bool, error) {
-	info, err := u.dir.Lstat(o.target.Name.String())
+	info, err := u.dir.Files.Lstat(o.target.Name.String())
 	if err != nil || !info.Mode().IsRegular() || info.Size() != o.target.Sums.Size {
 		return false, nil
 	}
 	err = u.check(ctx, o.target.Name.String(), o.target.Sums)
-	if errors.Is(err, imagedir.ErrWrong) {
+	if errors.Is(err, digestcache.ErrWrong) {
 		u.Log.Warn("the image that is there is not right: making it anew", "reason", err)
 		return false, nil
 	}
@@ -176,7 +166,7 @@ func (u *update) there(ctx context.Context, o *offer) (bool, error) {
 
 // check compares a file of the images directory with its digest.
 func (u *update) check(ctx context.Context, file string, want cksum.Sums) error {
-	return u.dir.Check(ctx, file, want, func(done, total int64) {
+	return u.dir.Digests.Check(ctx, file, want, func(done, total int64) {
 		u.stats.Phase(u.image, stats.ImageChecksum, done, total)
 	})
 }
@@ -189,18 +179,18 @@ func (u *update) install(ctx context.Context, image meta.Name) (bool, error) {
 		return false, nil
 	}
 	steps := []func() error{
-		func() error { return u.dir.SetPending(image) },
+		func() error { return u.dir.Digests.SetPending(image) },
 		func() error { return u.hook(ctx, "--pre-install", u.PreInstall, image) },
 		func() error { return u.setDefault(image) },
 		func() error { return u.hook(ctx, "--post-install", u.PostInstall, image) },
-		func() error { return u.dir.SetPending(meta.Name{}) },
+		func() error { return u.dir.Digests.SetPending(meta.Name{}) },
 	}
 	for _, step := range steps {
 		err := step()
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		if now, ok := u.dir.Default(u.DefaultLink); err != nil && u.DefaultLink != "" && ok && now == image {
+		if now, ok := u.dir.Link(u.DefaultLink).Image(); err != nil && u.DefaultLink != "" && ok && now == image {
 			return false, settled{fmt.Errorf("%s is in use, but %w; the next run does it again", image, err)}
 		} else if err != nil {
 			return false, settled{fmt.Errorf("%s is there, but was not put to use: %w", image, err)}
@@ -211,10 +201,10 @@ func (u *update) install(ctx context.Context, image meta.Name) (bool, error) {
 
 // toInstall reports whether an image is to be put to use.
 func (u *update) toInstall(image meta.Name) bool {
-	if u.dir.Pending() == image {
+	if u.dir.Digests.Pending() == image {
 		return true
 	}
-	now, ok := u.dir.Default(u.DefaultLink)
+	now, ok := u.dir.Link(u.DefaultLink).Image()
 	return u.DefaultLink != "" && (!ok || now != image)
 }
 
@@ -222,7 +212,7 @@ func (u *update) setDefault(image meta.Name) error {
 	if u.DefaultLink == "" {
 		return nil
 	}
-	return u.dir.SetDefault(u.DefaultLink, image)
+	return u.dir.Link(u.DefaultLink).Set(image)
 }
 
 // hook runs a shell command with the path of the image as its last argument.
