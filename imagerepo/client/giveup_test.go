@@ -50,8 +50,8 @@ func TestGivenUp(t *testing.T) {
 		if run > 0 && !slices.Equal(asked, []string{huge2}) {
 			t.Errorf("run %d asked for %q", run, asked)
 		}
-		if plan := must(client.NewPlan(t.Context(), o)); len(plan.Ways) != 1 || !isFull(plan.Ways[0].Route) {
-			t.Errorf("planned %+v", plan.Ways)
+		if plan := must(client.NewPlan(t.Context(), o)); len(plan.Candidates) != 1 || !isFull(plan.Candidates[0].Route) {
+			t.Errorf("planned %+v", plan.Candidates)
 		}
 		before = len(s.asked())
 	}
