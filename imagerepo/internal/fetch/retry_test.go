@@ -2,6 +2,9 @@ package fetch
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
@@ -40,44 +43,59 @@ func TestPauses(t *testing.T) {
 		return answer(code, of(nil), header...)
 	}
 	unreachable := func(*http.Request) (*http.Response, error) { return nil, errors.New("no route to host") }
+	untrusted := func(*http.Request) (*http.Response, error) {
+		return nil, &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
+	}
 	whole := answer(200, of(content))
 	breaks := func(after int) func(*http.Request) (*http.Response, error) {
 		return answer(200, func() io.Reader { return io.MultiReader(bytes.NewReader(content[:after]), broken{}) })
 	}
-	rest := func(from int) func(*http.Request) (*http.Response, error) {
-		return answer(206, of(content[from:]), "Content-Range", "bytes "+strconv.Itoa(from)+"-"+strconv.Itoa(len(content)-1)+"/"+strconv.Itoa(len(content)))
+	rest := func(from, end int) func(*http.Request) (*http.Response, error) { // breaks before the end of the file
+		body := func() io.Reader {
+			if end == len(content) {
+				return bytes.NewReader(content[from:])
+			}
+			return io.MultiReader(bytes.NewReader(content[from:end]), broken{})
+		}
+		return answer(206, body, "Content-Range", "bytes "+strconv.Itoa(from)+"-"+strconv.Itoa(len(content)-1)+"/"+strconv.Itoa(len(content)))
 	}
 	for _, c := range []struct {
 		name     string
 		answers  answers
 		min, max time.Duration // of all pauses
 		err      error
+		longest  time.Duration // of one pause; 0 for 20 s
 	}{
-		{"none", answers{whole}, 0, 0, nil},
-		{"busy", answers{empty(500), whole}, time.Second, 2 * time.Second, nil},
-		{"busy twice", answers{empty(500), empty(503), whole}, 3 * time.Second, 6 * time.Second, nil},
-		{"busy, then unreachable", answers{empty(429), unreachable, whole}, 3 * time.Second, 6 * time.Second, nil},
-		{"told when", answers{empty(503, "Retry-After", "7"), whole}, 7 * time.Second, 7 * time.Second, nil},
-		{"told at once", answers{empty(429, "Retry-After", "0"), whole}, 0, 0, nil},
-		{"told a year", answers{empty(503, "Retry-After", "31536000"), whole}, 20 * time.Second, 20 * time.Second, nil},
-		{"told too much for a clock", answers{empty(503, "Retry-After", "9223372036854775807"), whole}, 20 * time.Second, 20 * time.Second, nil},
-		{"told less than nothing", answers{empty(503, "Retry-After", "-1"), whole}, time.Second, 2 * time.Second, nil},
-		{"told a date", answers{empty(503, "Retry-After", "Sat, 01 Jan 2000 00:00:09 GMT"), whole}, 9 * time.Second, 9 * time.Second, nil}, // the clock of the test begins there
-		{"told a date that is past", answers{empty(503, "Retry-After", "Fri, 31 Dec 1999 00:00:00 GMT"), whole}, 0, 0, nil},
-		{"told garbage", answers{empty(503, "Retry-After", "soon"), whole}, time.Second, 2 * time.Second, nil},
-		{"told, but not busy", answers{empty(500, "Retry-After", "7"), whole}, time.Second, 2 * time.Second, nil},
-		{"breaks midway", answers{breaks(100_000), rest(100_000)}, 0, 0, nil},
-		{"breaks soon", answers{breaks(1000), rest(1000)}, 0, 0, nil},
-		{"breaks soon, then is busy", answers{breaks(1000), empty(500), rest(1000)}, 2 * time.Second, 4 * time.Second, nil},
-		{"breaks soon, twice", answers{breaks(1000), breaks(1000), rest(1000)}, time.Second, 2 * time.Second, nil},
-		{"busy for ever", answers{empty(500)}, 6 * time.Second, 12 * time.Second, ErrGivenUp},
-		{"unreachable for ever", answers{unreachable}, 6 * time.Second, 12 * time.Second, ErrGivenUp},
-		{"busy or broken for ever", answers{empty(500), breaks(0), empty(500), breaks(0), whole}, 5 * time.Second, 10 * time.Second, ErrGivenUp},
-		{"not implemented", answers{empty(501), whole}, 0, 0, ErrGivenUp},
+		{"none", answers{whole}, 0, 0, nil, 0},
+		{"busy", answers{empty(500), whole}, time.Second, 2 * time.Second, nil, 0},
+		{"busy twice", answers{empty(500), empty(503), whole}, 3 * time.Second, 6 * time.Second, nil, 0},
+		{"busy, then unreachable", answers{empty(429), unreachable, whole}, 3 * time.Second, 6 * time.Second, nil, 0},
+		{"told when", answers{empty(503, "Retry-After", "7"), whole}, 7 * time.Second, 7 * time.Second, nil, 0},
+		{"told at once", answers{empty(429, "Retry-After", "0"), whole}, 0, 0, nil, 0},
+		{"told a year", answers{empty(503, "Retry-After", "31536000"), whole}, 20 * time.Second, 20 * time.Second, nil, 0},
+		{"told too much for a clock", answers{empty(503, "Retry-After", "9223372036854775807"), whole}, 20 * time.Second, 20 * time.Second, nil, 0},
+		{"told less than nothing", answers{empty(503, "Retry-After", "-1"), whole}, time.Second, 2 * time.Second, nil, 0},
+		{"told a date", answers{empty(503, "Retry-After", "Sat, 01 Jan 2000 00:00:09 GMT"), whole}, 9 * time.Second, 9 * time.Second, nil, 0}, // the clock of the test begins there
+		{"told a date that is past", answers{empty(503, "Retry-After", "Fri, 31 Dec 1999 00:00:00 GMT"), whole}, 0, 0, nil, 0},
+		{"told garbage", answers{empty(503, "Retry-After", "soon"), whole}, time.Second, 2 * time.Second, nil, 0},
+		{"told, but not busy", answers{empty(500, "Retry-After", "7"), whole}, time.Second, 2 * time.Second, nil, 0},
+		{"breaks midway", answers{breaks(100_000), rest(100_000, len(content))}, 0, 0, nil, 0},
+		{"breaks soon", answers{breaks(1000), rest(1000, len(content))}, 0, 0, nil, 0},
+		{"breaks soon, then is busy", answers{breaks(1000), empty(500), rest(1000, len(content))}, 2 * time.Second, 4 * time.Second, nil, 0},
+		{"breaks soon, twice", answers{breaks(1000), breaks(1000), rest(1000, len(content))}, time.Second, 2 * time.Second, nil, 0},
+		{"busy for ever", answers{empty(500)}, 6 * time.Second, 12 * time.Second, ErrGivenUp, 0},
+		{"unreachable for ever", answers{unreachable}, 6 * time.Second, 12 * time.Second, ErrGivenUp, 0},
+		{"busy or broken for ever", answers{empty(500), breaks(0), empty(500), breaks(0), whole}, 5 * time.Second, 10 * time.Second, ErrGivenUp, 0},
+		{"not implemented", answers{empty(501), whole}, 0, 0, ErrGivenUp, 0},
+		{"busy twice, and impatient", answers{empty(500), empty(500), whole}, 2 * time.Second, 2 * time.Second, nil, time.Second},
+		{"hardly anything for ever", answers{breaks(1000), rest(1000, 2000), rest(2000, 3000), rest(3000, 4000), rest(4000, len(content))}, 3 * time.Second, 6 * time.Second, ErrGivenUp, 0},
+		{"unknown certificate", answers{untrusted, whole}, 0, 0, ErrGivenUp, 0},
+		{"redirects for ever", answers{empty(302, "Location", "/again")}, 0, 0, ErrGivenUp, 0},
+		{"redirect to another protocol", answers{empty(302, "Location", "ftp://example.org/file"), whole}, 0, 0, ErrGivenUp, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m, err := Open("http://images.example.org", Options{Patience: Patience{Attempts: 4, Wait: time.Second, Longest: 20 * time.Second}})
+				m, err := Open("http://images.example.org", Options{Patience: Patience{Attempts: 4, Wait: time.Second, Longest: cmp.Or(c.longest, 20*time.Second)}})
 				if err != nil {
 					t.Fatal(err)
 				}
