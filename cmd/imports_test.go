@@ -258,14 +258,14 @@ func TestOneSeam(t *testing.T) {
 		"Create": true, "OpenFile": true, "WriteFile": true, "Mkdir": true, "MkdirAll": true, "OpenRoot": true,
 	}
 	allowed := map[string]string{
-		"cmd/internal/outfile/outfile.go":           "OpenFile", // of a device or a pipe, to write through
-		"cmd/internal/ui/passphrase.go":             "OpenFile", // of the terminal
-		"cmd/rdiff/files.go":                        "Remove",   // of what is copied from a pipe, which has no name then
-		"imagerepo/client/apply.go":                 "OpenFile", // for reading
-		"imagerepo/client/internal/fetch/mirror.go": "OpenRoot", // for reading
-		"imagerepo/internal/lockfile/open.go":       "OpenRoot", // to follow no link
-		"imagerepo/internal/mirror/mirror.go":       "MkdirAll", // of the mirror itself
-		"imagerepo/trust/keys.go":                   "Mkdir",    // of the directory of keys itself
+		"cmd/internal/outfile/outfile.go":     "OpenFile", // of a device or a pipe, to write through
+		"cmd/internal/ui/passphrase.go":       "OpenFile", // of the terminal
+		"cmd/rdiff/files.go":                  "Remove",   // of what is copied from a pipe, which has no name then
+		"imagerepo/client/apply.go":           "OpenFile", // for reading
+		"imagerepo/internal/fetch/mirror.go":  "OpenRoot", // for reading
+		"imagerepo/internal/lockfile/open.go": "OpenRoot", // to follow no link
+		"imagerepo/internal/mirror/mirror.go": "MkdirAll", // of the mirror itself
+		"imagerepo/trust/keys.go":             "Mkdir",    // of the directory of keys itself
 	}
 	exempt := []string{"imagerepo/atomicfile", "imagerepo/internal/powercut", "testdata", "bench/..."} // what is for tests too
 	for _, s := range sources(t) {

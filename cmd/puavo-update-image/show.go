@@ -39,14 +39,14 @@ func planText(p client.Plan) string {
 	switch {
 	case p.UpToDate:
 		b.WriteString("All is up to date.\n")
-	case len(p.Ways) == 0:
+	case len(p.Candidates) == 0:
 		fmt.Fprintf(&b, "%s is there, and would be put to use.\n", p.Image)
 	default:
 		fmt.Fprintf(&b, "%s from %s, of %s that are free:\n", p.Image, p.Mirror, ui.Bytes(p.Available))
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprint(w, "fetch\tdisk\t\n")
-		for _, way := range p.Ways {
-			fmt.Fprintf(w, "%s\t%s\t  %s\n", ui.Bytes(way.Fetch), ui.Bytes(way.Disk), way)
+		for _, candidate := range p.Candidates {
+			fmt.Fprintf(w, "%s\t%s\t  %s\n", ui.Bytes(candidate.Fetch), ui.Bytes(candidate.Disk), candidate)
 		}
 		w.Flush()
 	}

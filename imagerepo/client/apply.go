@@ -16,34 +16,41 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/atomicfile"
-	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/internal/diskspace"
 )
 
-// ApplyOptions say what Apply is to do.
+// ApplyOptions say what Apply does. Base, Deltas and Out are needed.
 type ApplyOptions struct {
 	Base   string   // path of the old image
 	Deltas []string // paths of the deltas, applied one after the other
-	Out    string   // path of the new image, which must not be there
-	// SHA512 is the new image's; the zero digest means that it is not known. Then no
-	// delta may make more than 64 GiB.
+	Out    string   // path of the new image, which must not exist
+	// SHA512 is the new image's; zero if it is not known. Then no delta may make more
+	// than 64 GiB.
 	SHA512 cksum.Digest512
-	// Progress, which may be nil, is called with the bytes that were made and that
-	// are to be made, of all images on the way.
+	// Progress, which may be nil, is called with the bytes made so far and the bytes to
+	// make, of the new image and those on the way to it. The calls come from several
+	// goroutines, but one at a time.
 	Progress func(done, total int64)
 }
 
-// maxUnknown is the size in bytes of the largest image that is made where nothing
-// tells the right one: a delta of some bytes can make one of any size.
+// maxUnknown is the size in bytes of the largest image that is made if its digest is
+// not known: a delta of a few bytes can make an image of any size.
 const maxUnknown = 64 << 30
 
-// Apply makes an image offline from an old one and deltas. The new image gets
-// its name when it is complete and verified; images between two deltas are never
-// seen. Nothing is written where there is no room for the largest two that follow
-// each other; the error then wraps syscall.ENOSPC. Deltas that are malformed wrap
-// delta.ErrFormat, and a new image that is there already fs.ErrExist.
+// Apply makes an image offline from an old one and deltas. The new image gets its
+// name when it is complete and verified; images between two deltas have no name.
+// Nothing is written if there is no room for the largest two that follow each other;
+// the error then wraps syscall.ENOSPC. For a malformed delta it wraps
+// delta.ErrFormat, for a wrong result ErrVerify, and if the new image exists
+// fs.ErrExist.
 func Apply(ctx context.Context, o ApplyOptions) error {
-	if len(o.Deltas) == 0 {
-		return errors.New("no deltas to apply")
+	switch {
+	case o.Base == "":
+		return errors.New("ApplyOptions.Base: want the path of the old image")
+	case len(o.Deltas) == 0:
+		return errors.New("ApplyOptions.Deltas: no deltas to apply")
+	case o.Out == "":
+		return errors.New("ApplyOptions.Out: want the path of the new image")
 	}
 	if _, err := os.Lstat(o.Out); err == nil {
 		return fmt.Errorf("%s: %w; remove it or give another name", o.Out, fs.ErrExist)
@@ -54,7 +61,7 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 	if err != nil {
 		return err
 	}
-	a := &chain{ApplyOptions: o, base: base}
+	a := &chain{options: o, base: base}
 	defer func() { a.base.Close() }()
 	if err := a.inspect(ctx, size); err != nil {
 		return err
@@ -63,14 +70,14 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 		return err
 	}
 	defer a.out.Close()
-	if err := a.room(); err != nil {
+	if err := a.checkRoom(); err != nil {
 		return err
 	}
 	return a.make(ctx)
 }
 
-// openRegular opens a file, and tells its size. What is none gives an error, and
-// does not make anybody wait.
+// openRegular opens a regular file, and returns its size. Another kind of file is an
+// error; a pipe does not make it wait.
 func openRegular(path string) (*os.File, int64, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -89,17 +96,17 @@ func openRegular(path string) (*os.File, int64, error) {
 
 // chain is the state of one Apply.
 type chain struct {
-	ApplyOptions
-	base        *os.File       // the old image, or the one that was made last
-	out         atomicfile.Dir // where Out is made
-	sizes       []int64        // of what each delta makes
+	options     ApplyOptions
+	base        *os.File       // the old image, or the last one that was made
+	out         atomicfile.Dir // of options.Out
+	sizes       []int64        // of the images that the deltas make
 	done, total int64
 }
 
-// inspect reads the deltas before anything is written: they must be well formed,
-// and each must fit what the one before makes. The base has so many bytes.
+// inspect reads the deltas before anything is written: they must be well formed, and
+// each must fit the size of its base. size is that of the old image.
 func (a *chain) inspect(ctx context.Context, size int64) error {
-	for _, path := range a.Deltas {
+	for _, path := range a.options.Deltas {
 		f, _, err := openRegular(path)
 		if err != nil {
 			return err
@@ -113,7 +120,7 @@ func (a *chain) inspect(ctx context.Context, size int64) error {
 			return fmt.Errorf("%s: %w: it needs a base of %d bytes, this one has %d", path, delta.ErrFormat, stats.BaseEnd, size)
 		}
 		size = stats.Target()
-		if a.SHA512 == (cksum.Digest512{}) && size > maxUnknown {
+		if a.options.SHA512 == (cksum.Digest512{}) && size > maxUnknown {
 			return fmt.Errorf("%s makes %d bytes; more than %d are only made where the new image's SHA-512 is given", path, size, int64(maxUnknown))
 		}
 		if size > math.MaxInt64-a.total {
@@ -125,9 +132,9 @@ func (a *chain) inspect(ctx context.Context, size int64) error {
 	return nil
 }
 
-// room is an error if there is no room for what is made.
-func (a *chain) room() error {
-	free, err := (&imagedir.Dir{Dir: a.out}).Room()
+// checkRoom returns an error if there is no room for the images.
+func (a *chain) checkRoom() error {
+	free, err := diskspace.Free(a.out)
 	if err != nil {
 		return err
 	}
@@ -143,7 +150,7 @@ func (a *chain) room() error {
 
 // make makes the new image.
 func (a *chain) make(ctx context.Context) error {
-	last := len(a.Deltas) - 1
+	last := len(a.options.Deltas) - 1
 	for i := range last {
 		next, err := a.between(ctx, i)
 		if err != nil {
@@ -152,8 +159,8 @@ func (a *chain) make(ctx context.Context) error {
 		a.base.Close()
 		a.base = next
 	}
-	name := filepath.Base(a.Out)
-	out, err := a.out.Begin(fmt.Sprintf(".%s.%x.tmp", name, rand.Uint64()), name) // another may make it too
+	name := filepath.Base(a.options.Out)
+	out, err := a.out.Begin(fmt.Sprintf(".%s.%x.tmp", name, rand.Uint64()), name) // another process may make it too
 	if err != nil {
 		return err
 	}
@@ -162,8 +169,8 @@ func (a *chain) make(ctx context.Context) error {
 	if err := a.step(ctx, last, io.MultiWriter(out, digest)); err != nil {
 		return err
 	}
-	if got := cksum.Digest512(digest.Sum(nil)); a.SHA512 != (cksum.Digest512{}) && got != a.SHA512 {
-		return fmt.Errorf("%w: what the deltas make of %s has the SHA-512 %s; is it the right base?", ErrVerify, a.Base, got)
+	if got := cksum.Digest512(digest.Sum(nil)); a.options.SHA512 != (cksum.Digest512{}) && got != a.options.SHA512 {
+		return fmt.Errorf("%w: what the deltas make of %s has the SHA-512 %s; is it the right base?", ErrVerify, a.options.Base, got)
 	}
 	if err := ctx.Err(); err != nil { // it may have ended with the last byte
 		return err
@@ -171,7 +178,7 @@ func (a *chain) make(ctx context.Context) error {
 	return out.Commit()
 }
 
-// between makes the image between two deltas, in a file without a name.
+// between makes an image between two deltas, in a file without a name.
 func (a *chain) between(ctx context.Context, i int) (*os.File, error) {
 	f, err := a.out.Scratch()
 	if err != nil {
@@ -186,7 +193,7 @@ func (a *chain) between(ctx context.Context, i int) (*os.File, error) {
 
 // step applies one delta.
 func (a *chain) step(ctx context.Context, i int, w io.Writer) error {
-	f, _, err := openRegular(a.Deltas[i])
+	f, _, err := openRegular(a.options.Deltas[i])
 	if err != nil {
 		return err
 	}
@@ -197,16 +204,16 @@ func (a *chain) step(ctx context.Context, i int, w io.Writer) error {
 	}
 	base := io.NewSectionReader(a.base, 0, info.Size())
 	if err := delta.Patch(ctx, io.MultiWriter(w, a), base, f, a.sizes[i]); err != nil {
-		return fmt.Errorf("%s: %w", a.Deltas[i], err)
+		return fmt.Errorf("%s: %w", a.options.Deltas[i], err)
 	}
 	return nil
 }
 
-// Write counts what is made.
+// Write counts the bytes that are made.
 func (a *chain) Write(p []byte) (int, error) {
 	a.done += int64(len(p))
-	if a.Progress != nil {
-		a.Progress(a.done, a.total)
+	if a.options.Progress != nil {
+		a.options.Progress(a.done, a.total)
 	}
 	return len(p), nil
 }

@@ -103,7 +103,7 @@ func TestPlan(t *testing.T) {
 					t.Fatalf("%+v, %v", plan, err)
 				}
 				var ways []string
-				for _, w := range plan.Ways {
+				for _, w := range plan.Candidates {
 					ways = append(ways, w.String())
 					if w.Fetch != w.Bytes() || w.Disk < w.Steps[len(w.Steps)-1].Image.Sums.Size || len(w.Files) != len(w.Steps) {
 						t.Errorf("%+v", w)
@@ -128,7 +128,7 @@ func TestPlan(t *testing.T) {
 func TestPlanResumed(t *testing.T) {
 	p, s := newPlace(t, huge1), newBreaking(t)
 	o := p.options(s.URL, huge2)
-	plan := func() client.Way { return must(client.NewPlan(t.Context(), o)).Ways[0] }
+	plan := func() client.Candidate { return must(client.NewPlan(t.Context(), o)).Candidates[0] }
 	whole := plan()
 	s.limit.Store(7 << 20)
 	o.Patience.Attempts = 1

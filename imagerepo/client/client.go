@@ -1,62 +1,77 @@
-// Package client brings a directory of images up to date from a mirror: it
-// fetches the meta of the series, chooses the cheapest way from the images that
-// are there to the new one, makes it, verified, in one go, and puts it to use.
+// Package client updates a directory of images from a mirror: it fetches the meta
+// of a series, chooses the cheapest route from the local images to the new one,
+// makes it, verifies it, and puts it to use.
 //
-//	meta.Series -> ChooseRoute -> each step: fetch and patch into <image>.tmp while hashing
-//	            -> compare size and SHA-512 -> rename -> default link
+//	mirror                                                      images directory
+//	  meta -----> offer: series and target                         |
+//	                |        +------------- local images <---------+
+//	                v        v                                     |
+//	              candidates, cheapest route                       |
+//	                |                                              v
+//	  delta ----> for each step: assemble.Make  --------> <image>.img.tmp
+//	              downloads, patches, hashes               |  size and SHA-512 are right
+//	                                                       v
+//	                                             <image>.img, default link
 //
-// A delta is applied while it comes, and never stored.
+// A delta is applied while it is downloaded, and never stored. All of this happens
+// in the goroutine that calls Update, one thing after the other; inside a step,
+// package assemble has goroutines that write and hash. They have ended when the step
+// has. No other process takes part: who changes the directory holds its lock.
 //
 // # The images directory
 //
 //	<image>.img             an image; only whole, verified ones get such a name
-//	<image>.img.tmp         one that is being made, or was made on the way to another
-//	<image>.img.tmp.journal how far it has got, so that another run goes on from there
-//	<image>.img.lock        where it is there, the image is not removed
+//	<image>.img.tmp         a partial image, or a whole one on the way to another
+//	<image>.img.tmp.journal how far it has got, so that another run continues from there
+//	<image>.img.lock        while it exists, the image is not removed
 //	.trust                  what is known of the signed metadata, if a root is trusted
 //	.image_updates_known    digests of the images, by size, times and inode
 //	.image_updates_lock     flock(2)ed meanwhile, as by the installed tools
-//	DISABLE_IMAGE_UPDATES   where it is there, nothing is done
+//	DISABLE_IMAGE_UPDATES   while it exists, updates are disabled
 //
 // # What is trusted
 //
-// The meta says what size and digests its files have; names in it are parsed
+// The meta says which size and digests the files have. Names in it are parsed
 // strictly, bodies are never read beyond their size, and what does not fit is an
-// error. An image that is there is compared with its digest before it is put to use,
-// and, as long as the mirror lists it, before it serves as a base. The meta of a mirror counts for this mirror alone.
+// error. A local image is compared with its digest before it is put to use, and
+// before it serves as a base if the mirror lists it. The meta of a mirror counts for
+// this mirror alone.
 //
-// Where a root of trust is given, all that the meta says is verified by package
-// tuf, and an image that is older than the one in use is refused.
+// If a root of trust is given, package tuf verifies all that the meta says, and an
+// image that is older than the one in use is refused.
 package client
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
-	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
-	"puavo-image-repository/imagerepo/client/internal/partial"
 	"puavo-image-repository/imagerepo/client/internal/stats"
+	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/imagerepo/internal/tuf"
 	"puavo-image-repository/meta"
 )
 
 var (
 	// ErrVerify is wrapped by the errors for what is not as the meta says.
-	ErrVerify = partial.ErrVerify
-	// ErrCut is wrapped by the error for a network that failed midway. What has come
-	// is kept for the next run.
-	ErrCut = partial.ErrCut
+	ErrVerify = assemble.ErrVerify
+	// ErrIncomplete is wrapped by the error for a network that failed midway. What has
+	// come is kept for the next run.
+	ErrIncomplete = assemble.ErrIncomplete
 	// ErrUntrusted is wrapped by the errors for a mirror whose metadata is not signed as
 	// the trusted root says, and for a downgrade.
 	ErrUntrusted = tuf.ErrRefused
-	// ErrNoImage is wrapped where there is no image to start from or to get.
+	// ErrNoImage is wrapped by the errors for an image that neither the directory nor
+	// the mirror has.
 	ErrNoImage = errors.New("no such image")
 )
 
-// Options say from where a directory is brought up to date, and how.
+// Options say from where a directory is updated, and how. Mirrors and Dir are
+// needed.
 type Options struct {
 	// Mirrors are tried in this order. Each is a directory, or a http, https or file URL.
 	Mirrors []string
@@ -67,16 +82,16 @@ type Options struct {
 	// Trust is the path of a root.json of The Update Framework, by which all that the
 	// mirrors say is verified; "": nothing is.
 	Trust string
-	// AllowDowngrade allows, where a root is trusted, an image older than the one in use.
+	// AllowDowngrade allows, if a root is trusted, an image older than the one in use.
 	AllowDowngrade bool
 
-	CACertificate string         // path of a PEM file of certificates to trust besides the system's
-	Rate          int64          // bytes a second to fetch at most; 0 is no limit
-	Patience      fetch.Patience // with a web site; the zero one is the usual
+	CACertificate string // path of a PEM file of certificates to trust besides the system's
+	Rate          int64  // bytes a second to download at most; 0 is no limit
+	Patience      Patience
 
 	// DefaultLink is the name, such as ltsp.img, of a hard link to the image that is
-	// in use, which Update leads to the new one. The one before is kept under the same
-	// name with -backup. "": there is none.
+	// in use. Update makes it lead to the new one, and keeps the one before under the
+	// same name with -backup. "": there is none.
 	DefaultLink string
 	// PreInstall and PostInstall are shell commands that are run with the path of the
 	// image before and after it is put to use; "": none. What they print goes to
@@ -89,33 +104,68 @@ type Options struct {
 	// StatsFile is the path of the file that tells the installed desktop applet how
 	// far an update is; "": none.
 	StatsFile string
-	// Log takes warnings, and at level Info why something is fetched again.
+	// Log takes warnings, and at level Info why something is fetched again. nil
+	// discards them.
 	Log *slog.Logger
-	// Progress, which may be nil, is called with the bytes that are made, of the new
-	// image and those on the way to it, and that are to be made.
+	// Progress, which may be nil, is called with the bytes made so far and the bytes to
+	// make, of the new image and those on the way to it. The calls come from several
+	// goroutines, but one at a time.
 	Progress func(done, total int64)
+}
+
+// Patience says when a web site is given up. Zero fields have the defaults.
+type Patience struct {
+	Attempts int           // in a row that bring hardly anything; 8
+	Wait     time.Duration // before the second attempt, and longer before each other; 1 s
+	Longest  time.Duration // between two attempts, also if Retry-After asks for more; 2 min
+	Stall    time.Duration // within which some bytes must come; 30 s
+}
+
+// checked returns the options with defaults for what may be left out, or an error
+// that names what is missing or wrong.
+func (o Options) checked() (Options, error) {
+	switch {
+	case len(o.Mirrors) == 0:
+		return o, errors.New("Options.Mirrors: want at least one mirror")
+	case o.Dir == "":
+		return o, errors.New("Options.Dir: want the images directory")
+	case o.Rate < 0:
+		return o, fmt.Errorf("Options.Rate: %d bytes a second are less than none", o.Rate)
+	case o.Keep < 0:
+		return o, fmt.Errorf("Options.Keep: %d images are less than none", o.Keep)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
 }
 
 // Result tells what Update did.
 type Result struct {
 	Image    meta.Name
-	UpToDate bool        // nothing was to be done: the image was there, or a newer one is
+	UpToDate bool        // nothing was done: the directory has the image, or a newer one
 	Disabled bool        // updates are disabled in the images directory
-	Made     bool        // the image was made, by
-	Route    Route       // this way
+	Made     bool        // the image was made
+	Route    Route       // how, if it was
 	Removed  []meta.Name // old images, as Options.Keep asks
 }
 
-// Update makes the wanted image in the images directory, unless it is there, and
-// puts it to use. It tries the ways to it from the cheapest to the dearest, and one
+// Update makes the wanted image in the images directory, unless it exists, and puts
+// it to use. It tries the routes to it from the cheapest to the dearest, and one
 // mirror after the other. After an error the images are what they were; what was
-// made of a new one is kept where another run can go on with it.
+// made of a new one is kept for another run to continue.
 //
 // If no image is named, the series is that of the default image, or else of the
-// newest that is there, also where the mirror no longer has this image, or not yet.
-// An image that is older than what is there is made only where it is named, and
-// where a root is trusted only if that is allowed.
+// newest local one, even if the mirror does not have this image. An image that is
+// older than a local one is made only if it is named, and if a root is trusted, only
+// if that is allowed.
+//
+// If another process holds the lock, the error wraps lockfile.ErrHeld.
 func Update(ctx context.Context, o Options) (Result, error) {
+	o, err := o.checked()
+	if err != nil {
+		return Result{}, err
+	}
 	dir, err := imagedir.Open(o.Dir)
 	if err != nil {
 		return Result{}, err
@@ -128,26 +178,45 @@ func Update(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	if o.DefaultLink != "" {
-		if err := dir.CheckLink(o.DefaultLink); err != nil {
+		if err := dir.Link(o.DefaultLink).Check(); err != nil {
 			return Result{}, err
 		}
 	}
-	u := &update{Options: o, dir: dir, stats: stats.New(o.StatsFile, o.Log)}
-	u.phase(stats.Starting)
+	u := &update{options: o, dir: dir, report: report{file: stats.New(o.StatsFile, o.Log)}}
+	u.report.phase(stats.Starting)
 	var result Result
 	err = eachMirror(ctx, o, dir, func(m mirror) (err error) {
 		result, err = u.from(ctx, m)
 		return err
 	})
+	u.report.end(ctx, result, err)
+	return result, err
+}
+
+// report tells other programs how far an update is.
+type report struct {
+	file  *stats.File
+	image string // file name of the image that is made, "" as long as it is not known
+}
+
+// phase says what begins now.
+func (r *report) phase(phase string) { r.file.Phase(r.image, phase, 0, 0) }
+
+// progress says how much of a phase is done, in bytes.
+func (r *report) progress(phase string, done, total int64) {
+	r.file.Phase(r.image, phase, done, total)
+}
+
+// end says how the update has ended.
+func (r *report) end(ctx context.Context, result Result, err error) {
 	switch {
 	case ctx.Err() != nil:
-		u.phase(stats.Interrupted)
+		r.phase(stats.Interrupted)
 	case err != nil:
-		u.phase(stats.Error)
+		r.phase(stats.Error)
 	case result.UpToDate:
-		u.phase(stats.UpToDate)
+		r.phase(stats.UpToDate)
 	default:
-		u.phase(stats.Finished)
+		r.phase(stats.Finished)
 	}
-	return result, err
 }

@@ -244,7 +244,7 @@ func (p *place) cutOff(n *nginx, file string) {
 	p.t.Helper()
 	o := p.options(newProxy(p.t, n, only1(file, cutAfter(9<<20))).URL, huge2)
 	o.Patience.Attempts = 1
-	if _, err := client.Update(p.t.Context(), o); !errors.Is(err, client.ErrCut) {
+	if _, err := client.Update(p.t.Context(), o); !errors.Is(err, client.ErrIncomplete) {
 		p.t.Fatalf("cut off: %v", err)
 	}
 	p.wantResumable(huge2)

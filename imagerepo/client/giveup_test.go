@@ -43,15 +43,15 @@ func TestGivenUp(t *testing.T) {
 	var before int
 	for run := range 3 {
 		_, err := client.Update(t.Context(), o)
-		if !errors.Is(err, client.ErrCut) {
+		if !errors.Is(err, client.ErrIncomplete) {
 			t.Fatalf("run %d: %v", run, err)
 		}
 		asked := payloadAsked(s, before)
 		if run > 0 && !slices.Equal(asked, []string{huge2}) {
 			t.Errorf("run %d asked for %q", run, asked)
 		}
-		if plan := must(client.NewPlan(t.Context(), o)); len(plan.Ways) != 1 || !isFull(plan.Ways[0].Route) {
-			t.Errorf("planned %+v", plan.Ways)
+		if plan := must(client.NewPlan(t.Context(), o)); len(plan.Candidates) != 1 || !isFull(plan.Candidates[0].Route) {
+			t.Errorf("planned %+v", plan.Candidates)
 		}
 		before = len(s.asked())
 	}
@@ -84,7 +84,7 @@ func TestDownMidway(t *testing.T) {
 	p := newPlace(t, huge1)
 	o := p.options(s.URL, huge2)
 	for run := range 2 {
-		if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrCut) {
+		if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrIncomplete) {
 			t.Fatalf("run %d: %v", run, err)
 		}
 		if asked := payloadAsked(s, 0); slices.Contains(asked, huge2) {
@@ -128,7 +128,7 @@ func TestIdle(t *testing.T) {
 		o.Patience.Attempts = 1
 		for run := range 3 {
 			_, err := client.Update(t.Context(), o)
-			if !errors.Is(err, client.ErrCut) {
+			if !errors.Is(err, client.ErrIncomplete) {
 				t.Fatalf("with %q, run %d: %v", have, run, err)
 			}
 			dead = true
@@ -136,7 +136,7 @@ func TestIdle(t *testing.T) {
 		s.limit.Store(0)
 		asked := len(s.asked())
 		_, err := client.Update(t.Context(), o)
-		if have == nil && (err == nil || errors.Is(err, client.ErrCut)) {
+		if have == nil && (err == nil || errors.Is(err, client.ErrIncomplete)) {
 			t.Errorf("the full image brings nothing: %v", err)
 		}
 		if have != nil && (err != nil || !slices.Contains(payloadAsked(s, asked), huge2)) {

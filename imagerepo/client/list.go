@@ -8,39 +8,44 @@ import (
 	"slices"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/meta"
 )
 
-// Listed is an image that is there, or that a mirror offers, or both.
+// Listed is a local image, or one that a mirror offers, or both.
 type Listed struct {
 	Name   meta.Name `json:"name"`
-	Series string    `json:"series"` // the mirror's, or that of the name where it has none
-	Size   int64     `json:"size"`   // bytes, of the image that is there, or else the mirror's
+	Series string    `json:"series"` // the mirror's, or else the one that the name gives
+	Size   int64     `json:"size"`   // bytes, of the local image, or else of the mirror's
 
-	Local   bool `json:"local"`   // it is there
+	Local   bool `json:"local"`   // the directory has it
 	Offered bool `json:"offered"` // the mirror has it
 	Default bool `json:"default"` // it is the default image
-	// State tells of an image that is there whether it is the mirror's.
+	// State tells whether a local image is the same as the mirror's.
 	State State `json:"state,omitempty"`
 
 	sums cksum.Sums // the mirror's
 }
 
-// State of an image that is there.
+// State is what is known of a local image.
 type State string
 
-// What can be known of an image that is there.
+// The states.
 const (
-	Unknown State = ""      // it was not read, or the mirror does not have it
-	Right   State = "right" // it is what the mirror has
+	Unknown State = ""      // it was not read, or the mirror does not list it
+	Right   State = "right" // it is the same as the mirror's
 	Wrong   State = "wrong" // it has another size or digest
 )
 
-// List returns the images that are there, and those that the first mirror that
-// answers has in their series and in all series of its index, sorted by series
-// and version. It reads no image: the state is what is known from before.
+// List returns the local images, and those that the first mirror that answers has in
+// their series and in all series of its index, sorted by series and version. It reads
+// no image: the state is what the digest cache knows.
 func List(ctx context.Context, o Options) ([]Listed, error) {
+	o, err := o.checked()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := imagedir.Open(o.Dir)
 	if err != nil {
 		return nil, err
@@ -50,7 +55,7 @@ func List(ctx context.Context, o Options) ([]Listed, error) {
 }
 
 func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
-	local, err := images(dir)
+	local, err := dir.Installed()
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +68,7 @@ func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
 	if err != nil {
 		return nil, err
 	}
-	defaultImage, hasDefault := dir.Default(o.DefaultLink)
+	defaultImage, hasDefault := dir.Link(o.DefaultLink).Image()
 	for i := range all {
 		l := &all[i]
 		l.Default = hasDefault && l.Name == defaultImage
@@ -75,7 +80,7 @@ func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
 }
 
 func known(dir *imagedir.Dir, l *Listed) State {
-	right, known := dir.Known(l.Name.String(), l.sums)
+	right, known := dir.Digests.Known(l.Name.String(), l.sums)
 	switch {
 	case l.Size != l.sums.Size || known && !right:
 		return Wrong
@@ -85,9 +90,9 @@ func known(dir *imagedir.Dir, l *Listed) State {
 	return Unknown
 }
 
-// all returns the series of the index, and where there is none those that the
-// names of the images lead to.
-func (m mirror) all(ctx context.Context, local []LocalImage) (all []*meta.Series, err error) {
+// all returns the series of the index, or without an index those that the names of
+// the local images give.
+func (m mirror) all(ctx context.Context, local []imagedir.Image) (all []*meta.Series, err error) {
 	index, err := m.index(ctx)
 	if err != nil {
 		return nil, err
@@ -117,8 +122,8 @@ func (m mirror) all(ctx context.Context, local []LocalImage) (all []*meta.Series
 	return all, nil
 }
 
-// merge returns the images of the series and those that are there, each once.
-func merge(series []*meta.Series, local []LocalImage) (all []Listed) {
+// merge returns the images of the series and the local ones, each once.
+func merge(series []*meta.Series, local []imagedir.Image) (all []Listed) {
 	at := make(map[meta.Name]int)
 	for _, s := range series {
 		for i := range s.Images {
@@ -146,10 +151,14 @@ func merge(series []*meta.Series, local []LocalImage) (all []Listed) {
 	return all
 }
 
-// Verify reads the images that are there and compares them with what the mirror
-// tells of them. It takes the lock, so that what was found out is remembered for
-// the next update. Only those that are there are returned.
+// Verify reads the local images and compares them with what the mirror says of them.
+// It takes the lock, so that the next update knows the result. It returns local images
+// only.
 func Verify(ctx context.Context, o Options) ([]Listed, error) {
+	o, err := o.checked()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := imagedir.Open(o.Dir)
 	if err != nil {
 		return nil, err
@@ -162,32 +171,40 @@ func Verify(ctx context.Context, o Options) ([]Listed, error) {
 	if err != nil {
 		return nil, err
 	}
-	there := slices.DeleteFunc(all, func(l Listed) bool { return !l.Local })
+	local := slices.DeleteFunc(all, func(l Listed) bool { return !l.Local })
+	if err := verify(ctx, dir.Digests, local, o.Progress); err != nil {
+		return nil, err
+	}
+	return local, nil
+}
+
+// verify sets the states of local images by reading them.
+func verify(ctx context.Context, digests *digestcache.Cache, local []Listed, progress func(done, total int64)) error {
 	var done, total int64
-	for _, l := range there {
+	for _, l := range local {
 		total += l.Size
 	}
-	for i := range there {
-		l := &there[i]
+	for i := range local {
+		l := &local[i]
 		before := done
 		done += l.Size
 		if !l.Offered || l.Size != l.sums.Size {
 			continue
 		}
-		dir.Forget(l.Name.String()) // to be read
-		err := dir.Check(ctx, l.Name.String(), l.sums, func(of, _ int64) {
-			if o.Progress != nil {
-				o.Progress(before+of, total)
+		digests.Forget(l.Name.String())
+		err := digests.Check(ctx, l.Name.String(), l.sums, func(of, _ int64) {
+			if progress != nil {
+				progress(before+of, total)
 			}
 		})
 		switch {
 		case err == nil:
 			l.State = Right
-		case errors.Is(err, imagedir.ErrWrong):
+		case errors.Is(err, digestcache.ErrWrong):
 			l.State = Wrong
 		default:
-			return nil, err
+			return err
 		}
 	}
-	return there, nil
+	return nil
 }

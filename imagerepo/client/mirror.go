@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 
-	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/internal/fetch"
 	"puavo-image-repository/imagerepo/internal/tuf"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/meta/untrusted"
@@ -16,14 +16,13 @@ import (
 // mirror gives the meta of a mirror, and its files.
 type mirror struct {
 	*fetch.Mirror
-	signed *tuf.Documents // nil where no root is trusted
+	signed *tuf.Documents // nil if no root is trusted
 }
 
-// eachMirror calls use with one mirror after the other until it succeeds, or
-// fails for a reason that no other mirror mends. Only what one mirror says of its
-// files counts for them.
+// eachMirror calls use with one mirror after the other until it succeeds, or fails
+// with a permanent error. What one mirror says counts for its own files alone.
 func eachMirror(ctx context.Context, o Options, dir *imagedir.Dir, use func(m mirror) error) error {
-	root, err := o.trusted()
+	root, err := readRoot(o.Trust)
 	if err != nil {
 		return err
 	}
@@ -41,7 +40,7 @@ func eachMirror(ctx context.Context, o Options, dir *imagedir.Dir, use func(m mi
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case isSettled(err):
+		case isPermanent(err):
 			return err
 		case i < len(o.Mirrors)-1:
 			o.Log.Warn("trying the next mirror", "reason", err)
@@ -51,13 +50,13 @@ func eachMirror(ctx context.Context, o Options, dir *imagedir.Dir, use func(m mi
 	return errors.Join(failed...)
 }
 
-// settled is an error that no other mirror mends.
-type settled struct{ error }
+// permanent is an error that no other mirror mends.
+type permanent struct{ error }
 
-func (s settled) Unwrap() error { return s.error }
+func (p permanent) Unwrap() error { return p.error }
 
-func isSettled(err error) bool {
-	_, ok := errors.AsType[settled](err)
+func isPermanent(err error) bool {
+	_, ok := errors.AsType[permanent](err)
 	return ok
 }
 
@@ -66,7 +65,7 @@ func useMirror(ctx context.Context, where string, o Options, use func(m *fetch.M
 		return err
 	}
 	m, err := fetch.Open(where, fetch.Options{
-		CACertificate: o.CACertificate, Rate: o.Rate, Patience: o.Patience, Log: o.Log,
+		CACertificate: o.CACertificate, Rate: o.Rate, Patience: fetch.Patience(o.Patience), Log: o.Log,
 	})
 	if err != nil {
 		return err
@@ -75,36 +74,36 @@ func useMirror(ctx context.Context, where string, o Options, use func(m *fetch.M
 	return use(m)
 }
 
-// trusted returns the root that is to be trusted, nil for none.
-func (o Options) trusted() ([]byte, error) {
-	if o.Trust == "" {
+// readRoot returns the root to trust, nil if no path is given.
+func readRoot(path string) ([]byte, error) {
+	if path == "" {
 		return nil, nil
 	}
 	const most = 1 << 20
-	data, err := untrusted.ReadFile(o.Trust, most)
+	data, err := untrusted.ReadFile(path, most)
 	if err != nil {
 		return nil, fmt.Errorf("the root to trust: %w", err)
 	}
 	if err := tuf.CheckRoot(data); err != nil {
-		return nil, fmt.Errorf("%s is no root to trust: %w", o.Trust, err)
+		return nil, fmt.Errorf("%s is no root to trust: %w", path, err)
 	}
 	return data, nil
 }
 
-// refresh verifies the metadata of a mirror, if a root is trusted. What is verified
-// is remembered if the images directory is locked.
+// refresh verifies the signed metadata of a mirror, if a root is trusted. The result
+// is recorded if the images directory is locked.
 func refresh(ctx context.Context, m *fetch.Mirror, root []byte, dir *imagedir.Dir) (*tuf.Documents, error) {
 	if root == nil {
 		return nil, nil
 	}
-	kept, err := dir.Sub(tuf.ClientDir)
+	recorded, err := dir.Sub(tuf.ClientDir)
 	if err != nil {
 		return nil, err
 	}
-	if !kept.IsZero() {
-		defer kept.Close()
+	if !recorded.IsZero() {
+		defer recorded.Close()
 	}
-	signed, err := tuf.Client{Root: root, Dir: kept, ReadOnly: !dir.Locked()}.Refresh(ctx, reader(m))
+	signed, err := tuf.Client{Root: root, Dir: recorded, ReadOnly: !dir.Locked()}.Refresh(ctx, reader(m))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", m, err)
 	}
@@ -122,7 +121,7 @@ func reader(m *fetch.Mirror) tuf.ReadFunc {
 	}
 }
 
-// document returns a document, verified where a root is trusted.
+// document returns a document, verified if a root is trusted.
 func (m mirror) document(ctx context.Context, name string) ([]byte, error) {
 	if m.signed != nil {
 		return m.signed.Read(ctx, name, meta.MaxDocument)
@@ -130,30 +129,12 @@ func (m mirror) document(ctx context.Context, name string) ([]byte, error) {
 	return m.Document(ctx, name, meta.MaxDocument)
 }
 
-// find returns the image that is wanted, and its series. guide is an image that
-// leads to the series; named says that it is itself the one that is wanted, and
-// not the newest.
-func (m mirror) find(ctx context.Context, guide meta.Name, named bool) (*meta.Series, *meta.Image, error) {
-	series, err := m.seriesOf(ctx, guide)
-	if err != nil {
-		return nil, nil, err
-	}
-	target := series.Newest()
-	if named {
-		target, _ = series.Image(guide)
-	}
-	if target == nil {
-		return nil, nil, fmt.Errorf("%w: %s is not in the series %s of the mirror", ErrNoImage, guide, series.Name)
-	}
-	return series, target, nil
-}
-
-// seriesOf returns the series that an image is in. Most often it has the name
-// that the image's name gives; where not, the index is asked. An image that is in
-// no series leads to the one whose name its name gives.
+// seriesOf returns the series that lists an image. Most often that has the name that
+// the image's name gives; if not, seriesOf looks in all series of the index. An image
+// that no series lists leads to the one whose name its name gives.
 func (m mirror) seriesOf(ctx context.Context, n meta.Name) (*meta.Series, error) {
 	own, ownErr := m.series(ctx, n.Series())
-	if ownErr == nil && has(own, n) {
+	if ownErr == nil && lists(own, n) {
 		return own, nil
 	} else if ownErr != nil && !errors.Is(ownErr, fs.ErrNotExist) {
 		return nil, ownErr
@@ -166,7 +147,7 @@ func (m mirror) seriesOf(ctx context.Context, n meta.Name) (*meta.Series, error)
 		if e.Name == n.Series() {
 			continue
 		}
-		if s, err := m.series(ctx, e.Name); err != nil || has(s, n) {
+		if s, err := m.series(ctx, e.Name); err != nil || lists(s, n) {
 			return s, err
 		}
 	}
@@ -176,7 +157,8 @@ func (m mirror) seriesOf(ctx context.Context, n meta.Name) (*meta.Series, error)
 	return own, nil
 }
 
-func has(s *meta.Series, n meta.Name) bool {
+// lists reports whether a series lists an image.
+func lists(s *meta.Series, n meta.Name) bool {
 	_, ok := s.Image(n)
 	return ok
 }
@@ -207,4 +189,97 @@ func (m mirror) series(ctx context.Context, name string) (*meta.Series, error) {
 		return nil, fmt.Errorf("%s: %w", meta.SeriesPath(name), err)
 	}
 	return &s, nil
+}
+
+// offer is what a mirror has for an images directory.
+type offer struct {
+	mirror mirror
+	series *meta.Series
+	target *meta.Image // the wanted image
+}
+
+// fetchOffer fetches the meta of a mirror and finds the wanted image.
+func fetchOffer(ctx context.Context, o Options, dir *imagedir.Dir, m mirror) (*offer, error) {
+	guide, err := findGuide(o, dir)
+	if err != nil {
+		return nil, err
+	}
+	series, err := m.seriesOf(ctx, guide)
+	if err != nil {
+		return nil, err
+	}
+	target := series.Newest()
+	if o.Image != "" {
+		target, _ = series.Image(guide)
+	}
+	if target == nil {
+		return nil, fmt.Errorf("%w: %s is not in the series %s of the mirror", ErrNoImage, guide, series.Name)
+	}
+	of := &offer{m, series, target}
+	return of, checkAge(o, dir, of)
+}
+
+// findGuide returns the image that leads to the series: the wanted one, or else the
+// default image, or else the newest local one.
+func findGuide(o Options, dir *imagedir.Dir) (meta.Name, error) {
+	if o.Image != "" {
+		return meta.ParseName(o.Image)
+	}
+	if name, ok := dir.Link(o.DefaultLink).Image(); ok {
+		return name, nil
+	}
+	local, err := dir.Installed()
+	if err != nil {
+		return meta.Name{}, err
+	}
+	if len(local) == 0 {
+		return meta.Name{}, fmt.Errorf("%w in %s to tell the series by; name the image you want", ErrNoImage, o.Dir)
+	}
+	return local[len(local)-1].Name, nil
+}
+
+// checkAge refuses a target that is older than the image in use, if a root is
+// trusted and that is not allowed: a signed image may still be old.
+func checkAge(o Options, dir *imagedir.Dir, of *offer) error {
+	if of.mirror.signed == nil || o.AllowDowngrade || o.Image == "" {
+		return nil
+	}
+	inUse, ok := dir.Link(o.DefaultLink).Image()
+	if !ok {
+		local, err := ofSeries(dir, of)
+		if err != nil || len(local) == 0 {
+			return err
+		}
+		inUse = local[len(local)-1]
+	}
+	if of.target.Name.Version < inUse.Version {
+		return permanent{fmt.Errorf("%w: %s is older than %s, which is in use (downgrade attack?); allow it with --allow-downgrade if you want it",
+			ErrUntrusted, of.target.Name, inUse)}
+	}
+	return nil
+}
+
+// hasNewer reports whether no image was named and a local image of the series, or
+// the one that led to the series, is newer than the target.
+func hasNewer(o Options, dir *imagedir.Dir, of *offer) (bool, error) {
+	if o.Image != "" {
+		return false, nil
+	}
+	if guide, err := findGuide(o, dir); err != nil || guide.Version > of.target.Name.Version {
+		return err == nil, err
+	}
+	local, err := ofSeries(dir, of)
+	return len(local) > 0 && local[len(local)-1].Version > of.target.Name.Version, err
+}
+
+// ofSeries returns the local images of the series, oldest first. One that the mirror
+// does not list belongs to it by its name.
+func ofSeries(dir *imagedir.Dir, of *offer) (names []meta.Name, err error) {
+	local, err := dir.Installed()
+	for _, l := range local {
+		if lists(of.series, l.Name) || l.Name.Series() == of.target.Name.Series() {
+			names = append(names, l.Name)
+		}
+	}
+	return names, err
 }

@@ -331,7 +331,7 @@ func TestNginxStopped(t *testing.T) {
 					n.stop()
 				}
 			}
-			if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrCut) {
+			if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrIncomplete) {
 				t.Fatalf("stopped: %v", err)
 			}
 			n.restart("")

@@ -21,7 +21,6 @@ import (
 
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/client"
-	"puavo-image-repository/imagerepo/client/internal/fetch"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
@@ -296,7 +295,7 @@ func (p *place) update(mirror, image string) (client.Result, error) {
 func (p *place) options(mirror, image string) client.Options {
 	return client.Options{
 		Mirrors: []string{mirror}, Dir: p.dir, Image: image,
-		Patience: fetch.Patience{Attempts: 3, Wait: time.Millisecond, Stall: 5 * time.Second},
+		Patience: client.Patience{Attempts: 3, Wait: time.Millisecond, Stall: 5 * time.Second},
 		Log:      slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 }

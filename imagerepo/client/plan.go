@@ -5,7 +5,8 @@ import (
 	"slices"
 
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
-	"puavo-image-repository/imagerepo/client/internal/partial"
+	"puavo-image-repository/imagerepo/internal/assemble"
+	"puavo-image-repository/imagerepo/internal/diskspace"
 	"puavo-image-repository/meta"
 )
 
@@ -14,36 +15,40 @@ type Plan struct {
 	Mirror   string    `json:"mirror"` // where the image would come from
 	Image    meta.Name `json:"image"`
 	UpToDate bool      `json:"up_to_date"` // nothing would be done
-	Disabled bool      `json:"disabled"`   // nor is, since updates are disabled
-	// Ways are the ways to the image, the one that would be gone first. There is none
-	// where the image is there; then it would only be put to use.
-	Ways      []Way `json:"ways"`
-	Available int64 `json:"available"` // bytes that are free for images
+	Disabled bool      `json:"disabled"`   // nothing will be done, since updates are disabled
+	// Candidates are the routes to the image in the order in which they would be tried.
+	// If the directory has the image, there are none; then it would only be put to use.
+	Candidates []Candidate `json:"ways"`
+	Available  int64       `json:"available"` // bytes that are free for images
 }
 
-// Way is a route with what it takes now.
-type Way struct {
+// Candidate is a route with what it takes now.
+type Candidate struct {
 	Route `json:"-"`
 	Base  string `json:"base"`  // file name of the image that it starts from, "" for none
-	Files []File `json:"files"` // that are fetched, in this order
-	Fetch int64  `json:"fetch"` // bytes, without what an earlier run has fetched
-	Disk  int64  `json:"disk"`  // bytes that must be free, besides what an earlier run has made
+	Files []File `json:"files"` // to download, in this order
+	Fetch int64  `json:"fetch"` // bytes to download, without those that an earlier run has
+	Disk  int64  `json:"disk"`  // bytes that must be free, without those that an earlier run takes
 }
 
-// File is a file of a mirror that is fetched.
+// File is a file of a mirror that would be downloaded.
 type File struct {
 	Path  string    `json:"path"`
 	Size  int64     `json:"size"`  // bytes
 	Makes meta.Name `json:"makes"` // the image that is made of it
 }
 
-// mostWays is how many ways a plan tells.
-const mostWays = 5
+// maxCandidates is how many candidates a plan has at most.
+const maxCandidates = 5
 
-// NewPlan returns what Update would do, from the first mirror that tells of the
-// image. It changes nothing, takes no lock, and reads no image: one that would
-// prove wrong counts as right unless that is known from before.
+// NewPlan returns what Update would do, from the first mirror that answers and has
+// the image. It changes nothing, takes no lock, and reads no image: a wrong one
+// counts as right unless it is known to be wrong.
 func NewPlan(ctx context.Context, o Options) (Plan, error) {
+	o, err := o.checked()
+	if err != nil {
+		return Plan{}, err
+	}
 	dir, err := imagedir.Open(o.Dir)
 	if err != nil {
 		return Plan{}, err
@@ -51,65 +56,64 @@ func NewPlan(ctx context.Context, o Options) (Plan, error) {
 	defer dir.Close()
 	var p Plan
 	err = eachMirror(ctx, o, dir, func(m mirror) error {
-		u := &update{Options: o, dir: dir}
-		of, err := u.offer(ctx, dir, m)
+		of, err := fetchOffer(ctx, o, dir, m)
 		if err != nil {
 			return err
 		}
-		p, err = u.plan(of)
+		p, err = newPlan(o, dir, of)
 		return err
 	})
 	return p, err
 }
 
-func (u *update) plan(o *offer) (Plan, error) {
-	p := Plan{Mirror: o.mirror.String(), Image: o.target.Name, Disabled: u.dir.Disabled(), Ways: []Way{}}
+func newPlan(o Options, dir *imagedir.Dir, of *offer) (Plan, error) {
+	p := Plan{Mirror: of.mirror.String(), Image: of.target.Name, Disabled: dir.Disabled(), Candidates: []Candidate{}}
 	var err error
-	if p.Available, err = u.dir.Room(); err != nil {
+	if p.Available, err = diskspace.Free(dir.Files); err != nil {
 		return Plan{}, err
 	}
-	if newer, err := u.newer(o); err != nil || newer {
+	if newer, err := hasNewer(o, dir, of); err != nil || newer {
 		p.UpToDate = newer
 		return p, err
 	}
-	have, err := u.notWrong(o)
+	local, err := notWrong(dir, of.series)
 	if err != nil {
 		return Plan{}, err
 	}
-	if slices.ContainsFunc(have, func(l LocalImage) bool {
-		return l.File == o.target.Name.String() && l.Size == o.target.Sums.Size
+	if slices.ContainsFunc(local, func(l LocalImage) bool {
+		return l.File == of.target.Name.String() && l.Size == of.target.Sums.Size
 	}) {
-		p.UpToDate = !u.toInstall(o.target.Name)
+		p.UpToDate = isInUse(o, dir, of.target.Name)
 		return p, nil
 	}
-	p.Ways = u.ways(o, have)
+	limits, _ := limitsOf(o, dir, of)
+	p.Candidates = candidates(dir, of, local, limits)
 	return p, nil
 }
 
-// notWrong returns the images that are there and not known to be wrong.
-func (u *update) notWrong(o *offer) ([]LocalImage, error) {
-	all, err := u.dir.Images()
+// notWrong returns the local images that are not known to be wrong.
+func notWrong(dir *imagedir.Dir, series *meta.Series) ([]LocalImage, error) {
+	all, err := localImages(dir)
 	return slices.DeleteFunc(all, func(l LocalImage) bool {
-		im, ok := o.series.Image(l.Name)
+		im, ok := series.Image(l.Name)
 		if !ok {
 			return false
 		}
-		right, known := u.dir.Known(l.File, im.Sums)
+		right, known := dir.Digests.Known(l.File, im.Sums)
 		return known && !right
 	}), err
 }
 
-// ways returns the cheapest way, and each time the one that would be gone if the
-// dearest step of the one before failed, down to the full image.
-func (u *update) ways(o *offer, have []LocalImage) []Way {
-	limits := newSearch(u, o).limits
-	ways := []Way{}
-	for len(ways) < mostWays {
-		r, ok := ChooseRoute(o.series, o.target, have, limits)
+// candidates returns the cheapest route, and then each time the one that would be
+// tried if the dearest step of the one before failed, down to the full image.
+func candidates(dir *imagedir.Dir, of *offer, local []LocalImage, limits Limits) []Candidate {
+	all := []Candidate{}
+	for len(all) < maxCandidates {
+		r, ok := ChooseRoute(of.series, of.target, local, limits)
 		if !ok {
 			break
 		}
-		ways = append(ways, u.way(r))
+		all = append(all, newCandidate(dir, r))
 		if len(r.Steps) == 0 || r.Steps[0].Diff == nil {
 			break
 		}
@@ -117,15 +121,15 @@ func (u *update) ways(o *offer, have []LocalImage) []Way {
 		path, _ := dearest.file()
 		limits.Failed[path] = true
 	}
-	return ways
+	return all
 }
 
-func (u *update) way(r Route) Way {
-	w := Way{Route: r, Base: r.Base.File, Files: []File{}, Disk: need(u.dir, r)}
+func newCandidate(dir *imagedir.Dir, r Route) Candidate {
+	c := Candidate{Route: r, Base: r.Base.File, Files: []File{}, Disk: roomFor(dir, r)}
 	for _, s := range r.Steps {
 		path, f := s.file()
-		w.Files = append(w.Files, File{Path: path, Size: f.Sums.Size, Makes: s.Image.Name})
-		w.Fetch += partial.Left(u.dir, s.Image.Name, f.Sums)
+		c.Files = append(c.Files, File{Path: path, Size: f.Sums.Size, Makes: s.Image.Name})
+		c.Fetch += assemble.Remaining(dir.Files, s.Image.Name, f.Sums)
 	}
-	return w
+	return c
 }

@@ -112,7 +112,7 @@ func TestResume(t *testing.T) {
 			s.limit.Store(11 << 20)
 			o := p.options(s.URL, huge2)
 			o.Patience.Attempts = 1
-			if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrCut) || !errors.Is(err, io.ErrUnexpectedEOF) {
+			if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrIncomplete) || !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Fatalf("cut off: %v", err)
 			}
 			if _, err := os.Stat(filepath.Join(p.dir, huge2)); err == nil {
@@ -210,7 +210,7 @@ func TestResumeAfterMore(t *testing.T) {
 	s.limit.Store(11 << 20)
 	o := p.options(s.URL, huge2)
 	o.Patience.Attempts = 1
-	if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrCut) {
+	if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrIncomplete) {
 		t.Fatalf("cut off: %v", err)
 	}
 	s.down.Store(true)
@@ -243,7 +243,7 @@ func TestStuck(t *testing.T) {
 		s.limit.Store(100) // so that it opens, and ends at once
 	}
 	for i, err := range errs {
-		if !errors.Is(err, client.ErrCut) || strings.Contains(err.Error(), fromFull) != (i >= 3) {
+		if !errors.Is(err, client.ErrIncomplete) || strings.Contains(err.Error(), fromFull) != (i >= 3) {
 			t.Errorf("run %d: %v", i, err)
 		}
 	}

@@ -8,57 +8,73 @@ import (
 	"syscall"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
-	"puavo-image-repository/imagerepo/client/internal/partial"
 	"puavo-image-repository/imagerepo/client/internal/stats"
+	"puavo-image-repository/imagerepo/internal/assemble"
+	"puavo-image-repository/imagerepo/internal/diskspace"
 	"puavo-image-repository/meta"
 )
 
-// search makes an image by the cheapest way that works.
+// search makes an image by the cheapest route that works. What a route has failed
+// by is excluded from the next choice.
 type search struct {
-	*update
-	*offer
-	limits Limits
-	failed []cksum.Digest512 // deltas that did not lead to an image
-	bad    []string          // files that are no start
+	options Options
+	dir     *imagedir.Dir
+	report  *report
+	offer   *offer
+
+	limits  Limits
+	givenUp []cksum.Digest512 // deltas that did not lead to an image
+	bad     []string          // files that are no base
 }
 
-// newSearch begins a search. What an earlier run has given up for what it could not
-// complete is not tried again: else what it has made would be given up for that.
-func newSearch(u *update, o *offer) *search {
-	w := &search{update: u, offer: o, limits: Limits{Downgrades: u.Image != "", Failed: make(map[string]bool)}}
-	for _, im := range o.series.Images {
-		for _, d := range partial.GivenUp(u.dir, im.Name) {
-			if !slices.Contains(w.failed, d) {
-				w.failed = append(w.failed, d)
-			}
-		}
-	}
-	for _, im := range o.series.Images {
-		for _, d := range im.Diffs {
-			if slices.Contains(w.failed, d.Sums.SHA512) {
-				w.limits.Failed[meta.DeltaPath(d.Filename)] = true
-			}
-		}
-	}
+// newSearch begins a search. It excludes the deltas that an earlier run has given
+// up for an image that is not complete yet: else the choice would fall on them
+// again, and what has been made by another route would be lost.
+func newSearch(o Options, dir *imagedir.Dir, r *report, of *offer) *search {
+	w := &search{options: o, dir: dir, report: r, offer: of}
+	w.limits, w.givenUp = limitsOf(o, dir, of)
 	return w
 }
 
-// refused is why a way did not lead to the image. The next choice is made without
-// what was wrong with it.
-type refused struct{ error }
+// limitsOf returns the limits that a search begins with, and the deltas that an
+// earlier run has given up.
+func limitsOf(o Options, dir *imagedir.Dir, of *offer) (Limits, []cksum.Digest512) {
+	limits := Limits{Downgrades: o.Image != "", Failed: make(map[string]bool)}
+	var givenUp []cksum.Digest512
+	for _, im := range of.series.Images {
+		for _, d := range assemble.GivenUp(dir.Files, im.Name) {
+			if !slices.Contains(givenUp, d) {
+				givenUp = append(givenUp, d)
+			}
+		}
+	}
+	for _, im := range of.series.Images {
+		for _, d := range im.Diffs {
+			if slices.Contains(givenUp, d.Sums.SHA512) {
+				limits.Failed[meta.DeltaPath(d.Filename)] = true
+			}
+		}
+	}
+	return limits, givenUp
+}
 
-func (r refused) Unwrap() error { return r.error }
+// routeError is the error of a route that did not lead to the image, though another
+// one may.
+type routeError struct{ error }
 
-// run makes the image, and returns the way that led to it.
+func (e routeError) Unwrap() error { return e.error }
+
+// run makes the image, and returns the route that led to it.
 func (w *search) run(ctx context.Context) (Route, error) {
 	var failed []error
 	for {
-		have, err := w.starts()
+		bases, err := w.bases()
 		if err != nil {
 			return Route{}, err
 		}
-		route, ok := ChooseRoute(w.series, w.target, have, w.limits)
+		route, ok := ChooseRoute(w.offer.series, w.offer.target, bases, w.limits)
 		if !ok {
 			return Route{}, errors.Join(failed...)
 		}
@@ -69,33 +85,34 @@ func (w *search) run(ctx context.Context) (Route, error) {
 		case ctx.Err() != nil:
 			return Route{}, ctx.Err()
 		}
-		err = fmt.Errorf("%s from %s: %w", w.target.Name, route, err)
-		if errors.Is(err, ErrCut) {
+		err = fmt.Errorf("%s from %s: %w", w.offer.target.Name, route, err)
+		if errors.Is(err, ErrIncomplete) {
 			return Route{}, err
 		}
-		if _, ok := errors.AsType[refused](err); !ok {
-			return Route{}, settled{w.advise(err)}
+		if _, ok := errors.AsType[routeError](err); !ok {
+			return Route{}, permanent{w.advise(err)}
 		}
-		w.Log.Warn("a way to the image failed", "reason", err)
+		w.options.Log.Warn("a way to the image failed", "reason", err)
 		failed = append(failed, err)
 	}
 }
 
-// starts returns the images that a way can start from. The one that is wanted, if
-// it is there under its name, is not right.
-func (w *search) starts() ([]LocalImage, error) {
-	all, err := w.dir.Images()
+// bases returns the local images that a route can start from. The target is none
+// under its own name: it was found to be wrong.
+func (w *search) bases() ([]LocalImage, error) {
+	all, err := localImages(w.dir)
 	return slices.DeleteFunc(all, func(l LocalImage) bool {
-		return l.File == w.target.Name.String() || slices.Contains(w.bad, l.File)
+		return l.File == w.offer.target.Name.String() || slices.Contains(w.bad, l.File)
 	}), err
 }
 
 // follow makes the image by a route, and gives it its name.
 func (w *search) follow(ctx context.Context, r Route) error {
-	if err := w.dir.Sweep(append(made(r.Steps), w.target.Name, r.Base.Name)...); err != nil {
+	target := w.offer.target
+	if err := w.dir.Sweep(append(made(r.Steps), target.Name, r.Base.Name)...); err != nil {
 		return err
 	}
-	if err := w.room(r); err != nil {
+	if err := w.checkRoom(r); err != nil {
 		return err
 	}
 	if err := w.checkBase(ctx, r.Base); err != nil {
@@ -103,18 +120,18 @@ func (w *search) follow(ctx context.Context, r Route) error {
 	}
 	base := r.Base.File
 	for i, s := range r.Steps {
-		if err := w.step(ctx, base, s, progress(w.Progress, r.Steps, i)); err != nil {
-			return w.judge(err, r, s)
+		if err := w.makeStep(ctx, base, s, stepProgress(w.options.Progress, r.Steps, i)); err != nil {
+			return w.exclude(err, r, s)
 		}
-		if base = imagedir.Tmp(s.Image.Name); i == len(r.Steps)-1 {
+		if base = assemble.PartialName(s.Image.Name); i == len(r.Steps)-1 {
 			break
 		}
-		if err := w.between(s.Image, r.Steps[i:]); err != nil {
+		if err := w.keepStep(s.Image, r.Steps[i:]); err != nil {
 			return err
 		}
 	}
-	w.phase(stats.ImageSync)
-	return w.dir.Install(w.target.Name, w.target.Sums)
+	w.report.phase(stats.ImageSync)
+	return w.dir.Install(target.Name, target.Sums)
 }
 
 // made returns the names of the images that steps make.
@@ -125,86 +142,118 @@ func made(steps []Step) (names []meta.Name) {
 	return names
 }
 
-// checkBase compares the image that a route starts from with its digest, if the
-// mirror still tells of it.
+// checkBase compares the base of a route with its digest, if the mirror lists it.
 func (w *search) checkBase(ctx context.Context, base LocalImage) error {
-	im, ok := w.series.Image(base.Name)
+	im, ok := w.offer.series.Image(base.Name)
 	if !ok {
 		return nil
 	}
-	err := w.check(ctx, base.File, im.Sums)
+	err := w.dir.Digests.Check(ctx, base.File, im.Sums, func(done, total int64) {
+		w.report.progress(stats.ImageChecksum, done, total)
+	})
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	w.bad = append(w.bad, base.File)
-	if errors.Is(err, imagedir.ErrWrong) {
+	if errors.Is(err, digestcache.ErrWrong) {
 		err = fmt.Errorf("%w: %w", ErrVerify, err)
 	}
-	return refused{err}
+	return routeError{err}
 }
 
-// judge takes note of what is not to be tried again after a step has failed, if
-// there is then another way that may succeed.
-func (w *search) judge(err error, r Route, s Step) error {
-	switch {
-	case errors.Is(err, ErrCut): // nor would it come by another way
-		return err
-	case !errors.Is(err, syscall.ENOSPC):
-		path, file := s.file()
-		w.limits.Failed[path] = true
-		if s.Diff != nil {
-			w.failed = append(w.failed, file.Sums.SHA512)
-		}
-		return refused{err}
+// makeStep makes one partial image complete. base is the file of the base.
+func (w *search) makeStep(ctx context.Context, base string, s Step, progress func(done, total int64)) error {
+	path, file := s.file()
+	phase := stats.RdiffFetch
+	if s.Diff == nil {
+		phase, base = stats.ImageDownload, ""
 	}
-	return w.tooLarge(err, r)
+	err := assemble.Make(ctx, assemble.Job{
+		Dir: w.dir.Files, Image: s.Image.Name, Sums: s.Image.Sums, Base: base,
+		Mirror: w.offer.mirror.Mirror, Source: path, SourceSums: file.Sums, GivenUp: w.givenUp, Log: w.options.Log,
+		Progress: func(done, total int64) {
+			w.report.progress(phase, done, total)
+			progress(done, total)
+		},
+	})
+	if err == nil && s.Diff != nil { // both happened during the download
+		w.report.progress(stats.RdiffChecksum, 1, 1)
+		w.report.progress(stats.ImagePatch, 1, 1)
+	}
+	return err
 }
 
-// tooLarge takes note that there is no room for a route. One of a single step
-// takes the least.
-func (w *search) tooLarge(err error, r Route) error {
+// keepStep records a complete partial image as a base, for the next step or another
+// run, and removes the one before. rest are the step that made it and those that
+// follow. Its journal stays: on a full disk the record may be lost.
+func (w *search) keepStep(im *meta.Image, rest []Step) error {
+	if err := w.dir.Digests.Learn(assemble.PartialName(im.Name), im.Sums); err != nil {
+		return err
+	}
+	return w.dir.Sweep(made(rest)...)
+}
+
+// exclude excludes from the next choice what a step has failed by, unless no other
+// route would do better.
+func (w *search) exclude(err error, r Route, s Step) error {
+	switch {
+	case errors.Is(err, ErrIncomplete): // the network fails other routes too
+		return err
+	case errors.Is(err, syscall.ENOSPC):
+		return w.excludeLong(err, r)
+	}
+	path, file := s.file()
+	w.limits.Failed[path] = true
+	if s.Diff != nil {
+		w.givenUp = append(w.givenUp, file.Sums.SHA512)
+	}
+	return routeError{err}
+}
+
+// excludeLong excludes routes of several steps if there was no room for one. A
+// single step takes the least room.
+func (w *search) excludeLong(err error, r Route) error {
 	if len(r.Steps) > 1 {
 		w.limits.Steps = 1
-		return refused{err}
+		return routeError{err}
 	}
 	return err
 }
 
-// advise tells what to do about a disk that is full.
+// advise says what to do about a full disk.
 func (w *search) advise(err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("%w; make room in %s", err, w.Dir)
+		return fmt.Errorf("%w; make room in %s", err, w.options.Dir)
 	}
 	return err
 }
 
-// room is an error if there is no room for what a route makes. What an earlier
-// run has made of it takes none any more.
-func (w *search) room(r Route) error {
-	room, err := w.dir.Room()
+// checkRoom returns an error if there is no room for what a route makes.
+func (w *search) checkRoom(r Route) error {
+	free, err := diskspace.Free(w.dir.Files)
 	if err != nil {
 		return err
 	}
-	if need := need(w.dir, r); need > room {
-		return w.tooLarge(fmt.Errorf("%w: it takes %d bytes more, and %d are free", syscall.ENOSPC, need, room), r)
+	if need := roomFor(w.dir, r); need > free {
+		return w.excludeLong(fmt.Errorf("%w: it takes %d bytes more, and %d are free", syscall.ENOSPC, need, free), r)
 	}
 	return nil
 }
 
-// need returns how many bytes a route takes at once, besides what is there. While
-// an image is made, the one before it on the way is needed.
-func need(dir *imagedir.Dir, r Route) (most int64) {
+// roomFor returns how many bytes must be free for a route. While an image is made,
+// the one before it is needed. What an earlier run has made takes its room already.
+func roomFor(dir *imagedir.Dir, r Route) (most int64) {
 	var before int64
 	for _, s := range r.Steps {
-		left := s.Image.Sums.Size - dir.Taken(imagedir.Tmp(s.Image.Name))
+		left := s.Image.Sums.Size - diskspace.Used(dir.Files, assemble.PartialName(s.Image.Name))
 		most = max(most, before+left)
 		before = max(left, 0)
 	}
 	return most
 }
 
-// progress returns the callback for one of some steps.
-func progress(report func(done, total int64), steps []Step, step int) func(done, total int64) {
+// stepProgress returns the callback for one of several steps.
+func stepProgress(report func(done, total int64), steps []Step, step int) func(done, total int64) {
 	if report == nil {
 		return func(int64, int64) {}
 	}
@@ -216,37 +265,4 @@ func progress(report func(done, total int64), steps []Step, step int) func(done,
 		all += s.Image.Sums.Size
 	}
 	return func(done, _ int64) { report(before+done, all) }
-}
-
-// step makes one image under its temporary name. base is the file of the base.
-func (w *search) step(ctx context.Context, base string, s Step, progress func(done, total int64)) error {
-	path, file := s.file()
-	phase := stats.RdiffFetch
-	if s.Diff == nil {
-		phase, base = stats.ImageDownload, ""
-	}
-	err := partial.Make(ctx, partial.Job{
-		Dir: w.dir, Image: s.Image.Name, Sums: s.Image.Sums, Base: base,
-		Mirror: w.mirror.Mirror, Source: path, Fetch: file.Sums, Failed: w.failed, Log: w.Log,
-		Progress: func(done, total int64) {
-			w.stats.Phase(w.image, phase, done, total)
-			progress(done, total)
-		},
-	})
-	if err == nil && s.Diff != nil { // both were done meanwhile
-		w.stats.Phase(w.image, stats.RdiffChecksum, 1, 1)
-		w.stats.Phase(w.image, stats.ImagePatch, 1, 1)
-	}
-	return err
-}
-
-// between keeps an image on the way to another as a start, for the next step or
-// another run, and removes the one before. left are the step that made it and
-// those that follow. Its journal stays, for a disk on which nothing more can be
-// written.
-func (w *search) between(im *meta.Image, left []Step) error {
-	if err := w.dir.Learn(imagedir.Tmp(im.Name), im.Sums); err != nil {
-		return err
-	}
-	return w.dir.Sweep(made(left)...)
 }

@@ -127,7 +127,7 @@ func TestTrusted(t *testing.T) {
 		o := p.options(mirror, "")
 		o.Trust = s.root()
 		before := p.everything()
-		if plan, err := client.NewPlan(t.Context(), o); err != nil || len(plan.Ways) == 0 {
+		if plan, err := client.NewPlan(t.Context(), o); err != nil || len(plan.Candidates) == 0 {
 			t.Errorf("plan: %+v, %v", plan, err)
 		}
 		if all, err := client.List(t.Context(), o); err != nil || len(all) != 5 {

@@ -3,7 +3,6 @@ package imagedir
 import (
 	"errors"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,9 +10,9 @@ import (
 	"testing"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/meta"
-	"puavo-image-repository/testdata"
 )
 
 func TestOpen(t *testing.T) {
@@ -56,10 +55,10 @@ func TestLock(t *testing.T) {
 		t.Errorf("while another holds it: %v", err)
 	}
 	// What another did until now is known, and what was found out without the lock.
-	if err := first.SetPending(name(t, imageA)); err != nil {
+	if err := first.Digests.SetPending(name(t, imageA)); err != nil {
 		t.Fatal(err)
 	}
-	if err := second.Check(t.Context(), imageA, sumsOf(imageA), nil); err != nil {
+	if err := second.Digests.Check(t.Context(), imageA, sumsOf(imageA), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.Close(); err != nil {
@@ -68,10 +67,10 @@ func TestLock(t *testing.T) {
 	if err := second.Lock(); err != nil {
 		t.Fatal(err)
 	}
-	if second.Pending() != name(t, imageA) {
-		t.Errorf("pending is %v", second.Pending())
+	if second.Digests.Pending() != name(t, imageA) {
+		t.Errorf("pending is %v", second.Digests.Pending())
 	}
-	if right, known := second.Known(imageA, sumsOf(imageA)); !right || !known {
+	if right, known := second.Digests.Known(imageA, sumsOf(imageA)); !right || !known {
 		t.Errorf("right %v, known %v", right, known)
 	}
 }
@@ -83,9 +82,9 @@ func TestUnlocked(t *testing.T) {
 	d, before := open(t, dir), list(t, dir)
 	_, pruneErr := d.Prune(names(t, imageA, imageB), 1)
 	for what, err := range map[string]error{
-		"SetPending": d.SetPending(name(t, imageA)),
+		"SetPending": d.Digests.SetPending(name(t, imageA)),
 		"Install":    d.Install(name(t, imageC), sumsOf(imageC+".tmp")),
-		"SetDefault": d.SetDefault("ltsp.img", name(t, imageA)),
+		"SetDefault": d.Link("ltsp.img").Set(name(t, imageA)),
 		"Prune":      pruneErr,
 		"Sweep":      d.Sweep(),
 	} {
@@ -93,17 +92,17 @@ func TestUnlocked(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if err := d.Check(t.Context(), imageA, sumsOf(imageA), nil); err != nil {
+	if err := d.Digests.Check(t.Context(), imageA, sumsOf(imageA), nil); err != nil {
 		t.Error(err)
 	}
-	if err := d.Learn(imageB, sumsOf(imageB)); err != nil {
+	if err := d.Digests.Learn(imageB, sumsOf(imageB)); err != nil {
 		t.Error(err)
 	}
 	if entries, _ := os.ReadDir(dir); list(t, dir) != before || len(entries) != 5 {
 		t.Errorf("left is %v", entries)
 	}
-	if d.Pending() != (meta.Name{}) {
-		t.Errorf("pending is %s", d.Pending())
+	if d.Digests.Pending() != (meta.Name{}) {
+		t.Errorf("pending is %s", d.Digests.Pending())
 	}
 }
 
@@ -125,8 +124,8 @@ func TestSplit(t *testing.T) {
 		}
 	}
 	n := name(t, imageA)
-	if Tmp(n) != imageA+".tmp" || Journal(n) != imageA+".tmp.journal" {
-		t.Errorf("%s, %s", Tmp(n), Journal(n))
+	if assemble.PartialName(n) != imageA+".tmp" || assemble.JournalName(n) != imageA+".tmp.journal" {
+		t.Errorf("%s, %s", assemble.PartialName(n), assemble.JournalName(n))
 	}
 }
 
@@ -153,7 +152,7 @@ func TestImages(t *testing.T) {
 		}
 		d := lock(t, dir)
 		for _, f := range c.learn {
-			if err := d.Learn(f, sumsOf(f)); err != nil {
+			if err := d.Digests.Learn(f, sumsOf(f)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -179,7 +178,7 @@ func TestImageMadeAnew(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, imageA+".tmp")
 	d := lock(t, dir)
-	if err := d.Learn(imageA+".tmp", sumsOf(imageA+".tmp")); err != nil {
+	if err := d.Digests.Learn(imageA+".tmp", sumsOf(imageA+".tmp")); err != nil {
 		t.Fatal(err)
 	}
 	fill(t, dir, imageA+".tmp=beginning")
@@ -207,13 +206,13 @@ func TestInstall(t *testing.T) {
 			t.Errorf("the image holds %q", content(dir, imageA))
 		}
 		again := open(t, dir)
-		if right, known := again.Known(imageA, sums); !right || !known {
+		if right, known := again.Digests.Known(imageA, sums); !right || !known {
 			t.Errorf("right %v, known %v", right, known)
 		}
-		if again.Pending() != name(t, imageA) {
-			t.Errorf("pending is %v", again.Pending())
+		if again.Digests.Pending() != name(t, imageA) {
+			t.Errorf("pending is %v", again.Digests.Pending())
 		}
-		if files := slices.Collect(maps.Keys(again.known.Files)); !slices.Equal(files, []string{imageA}) {
+		if files := cached(t, dir); !slices.Equal(files, []string{imageA}) {
 			t.Errorf("known are %v", files)
 		}
 	}
@@ -252,39 +251,13 @@ func TestInstallFails(t *testing.T) {
 			t.Errorf("%s: left are %s", c.name, list(t, dir))
 		}
 		if c.name == "full" {
-			if got := open(t, dir).Pending(); got != (meta.Name{}) || d.Pending() != got {
-				t.Errorf("%s: pending is %v here and %v on the disk", c.name, d.Pending(), got)
+			if got := open(t, dir).Digests.Pending(); got != (meta.Name{}) || d.Digests.Pending() != got {
+				t.Errorf("%s: pending is %v here and %v on the disk", c.name, d.Digests.Pending(), got)
 			}
 		}
 	}
 	d := lock(t, t.TempDir())
 	if err := d.Install(n, right); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nothing to install: %v", err)
-	}
-}
-
-func TestRoomAndTaken(t *testing.T) {
-	const unit = 4096
-	dir := testdata.SmallDisk(t, 64*unit)
-	d := open(t, dir)
-	before, err := d.Room()
-	if err != nil || before <= 32*unit || before > 64*unit {
-		t.Errorf("room for %d bytes, %v", before, err)
-	}
-	fill(t, dir, imageA+"="+strings.Repeat("x", 3*unit), imageB+"=")
-	if err := os.Truncate(filepath.Join(dir, imageB), 32*unit); err != nil { // all of it a hole
-		t.Fatal(err)
-	}
-	if after, err := d.Room(); after != before-3*unit || err != nil {
-		t.Errorf("room for %d bytes, then for %d, %v", before, after, err)
-	}
-	for file, want := range map[string]int64{imageA: 3 * unit, imageB: 0, imageC: 0, "../x": 0} {
-		if got := d.Taken(file); got != want {
-			t.Errorf("%s takes %d bytes, want %d", file, got, want)
-		}
-	}
-	d.Close()
-	if _, err := d.Room(); err == nil {
-		t.Error("a closed directory has room")
 	}
 }

@@ -10,129 +10,140 @@ import (
 	"strings"
 	"syscall"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/meta"
 )
 
-// The names of links before they get theirs are these and that of the default
-// link.
+// The temporary names of links are these and the name of the default link.
 const (
 	nextLink     = ".image_updates_link."
 	previousLink = ".image_updates_backup."
 )
 
-// backupLink returns the name of the backup link: ltsp-backup.img of ltsp.img.
-func backupLink(link string) string {
-	ext := path.Ext(link)
-	return strings.TrimSuffix(link, ext) + "-backup" + ext
+// Link is the default link of an images directory, and the backup link that goes
+// with it. Nothing of its name need exist.
+type Link struct {
+	dir  *Dir
+	name string
 }
 
-// CheckLink returns an error if link cannot be the default link: it is no plain
-// file name, or an image's, or there is something else of its name or of that of
-// the backup link.
-func (d *Dir) CheckLink(link string) error {
-	for _, name := range []string{link, backupLink(link)} {
+// Link returns the default link of this name.
+func (d *Dir) Link(name string) Link { return Link{d, name} }
+
+// backup returns the name of the backup link: ltsp-backup.img of ltsp.img.
+func (l Link) backup() string {
+	ext := path.Ext(l.name)
+	return strings.TrimSuffix(l.name, ext) + "-backup" + ext
+}
+
+// Check returns an error if the name cannot be that of a default link: it is no
+// plain file name, or an image's, or another kind of file has it or the name of the
+// backup link.
+func (l Link) Check() error {
+	for _, name := range []string{l.name, l.backup()} {
 		_, _, ofImage := split(name)
 		if name == "" || name[0] == '.' || path.Base(name) != name || ofImage || name == disableName {
-			return fmt.Errorf("%q cannot be the default link: choose a plain file name such as ltsp.img", link)
+			return fmt.Errorf("%q cannot be the default link: choose a plain file name such as ltsp.img", l.name)
 		}
-		info, err := d.Lstat(name)
+		info, err := l.dir.Files.Lstat(name)
 		if err == nil && !info.Mode().IsRegular() {
 			return fmt.Errorf("%s cannot be a hard link of an image: it is there as another kind of file (%s); move it away",
-				filepath.Join(d.Name(), name), info.Mode())
+				filepath.Join(l.dir.Files.Name(), name), info.Mode())
 		}
 	}
 	return nil
 }
 
-// Default returns the image that link is a hard link of.
-func (d *Dir) Default(link string) (meta.Name, bool) {
-	if d.CheckLink(link) != nil || !d.has(link) {
+// Image returns the image that the default link leads to.
+func (l Link) Image() (meta.Name, bool) {
+	if l.Check() != nil || !exists(l.dir.Files, l.name) {
 		return meta.Name{}, false
 	}
-	images, _ := d.named()
+	images, _ := l.dir.Installed()
 	for _, im := range images {
-		if d.same(link, im.File) {
+		if isSame(l.dir.Files, l.name, im.File) {
 			return im.Name, true
 		}
 	}
 	return meta.Name{}, false
 }
 
-// same reports whether two names, not followed, are of one file.
-func (d *Dir) same(a, b string) bool {
-	ia, errA := d.Lstat(a)
-	ib, errB := d.Lstat(b)
-	return errA == nil && errB == nil && os.SameFile(ia, ib)
-}
-
-// SetDefault makes link a hard link of an image, and then the backup link one of
-// what link was before, which has a temporary name meanwhile. If link is one of the
-// image already, the backup stays. At any instant each of them is a whole image, if
-// it was there. Called again, it brings to an end what was cut short.
-func (d *Dir) SetDefault(link string, n meta.Name) error {
-	if err := d.locked(); err != nil {
+// Set makes the default link lead to an image, and then the backup link to what the
+// default link led to before, which has a temporary name meanwhile. If the default
+// link leads to the image already, the backup link stays. At any instant each of
+// them is a whole image, if it existed. Called again, it completes what was cut
+// short.
+func (l Link) Set(n meta.Name) error {
+	if err := l.dir.wantLock(); err != nil {
 		return err
 	}
-	if err := d.CheckLink(link); err != nil {
+	if err := l.Check(); err != nil {
 		return err
 	}
-	if info, err := d.Lstat(n.String()); err != nil {
+	if info, err := l.dir.Files.Lstat(n.String()); err != nil {
 		return err
 	} else if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is no regular file", n)
 	}
-	return d.keeping(func() error { return d.setDefault(link, n.String()) })
+	return l.dir.Digests.Preserve(func() error { return l.set(l.dir.Files, n.String()) })
 }
 
-func (d *Dir) setDefault(link, image string) error {
-	previous := previousLink + link
-	if !d.same(link, image) {
-		if err := d.linkAs(link, previous); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (l Link) set(files atomicfile.Dir, image string) error {
+	previous := previousLink + l.name
+	if !isSame(files, l.name, image) {
+		if err := linkAs(files, l.name, previous); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := d.swap(image, link); err != nil {
-			if d.same(link, previous) {
-				d.Remove(previous)
+		if err := l.swap(files, image); err != nil {
+			if isSame(files, l.name, previous) {
+				files.Remove(previous)
 			}
 			return err
 		}
 	}
-	if d.same(previous, image) || !d.has(previous) { // nothing has changed
-		return d.drop(previous)
+	if isSame(files, previous, image) || !exists(files, previous) { // nothing has changed
+		return remove(files, previous)
 	}
-	return d.rename(previous, backupLink(link))
+	return renameLink(files, previous, l.backup())
 }
 
-// swap makes name a hard link of a file, in one instant.
-func (d *Dir) swap(file, name string) error {
-	tmp := nextLink + name
-	if err := d.linkAs(file, tmp); err != nil {
+// swap makes the default link lead to an image, in one instant.
+func (l Link) swap(files atomicfile.Dir, image string) error {
+	tmp := nextLink + l.name
+	if err := linkAs(files, image, tmp); err != nil {
 		return err
 	}
-	defer d.Remove(tmp)
-	return d.rename(tmp, name)
+	defer files.Remove(tmp)
+	return renameLink(files, tmp, l.name)
 }
 
-// rename gives a link its name. Where that is one of the same file already, the
-// system does nothing, so the old name is removed.
-func (d *Dir) rename(tmp, name string) error {
-	if err := d.Rename(tmp, name); err != nil {
-		return err
-	}
-	return errors.Join(d.drop(tmp), d.SyncDir("."))
+// isSame reports whether two names, not followed, are of one file.
+func isSame(files atomicfile.Dir, a, b string) bool {
+	ia, errA := files.Lstat(a)
+	ib, errB := files.Lstat(b)
+	return errA == nil && errB == nil && os.SameFile(ia, ib)
 }
 
-// linkAs makes a hard link of a file. What has its name, which is a temporary one,
-// is replaced.
-func (d *Dir) linkAs(file, tmp string) error {
-	if err := d.drop(tmp); err != nil {
+// renameLink gives a link its final name. If that is one of the same file already,
+// the system does nothing, so the temporary name is removed.
+func renameLink(files atomicfile.Dir, tmp, name string) error {
+	if err := files.Rename(tmp, name); err != nil {
 		return err
 	}
-	err := d.link(file, tmp)
+	return errors.Join(remove(files, tmp), files.SyncDir("."))
+}
+
+// linkAs makes a hard link of a file under a temporary name, and replaces what has
+// that name.
+func linkAs(files atomicfile.Dir, file, tmp string) error {
+	if err := remove(files, tmp); err != nil {
+		return err
+	}
+	err := files.Link(file, tmp)
 	for _, refused := range []error{syscall.EPERM, syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EMLINK, syscall.EXDEV} {
 		if errors.Is(err, refused) {
 			return fmt.Errorf("no hard link can be made of %s: %w; keep the images where that can be done, such as on ext4, or have no default link",
-				filepath.Join(d.Name(), file), err)
+				filepath.Join(files.Name(), file), err)
 		}
 	}
 	return err

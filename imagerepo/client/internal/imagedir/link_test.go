@@ -7,12 +7,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -37,19 +40,19 @@ func TestCheckLink(t *testing.T) {
 	for link, want := range map[string]string{
 		"ltsp.img": "", "ltsp": "", "file.img": "", "a.b.c": "",
 		"": "plain file name", ".": "plain file name", "..": "plain file name", "../ltsp.img": "plain file name", "/ltsp.img": "plain file name",
-		"x/ltsp.img": "plain file name", "ltsp.img/": "plain file name", ".ltsp.img": "plain file name", knownName: "plain file name",
+		"x/ltsp.img": "plain file name", "ltsp.img/": "plain file name", ".ltsp.img": "plain file name", cacheName: "plain file name",
 		disableName: "plain file name", imageA: "plain file name", imageA + ".tmp": "plain file name",
 		"os-2021-01-01-000000.img": "plain file name", // of which the backup is an image
 		"dir.img":                  "move it away", "other.img": "move it away",
 	} {
-		if err := d.CheckLink(link); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+		if err := d.Link(link).Check(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", link, err, want)
 		}
-		if err := lock(t, t.TempDir()).SetDefault(link, name(t, imageA)); err == nil {
+		if err := lock(t, t.TempDir()).Link(link).Set(name(t, imageA)); err == nil {
 			t.Errorf("%q is made a link of what is not there", link)
 		}
 	}
-	if err := d.CheckLink("other.img"); !strings.Contains(err.Error(), filepath.Join(dir, "other-backup.img")) {
+	if err := d.Link("other.img").Check(); !strings.Contains(err.Error(), filepath.Join(dir, "other-backup.img")) {
 		t.Errorf("%v does not say which file", err)
 	}
 }
@@ -61,13 +64,13 @@ func TestDefault(t *testing.T) {
 	os.Symlink(imageA, filepath.Join(dir, "symlink.img"))
 	os.Symlink(imageA, filepath.Join(dir, imageD))
 	d := lock(t, dir)
-	if err := d.Learn(imageC+".tmp", sumsOf("c.img")); err != nil {
+	if err := d.Digests.Learn(imageC+".tmp", sumsOf("c.img")); err != nil {
 		t.Fatal(err)
 	}
 	for link, want := range map[string]string{
 		"ltsp.img": imageB, "old.img": imageA, "copy.img": "", "symlink.img": "", "none.img": "", "c.img": "", "": "", imageA: "", imageD: "", "../ltsp.img": "",
 	} {
-		n, ok := d.Default(link)
+		n, ok := d.Link(link).Image()
 		if ok != (want != "") || ok && n.String() != want || !ok && n != (meta.Name{}) {
 			t.Errorf("%q: %v, %v, want %q", link, n, ok, want)
 		}
@@ -104,13 +107,13 @@ func TestSetDefault(t *testing.T) {
 		link(t, dir, c.links...)
 		d := lock(t, dir)
 		for range 2 { // the second time nothing is to be done
-			if err := d.SetDefault("ltsp.img", name(t, c.image)); err != nil {
+			if err := d.Link("ltsp.img").Set(name(t, c.image)); err != nil {
 				t.Errorf("%s: %v", c.name, err)
 			}
 			if deflt, backup := content(dir, "ltsp.img"), content(dir, "ltsp-backup.img"); deflt != c.deflt || backup != c.backup {
 				t.Errorf("%s: default is %q, backup %q", c.name, deflt, backup)
 			}
-			if n, ok := d.Default("ltsp.img"); !ok || n.String() != c.image {
+			if n, ok := d.Link("ltsp.img").Image(); !ok || n.String() != c.image {
 				t.Errorf("%s: default is %v, %v", c.name, n, ok)
 			}
 			if got := list(t, dir); strings.Contains(got, ".image_updates") {
@@ -131,7 +134,7 @@ func TestSetDefaultRefused(t *testing.T) {
 		{"ltsp.img", imageB, "no regular file"},
 		{"symlink.img", imageA, "move it away"},
 	} {
-		if err := d.SetDefault(c.link, name(t, c.image)); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := d.Link(c.link).Set(name(t, c.image)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: %v", c, err)
 		}
 	}
@@ -148,14 +151,19 @@ func TestLinksRefused(t *testing.T) {
 			dir := t.TempDir()
 			fill(t, dir, imageA, imageB, imageC)
 			link(t, dir, "ltsp.img="+imageB, "ltsp-backup.img="+imageA)
-			d, before, calls := lock(t, dir), list(t, dir), 0
-			d.link = func(old, newName string) error {
-				if calls++; calls > call {
-					return &os.LinkError{Op: "linkat", Old: old, New: newName, Err: refused}
+			before, calls := list(t, dir), 0
+			stop := atomicfile.Observe(dir, func(change atomicfile.Change) error {
+				if change.Kind != atomicfile.Link {
+					return nil
 				}
-				return d.Link(old, newName)
-			}
-			err := d.SetDefault("ltsp.img", name(t, imageC))
+				if calls++; calls > call {
+					return &os.LinkError{Op: "linkat", Old: change.Name, New: change.To, Err: refused}
+				}
+				return nil
+			})
+			d := lock(t, dir)
+			err := d.Link("ltsp.img").Set(name(t, imageC))
+			stop()
 			hint := refused != syscall.ENOSPC && refused != syscall.EIO
 			if !errors.Is(err, refused) || hint != strings.Contains(err.Error(), "where that can be done") {
 				t.Errorf("link %d, %v: %v", call, refused, err)
@@ -191,7 +199,7 @@ func TestSwapUnseen(t *testing.T) {
 		}
 	})
 	for i := range 100 {
-		if err := d.SetDefault("ltsp.img", name(t, []string{imageA, imageB, imageC}[i%3])); err != nil {
+		if err := d.Link("ltsp.img").Set(name(t, []string{imageA, imageB, imageC}[i%3])); err != nil {
 			t.Error(err)
 		}
 		<-looked
@@ -207,7 +215,7 @@ func TestInstalledTools(t *testing.T) {
 	fill(t, dir, imageA, imageB, imageC)
 	d := lock(t, dir)
 	for _, image := range []string{imageA, imageB, imageC, imageB, imageA, imageA} {
-		if err := d.SetDefault("ltsp.img", name(t, image)); err != nil {
+		if err := d.Link("ltsp.img").Set(name(t, image)); err != nil {
 			t.Fatal(err)
 		}
 		out := testdata.Run(t, "sh", "-c", `cd "$1" && inode=$(stat -c %i ltsp.img) && for f in *.img; do
@@ -226,7 +234,7 @@ func TestKept(t *testing.T) {
 	link(t, dir, "ltsp.img="+imageB, "ltsp-backup.img="+imageA, nextLink+"ltsp.img="+imageC, "other.img="+imageB)
 	d := lock(t, dir)
 	for _, f := range []string{imageA, imageB, imageC, imageD + ".tmp"} {
-		if err := d.Learn(f, sumsOf(f)); err != nil {
+		if err := d.Digests.Learn(f, sumsOf(f)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -236,10 +244,10 @@ func TestKept(t *testing.T) {
 		known  []string
 	}{
 		{"Sweep", func() error { return d.Sweep(name(t, imageD)) }, []string{imageA, imageB, imageC, imageD + ".tmp"}},
-		{"SetDefault", func() error { return d.SetDefault("ltsp.img", name(t, imageC)) }, []string{imageA, imageB, imageC, imageD + ".tmp"}},
-		{"SetDefault back", func() error { return d.SetDefault("ltsp.img", name(t, imageB)) }, []string{imageA, imageB, imageC, imageD + ".tmp"}},
+		{"SetDefault", func() error { return d.Link("ltsp.img").Set(name(t, imageC)) }, []string{imageA, imageB, imageC, imageD + ".tmp"}},
+		{"SetDefault back", func() error { return d.Link("ltsp.img").Set(name(t, imageB)) }, []string{imageA, imageB, imageC, imageD + ".tmp"}},
 		{"Prune", func() error {
-			_, err := d.Prune(names(t, imageA, imageB, imageC), 1)
+			_, err := d.prune(noLoops, names(t, imageA, imageB, imageC), 1, nil)
 			return err
 		}, []string{imageB, imageC, imageD + ".tmp"}},
 		{"Install", func() error { return d.Install(name(t, imageD), sumsOf(imageD+".tmp")) }, []string{imageB, imageC, imageD}},
@@ -249,35 +257,14 @@ func TestKept(t *testing.T) {
 		}
 		for _, d := range []*Dir{d, open(t, dir)} {
 			for _, f := range c.known {
-				if right, known := d.Known(f, sumsOf(content(dir, f))); !right || !known {
+				if right, known := d.Digests.Known(f, sumsOf(content(dir, f))); !right || !known {
 					t.Errorf("%s: %s is right %v, known %v", c.name, f, right, known)
 				}
 			}
-			if len(d.known.Files) != len(c.known) {
-				t.Errorf("%s: known are %v, want %v", c.name, d.known.Files, c.known)
-			}
 		}
-	}
-}
-
-// What another has changed meanwhile is not taken for known.
-func TestNotKept(t *testing.T) {
-	dir := t.TempDir()
-	fill(t, dir, imageA, imageB)
-	d := lock(t, dir)
-	for _, f := range []string{imageA, imageB} {
-		if err := d.Learn(f, sumsOf(f)); err != nil {
-			t.Fatal(err)
+		if got := cached(t, dir); !slices.Equal(got, c.known) {
+			t.Errorf("%s: known are %v, want %v", c.name, got, c.known)
 		}
-	}
-	if err := d.keeping(func() error { return touch(filepath.Join(dir, imageA)) }); err != nil {
-		t.Fatal(err)
-	}
-	if _, known := d.Known(imageA, sumsOf(imageA)); known {
-		t.Error("a file that was written to is known")
-	}
-	if _, known := d.Known(imageB, sumsOf(imageB)); !known {
-		t.Error("one that was not is unknown")
 	}
 }
 
@@ -290,15 +277,15 @@ func work(t *testing.T, dir string) {
 	d := lock(t, dir)
 	n := name(t, imageC)
 	for {
-		fill(t, dir, Tmp(n)+"=half")
-		fill(t, dir, Tmp(n), Journal(n))
+		fill(t, dir, assemble.PartialName(n)+"=half")
+		fill(t, dir, assemble.PartialName(n), assemble.JournalName(n))
 		for _, step := range []func() error{
-			func() error { return d.Install(n, sumsOf(Tmp(n))) },
-			func() error { return d.SetDefault("ltsp.img", n) },
-			func() error { return d.SetDefault("ltsp.img", name(t, imageB)) },
-			func() error { return d.SetDefault("ltsp.img", name(t, imageA)) },
+			func() error { return d.Install(n, sumsOf(assemble.PartialName(n))) },
+			func() error { return d.Link("ltsp.img").Set(n) },
+			func() error { return d.Link("ltsp.img").Set(name(t, imageB)) },
+			func() error { return d.Link("ltsp.img").Set(name(t, imageA)) },
 			func() error { return os.Remove(filepath.Join(dir, imageC)) },
-			func() error { return d.SetPending(meta.Name{}) },
+			func() error { return d.Digests.SetPending(meta.Name{}) },
 		} {
 			if err := step(); err != nil {
 				t.Fatal(err)
@@ -329,14 +316,14 @@ func TestKilled(t *testing.T) {
 		switch image := content(dir, imageC); {
 		case image != "" && image != imageC+".tmp":
 			t.Errorf("the image holds %q", image)
-		case image != "" && d.Pending() != name(t, imageC):
+		case image != "" && d.Digests.Pending() != name(t, imageC):
 			t.Error("the image has its name and is not pending")
 		}
-		if right, known := d.Known(imageC, sumsOf(imageC+".tmp")); known && !right {
+		if right, known := d.Digests.Known(imageC, sumsOf(imageC+".tmp")); known && !right {
 			t.Error("the image is known to be wrong")
 		}
 		before := content(dir, "ltsp.img")
-		if err := errors.Join(d.Sweep(), d.SetDefault("ltsp.img", name(t, imageB)), d.Close()); err != nil {
+		if err := errors.Join(d.Sweep(), d.Link("ltsp.img").Set(name(t, imageB)), d.Close()); err != nil {
 			t.Error(err)
 		}
 		if got := content(dir, "ltsp-backup.img"); got == imageB || before != imageB && got != before {

@@ -2,15 +2,19 @@ package imagedir
 
 import (
 	"crypto/sha512"
+	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/fstest"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/client/internal/loopdev"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -22,6 +26,9 @@ const (
 	imageC = "os-2023-03-03-000000-amd64.img"
 	imageD = "os-2024-04-04-000000-amd64.img"
 )
+
+// cacheName is the file of the digest cache.
+const cacheName = ".image_updates_known"
 
 func name(t testing.TB, file string) meta.Name {
 	t.Helper()
@@ -62,14 +69,16 @@ func fill(t testing.TB, dir string, files ...string) {
 	}
 }
 
-// open opens a directory that no loop device has anything of.
+// noLoops are the loop devices of a machine without any.
+var noLoops = loopdev.Devices{Blocks: fstest.MapFS{}}
+
+// open opens a directory.
 func open(t testing.TB, dir string) *Dir {
 	t.Helper()
 	d, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.blocks, d.looped = fstest.MapFS{}, func(string) (inode, error) { return inode{}, os.ErrPermission }
 	t.Cleanup(func() { d.Close() })
 	return d
 }
@@ -93,11 +102,21 @@ func list(t testing.TB, dir string) string {
 	}
 	var all []string
 	for _, e := range entries {
-		if e.Name() != knownName && e.Name() != lockName {
+		if e.Name() != cacheName && e.Name() != lockName {
 			all = append(all, e.Name())
 		}
 	}
 	return strings.Join(all, " ")
+}
+
+// cached returns the files of which the digest cache on the disk has digests.
+func cached(t testing.TB, dir string) []string {
+	t.Helper()
+	var contents struct{ Files map[string]any }
+	if err := json.Unmarshal([]byte(content(dir, cacheName)), &contents); err != nil {
+		t.Fatal(err)
+	}
+	return slices.Sorted(maps.Keys(contents.Files))
 }
 
 // content returns what a file holds, "" if it is not there.

@@ -30,7 +30,7 @@ func TestPowerCut(t *testing.T) {
 			func(tree powercut.Tree) bool {
 				return holds(tree, imageC, imageC+".tmp") && tree[imageC+".tmp.journal"] == nil
 			}},
-		{"the default link", func(d *Dir) error { return d.SetDefault("ltsp.img", name(t, imageB)) },
+		{"the default link", func(d *Dir) error { return d.Link("ltsp.img").Set(name(t, imageB)) },
 			func(tree powercut.Tree) bool {
 				return holds(tree, "ltsp.img", imageA) || holds(tree, "ltsp.img", imageB)
 			},
@@ -38,7 +38,7 @@ func TestPowerCut(t *testing.T) {
 				return holds(tree, "ltsp.img", imageB) && holds(tree, "ltsp-backup.img", imageA)
 			}},
 		{"old images are removed", func(d *Dir) error {
-			removed, err := d.Prune([]meta.Name{name(t, imageB), name(t, imageD)}, 1)
+			removed, err := d.prune(noLoops, []meta.Name{name(t, imageB), name(t, imageD)}, 1, nil)
 			if len(removed) != 1 {
 				err = errors.Join(err, errors.New("not one is removed"))
 			}
@@ -50,7 +50,7 @@ func TestPowerCut(t *testing.T) {
 		fill(t, dir, imageA, imageB, imageC+".tmp", imageC+".tmp.journal", imageD)
 		link(t, dir, "ltsp.img="+imageA)
 		// What is known of files is as it was, so that writing it flushes nothing.
-		if err := os.WriteFile(filepath.Join(dir, knownName), []byte("{}\n"), 0o666); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, cacheName), []byte("{}\n"), 0o666); err != nil {
 			t.Fatal(err)
 		}
 		disk := powercut.Watch(t, dir, func(next atomicfile.Change, trees func() []powercut.Tree) error {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"puavo-image-repository/imagerepo/client/internal/digestcache"
+	"puavo-image-repository/imagerepo/client/internal/loopdev"
 	"puavo-image-repository/meta"
 )
 
@@ -79,19 +81,19 @@ func TestPrune(t *testing.T) {
 			c.loops[i] = strings.NewReplacer("DIR", dir, "OUTSIDE", outside).Replace(c.loops[i])
 		}
 		d := lock(t, dir)
-		d.blocks = loops(c.loops...)
-		d.looped = func(device string) (inode, error) {
+		devices := loopdev.Devices{Blocks: loops(c.loops...)}
+		devices.Inode = func(device string) (loopdev.Inode, error) {
 			var i int
 			if _, err := fmt.Sscanf(device, "loop%d", &i); err != nil || i >= len(c.looped) {
-				return inode{}, fs.ErrPermission
+				return loopdev.Inode{}, fs.ErrPermission
 			}
 			var st syscall.Stat_t
 			if err := syscall.Lstat(filepath.Join(dir, c.looped[i]), &st); err != nil {
-				return inode{}, err
+				return loopdev.Inode{}, err
 			}
-			return inode{uint64(st.Dev), st.Ino}, nil //nolint:unconvert // it has 32 bits on some machines
+			return loopdev.Inode{Device: uint64(st.Dev), Number: st.Ino}, nil //nolint:unconvert // it has 32 bits on some machines
 		}
-		removed, err := d.Prune(names(t, c.series...), c.keep, names(t, c.protected...)...)
+		removed, err := d.prune(devices, names(t, c.series...), c.keep, names(t, c.protected...))
 		if err != nil || !slices.Equal(removed, names(t, c.want...)) {
 			t.Errorf("%s: removed %v, %v, want %v", c.name, removed, err, c.want)
 		}
@@ -108,7 +110,7 @@ func TestPruneRefused(t *testing.T) {
 	fill(t, dir, imageA, imageB)
 	d := lock(t, dir)
 	for _, keep := range []int{0, -1} {
-		if removed, err := d.Prune(names(t, imageA, imageB), keep); len(removed) != 0 || err == nil || !strings.Contains(err.Error(), "at least 1") {
+		if removed, err := d.prune(noLoops, names(t, imageA, imageB), keep, nil); len(removed) != 0 || err == nil || !strings.Contains(err.Error(), "at least 1") {
 			t.Errorf("keep %d: removed %v, %v", keep, removed, err)
 		}
 	}
@@ -133,7 +135,7 @@ func TestPruneFails(t *testing.T) {
 	busy := filepath.Join(dir, imageB)
 	pin(t, busy)
 	d := lock(t, dir)
-	removed, err := d.Prune(names(t, imageA, imageB, imageC, imageD), 1)
+	removed, err := d.prune(noLoops, names(t, imageA, imageB, imageC, imageD), 1, nil)
 	if err == nil || !strings.Contains(err.Error(), imageB) || !slices.Equal(removed, names(t, imageA)) {
 		t.Errorf("removed %v, %v", removed, err)
 	}
@@ -165,7 +167,7 @@ func TestSweep(t *testing.T) {
 	}
 	kept := []string{
 		imageA, "ltsp.img", "ltsp.img.tmp", "x.tmp", imageA + ".tmp.journal.old", imageA + ".tmp2", imageA + ".rdiff.tmp", imageA + ".lock.tmp",
-		knownName + ".x", previousLink + "ltsp.img", "a-2021-01-01-000000-.img.tmp",
+		cacheName + ".x", previousLink + "ltsp.img", "a-2021-01-01-000000-.img.tmp",
 	}
 	for _, c := range []struct {
 		name   string
@@ -181,7 +183,7 @@ func TestSweep(t *testing.T) {
 		{"locked", append(left(imageB), imageB+".lock"), nil, nil},
 		{"locked while it is made", append(left(imageB), imageB+".tmp.lock"), nil, nil},
 		{"another one locked", append(left(imageB), imageA+".lock", imageC+".tmp.lock"), nil, left(imageB)},
-		{"what is known", []string{knownTmp}, nil, []string{knownTmp}},
+		{"what is known", []string{digestcache.TmpName}, nil, []string{digestcache.TmpName}},
 		{"links", []string{nextLink + "ltsp.img", nextLink + "x"}, nil, []string{nextLink + "ltsp.img", nextLink + "x"}},
 	} {
 		dir := t.TempDir()

@@ -1,40 +1,41 @@
-// Package stats tells the other programs of a host how far its update is.
+// Package stats writes the file by which other programs of a host learn how far its
+// update is.
 //
-// They learn it from a file, image_update.stats in the images directory: Puavo's
-// desktop applet shows it, and so do scripts of administrators, some of which go
-// by the order of its words. It has three lines, each a key, one space and a value:
+// It is image_update.stats in the images directory. Puavo's desktop applet shows it,
+// and so do scripts of administrators, some of which depend on the order of its words.
+// It has three lines, each a key, one space and a value:
 //
 //	image puavo-os-amxa-buster-2022-01-20-173248-amd64.img
 //	phase image_patch
 //	progress 42
 //
-// image is the file name of the image that is made; before that is known the
-// value is empty, and its space is there still. progress tells in percent,
-// rounded down, how much of the phase is done, a whole number from 0 to 100. The
+// image is the file name of the image that is made; before that is known the value
+// is empty, but its space is written. progress is how much of the phase is done, in
+// percent, rounded down to a whole number from 0 to 100. The
 // phases are those of the installed client, a shell script:
 //
 //	starting        nothing is known yet                                0
-//	checksums_fetch what the mirror has is fetched                      1
+//	checksums_fetch the meta of the mirror is fetched                   1
 //	rdiff_fetch     a delta is fetched                                 75
 //	rdiff_checksum  the delta is verified                              80
 //	image_patch     the image is made from a base and the delta        90
 //	image_download  the full image is fetched                          90
 //	image_sync      the full image is fetched, by what differs         90
 //	image_checksum  the image is verified                             100
-//	finished        there is a new image; progress is 100
-//	uptodate        there is no newer image; progress is 100
+//	finished        a new image was made or put to use; progress is 100
+//	uptodate        the mirror has no newer image; progress is 100
 //	error           the update failed; progress is 0
 //	interrupted     the update was stopped, and goes on later; progress is 0
 //
 // The numbers on the right are the percent of the whole update that the applet
-// shows at the end of the phase. Any other phase it shows as "???". An update
-// takes one of the ways to an image, rdiff_fetch to image_patch or image_download
-// or image_sync, so not all phases come.
+// shows at the end of the phase. It shows any other phase as "???". An update takes
+// one of the routes to an image, rdiff_fetch to image_patch or image_download or
+// image_sync, so not all phases come.
 //
-// The file is written beside itself, with .tmp added to its name, and renamed, so
-// that no reader sees a part of it. It is not flushed to the disk: after a power
-// cut it may be empty, or tell of an update that goes on no more. It is left as it
-// is where nothing has changed. It is not removed after the update.
+// The file is written under its name with .tmp added, and renamed, so that no reader
+// sees a part of it. It is not flushed to the disk: after a power cut it may be empty,
+// or tell of an update that has ended. It is not written if nothing has changed, and
+// not removed after the update.
 package stats
 
 import (
@@ -65,24 +66,23 @@ const (
 	Interrupted    = "interrupted"
 )
 
-// File is the file that is written. A nil File writes nothing. It is not for
-// concurrent use, and only one process writes it, who holds the lock of the images
-// directory.
+// File is the file. A nil File writes nothing. It is not for concurrent use, and only
+// the process that holds the lock of the images directory writes it.
 type File struct {
-	path   string
-	log    *slog.Logger
-	told   state
-	warned bool
+	path    string
+	log     *slog.Logger
+	written state
+	warned  bool
 }
 
-// state is what the file tells.
+// state is what the file says.
 type state struct {
 	image, phase string
 	percent      int
 }
 
-// New returns the file of this path, "" for none. Nothing is written yet. log takes
-// the warning that it cannot be written.
+// New returns the file of this path, "" for none. It writes nothing yet. log takes the
+// warning that the file cannot be written, and must not be nil.
 func New(path string, log *slog.Logger) *File {
 	if path == "" {
 		return nil
@@ -90,30 +90,28 @@ func New(path string, log *slog.Logger) *File {
 	return &File{path: path, log: log}
 }
 
-// Phase tells that an update is in this phase, and has done so many of the bytes
-// of it. image is a file name without white space, "" where it is not known yet.
-// A total of 0 stands for one that is not known: the progress is 0 then.
+// Phase writes that an update is in this phase, and has done so many of its total
+// bytes. image is a file name without white space, "" if it is not known yet. If the
+// total is 0, which stands for unknown, the progress is 0.
 //
-// It can be called for every block: only a percent that is new is written. The
-// update does not depend on it, so there is no error; the first one is a warning
-// in the log.
+// Phase may be called for every block: it writes a new percent only. The update does
+// not depend on the file, so there is no error; the first one is a warning in the log.
 func (f *File) Phase(image, phase string, done, total int64) {
 	if f == nil {
 		return
 	}
 	now := state{image, phase, percent(phase, done, total)}
-	if now == f.told {
+	if now == f.written {
 		return
 	}
-	f.told = now
+	f.written = now
 	if err := f.write(now); err != nil && !f.warned {
 		f.warned = true
 		f.log.Warn("how far the update is cannot be told to other programs", "file", f.path, "reason", err)
 	}
 }
 
-// write replaces the file. The directory is opened each time: it may be one that
-// comes later.
+// write replaces the file. The directory is opened each time: it may be made later.
 func (f *File) write(s state) error {
 	dir, err := atomicfile.Open(filepath.Dir(f.path))
 	if err != nil {
@@ -127,7 +125,7 @@ func (f *File) write(s state) error {
 	return err
 }
 
-// percent returns which part of a phase is done, rounded down.
+// percent returns how much of a phase is done, rounded down.
 func percent(phase string, done, total int64) int {
 	switch {
 	case phase == Finished || phase == UpToDate:

@@ -1,4 +1,4 @@
-package partial
+package assemble
 
 import (
 	"slices"
@@ -6,7 +6,6 @@ import (
 
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/atomicfile"
-	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/meta"
 )
 
@@ -19,7 +18,7 @@ func TestJournalComesLater(t *testing.T) {
 		return nil
 	})
 	defer stop()
-	dir, err := imagedir.Open(path)
+	dir, err := atomicfile.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,18 +27,18 @@ func TestJournalComesLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &partial{Job: Job{Dir: dir, Image: n}}
-	if p.out, err = dir.Begin(imagedir.Tmp(n), n.String()); err != nil {
+	p := &attempt{Job: Job{Dir: dir, Image: n}}
+	if p.partial, err = dir.Begin(PartialName(n), n.String()); err != nil {
 		t.Fatal(err)
 	}
 	defer p.close()
-	if _, err := p.out.Write([]byte("some of it")); err != nil {
+	if _, err := p.partial.Write([]byte("some of it")); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.save(journal{Position: delta.Position{Target: 10}}); err != nil {
 		t.Fatal(err)
 	}
-	tmp, entry := imagedir.Tmp(n), imagedir.Journal(n)
+	tmp, entry := PartialName(n), JournalName(n)
 	want := []string{"create " + tmp, "write " + tmp, "flush " + tmp, "create " + entry + ".new", "write " + entry + ".new",
 		"flush " + entry + ".new", "rename " + entry + ".new to " + entry, "flush dir ."}
 	if !slices.Equal(changes, want) {

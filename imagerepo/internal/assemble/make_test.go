@@ -1,4 +1,4 @@
-package partial
+package assemble
 
 import (
 	"bytes"
@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -21,8 +20,8 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
-	"puavo-image-repository/imagerepo/client/internal/fetch"
-	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/fetch"
 	"puavo-image-repository/meta"
 )
 
@@ -72,7 +71,7 @@ func deltaOf(t *testing.T, base, target []byte) []byte {
 type place struct {
 	t    *testing.T
 	path string
-	dir  *imagedir.Dir
+	dir  atomicfile.Dir
 }
 
 // newPlace makes an images directory, with a base if that is not nil.
@@ -83,7 +82,7 @@ func newPlace(t *testing.T, base []byte) *place {
 		p.write(baseFile, base)
 	}
 	var err error
-	if p.dir, err = imagedir.Open(p.path); err != nil {
+	if p.dir, err = atomicfile.Open(p.path); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.dir.Close() })
@@ -108,7 +107,7 @@ func (p *place) make(ctx context.Context, mirror string, told, wanted []byte, ha
 	defer m.Close()
 	j := Job{
 		Dir: p.dir, Image: image, Sums: sumsOf(wanted),
-		Mirror: m, Source: source, Fetch: sumsOf(told), Log: slog.New(slog.DiscardHandler),
+		Mirror: m, Source: source, SourceSums: sumsOf(told),
 	}
 	if hasBase {
 		j.Base = baseFile
@@ -132,14 +131,14 @@ func (p *place) journal(change func(j *journal)) journal {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		p.write(imagedir.Journal(image), data)
+		p.write(JournalName(image), data)
 	}
 	return j
 }
 
 // made returns what is there of the image, nil for nothing.
 func (p *place) made() []byte {
-	data, err := os.ReadFile(filepath.Join(p.path, imagedir.Tmp(image)))
+	data, err := os.ReadFile(filepath.Join(p.path, PartialName(image)))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.t.Fatal(err)
 	}
@@ -301,7 +300,7 @@ func sentOf(sent, size int64) string {
 // A call goes on from where an earlier one was cut off, if what that has made is
 // there. It is made anew where it proves wrong, and where the result is wrong all
 // the same, nothing is left. It stays where nothing came that could prove it wrong.
-func TestMakeGoesOn(t *testing.T) {
+func TestMakeResumes(t *testing.T) {
 	const mi = 1 << 20
 	base, target := random(1, mi), slices.Concat(random(2, 3*mi), random(1, mi))
 	d := deltaOf(t, base, target)
@@ -311,7 +310,7 @@ func TestMakeGoesOn(t *testing.T) {
 	edit := func(change func(j *journal)) func(*place, *site) {
 		return func(p *place, _ *site) { p.journal(change) }
 	}
-	flipMade := func(p *place, _ *site) { p.write(imagedir.Tmp(image), flipped(p.made(), 10)) }
+	flipMade := func(p *place, _ *site) { p.write(PartialName(image), flipped(p.made(), 10)) }
 	serve := func(file []byte) func(*place, *site) { return func(_ *place, s *site) { s.serve(file) } }
 	for _, c := range []struct {
 		name      string
@@ -340,26 +339,26 @@ func TestMakeGoesOn(t *testing.T) {
 
 		{"journal of another file", t.Context(), base, d, target, edit(func(j *journal) { j.Source[0]++ }), nil, all, false},
 		{"journal of another image", t.Context(), base, d, target, edit(func(j *journal) { j.Target[0]++ }), nil, all, false},
-		{"journal of another mirror", t.Context(), base, d, target, edit(func(j *journal) { j.Mirror, j.Version = "https://other", `"other"` }), nil, rest, false},
+		{"journal of another mirror", t.Context(), base, d, target, edit(func(j *journal) { j.Mirror, j.Validator = "https://other", `"other"` }), nil, rest, false},
 		{"journal without a beginning", t.Context(), base, d, target, edit(func(j *journal) { j.Position.Delta = 0 }), nil, all, false},
 		{"journal before the image", t.Context(), base, d, target, edit(func(j *journal) { j.Position.Target = -1 }), nil, all, false},
 		{"journal before a literal", t.Context(), base, d, target, edit(func(j *journal) { j.Position.Literal = -1 }), nil, all, false},
-		{"no journal", t.Context(), base, d, target, func(p *place, _ *site) { p.dir.Remove(imagedir.Journal(image)) }, nil, all, false},
-		{"no JSON", t.Context(), base, d, target, func(p *place, _ *site) { p.write(imagedir.Journal(image), []byte("{")) }, nil, all, false},
-		{"nothing is there", t.Context(), base, d, target, func(p *place, _ *site) { p.dir.Remove(imagedir.Tmp(image)) }, nil, all, false},
-		{"less is there", t.Context(), base, d, target, func(p *place, _ *site) { p.write(imagedir.Tmp(image), p.made()[:1000]) }, nil, all, false},
-		{"more is there", t.Context(), base, d, target, func(p *place, _ *site) { p.write(imagedir.Tmp(image), append(p.made(), 1, 2, 3)) }, nil, rest, false},
+		{"no journal", t.Context(), base, d, target, func(p *place, _ *site) { p.dir.Remove(JournalName(image)) }, nil, all, false},
+		{"no JSON", t.Context(), base, d, target, func(p *place, _ *site) { p.write(JournalName(image), []byte("{")) }, nil, all, false},
+		{"nothing is there", t.Context(), base, d, target, func(p *place, _ *site) { p.dir.Remove(PartialName(image)) }, nil, all, false},
+		{"less is there", t.Context(), base, d, target, func(p *place, _ *site) { p.write(PartialName(image), p.made()[:1000]) }, nil, all, false},
+		{"more is there", t.Context(), base, d, target, func(p *place, _ *site) { p.write(PartialName(image), append(p.made(), 1, 2, 3)) }, nil, rest, false},
 		{"a symbolic link is there", t.Context(), base, d, target, func(p *place, _ *site) {
 			p.write("elsewhere", p.made())
-			p.dir.Remove(imagedir.Tmp(image))
-			os.Symlink("elsewhere", filepath.Join(p.dir.Name(), imagedir.Tmp(image)))
+			p.dir.Remove(PartialName(image))
+			os.Symlink("elsewhere", filepath.Join(p.dir.Name(), PartialName(image)))
 		}, nil, all, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t, c.base)
 			s, url := newSite(t, c.file)
 			s.cut.Store(5 * mi / 2)
-			if err := p.make(t.Context(), url, c.file, c.wanted, c.base != nil); !errors.Is(err, ErrCut) || p.journal(nil).Position.Target < 2*mi {
+			if err := p.make(t.Context(), url, c.file, c.wanted, c.base != nil); !errors.Is(err, ErrIncomplete) || p.journal(nil).Position.Target < 2*mi {
 				t.Fatalf("cut off: %v, %+v", err, p.journal(nil))
 			}
 			if c.meanwhile != nil {
@@ -426,7 +425,7 @@ func TestIdle(t *testing.T) {
 	} {
 		s.cut.Store(c.comes)
 		err := p.make(t.Context(), url, target, target, false)
-		if !errors.Is(err, fetch.ErrGivenUp) || errors.Is(err, ErrCut) != c.cut {
+		if !errors.Is(err, fetch.ErrGivenUp) || errors.Is(err, ErrIncomplete) != c.cut {
 			t.Errorf("call %d: %v", i, err)
 		}
 		if i == 0 {
@@ -436,18 +435,18 @@ func TestIdle(t *testing.T) {
 }
 
 // What an image lacks, and what was given up for it, is told until it is complete.
-func TestLeftAndGivenUp(t *testing.T) {
+func TestRemainingAndGivenUp(t *testing.T) {
 	target := random(1, 4<<20)
 	one, two := cksum.Digest512{1}, cksum.Digest512{2}
 	p := newPlace(t, nil)
 	s, url := newSite(t, target)
-	left := func() int64 { return Left(p.dir, image, sumsOf(target)) }
+	left := func() int64 { return Remaining(p.dir, image, sumsOf(target)) }
 	if n := left(); n != 4<<20 || GivenUp(p.dir, image) != nil {
 		t.Errorf("before: %d bytes are left, %x given up", n, GivenUp(p.dir, image))
 	}
 	s.cut.Store(3 << 19)
 	for _, failed := range [][]cksum.Digest512{{one}, {one, two}} {
-		if err := p.make(t.Context(), url, target, target, false, func(j *Job) { j.Failed = failed }); !errors.Is(err, ErrCut) {
+		if err := p.make(t.Context(), url, target, target, false, func(j *Job) { j.GivenUp = failed }); !errors.Is(err, ErrIncomplete) {
 			t.Fatal(err)
 		}
 		if got := GivenUp(p.dir, image); !slices.Equal(got, failed) {
@@ -458,7 +457,7 @@ func TestLeftAndGivenUp(t *testing.T) {
 	if n := left(); n != 4<<20-at || at < 2<<20 {
 		t.Errorf("%d bytes are left after %d", n, at)
 	}
-	if n := Left(p.dir, image, sumsOf(target[1:])); n != 4<<20-1 {
+	if n := Remaining(p.dir, image, sumsOf(target[1:])); n != 4<<20-1 {
 		t.Errorf("%d bytes are left of another file", n)
 	}
 	for position, want := range map[int64]int64{5 << 20: 0, -1: 4 << 20} {

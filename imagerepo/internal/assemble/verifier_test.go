@@ -1,4 +1,4 @@
-package partial
+package assemble
 
 import (
 	"bytes"
@@ -15,23 +15,23 @@ import (
 
 // However a reader cuts its bytes into pieces, they come to their end only if
 // they are all and right, and never go beyond their size.
-func TestCheckedReader(t *testing.T) {
+func TestVerifyingReader(t *testing.T) {
 	const right = "the bytes of a file"
 	h := cksum.New()
 	io.WriteString(h, right)
 	all := h.Sums()
 	installed := all // by a repository that has no BLAKE3
 	installed.BLAKE3 = cksum.Digest256{}
-	for kind, c := range map[string]func() *checked{
-		"SHA-512":   func() *checked { return newChecked("file", all, nil) },
-		"BLAKE3":    func() *checked { return newCheckedFast("file", all) },
-		"no BLAKE3": func() *checked { return newCheckedFast("file", installed) },
+	for kind, c := range map[string]func() *verifier{
+		"SHA-512":   func() *verifier { return newVerifier("file", all, nil) },
+		"BLAKE3":    func() *verifier { return newFastVerifier("file", all) },
+		"no BLAKE3": func() *verifier { return newFastVerifier("file", installed) },
 	} {
-		t.Run(kind, func(t *testing.T) { testCheckedReader(t, right, c) })
+		t.Run(kind, func(t *testing.T) { testVerifyingReader(t, right, c) })
 	}
 }
 
-func testCheckedReader(t *testing.T, right string, newChecked func() *checked) {
+func testVerifyingReader(t *testing.T, right string, newVerifier func() *verifier) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	broken := errors.New("broken")
@@ -58,7 +58,7 @@ func testCheckedReader(t *testing.T, right string, newChecked func() *checked) {
 			"with the end":  iotest.DataErrReader,
 			"bytes and end": func(r io.Reader) io.Reader { return iotest.DataErrReader(iotest.OneByteReader(r)) },
 		} {
-			got, err := io.ReadAll(&checkedReader{c.ctx, cut(c.r()), newChecked()})
+			got, err := io.ReadAll(&verifyingReader{c.ctx, cut(c.r()), newVerifier()})
 			if !errors.Is(err, c.err) || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%s, %s: %v, want %v that says %q", c.name, pieces, err, c.err, c.says)
 			}
@@ -70,7 +70,7 @@ func testCheckedReader(t *testing.T, right string, newChecked func() *checked) {
 }
 
 // Of what goes on after a beginning that was not seen, the size alone is compared.
-func TestGoOn(t *testing.T) {
+func TestSkip(t *testing.T) {
 	want := cksum.Sums{Size: 10, BLAKE3: cksum.Digest256{1}, SHA512: cksum.Digest512{2}}
 	for _, c := range []struct {
 		after int64
@@ -83,9 +83,9 @@ func TestGoOn(t *testing.T) {
 		{3, "6 more", ErrVerify},
 		{11, "", ErrVerify},
 	} {
-		for _, checked := range []*checked{newChecked("file", want, nil), newCheckedFast("file", want)} {
-			checked.goOn(c.after)
-			got, err := io.ReadAll(&checkedReader{t.Context(), strings.NewReader(c.text), checked})
+		for _, v := range []*verifier{newVerifier("file", want, nil), newFastVerifier("file", want)} {
+			v.skip(c.after)
+			got, err := io.ReadAll(&verifyingReader{t.Context(), strings.NewReader(c.text), v})
 			if !errors.Is(err, c.err) || err == nil && string(got) != c.text {
 				t.Errorf("%q after %d of 10 bytes: %q, %v; want %v", c.text, c.after, got, err, c.err)
 			}
@@ -94,14 +94,14 @@ func TestGoOn(t *testing.T) {
 }
 
 // What a digest was given may be changed meanwhile.
-func TestBeside(t *testing.T) {
+func TestBackgroundSHA512(t *testing.T) {
 	var text []byte
 	for i := range 1000 {
 		text = append(text, byte(i))
 	}
 	want := sha512.Sum512(text)
 	for _, size := range []int{1, 7, 128, 999, 1000} {
-		d := newBeside()
+		d := newBackgroundSHA512()
 		piece := make([]byte, size)
 		for rest := text; len(rest) > 0; {
 			n := copy(piece, rest)

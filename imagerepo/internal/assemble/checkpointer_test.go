@@ -1,4 +1,4 @@
-package partial
+package assemble
 
 import (
 	"errors"
@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Journals are saved one at a time and not too often, and an error is told by the
+// Checkpoints are saved one at a time and not too often, and an error comes from the
 // next offer, and in the end.
-func TestSaver(t *testing.T) {
+func TestCheckpointer(t *testing.T) {
 	broken := errors.New("broken")
 	var saved []string
 	going, gate := make(chan bool), make(chan error)
-	s := newSaver(func(j journal) error {
+	s := newCheckpointer(func(j journal) error {
 		going <- true
 		saved = append(saved, j.Mirror)
 		return <-gate

@@ -1,4 +1,4 @@
-package imagedir
+package digestcache
 
 import (
 	"context"
@@ -61,13 +61,13 @@ func TestCheck(t *testing.T) {
 		if err := syscall.Mkfifo(filepath.Join(dir, imageC), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		d := lock(t, dir)
-		for i, d := range []*Dir{d, d, open(t, dir)} {
+		cache := writable(t, dir)
+		for i, cache := range []*Cache{cache, cache, open(t, dir)} {
 			if i == 2 {
-				d.load() // what the first has written by now
+				cache.load() // what the first has written by now
 			}
 			read := false
-			err := d.Check(t.Context(), c.file, c.want, func(done, total int64) {
+			err := cache.Check(t.Context(), c.file, c.want, func(done, total int64) {
 				if read = true; done != total || total != c.want.Size {
 					t.Errorf("%s: %d of %d bytes", c.name, done, total)
 				}
@@ -93,13 +93,13 @@ func TestCheckCancelled(t *testing.T) {
 	}{{"before", 0}, {"midway", 1 << 20}, {"at the end", 5 << 19}} {
 		dir := t.TempDir()
 		fill(t, dir, imageA+"="+large)
-		d := lock(t, dir)
+		cache := writable(t, dir)
 		ctx, cancel := context.WithCancel(t.Context())
 		if c.at == 0 {
 			cancel()
 		}
 		last := int64(0)
-		err := d.Check(ctx, imageA, sumsOf(large), func(done, _ int64) {
+		err := cache.Check(ctx, imageA, sumsOf(large), func(done, _ int64) {
 			if last = done; done >= c.at {
 				cancel()
 			}
@@ -107,14 +107,14 @@ func TestCheckCancelled(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || last != c.at {
 			t.Errorf("%s: %v after %d bytes", c.name, err, last)
 		}
-		if _, known := d.Known(imageA, sumsOf(large)); known {
+		if _, known := cache.Known(imageA, sumsOf(large)); known {
 			t.Errorf("%s: something is known", c.name)
 		}
 		// Nor is what is known told.
-		if err := d.Learn(imageA, sumsOf(large)); err != nil {
+		if err := cache.Learn(imageA, sumsOf(large)); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.Check(ctx, imageA, sumsOf(large), nil); !errors.Is(err, context.Canceled) {
+		if err := cache.Check(ctx, imageA, sumsOf(large), nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s, and known: %v", c.name, err)
 		}
 	}
@@ -134,9 +134,9 @@ func TestCheckChanging(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		fill(t, dir, imageA+"="+large)
-		d := lock(t, dir)
+		cache := writable(t, dir)
 		changed := false
-		err := d.Check(t.Context(), imageA, sumsOf(large), func(int64, int64) {
+		err := cache.Check(t.Context(), imageA, sumsOf(large), func(int64, int64) {
 			if !changed {
 				if changed = true; c.change(filepath.Join(dir, imageA)) != nil {
 					t.Error("not changed")
@@ -146,8 +146,8 @@ func TestCheckChanging(t *testing.T) {
 		if c.says == "" && err != nil || c.says != "" && (!errors.Is(err, ErrWrong) || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.says)
 		}
-		for _, d := range []*Dir{d, open(t, dir)} {
-			if right, _ := d.Known(imageA, sumsOf(large)); right {
+		for _, cache := range []*Cache{cache, open(t, dir)} {
+			if right, _ := cache.Known(imageA, sumsOf(large)); right {
 				t.Errorf("%s: known to be right", c.name)
 			}
 		}
@@ -213,22 +213,22 @@ func TestChanges(t *testing.T) {
 		for _, first := range []string{"learnt", "checked"} {
 			dir := t.TempDir()
 			fill(t, dir, imageA)
-			d := lock(t, dir)
+			cache := writable(t, dir)
 			var err error
 			if first == "learnt" {
-				err = d.Learn(imageA, sumsOf(imageA))
+				err = cache.Learn(imageA, sumsOf(imageA))
 			} else {
-				err = d.Check(t.Context(), imageA, sumsOf(imageA), nil)
+				err = cache.Check(t.Context(), imageA, sumsOf(imageA), nil)
 			}
 			p := filepath.Join(dir, imageA)
-			if err := errors.Join(err, touch(p), d.Check(t.Context(), imageA, sumsOf(imageA), nil), c.change(p)); err != nil {
+			if err := errors.Join(err, touch(p), cache.Check(t.Context(), imageA, sumsOf(imageA), nil), c.change(p)); err != nil {
 				t.Fatal(c.name, err)
 			}
-			for _, d := range []*Dir{d, open(t, dir)} {
-				if right, _ := d.Known(imageA, sumsOf(imageA)); right && !c.right {
+			for _, cache := range []*Cache{cache, open(t, dir)} {
+				if right, _ := cache.Known(imageA, sumsOf(imageA)); right && !c.right {
 					t.Errorf("%s, %s: known to be right", c.name, first)
 				}
-				err := d.Check(t.Context(), imageA, sumsOf(imageA), nil)
+				err := cache.Check(t.Context(), imageA, sumsOf(imageA), nil)
 				if (err == nil) != c.right || err != nil && !errors.Is(err, ErrWrong) {
 					t.Errorf("%s, %s: %v", c.name, first, err)
 				}
@@ -263,19 +263,19 @@ func TestKnown(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		fill(t, dir, imageA)
-		d := lock(t, dir)
+		cache := writable(t, dir)
 		for _, s := range c.learn {
-			if err := d.Learn(imageA, s); err != nil {
+			if err := cache.Learn(imageA, s); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for _, d := range []*Dir{d, open(t, dir)} {
-			if right, known := d.Known(imageA, c.want); right != c.right || known != c.known {
+		for _, cache := range []*Cache{cache, open(t, dir)} {
+			if right, known := cache.Known(imageA, c.want); right != c.right || known != c.known {
 				t.Errorf("%s: right %v, known %v", c.name, right, known)
 			}
 		}
-		d.Forget(imageA)
-		if right, known := d.Known(imageA, right); right || known {
+		cache.Forget(imageA)
+		if right, known := cache.Known(imageA, right); right || known {
 			t.Errorf("%s, forgotten: right %v, known %v", c.name, right, known)
 		}
 	}
@@ -288,24 +288,24 @@ func TestLearnRefused(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, imageA, "ltsp.img", imageB+".tmp.journal")
 	os.Mkdir(filepath.Join(dir, imageC), 0o777)
-	d := lock(t, dir)
+	cache := writable(t, dir)
 	for file, want := range map[string]string{
 		imageD: "no such file", imageC: "nothing to learn", "ltsp.img": "nothing to learn", imageB + ".tmp.journal": "nothing to learn", "../x": "escapes",
 	} {
 		sums := sumsOf(file)
-		if err := d.Learn(file, sums); err == nil || !strings.Contains(err.Error(), want) {
+		if err := cache.Learn(file, sums); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", file, err, want)
 		}
 	}
-	if err := d.Learn(imageA, sumsOf("x")); !errors.Is(err, ErrWrong) {
+	if err := cache.Learn(imageA, sumsOf("x")); !errors.Is(err, ErrWrong) {
 		t.Errorf("of another size: %v", err)
 	}
 	// What no image has is checked, but not remembered.
-	if err := d.Check(t.Context(), "ltsp.img", sumsOf("ltsp.img"), nil); err != nil {
+	if err := cache.Check(t.Context(), "ltsp.img", sumsOf("ltsp.img"), nil); err != nil {
 		t.Error(err)
 	}
-	if len(d.known.Files) != 0 {
-		t.Errorf("known is %v", d.known.Files)
+	if len(cache.contents.Files) != 0 {
+		t.Errorf("known is %v", cache.contents.Files)
 	}
 }
 
@@ -313,16 +313,16 @@ func TestLearnRefused(t *testing.T) {
 func TestDropped(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, imageA, imageB, imageC)
-	d := lock(t, dir)
+	cache := writable(t, dir)
 	for _, f := range []string{imageA, imageB, imageC} {
-		if err := d.Learn(f, sumsOf(f)); err != nil {
+		if err := cache.Learn(f, sumsOf(f)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(os.Remove(filepath.Join(dir, imageA)), touch(filepath.Join(dir, imageB)), d.SetPending(meta.Name{})); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(dir, imageA)), touch(filepath.Join(dir, imageB)), cache.SetPending(meta.Name{})); err != nil {
 		t.Fatal(err)
 	}
-	k := parse([]byte(content(dir, knownName)))
+	k := parse([]byte(content(dir, fileName)))
 	if files := slices.Collect(maps.Keys(k.Files)); !slices.Equal(files, []string{imageC}) {
 		t.Errorf("known are %v", files)
 	}
@@ -330,27 +330,27 @@ func TestDropped(t *testing.T) {
 
 // Where nothing can be written, what was found out still stands.
 func TestCannotRemember(t *testing.T) {
-	full := lock(t, fullDisk(t, imageA))
+	full := writable(t, fullDisk(t, imageA))
 	readOnly := testdata.SmallDisk(t, 64<<10)
 	fill(t, readOnly, imageA)
 	if err := syscall.Mount("", readOnly, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	for what, d := range map[string]*Dir{"a full disk": full, "a read-only one": open(t, readOnly)} {
-		before := list(t, d.Name())
-		if err := d.Check(t.Context(), imageA, sumsOf(imageA), nil); err != nil {
+	for what, cache := range map[string]*Cache{"a full disk": full, "a read-only one": open(t, readOnly)} {
+		before := list(t, cache.dir.Name())
+		if err := cache.Check(t.Context(), imageA, sumsOf(imageA), nil); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
-		if err := d.Check(t.Context(), imageA, sumsOf(strings.ToUpper(imageA)), nil); !errors.Is(err, ErrWrong) {
+		if err := cache.Check(t.Context(), imageA, sumsOf(strings.ToUpper(imageA)), nil); !errors.Is(err, ErrWrong) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if err := d.Learn(imageA, sumsOf(imageA)); err != nil {
+		if err := cache.Learn(imageA, sumsOf(imageA)); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
-		if right, known := d.Known(imageA, sumsOf(imageA)); !right || !known {
+		if right, known := cache.Known(imageA, sumsOf(imageA)); !right || !known {
 			t.Errorf("%s: right %v, known %v", what, right, known)
 		}
-		if got := list(t, d.Name()); got != before || content(d.Name(), knownName) != "" {
+		if got := list(t, cache.dir.Name()); got != before || content(cache.dir.Name(), fileName) != "" {
 			t.Errorf("%s: left are %s", what, got)
 		}
 	}
@@ -358,15 +358,36 @@ func TestCannotRemember(t *testing.T) {
 
 func TestPending(t *testing.T) {
 	dir := t.TempDir()
-	d := lock(t, dir)
-	for _, n := range append(names(t, imageA, imageB), meta.Name{}, meta.Name{}) {
-		if err := d.SetPending(n); err != nil || d.Pending() != n || open(t, dir).Pending() != n {
-			t.Errorf("%v: %v here, %v on the disk, %v", n, d.Pending(), open(t, dir).Pending(), err)
+	cache := writable(t, dir)
+	for _, n := range []meta.Name{name(t, imageA), name(t, imageB), {}, {}} {
+		if err := cache.SetPending(n); err != nil || cache.Pending() != n || open(t, dir).Pending() != n {
+			t.Errorf("%v: %v here, %v on the disk, %v", n, cache.Pending(), open(t, dir).Pending(), err)
 		}
 	}
 	dir = fullDisk(t)
-	d = lock(t, dir)
-	if err := d.SetPending(name(t, imageA)); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), dir) || d.Pending() != (meta.Name{}) {
-		t.Errorf("on a full disk: %v, pending is %v", err, d.Pending())
+	cache = writable(t, dir)
+	if err := cache.SetPending(name(t, imageA)); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), dir) || cache.Pending() != (meta.Name{}) {
+		t.Errorf("on a full disk: %v, pending is %v", err, cache.Pending())
+	}
+}
+
+// What another has changed meanwhile is not taken for known.
+func TestNotPreserved(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, imageA, imageB)
+	cache := writable(t, dir)
+	for _, f := range []string{imageA, imageB} {
+		if err := cache.Learn(f, sumsOf(f)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cache.Preserve(func() error { return touch(filepath.Join(dir, imageA)) }); err != nil {
+		t.Fatal(err)
+	}
+	if _, known := cache.Known(imageA, sumsOf(imageA)); known {
+		t.Error("a file that was written to is known")
+	}
+	if _, known := cache.Known(imageB, sumsOf(imageB)); !known {
+		t.Error("one that was not is unknown")
 	}
 }

@@ -110,7 +110,7 @@ func open(t *testing.T, where string, o Options) *Mirror {
 }
 
 // get fetches the file from a place on.
-func get(ctx context.Context, m *Mirror, at Place) ([]byte, *Body, error) {
+func get(ctx context.Context, m *Mirror, at Position) ([]byte, File, error) {
 	b, err := m.Open(ctx, "file", at)
 	if err != nil {
 		return nil, nil, err
@@ -230,8 +230,8 @@ func TestFaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t, c.fault)
-			data, body, err := get(t.Context(), open(t, s.URL, Options{Patience: hasty}), Place{})
-			if c.want == nil && (err != nil || !bytes.Equal(data, content) || body.Size() != int64(len(content)) || body.Version() != `"one"`) {
+			data, body, err := get(t.Context(), open(t, s.URL, Options{Patience: hasty}), Position{})
+			if c.want == nil && (err != nil || !bytes.Equal(data, content) || body.Size() != int64(len(content)) || body.Validator() != `"one"`) {
 				t.Errorf("%d bytes, %v", len(data), err)
 			}
 			if c.want != nil && (err == nil || c.want != io.EOF && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says)) {
@@ -261,15 +261,15 @@ func TestResume(t *testing.T) {
 	}
 	for _, where := range []string{s.URL + "/", dir, "file://" + dir} {
 		m := open(t, where, Options{Patience: hasty})
-		_, body, err := get(t.Context(), m, Place{})
+		_, body, err := get(t.Context(), m, Position{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := Place{Offset: 777_777, Version: body.Version()}
+		at := Position{Offset: 777_777, Validator: body.Validator()}
 		if data, _, err := get(t.Context(), m, at); err != nil || !bytes.Equal(data, content[at.Offset:]) {
 			t.Errorf("%s: %d bytes, %v", where, len(data), err)
 		}
-		at.Version = `"other"`
+		at.Validator = `"other"`
 		if data, _, err := get(t.Context(), m, at); !errors.Is(err, ErrChanged) {
 			t.Errorf("%s: %d bytes of another version, %v", where, len(data), err)
 		}
@@ -285,7 +285,7 @@ func TestCancelled(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	m := open(t, s.URL, Options{}) // the usual patience would wait for long
-	b, err := m.Open(ctx, "file", Place{})
+	b, err := m.Open(ctx, "file", Position{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestCancelled(t *testing.T) {
 	if data, err := io.ReadAll(b); err != context.Canceled || len(data) > 1000 {
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
-	if _, err := m.Open(ctx, "file", Place{}); err != context.Canceled {
+	if _, err := m.Open(ctx, "file", Position{}); err != context.Canceled {
 		t.Errorf("opened after the end: %v", err)
 	}
 }
@@ -305,11 +305,11 @@ func TestDirectory(t *testing.T) {
 	os.Mkdir(filepath.Join(dir, "sub"), 0o777)
 	m := open(t, dir, Options{})
 	for name, want := range map[string]error{"none": fs.ErrNotExist, "sub": nil, "../x": nil} {
-		if _, err := m.Open(t.Context(), name, Place{}); err == nil || want != nil && !errors.Is(err, want) {
+		if _, err := m.Open(t.Context(), name, Position{}); err == nil || want != nil && !errors.Is(err, want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	b, err := m.Open(t.Context(), "file", Place{})
+	b, err := m.Open(t.Context(), "file", Position{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +344,7 @@ func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, dir, Options{Rate: 4 << 20})
 		start := time.Now()
-		if data, _, err := get(t.Context(), m, Place{}); err != nil || !bytes.Equal(data, content) {
+		if data, _, err := get(t.Context(), m, Position{}); err != nil || !bytes.Equal(data, content) {
 			t.Errorf("%d bytes, %v", len(data), err)
 		}
 		want := time.Duration(len(content)-burst) * time.Second / (4 << 20)
@@ -379,12 +379,12 @@ func TestRedirects(t *testing.T) {
 		"https://127.0.0.1:1": "refused",
 	} {
 		m := open(t, where, Options{CACertificate: ca, Patience: Patience{Attempts: 2, Wait: time.Millisecond}})
-		data, _, err := get(t.Context(), m, Place{})
+		data, _, err := get(t.Context(), m, Position{})
 		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) || err == nil && !bytes.Equal(data, content) {
 			t.Errorf("%s: %d bytes, %v", where, len(data), err)
 		}
 	}
-	if _, _, err := get(t.Context(), open(t, secure.URL, Options{Patience: hasty}), Place{}); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if _, _, err := get(t.Context(), open(t, secure.URL, Options{Patience: hasty}), Position{}); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("an unknown certificate: %v", err)
 	}
 }

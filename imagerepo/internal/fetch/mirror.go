@@ -5,22 +5,25 @@
 //
 // A file is fetched by one GET if nothing goes wrong. When the connection breaks
 // or stalls, the rest is fetched by another GET with Range and, where the server
-// told an ETag or a date, If-Range (RFC 9110, section 14): so no byte is fetched
+// gave an ETag or a date, If-Range (RFC 9110, section 14): so no byte is fetched
 // twice. What answers to that:
 //
 //	206  with the rest of the same file: reading goes on
 //	206  with another range: the file is asked for as a whole
-//	200  a server without ranges: what is known already is read and left out
+//	200  a server without ranges: what was read before is skipped
 //	200  or 206 with another ETag, date or size, 416: ErrChanged
 //	404  410  fs.ErrNotExist
-//	429  5xx  asked again, after the time that Retry-After gives
+//	429  5xx  another attempt, after the time that Retry-After gives; not for 501
 //
 // An answer that is compressed is refused: sizes and digests are those of the
 // file as it lies there.
 //
-// A connection stalls when no byte, or hardly any, comes for some time. Attempts
-// that bring hardly anything are limited; one that brings more begins their count
-// anew, so a download of days over a bad line gets done.
+// A connection stalls when no byte, or hardly any, comes for some time.
+//
+// One loop makes all attempts: the first request, those after no answer or one that
+// says "busy", and those after a connection that broke. Attempts in a row that bring
+// hardly anything are limited, and the time between them grows. One that brings more
+// sets their count to zero, so a download of days over a bad line gets done.
 //
 // Redirects are followed, but not from https to http. Proxies are those of the
 // environment: HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
@@ -32,6 +35,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -41,7 +45,6 @@ import (
 
 	"puavo-image-repository/meta/untrusted"
 
-	"github.com/hashicorp/go-retryablehttp"
 	"golang.org/x/time/rate"
 )
 
@@ -50,14 +53,14 @@ type Options struct {
 	CACertificate string // path of a PEM file of certificates to trust besides the system's
 	Rate          int64  // bytes a second at most; 0 is no limit
 	Patience      Patience
-	Log           *slog.Logger // takes at level Info why something is asked for again; nil: nobody
+	Log           *slog.Logger // takes at level Info why something is fetched again; nil discards
 }
 
-// Patience is how long a web site is borne with. Zero fields are the usual ones.
+// Patience says when a web site is given up. Zero fields are the usual ones.
 type Patience struct {
-	Attempts int           // that bring hardly anything, before it is given up; 8
-	Wait     time.Duration // before the second attempt, ever longer before others; 1 s
-	Longest  time.Duration // the longest such time, also if Retry-After wants more; 2 min
+	Attempts int           // in a row that bring hardly anything; 8
+	Wait     time.Duration // before the second attempt, and longer before each other; 1 s
+	Longest  time.Duration // between two attempts, also if Retry-After asks for more; 2 min
 	Stall    time.Duration // within which some bytes must come; 30 s
 }
 
@@ -83,7 +86,7 @@ type Mirror struct {
 
 	url      string // of a web site, without a final slash
 	shown    string // the same without a password, for messages
-	http     *retryablehttp.Client
+	http     *http.Client
 	limit    *rate.Limiter
 	patience Patience
 	log      *slog.Logger
@@ -114,12 +117,12 @@ func Open(where string, o Options) (*Mirror, error) {
 // String returns where the mirror is, without a password.
 func (m *Mirror) String() string { return m.shown }
 
-// Close ends connections that are kept. No Body may be in use.
+// Close ends idle connections. All files must be closed.
 func (m *Mirror) Close() error {
 	if m.root != nil {
 		return m.root.Close()
 	}
-	m.http.HTTPClient.CloseIdleConnections()
+	m.http.CloseIdleConnections()
 	return nil
 }
 
@@ -140,21 +143,7 @@ func openSite(u *url.URL, o Options) (*Mirror, error) {
 	transport.ResponseHeaderTimeout = patience.Stall
 	return &Mirror{
 		url: strings.TrimRight(u.String(), "/"), shown: strings.TrimRight(u.Redacted(), "/"), limit: limiter(o.Rate), patience: patience, log: o.Log,
-		http: &retryablehttp.Client{
-			HTTPClient:   &http.Client{Transport: transport, CheckRedirect: checkRedirect},
-			RetryMax:     patience.Attempts - 1,
-			RetryWaitMin: patience.Wait,
-			RetryWaitMax: patience.Wait * 2,
-			CheckRetry:   checkRetry,
-			Backoff: func(min, max time.Duration, attempt int, resp *http.Response) time.Duration {
-				wait := retryablehttp.RateLimitLinearJitterBackoff(min, max, attempt, resp)
-				if wait > patience.Longest {
-					wait = patience.Longest
-				}
-				return wait
-			},
-			ErrorHandler: retryablehttp.PassthroughErrorHandler,
-		},
+		http: &http.Client{Transport: transport, CheckRedirect: checkRedirect},
 	}, nil
 }
 
@@ -187,41 +176,96 @@ func limiter(bytes int64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(bytes), burst)
 }
 
+// throttle waits until n bytes that came are within the rate.
+func (m *Mirror) throttle(ctx context.Context, n int) error {
+	if n == 0 || m.limit.WaitN(ctx, min(n, m.limit.Burst())) == nil {
+		return nil
+	}
+	return ctx.Err()
+}
+
+var (
+	errInsecure = errors.New("a redirect from https")
+	errRedirect = errors.New("bad redirect")
+)
+
 // checkRedirect lets no one lead from https to plain http.
 func checkRedirect(req *http.Request, via []*http.Request) error {
-	switch {
+	switch scheme := req.URL.Scheme; {
 	case len(via) >= 10:
-		return errors.New("stopped after 10 redirects") // in words that are not retried
-	case req.URL.Scheme != "https" && via[0].URL.Scheme == "https":
-		return fmt.Errorf("%w to %s", errRedirect, req.URL.Scheme)
+		return fmt.Errorf("%w: stopped after 10 redirects", errRedirect)
+	case scheme != "https" && via[0].URL.Scheme == "https":
+		return fmt.Errorf("%w to %s", errInsecure, scheme)
+	case scheme != "https" && scheme != "http":
+		return fmt.Errorf("%w to %s", errRedirect, scheme)
 	}
 	return nil
 }
 
-var errRedirect = errors.New("a redirect from https")
-
-// checkRetry tells whether a request that failed is made again.
-func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
-	if errors.Is(err, errRedirect) {
-		return false, err
-	}
-	return retryablehttp.DefaultRetryPolicy(ctx, resp, err)
+// isPermanent reports whether a request that got no answer would get none again.
+func isPermanent(err error) bool {
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	return certificate || errors.Is(err, errRedirect)
 }
 
-// ErrTooLarge is wrapped by the error for a document of too many bytes.
-var ErrTooLarge = untrusted.ErrTooLarge
+var (
+	// ErrChanged is wrapped by the error for a file that is not the one of which a
+	// part was read before. What was made of that part is of no use.
+	ErrChanged = errors.New("the file was changed meanwhile")
+	// ErrGivenUp is wrapped by the error for a server that did not answer, was too busy,
+	// or broke the connection, in all attempts.
+	ErrGivenUp = errors.New("given up")
+	// ErrTooLarge is wrapped by the error for a document of too many bytes.
+	ErrTooLarge = untrusted.ErrTooLarge
+)
+
+// File is a file of a mirror that is being read. Its errors name the mirror and the
+// file. It is not for concurrent use.
+type File interface {
+	io.ReadCloser
+	// Size returns the size of the whole file in bytes, -1 if it is not known.
+	Size() int64
+	// Validator returns what identifies the content of the file, such as an ETag, ""
+	// if nothing does.
+	Validator() string
+}
+
+// Position is where in a file to begin.
+type Position struct {
+	Offset int64 // bytes
+	// Validator is the File.Validator of the file when its beginning was read, "" if
+	// that is not known.
+	Validator string
+}
+
+// Open opens a file of the mirror to read it from a position on. The caller closes
+// it; when ctx ends, so does reading. The error wraps fs.ErrNotExist if there is no
+// such file, and ErrChanged if it is not the one that the position is in.
+func (m *Mirror) Open(ctx context.Context, name string, from Position) (File, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if m.root != nil {
+		return openLocal(ctx, m, name, from)
+	}
+	return openDownload(ctx, m, name, from)
+}
+
+func (m *Mirror) failed(name string, err error) error {
+	return fmt.Errorf("fetching %s/%s: %w", m.shown, name, untrusted.Error(err))
+}
 
 // Document returns a small file as a whole. One of more than most bytes is an
 // ErrTooLarge, one that is not there an fs.ErrNotExist.
 func (m *Mirror) Document(ctx context.Context, name string, most int64) ([]byte, error) {
-	body, err := m.Open(ctx, name, Place{})
+	body, err := m.Open(ctx, name, Position{})
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
 	data, err := untrusted.ReadAll(body, most)
 	if errors.Is(err, ErrTooLarge) {
-		return nil, body.failed(err)
+		return nil, m.failed(name, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

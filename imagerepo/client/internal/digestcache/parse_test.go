@@ -1,4 +1,4 @@
-package imagedir
+package digestcache
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 
 // What is known is written as the documentation says.
 func TestFormat(t *testing.T) {
-	k := known{
+	k := contents{
 		Files:   map[string]entry{imageA: {stamp: stamp{6, 1, 2, 3}, BLAKE3: cksum.Digest256{1}}},
 		Pending: name(t, imageB),
 	}
@@ -50,7 +50,7 @@ func TestForeign(t *testing.T) {
 		}},
 		{"a bad pending", func(p string) error { return os.WriteFile(p, []byte(`{"pending":"../x"}`), 0o666) }},
 		{"too large", func(p string) error {
-			return os.WriteFile(p, append([]byte(`{"pending":"`+imageA+`"}`), bytes.Repeat([]byte(" "), mostKnown)...), 0o666)
+			return os.WriteFile(p, append([]byte(`{"pending":"`+imageA+`"}`), bytes.Repeat([]byte(" "), maxFile)...), 0o666)
 		}},
 		{"a directory", func(p string) error { return os.Mkdir(p, 0o777) }},
 		{"a pipe", func(p string) error { return syscall.Mkfifo(p, 0o666) }},
@@ -58,14 +58,14 @@ func TestForeign(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		fill(t, dir, imageA)
-		if err := c.make(filepath.Join(dir, knownName)); err != nil {
+		if err := c.make(filepath.Join(dir, fileName)); err != nil {
 			t.Fatal(err)
 		}
-		d := lock(t, dir)
-		if d.Pending() != (meta.Name{}) || len(d.known.Files) != 0 {
-			t.Errorf("%s: known is %v", c.name, d.known)
+		cache := writable(t, dir)
+		if cache.Pending() != (meta.Name{}) || len(cache.contents.Files) != 0 {
+			t.Errorf("%s: known is %v", c.name, cache.contents)
 		}
-		if err := d.Check(t.Context(), imageA, sumsOf(imageA), nil); err != nil {
+		if err := cache.Check(t.Context(), imageA, sumsOf(imageA), nil); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		if right, known := open(t, dir).Known(imageA, sumsOf(imageA)); !right || !known {
@@ -87,19 +87,19 @@ func damage(data []byte, try func([]byte)) {
 func TestDamaged(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, imageA, imageB)
-	d := lock(t, dir)
+	cache := writable(t, dir)
 	for _, f := range []string{imageA, imageB} {
-		if err := d.Learn(f, sumsOf(f)); err != nil {
+		if err := cache.Learn(f, sumsOf(f)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := d.SetPending(name(t, imageB)); err != nil {
+	if err := cache.SetPending(name(t, imageB)); err != nil {
 		t.Fatal(err)
 	}
-	damage([]byte(content(dir, knownName)), func(damaged []byte) {
-		d.known = parse(damaged)
+	damage([]byte(content(dir, fileName)), func(damaged []byte) {
+		cache.contents = parse(damaged)
 		for _, f := range []string{imageA, imageB} {
-			if right, _ := d.Known(f, sumsOf(strings.ToUpper(f))); right {
+			if right, _ := cache.Known(f, sumsOf(strings.ToUpper(f))); right {
 				t.Errorf("a wrong file is right: %s", damaged)
 			}
 		}
@@ -109,7 +109,7 @@ func TestDamaged(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	dir := f.TempDir()
 	fill(f, dir, imageA+"=wrong")
-	d := open(f, dir)
+	cache := open(f, dir)
 	right := sumsOf("right")
 	f.Add([]byte(`{"files":{"` + imageA + `":{"size":5,"mtime":1,"ctime":2,"inode":3,"sha512":"` + right.SHA512.String() + `"}},"pending":"` + imageB + `"}`))
 	f.Add([]byte(`{"files":{"` + imageA + `.tmp":{"size":5,"blake3":"` + right.BLAKE3.String() + `"},"../x":{"blake3":"` + right.BLAKE3.String() + `"}}}`))
@@ -117,29 +117,29 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"files":null,"pending":""}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d.known = parse(data)
-		for file, e := range d.known.Files {
-			if !rememberable(file) || e.isEmpty() {
+		cache.contents = parse(data)
+		for file, e := range cache.contents.Files {
+			if !isCacheable(file) || e.isEmpty() {
 				t.Errorf("known is %q: %v", file, e)
 			}
 		}
-		if n := d.Pending(); n != (meta.Name{}) {
+		if n := cache.Pending(); n != (meta.Name{}) {
 			if _, err := meta.ParseName(n.String()); err != nil {
 				t.Error(err)
 			}
 		}
-		if got, known := d.Known(imageA, right); got {
+		if got, known := cache.Known(imageA, right); got {
 			t.Errorf("a wrong file is right, known %v", known)
 		}
-		if err := d.Check(t.Context(), imageA, right, nil); !errors.Is(err, ErrWrong) {
+		if err := cache.Check(t.Context(), imageA, right, nil); !errors.Is(err, ErrWrong) {
 			t.Errorf("a wrong file: %v", err)
 		}
-		again, err := json.Marshal(d.known)
+		again, err := json.Marshal(cache.contents)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if k := parse(again); k.Pending != d.known.Pending || !maps.Equal(k.Files, d.known.Files) {
-			t.Errorf("%v is read back as %v", d.known, k)
+		if k := parse(again); k.Pending != cache.contents.Pending || !maps.Equal(k.Files, cache.contents.Files) {
+			t.Errorf("%v is read back as %v", cache.contents, k)
 		}
 	})
 }

@@ -1,0 +1,264 @@
+package assemble
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/fetch"
+)
+
+// attempt is the state of one attempt to make the image.
+type attempt struct {
+	Job
+	base     *os.File // nil for the full image
+	baseSize int64
+	source   fetch.File
+	partial  *atomicfile.File
+	resumed  bool // it continues what an earlier call has made
+
+	sourceVerifier *verifier
+	imageVerifier  *verifier // nil for the full image, which is its source
+
+	start        journal // where this attempt has begun
+	journal      journal // how far it has got
+	advanced     bool    // beyond start
+	checkpointer checkpointer
+}
+
+func (j Job) attempt(ctx context.Context) error {
+	a := &attempt{Job: j}
+	defer a.close()
+	if err := a.open(ctx); err != nil {
+		if a.resumed && errors.Is(err, fetch.ErrGivenUp) {
+			return a.suspend(err)
+		}
+		return err
+	}
+	a.checkpointer = newCheckpointer(a.save)
+	err := cmp.Or(a.run(ctx), ctx.Err()) // it may have ended with the last byte
+	saveErr := a.checkpointer.wait()
+	if err == nil {
+		return cmp.Or(saveErr, a.partial.Sync())
+	}
+	return a.suspend(err)
+}
+
+// open opens all that is needed, and finds out where to begin.
+func (a *attempt) open(ctx context.Context) error {
+	if err := a.openBase(); err != nil {
+		return err
+	}
+	a.restart()
+	a.resume()
+	if err := a.openSource(ctx); err != nil {
+		return err
+	}
+	return a.openPartial(ctx)
+}
+
+func (a *attempt) openBase() (err error) {
+	if a.Base == "" {
+		return nil
+	}
+	if a.base, err = a.Dir.Open(a.Base); err != nil {
+		return err
+	}
+	info, err := a.base.Stat()
+	if err != nil {
+		return err
+	}
+	a.baseSize = info.Size()
+	return nil
+}
+
+// restart begins with nothing, whatever an earlier call has left.
+func (a *attempt) restart() {
+	a.journal = journal{Source: a.SourceSums.SHA512, Target: a.Sums.SHA512, GivenUp: a.GivenUp}
+	a.resumed = false
+	if a.Base == "" {
+		a.sourceVerifier = newVerifier(a.Source, a.SourceSums, a.Progress)
+		return
+	}
+	a.sourceVerifier = newFastVerifier(a.Source, a.SourceSums)
+	a.imageVerifier = newVerifier(a.Image.String(), a.Sums, a.Progress)
+}
+
+// resume begins where an earlier call has stopped, if its journal fits.
+func (a *attempt) resume() {
+	old, ok := readJournal(a.Dir, a.Image)
+	if !ok {
+		return
+	}
+	info, err := a.Dir.Lstat(PartialName(a.Image))
+	at := old.Position
+	if err != nil || !info.Mode().IsRegular() || at.Target < 0 || at.Target > info.Size() || at.Delta <= 0 || at.Literal < 0 ||
+		old.Source != a.journal.Source || old.Target != a.journal.Target {
+		return
+	}
+	if a.imageVerifier != nil {
+		a.sourceVerifier.skip(at.Delta)
+	}
+	if old.Mirror != a.Mirror.String() { // a validator means nothing to another mirror
+		old.Validator = ""
+	}
+	old.GivenUp = a.GivenUp
+	a.journal, a.resumed = old, true
+	a.Log.Info("going on with what an earlier run has made", "image", a.Image, "bytes", at.Target)
+}
+
+// openSource opens the file in the mirror where the journal says, or at its
+// beginning if it was replaced.
+func (a *attempt) openSource(ctx context.Context) (err error) {
+	a.source, err = a.Mirror.Open(ctx, a.Source, fetch.Position{Offset: a.journal.Position.Delta, Validator: a.journal.Validator})
+	if errors.Is(err, fetch.ErrChanged) && a.resumed {
+		a.restart()
+		a.source, err = a.Mirror.Open(ctx, a.Source, fetch.Position{})
+	}
+	if err != nil {
+		return err
+	}
+	if size := a.source.Size(); size >= 0 && size != a.SourceSums.Size {
+		return fmt.Errorf("%w: %s has %d bytes, want %d", ErrVerify, a.Source, size, a.SourceSums.Size)
+	}
+	a.journal.Mirror, a.journal.Validator = a.Mirror.String(), a.source.Validator()
+	return nil
+}
+
+// openPartial opens the partial image at the end of what the journal vouches for.
+func (a *attempt) openPartial(ctx context.Context) (err error) {
+	file := PartialName(a.Image)
+	if !a.resumed {
+		discard(a.Dir, a.Image)
+		a.partial, err = a.Dir.Begin(file, a.Image.String())
+		return err
+	}
+	if a.partial, err = a.Dir.Resume(file, a.Image.String(), a.journal.Position.Target); err != nil {
+		return err
+	}
+	// Reading to the end also leaves the file where writing continues.
+	_, err = io.Copy(cmp.Or(a.imageVerifier, a.sourceVerifier), &contextReader{ctx, a.partial})
+	return err
+}
+
+// run makes the rest of the image.
+func (a *attempt) run(ctx context.Context) error {
+	a.start = a.journal
+	in := &verifyingReader{ctx: ctx, r: a.source, v: a.sourceVerifier}
+	if a.base == nil {
+		return a.copy(in)
+	}
+	base, out := io.NewSectionReader(a.base, 0, a.baseSize), io.MultiWriter(a.partial, a.imageVerifier)
+	if err := delta.Resume(ctx, out, base, in, a.Sums.Size, a.journal.Position, a.checkpoint); err != nil {
+		return err
+	}
+	return a.imageVerifier.check()
+}
+
+// copy downloads the full image.
+func (a *attempt) copy(in io.Reader) error {
+	const piece = 1 << 20
+	at := a.journal.Position.Target
+	for {
+		n, err := io.CopyN(a.partial, in, piece)
+		at += n
+		if err == io.EOF {
+			return nil
+		}
+		if at == a.SourceSums.Size && err == nil {
+			continue // nothing is left to resume
+		}
+		if n == 0 {
+			return err
+		}
+		if saveErr := a.checkpoint(delta.Position{Delta: at, Target: at})(); err == nil {
+			err = saveErr
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// checkpoint prepares a checkpoint, and returns what the goroutine that writes the
+// image calls once it is written up to there. That goroutine alone uses a.journal
+// from now on.
+func (a *attempt) checkpoint(at delta.Position) func() error {
+	j := a.start
+	j.Position, j.Idle = at, 0
+	return func() error {
+		a.journal, a.advanced = j, true
+		return a.checkpointer.offer(j)
+	}
+}
+
+// save flushes the partial image, and then writes a journal.
+func (a *attempt) save(j journal) error {
+	if a.partial != nil {
+		if err := a.partial.Sync(); err != nil {
+			return err
+		}
+	}
+	return j.write(a.Dir, a.Image)
+}
+
+// maxIdle is how many calls in a row may bring nothing before a source is given up.
+const maxIdle = 3
+
+// suspend keeps what the next call can continue from, and says so in the error. What
+// is wrong is discarded.
+func (a *attempt) suspend(err error) error {
+	if isWrong(err) {
+		discard(a.Dir, a.Image)
+		if a.resumed || errors.Is(err, fetch.ErrChanged) {
+			return staleError{err}
+		}
+		return err
+	}
+	if (a.journal.Position == delta.Position{}) {
+		discard(a.Dir, a.Image)
+		return err
+	}
+	givenUp := errors.Is(err, fetch.ErrGivenUp)
+	if givenUp && !a.advanced {
+		a.journal.Idle++
+	}
+	if a.advanced || givenUp {
+		// If the disk is full, the journal before this one will do.
+		if saveErr := a.save(a.journal); saveErr != nil && !a.hasJournal() {
+			discard(a.Dir, a.Image)
+			return errors.Join(err, saveErr)
+		}
+	}
+	if givenUp && a.journal.Idle < maxIdle {
+		return fmt.Errorf("%w: %w", ErrIncomplete, err)
+	}
+	return err
+}
+
+// isWrong reports whether an error says that the partial image is of no use.
+func isWrong(err error) bool {
+	return errors.Is(err, ErrVerify) || errors.Is(err, delta.ErrFormat) || errors.Is(err, fetch.ErrChanged)
+}
+
+func (a *attempt) hasJournal() bool {
+	_, err := a.Dir.Lstat(JournalName(a.Image))
+	return err == nil
+}
+
+func (a *attempt) close() {
+	if a.base != nil {
+		a.base.Close()
+	}
+	if a.partial != nil {
+		a.partial.Keep()
+	}
+	if a.source != nil {
+		a.source.Close()
+	}
+}

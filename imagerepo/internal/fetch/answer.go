@@ -1,0 +1,126 @@
+package fetch
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// accept checks an answer, and leaves its body where reading continues.
+func (d *download) accept(resp *http.Response) error {
+	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return d.failed(fmt.Errorf("the server sends it encoded as %s, though it was not asked to", e))
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		d.conn.skip = d.pos
+		return d.identify(resp, resp.ContentLength)
+	case http.StatusPartialContent:
+		return d.acceptRange(resp)
+	}
+	return d.refused(resp)
+}
+
+// acceptRange accepts an answer with a part of the file. If it is not the part that
+// was asked for, it asks for the whole file.
+func (d *download) acceptRange(resp *http.Response) error {
+	start, size, ok := contentRange(resp.Header.Get("Content-Range"))
+	if ok && start == d.pos {
+		return d.identify(resp, size)
+	}
+	if d.whole {
+		return d.failed(errors.New("the server sends a part of the file, though it was not asked to"))
+	}
+	d.mirror.log.Info("the server sends another part than asked for, fetching the whole file", "file", d.name, "range", resp.Header.Get("Content-Range"))
+	d.disconnect()
+	d.whole = true
+	return d.request()
+}
+
+// identify checks that the answer is of the file that was read so far.
+func (d *download) identify(resp *http.Response, size int64) error {
+	validator := validatorOf(resp.Header)
+	switch {
+	case d.pos > 0 && d.validator != "" && validator != "" && validator != d.validator,
+		d.pos > 0 && d.size >= 0 && size >= 0 && size != d.size:
+		return d.failed(ErrChanged)
+	case d.pos == 0 || d.validator == "":
+		d.validator = validator
+	}
+	if size >= 0 {
+		d.size = size
+	}
+	return nil
+}
+
+// refused returns the error for an answer without the file.
+func (d *download) refused(resp *http.Response) error {
+	err := errors.New(resp.Status)
+	switch code := resp.StatusCode; {
+	case code == http.StatusRequestedRangeNotSatisfiable:
+		err = ErrChanged
+	case code == http.StatusNotFound, code == http.StatusGone:
+		err = fs.ErrNotExist
+	case code == http.StatusForbidden: // some hosts answer so if the file does not exist
+		err = fmt.Errorf("%w, or %w", err, fs.ErrNotExist)
+	case code == http.StatusNotImplemented:
+		err = fmt.Errorf("%w: %w", ErrGivenUp, err)
+	case code == http.StatusTooManyRequests, code >= http.StatusInternalServerError:
+		wait, ok := retryAfter(resp)
+		if !ok {
+			return transient{err, d.backoff(d.attempts + 1)}
+		}
+		return transient{err, min(wait, d.mirror.patience.Longest)}
+	}
+	return d.failed(err)
+}
+
+// retryAfter returns how long a busy server asks to be left alone.
+func retryAfter(resp *http.Response) (time.Duration, bool) {
+	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
+		return 0, false
+	}
+	header := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseInt(header, 10, 64); err == nil {
+		const most = int64(math.MaxInt64 / time.Second)
+		return time.Duration(min(seconds, most)) * time.Second, seconds >= 0
+	}
+	at, err := http.ParseTime(header)
+	return max(time.Until(at), 0), err == nil
+}
+
+// validatorOf returns what identifies the content of a file: a strong ETag, or else
+// the date of the last change.
+func validatorOf(h http.Header) string {
+	if tag := h.Get("ETag"); strings.HasPrefix(tag, `"`) {
+		return tag
+	}
+	return h.Get("Last-Modified")
+}
+
+// contentRange parses the header of that name: "bytes 0-9/10". The size is -1
+// if the server does not know it.
+func contentRange(s string) (start, size int64, ok bool) {
+	s, ok = strings.CutPrefix(s, "bytes ")
+	span, total, found := strings.Cut(s, "/")
+	from, to, dash := strings.Cut(span, "-")
+	if !ok || !found || !dash {
+		return 0, 0, false
+	}
+	start, err := strconv.ParseInt(from, 10, 64)
+	if err != nil || start < 0 {
+		return 0, 0, false
+	}
+	if total == "*" {
+		return start, -1, true
+	}
+	end, endErr := strconv.ParseInt(to, 10, 64)
+	size, err = strconv.ParseInt(total, 10, 64)
+	// The rest was asked for, so the range must end where the file does.
+	return start, size, endErr == nil && err == nil && end == size-1 && start <= end
+}
