@@ -1,24 +1,19 @@
 package audit
 
 import (
-	"os"
-	"sync"
-
-	"puavo-image-repository/cksum"
-	"puavo-image-repository/imagerepo/atomicfile"
-	"puavo-image-repository/imagerepo/internal/state"
-
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
-	"strings"
+	"os"
+	"sync"
 	"time"
 
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/state"
 )
 
 // pauses are those before each further look, 3 seconds in all.
@@ -35,7 +30,7 @@ func verify(ctx context.Context, o Options, pauses []time.Duration) (Report, err
 		return Report{}, err
 	}
 	defer m.Close()
-	for cached := newCache(); ; pauses = pauses[1:] {
+	for cached := new(caches); ; pauses = pauses[1:] {
 		v := newVerifier(o, m, cached)
 		if err := v.look(ctx); err != nil {
 			return Report{}, err
@@ -99,7 +94,7 @@ func (v *verifier) change() (c change) {
 }
 
 // uncertain reports whether something was found that may come of a change.
-func (v *verifier) uncertain() bool { return v.signed || v.report.Damaged() > 0 }
+func (v *verifier) uncertain() bool { return v.signed || v.found.damaged() }
 
 // worthAgain reports whether another look can find less.
 func (v *verifier) worthAgain(c change) bool {
@@ -113,15 +108,12 @@ func (v *verifier) worthAgain(c change) bool {
 func (v *verifier) conclude(c change) Report {
 	switch {
 	case c.run != "" && v.uncertain():
-		v.add(mirror.Lock, Note, "a run is in progress, by "+c.run+", and what is found may come of that; look again when it has ended")
+		v.found.add(mirror.Lock, Note, "a run is in progress, by "+c.run+", and what is found may come of that; look again when it has ended")
 	case c.run == "" && c.document != "":
-		v.add(c.document, Note, "it was changed while the mirror was read, and what is found may come of that; look again when nothing changes the mirror")
+		v.found.add(c.document, Note, "it was changed while the mirror was read, and what is found may come of that; look again when nothing changes the mirror")
 	}
 	v.addOrphans(c)
-	slices.SortFunc(v.report.Findings, func(a, b Finding) int {
-		return cmp.Or(strings.Compare(a.Path, b.Path), cmp.Compare(a.Problem, b.Problem), strings.Compare(a.Detail, b.Detail))
-	})
-	return v.report
+	return v.found.sorted()
 }
 
 // addOrphans reports the orphans with names as the tool gives them that still exist. A
@@ -133,11 +125,11 @@ func (v *verifier) addOrphans(c change) {
 			continue
 		}
 		if left++; c.run == "" {
-			v.add(p, Orphan, nothingNames)
+			v.found.add(p, Orphan, nothingNames)
 		}
 	}
 	if left > 0 && c.run != "" {
-		v.add(mirror.Lock, Note, fmt.Sprintf("a run is in progress, by %s; files that nothing names are left out (%d)", c.run, left))
+		v.found.add(mirror.Lock, Note, fmt.Sprintf("a run is in progress, by %s; files that nothing names are left out (%d)", c.run, left))
 	}
 }
 
@@ -156,12 +148,11 @@ func unchanged(f *os.File, s state.Stamp) bool {
 	return err == nil && state.StampOf(info) == s
 }
 
-// cache is what one Verify has found out by reading, so that what is as it was is
-// not read again by its next look.
-type cache struct {
-	mu    sync.Mutex
-	sums  map[state.Stamp]cksum.Sums
-	tries map[[3]state.Stamp]result // of delta, base and target
+// caches keep what one Verify computes from files, so that its further looks do not
+// read again what has not changed.
+type caches struct {
+	digests cache[state.Stamp, cksum.Sums]
+	results cache[[3]state.Stamp, result] // by the stamps of delta, base and target
 }
 
 // result is what a delta makes.
@@ -170,32 +161,25 @@ type result struct {
 	err    error // of the delta's format
 }
 
-func newCache() *cache {
-	return &cache{sums: make(map[state.Stamp]cksum.Sums), tries: make(map[[3]state.Stamp]result)}
+// cache keeps values by the stamps of the files that they were computed from. The zero
+// cache is empty. Its methods can be called concurrently.
+type cache[K comparable, V any] struct {
+	mu     sync.Mutex
+	values map[K]V
 }
 
-func (m *cache) sumsOf(s state.Stamp) (sums cksum.Sums, known bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	sums, known = m.sums[s]
-	return sums, known
+func (c *cache[K, V]) get(key K) (value V, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	value, known = c.values[key]
+	return value, known
 }
 
-func (m *cache) putSums(s state.Stamp, sums cksum.Sums) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.sums[s] = sums
-}
-
-func (m *cache) resultOf(t *trial) (r result, known bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r, known = m.tries[t.stamps()]
-	return r, known
-}
-
-func (m *cache) putResult(t *trial, r result) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.tries[t.stamps()] = r
+func (c *cache[K, V]) put(key K, value V) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.values == nil {
+		c.values = make(map[K]V)
+	}
+	c.values[key] = value
 }

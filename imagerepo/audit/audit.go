@@ -48,6 +48,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 
 	"puavo-image-repository/cksum"
@@ -138,6 +140,56 @@ func (r Report) Damaged() (n int) {
 	return n
 }
 
+// findings collects what a look finds. Its methods can be called concurrently.
+type findings struct {
+	mu     sync.Mutex
+	report Report
+}
+
+func newFindings() *findings { return &findings{report: Report{Findings: []Finding{}}} }
+
+func (f *findings) add(path string, p Problem, detail string) {
+	f.addAll([]Finding{{path, p, detail}})
+}
+
+func (f *findings) addAll(more []Finding) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.report.Findings = append(f.report.Findings, more...)
+}
+
+// countFile counts a file that was read.
+func (f *findings) countFile(bytes int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.report.Files++
+	f.report.Bytes += bytes
+}
+
+// countDelta counts a delta that was applied.
+func (f *findings) countDelta() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.report.Deltas++
+}
+
+// damaged reports whether some finding is damage.
+func (f *findings) damaged() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.report.Damaged() > 0
+}
+
+// sorted returns the report. It must be the last call.
+func (f *findings) sorted() Report {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	slices.SortFunc(f.report.Findings, func(a, b Finding) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), cmp.Compare(a.Problem, b.Problem), strings.Compare(a.Detail, b.Detail))
+	})
+	return f.report
+}
+
 // Verify reads a mirror and reports what is wrong, sorted by path.
 // With Deep it applies each delta of the meta to its base in the mirror, by the
 // second implementation of the format, unless one of the files has been found bad
@@ -150,7 +202,7 @@ func Verify(ctx context.Context, o Options) (Report, error) { return verify(ctx,
 type verifier struct {
 	options Options
 	mirror  *mirror.Mirror
-	cache   *cache
+	caches  *caches
 	records map[string]*state.Record
 	meter   *meter.Meter
 	marks   map[string]state.Stamp // of documents, before they were read
@@ -172,18 +224,17 @@ type verifier struct {
 	orphans []string // with names as the tool gives them
 	signed  bool     // something was found in the signed metadata
 
-	mu     sync.Mutex // guards the report
-	report Report
+	found *findings
 }
 
 // list is a list of digests that could be parsed.
 type list[T any] struct{ lines []T }
 
-func newVerifier(o Options, m *mirror.Mirror, cached *cache) *verifier {
+func newVerifier(o Options, m *mirror.Mirror, cached *caches) *verifier {
 	return &verifier{
-		options: o, mirror: m, cache: cached, marks: make(map[string]state.Stamp),
+		options: o, mirror: m, caches: cached, marks: make(map[string]state.Stamp),
 		series: make(map[string]*meta.Series), files: make(map[string]*file),
-		report: Report{Findings: []Finding{}},
+		found: newFindings(),
 	}
 }
 
@@ -208,21 +259,15 @@ func (v *verifier) verifySigned(ctx context.Context) error {
 	}
 	found, err := v.options.Signed(ctx)
 	v.signed = len(found) > 0
-	v.report.Findings = append(v.report.Findings, found...)
+	v.found.addAll(found)
 	return err
-}
-
-func (v *verifier) add(path string, p Problem, detail string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.report.Findings = append(v.report.Findings, Finding{path, p, detail})
 }
 
 // loadRecords reads the records. Without them less can be said, but nothing wrong.
 func (v *verifier) loadRecords() {
 	records, _, err := v.mirror.State.Load()
 	if err != nil {
-		v.add(mirror.StateDir, Note, "the records cannot be read: "+err.Error())
+		v.found.add(mirror.StateDir, Note, "the records cannot be read: "+err.Error())
 	}
 	v.records = records
 }

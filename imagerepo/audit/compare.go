@@ -107,7 +107,7 @@ func (v *verifier) compareDocuments(context.Context) error {
 	}
 	for p, s := range v.series {
 		if meta.SeriesPath(s.Name) != p {
-			v.add(p, Inconsistent, "it describes the series "+s.Name)
+			v.found.add(p, Inconsistent, "it describes the series "+s.Name)
 		}
 	}
 	if v.index != nil {
@@ -125,7 +125,7 @@ func (v *verifier) findUnpublished() {
 	}
 	for _, name := range []string{mirror.Index, mirror.CKSUMS, mirror.SHA256} {
 		if v.files[name] == nil {
-			v.add(name, Missing, "it belongs to every mirror with an index.json or SHA256SUMS")
+			v.found.add(name, Missing, "it belongs to every mirror with an index.json or SHA256SUMS")
 		}
 	}
 }
@@ -138,16 +138,16 @@ func (v *verifier) findGaps(p string, f *file) {
 	listed := f.namedBy(only(mirror.SHA256))
 	switch {
 	case payload && !inMeta && !v.unknownMeta:
-		v.add(p, Inconsistent, f.namers()+", no meta does")
+		v.found.add(p, Inconsistent, f.namers()+", no meta does")
 	case inMeta && v.cksums != nil && !f.namedBy(only(mirror.CKSUMS)):
-		v.add(p, Inconsistent, f.namers()+", CKSUMS does not")
+		v.found.add(p, Inconsistent, f.namers()+", CKSUMS does not")
 	}
 	switch {
 	case v.sha256 == nil || listed || p == mirror.SHA256:
 	case inMeta, f.document && len(f.claims) > 0:
-		v.add(p, Inconsistent, f.namers()+", SHA256SUMS does not")
+		v.found.add(p, Inconsistent, f.namers()+", SHA256SUMS does not")
 	case f.document:
-		v.add(p, Inconsistent, "SHA256SUMS does not name it")
+		v.found.add(p, Inconsistent, "SHA256SUMS does not name it")
 	}
 }
 
@@ -161,19 +161,19 @@ func (v *verifier) checkIndex() {
 			continue
 		}
 		if len(s.Images) != e.Images {
-			v.add(mirror.Index, Inconsistent, fmt.Sprintf("%d images of the series %s, %s has %d", e.Images, e.Name, e.Meta, len(s.Images)))
+			v.found.add(mirror.Index, Inconsistent, fmt.Sprintf("%d images of the series %s, %s has %d", e.Images, e.Name, e.Meta, len(s.Images)))
 		}
 		newest := ""
 		if im := s.Newest(); im != nil {
 			newest = im.Name.String()
 		}
 		if newest != e.Newest {
-			v.add(mirror.Index, Inconsistent, fmt.Sprintf("the newest image of the series %s is %q, by %s it is %q", e.Name, e.Newest, e.Meta, newest))
+			v.found.add(mirror.Index, Inconsistent, fmt.Sprintf("the newest image of the series %s is %q, by %s it is %q", e.Name, e.Newest, e.Meta, newest))
 		}
 	}
 	for _, p := range slices.Sorted(maps.Keys(v.series)) {
 		if !named[p] {
-			v.add(mirror.Index, Inconsistent, "SHA256SUMS names "+p+", index.json does not")
+			v.found.add(mirror.Index, Inconsistent, "SHA256SUMS names "+p+", index.json does not")
 		}
 	}
 }

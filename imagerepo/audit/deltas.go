@@ -46,7 +46,7 @@ func (v *verifier) planTrials() {
 	}
 	slices.SortStableFunc(v.trials, func(a, b *trial) int { return cmp.Compare(b.size, a.size) })
 	for _, t := range v.trials {
-		if _, known := v.cache.resultOf(t); !known && t.possible() {
+		if _, known := v.caches.results.get(t.stamps()); !known && t.possible() {
 			v.trialBytes += t.size
 		}
 	}
@@ -76,7 +76,7 @@ func (v *verifier) applyDeltas(ctx context.Context) error {
 		case t.possible():
 			tried = append(tried, t)
 		case t.from == nil && !t.delta.bad && !t.target.bad:
-			v.add(t.delta.path, Note, "not applied: its base "+t.base.String()+" is not in the mirror any more, or not published")
+			v.found.add(t.delta.path, Note, "not applied: its base "+t.base.String()+" is not in the mirror any more, or not published")
 		}
 	}
 	all := v.meter.Done() + v.trialBytes
@@ -90,23 +90,21 @@ func (v *verifier) applyDeltas(ctx context.Context) error {
 // try applies a delta and compares what it makes with the target, which has been
 // read and has the digests of the meta.
 func (v *verifier) try(ctx context.Context, t *trial) error {
-	r, known := v.cache.resultOf(t)
+	r, known := v.caches.results.get(t.stamps())
 	if !known {
 		r.digest, r.err = v.apply(ctx, t)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	v.mu.Lock()
-	v.report.Deltas++
-	v.mu.Unlock()
+	v.found.countDelta()
 	switch {
 	case errors.Is(r.err, delta.ErrFormat):
-		v.add(t.delta.path, Wrong, fmt.Sprintf("applied to %s: %v", t.from.path, r.err))
+		v.found.add(t.delta.path, Wrong, fmt.Sprintf("applied to %s: %v", t.from.path, r.err))
 	case r.err != nil:
-		v.add(t.delta.path, Unreadable, "applying it: "+r.err.Error())
+		v.found.add(t.delta.path, Unreadable, "applying it: "+r.err.Error())
 	case r.digest != t.target.sums.BLAKE3:
-		v.add(t.delta.path, Wrong, fmt.Sprintf("from %s it makes a file of which blake3 is %s, that of %s is %s",
+		v.found.add(t.delta.path, Wrong, fmt.Sprintf("from %s it makes a file of which blake3 is %s, that of %s is %s",
 			t.from.path, short(r.digest.String()), t.target.path, short(t.target.sums.BLAKE3.String())))
 	}
 	return nil
@@ -135,7 +133,7 @@ func (v *verifier) apply(ctx context.Context, t *trial) (cksum.Digest256, error)
 	made := cksum.Digest256(digest.Sum(nil))
 	stamps := t.stamps()
 	if (err == nil || errors.Is(err, delta.ErrFormat)) && unchanged(in, stamps[0]) && unchanged(base, stamps[1]) {
-		v.cache.putResult(t, result{made, err})
+		v.caches.results.put(stamps, result{made, err})
 	}
 	return made, err
 }

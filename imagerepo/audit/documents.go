@@ -180,7 +180,7 @@ func (v *verifier) readDocument(name string, parse func([]byte) error) {
 	}
 	v.unknown = true
 	if f.err == nil {
-		v.add(name, Malformed, strings.TrimPrefix(err.Error(), "cksum: "))
+		v.found.add(name, Malformed, strings.TrimPrefix(err.Error(), "cksum: "))
 	}
 }
 

@@ -67,9 +67,9 @@ func (v *verifier) stat(f *file) {
 		if why, ok := errors.AsType[noFile](err); ok {
 			detail += "; " + string(why)
 		}
-		v.add(f.path, Missing, detail)
+		v.found.add(f.path, Missing, detail)
 	default:
-		v.add(f.path, Unreadable, err.Error())
+		v.found.add(f.path, Unreadable, err.Error())
 	}
 	f.bad = true
 	v.contradictions(f)
@@ -83,7 +83,7 @@ func (v *verifier) readFile(ctx context.Context, f *file) error {
 	}
 	if err != nil {
 		f.bad = true
-		v.add(f.path, Unreadable, strings.TrimPrefix(err.Error(), "cksum: "))
+		v.found.add(f.path, Unreadable, strings.TrimPrefix(err.Error(), "cksum: "))
 		v.contradictions(f)
 		return nil
 	}
@@ -94,7 +94,7 @@ func (v *verifier) readFile(ctx context.Context, f *file) error {
 // recall checks a file that a look before has read, and reports whether one has.
 // Documents are read again.
 func (v *verifier) recall(f *file) bool {
-	sums, known := v.cache.sumsOf(state.StampOf(f.info))
+	sums, known := v.caches.digests.get(state.StampOf(f.info))
 	if known = known && !f.document; known {
 		v.checkSums(f, sums)
 	}
@@ -104,10 +104,7 @@ func (v *verifier) recall(f *file) bool {
 // checkSums counts and checks a file by its digests.
 func (v *verifier) checkSums(f *file, sums cksum.Sums) {
 	f.sums = sums
-	v.mu.Lock()
-	v.report.Files++
-	v.report.Bytes += sums.Size
-	v.mu.Unlock()
+	v.found.countFile(sums.Size)
 	v.checkContent(f)
 	v.contradictions(f)
 }
@@ -126,7 +123,7 @@ func (v *verifier) digest(ctx context.Context, f *file) (cksum.Sums, error) {
 	defer in.Close()
 	sums, err := cksum.Read(ctx, v.meter.Reader(ctx, in))
 	if s := state.StampOf(f.info); err == nil && unchanged(in, s) {
-		v.cache.putSums(s, sums)
+		v.caches.digests.put(s, sums)
 	}
 	return sums, err
 }
@@ -146,7 +143,7 @@ func (v *verifier) checkContent(f *file) {
 		if v.replaced(f) {
 			problem = Modified
 		}
-		v.add(f.path, problem, fmt.Sprintf("%s is %s, %s says %s", kinds[kind], short(is[kind]), c.from, short(c.values[kind])))
+		v.found.add(f.path, problem, fmt.Sprintf("%s is %s, %s says %s", kinds[kind], short(is[kind]), c.from, short(c.values[kind])))
 		return
 	}
 }
@@ -185,14 +182,14 @@ func (v *verifier) contradictions(f *file) {
 			}
 			detail := fmt.Sprintf("%s is %s by %s and %s by %s", kinds[kind], short(a.values[kind]), a.from, short(b.values[kind]), b.from)
 			if f.bad {
-				v.add(f.path, Inconsistent, detail)
+				v.found.add(f.path, Inconsistent, detail)
 				continue
 			}
 			right := a.from
 			if _, wrong := differ(valuesOf(f.sums), a.values); wrong {
 				right = b.from
 			}
-			v.add(f.path, Inconsistent, detail+"; the file is as "+right+" says")
+			v.found.add(f.path, Inconsistent, detail+"; the file is as "+right+" says")
 		}
 	}
 }

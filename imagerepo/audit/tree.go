@@ -22,7 +22,7 @@ func (v *verifier) findOrphans(ctx context.Context) error {
 			return nil // it was removed just now
 		case err != nil:
 			// Files in it that documents name are reported by themselves.
-			v.add(p, Note, "it cannot be looked into: "+err.Error())
+			v.found.add(p, Note, "it cannot be looked into: "+err.Error())
 			return fs.SkipDir
 		case d.IsDir():
 			return v.enter(p)
@@ -40,7 +40,7 @@ func (v *verifier) enter(p string) error {
 	case mirror.Private, mirror.TUF:
 		return fs.SkipDir
 	case ".checksums", ".signatures":
-		v.add(p, Note, "a directory of the predecessor; nothing uses it any more")
+		v.found.add(p, Note, "a directory of the predecessor; nothing uses it any more")
 		return fs.SkipDir
 	}
 	return nil
@@ -55,9 +55,9 @@ func (v *verifier) orphan(p string) {
 	switch {
 	case record != nil && record.Orphaned != 0:
 		since := time.Unix(record.Orphaned, 0).UTC().Format(time.DateTime)
-		v.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
+		v.found.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
 	case !ours:
-		v.add(p, Orphan, nothingNames)
+		v.found.add(p, Orphan, nothingNames)
 	case !v.unknown:
 		v.orphans = append(v.orphans, p)
 	}
