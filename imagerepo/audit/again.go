@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,20 +58,39 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// mark records the stamp of a document that is about to be read, or of a
-// directory that is about to be listed.
-func (v *verifier) mark(name string) { v.marks[name] = stampAt(v.mirror.Root, name) }
+// marks are the stamps of documents and directories before they were read.
+type marks struct {
+	root   atomicfile.Dir
+	stamps map[string]state.Stamp
+}
 
-// markSigned marks all signed metadata. What is new there changes its directory.
-func (v *verifier) markSigned(ctx context.Context) error {
-	v.mark(mirror.TUF)
-	return fs.WalkDir(v.mirror.Root.FS(), mirror.TUF, func(p string, _ fs.DirEntry, err error) error {
+func newMarks(root atomicfile.Dir) marks { return marks{root, make(map[string]state.Stamp)} }
+
+// put marks a document that is about to be read, or a directory that is about to be
+// listed. It may be missing.
+func (m marks) put(name string) { m.stamps[name] = stampAt(m.root, name) }
+
+// putTree marks a directory and all that is in it. What is new there changes it.
+func (m marks) putTree(ctx context.Context, dir string) error {
+	m.put(dir)
+	return fs.WalkDir(m.root.FS(), dir, func(p string, _ fs.DirEntry, err error) error {
 		if err != nil {
-			return nil // it is marked, and verifying it will say why it cannot be read
+			return nil // it is marked; whoever reads it says why that fails
 		}
-		v.mark(p)
+		m.put(p)
 		return ctx.Err()
 	})
+}
+
+// changed returns the first path, by name, that is no longer as it was marked, "" if all
+// are.
+func (m marks) changed() string {
+	for _, p := range slices.Sorted(maps.Keys(m.stamps)) {
+		if stampAt(m.root, p) != m.stamps[p] {
+			return p
+		}
+	}
+	return ""
 }
 
 // change is what findings may have come of.
@@ -85,11 +106,7 @@ func (v *verifier) change() (c change) {
 	}
 	// In this order: a run that has ended by now has changed its documents before.
 	c.run, _ = lockfile.Holder(v.mirror.Dir, mirror.Lock)
-	for p, s := range v.marks {
-		if stampAt(v.mirror.Root, p) != s && (c.document == "" || p < c.document) {
-			c.document = p
-		}
-	}
+	c.document = v.marks.changed()
 	return c
 }
 

@@ -52,11 +52,9 @@ import (
 	"strings"
 	"sync"
 
-	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/state"
-	"puavo-image-repository/meta"
 )
 
 // ErrNoMirror is wrapped by the error for a directory that is no mirror.
@@ -205,19 +203,11 @@ type verifier struct {
 	caches  *caches
 	records map[string]*state.Record
 	meter   *meter.Meter
-	marks   map[string]state.Stamp // of documents, before they were read
+	marks   marks
+	docs    *documents
+	files   files
 
-	// What the documents say; nil where one is not there or cannot be parsed.
-	index  *meta.Index
-	cksums *list[cksum.Line]
-	sha256 *list[cksum.SHA256Line]
-	series map[string]*meta.Series // by the path of the document
-	// unknown says that some document, and unknownMeta that some meta, does not
-	// tell what it names.
-	unknown, unknownMeta bool
-
-	files  map[string]*file // by path: documents that are there and all that is named
-	trials []*trial         // of the deltas
+	trials []*trial // of the deltas
 	// trialBytes is how much the deltas make that are to be applied, in bytes.
 	trialBytes int64
 
@@ -227,13 +217,9 @@ type verifier struct {
 	found *findings
 }
 
-// list is a list of digests that could be parsed.
-type list[T any] struct{ lines []T }
-
 func newVerifier(o Options, m *mirror.Mirror, cached *caches) *verifier {
 	return &verifier{
-		options: o, mirror: m, caches: cached, marks: make(map[string]state.Stamp),
-		series: make(map[string]*meta.Series), files: make(map[string]*file),
+		options: o, mirror: m, caches: cached, marks: newMarks(m.Root),
 		found: newFindings(),
 	}
 }
@@ -242,13 +228,26 @@ func newVerifier(o Options, m *mirror.Mirror, cached *caches) *verifier {
 func (v *verifier) look(ctx context.Context) error {
 	v.loadRecords()
 	for _, step := range []func(context.Context) error{
-		v.markSigned, v.readDocuments, v.compareDocuments, v.findOrphans, v.readFiles, v.applyDeltas, v.verifySigned,
+		v.markSigned, v.readDocuments, v.findOrphans, v.readFiles, v.applyDeltas, v.verifySigned,
 	} {
 		err := step(ctx)
 		if err = cmp.Or(ctx.Err(), err); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (v *verifier) markSigned(ctx context.Context) error {
+	return v.marks.putTree(ctx, mirror.TUF)
+}
+
+func (v *verifier) readDocuments(ctx context.Context) (err error) {
+	if v.docs, err = readDocuments(ctx, v.mirror.Root, v.marks); err != nil {
+		return err
+	}
+	v.files = v.docs.files()
+	compareDocuments(v.docs, v.files, v.found)
 	return nil
 }
 

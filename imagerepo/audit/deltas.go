@@ -32,8 +32,8 @@ func (v *verifier) planTrials() {
 		return
 	}
 	seen := make(map[[2]*file]bool) // series can share images and deltas
-	for _, p := range slices.Sorted(maps.Keys(v.series)) {
-		for _, im := range v.series[p].Images {
+	for _, p := range slices.Sorted(maps.Keys(v.docs.series)) {
+		for _, im := range v.docs.series[p].Images {
 			target := v.files[im.Name.String()]
 			for _, d := range im.Diffs {
 				t := &trial{d.Base, v.files[meta.DeltaPath(d.Filename)], v.files[d.Base.String()], target, im.Sums.Size}

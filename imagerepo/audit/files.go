@@ -16,20 +16,6 @@ import (
 	"puavo-image-repository/imagerepo/internal/state"
 )
 
-// file is a document, or what documents name.
-type file struct {
-	path   string
-	claims []claim
-
-	document bool   // that is there
-	data     []byte // of a document that was read, nil of others
-	err      error  // of reading it
-
-	info fs.FileInfo // nil if it is missing
-	sums cksum.Sums  // as they were read
-	bad  bool        // it is missing, cannot be read, or has another content
-}
-
 // readFiles reads all files, the largest first, and checks them.
 func (v *verifier) readFiles(ctx context.Context) error {
 	var files []*file
@@ -95,7 +81,7 @@ func (v *verifier) readFile(ctx context.Context, f *file) error {
 // Documents are read again.
 func (v *verifier) recall(f *file) bool {
 	sums, known := v.caches.digests.get(state.StampOf(f.info))
-	if known = known && !f.document; known {
+	if known = known && f.document == nil; known {
 		v.checkSums(f, sums)
 	}
 	return known
@@ -111,10 +97,11 @@ func (v *verifier) checkSums(f *file, sums cksum.Sums) {
 
 func (v *verifier) digest(ctx context.Context, f *file) (cksum.Sums, error) {
 	switch {
-	case f.err != nil:
-		return cksum.Sums{}, f.err
-	case f.data != nil:
-		return cksum.Read(ctx, v.meter.Reader(ctx, bytes.NewReader(f.data)))
+	case f.document == nil:
+	case f.document.unreadable != nil:
+		return cksum.Sums{}, f.document.unreadable
+	case f.document.data != nil:
+		return cksum.Read(ctx, v.meter.Reader(ctx, bytes.NewReader(f.document.data)))
 	}
 	in, err := openFile(v.mirror.Root, f.path)
 	if err != nil {

@@ -4,11 +4,115 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
+	"path"
+	"syscall"
 	"time"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/meta"
 )
+
+// errTooLarge is the error for a document that is none by its size.
+var errTooLarge = fmt.Errorf("it has more than %d bytes", meta.MaxDocument)
+
+// open opens a mirror to look at it.
+func open(dir string) (*mirror.Mirror, error) {
+	if dir == "" {
+		return nil, errors.New("audit: MirrorDir must be given")
+	}
+	m, err := mirror.View(dir)
+	if err != nil {
+		return nil, fmt.Errorf("the mirror: %w; check the path", err)
+	}
+	metas, err := allMeta(m.Root)
+	there := err != nil || len(metas) > 0
+	for _, name := range []string{mirror.Index, mirror.CKSUMS, mirror.SHA256} {
+		_, err := m.Root.Lstat(name)
+		there = there || !errors.Is(err, fs.ErrNotExist)
+	}
+	if !there {
+		m.Close()
+		return nil, fmt.Errorf("%s: %w; give the directory that was built", dir, ErrNoMirror)
+	}
+	return m, nil
+}
+
+// allMeta returns the paths of the files of meta/ that have the name of a series.
+func allMeta(root atomicfile.Dir) (paths []string, err error) {
+	entries, err := fs.ReadDir(root.FS(), mirror.MetaDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if p := mirror.MetaDir + "/" + e.Name(); isMeta(p) {
+			paths = append(paths, p)
+		}
+	}
+	return paths, err
+}
+
+// isMeta reports whether the meta of a series could be at a path of the mirror.
+func isMeta(p string) bool {
+	_, ours := ourName(p)
+	return ours && path.Ext(p) == ".json"
+}
+
+// ourName returns the name of the file at a path of the mirror, and whether the
+// tool may have given it that name and that place.
+func ourName(p string) (name string, ours bool) {
+	name = path.Base(p)
+	return name, mirror.IsOurName(name) && mirror.PathOf(name) == p
+}
+
+// noFile says why what has the name of a file is none. It is an fs.ErrNotExist.
+type noFile string
+
+func (e noFile) Error() string { return string(e) }
+
+func (noFile) Is(target error) bool { return target == fs.ErrNotExist }
+
+// openFile opens a file of the mirror. What is no regular file is a noFile.
+func openFile(root atomicfile.Dir, name string) (*os.File, error) {
+	if _, err := statFile(root, name); err != nil {
+		return nil, err
+	}
+	return root.Open(name)
+}
+
+// statFile looks at a file of the mirror, with errors as openFile's.
+func statFile(root atomicfile.Dir, name string) (fs.FileInfo, error) {
+	info, err := root.Lstat(name)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return nil, noFile(path.Dir(name) + " is no directory")
+	case err != nil || info.Mode().IsRegular():
+		return info, err
+	case info.IsDir():
+		return nil, noFile("it is a directory")
+	case info.Mode()&fs.ModeSymlink != 0:
+		return nil, noFile("it is a symbolic link")
+	default:
+		return nil, noFile("it is no regular file")
+	}
+}
+
+// readDocument returns the content of a document, with errors as openFile's.
+func readDocument(root atomicfile.Dir, name string) ([]byte, error) {
+	f, err := openFile(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, meta.MaxDocument+1))
+	if err == nil && len(data) > meta.MaxDocument {
+		return nil, errTooLarge
+	}
+	return data, err
+}
 
 // findOrphans reports all that is in the mirror and that no document names.
 func (v *verifier) findOrphans(ctx context.Context) error {
@@ -58,7 +162,7 @@ func (v *verifier) orphan(p string) {
 		v.found.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
 	case !ours:
 		v.found.add(p, Orphan, nothingNames)
-	case !v.unknown:
+	case v.docs.complete():
 		v.orphans = append(v.orphans, p)
 	}
 }
