@@ -51,10 +51,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"puavo-image-repository/imagerepo/internal/meter"
-	"puavo-image-repository/imagerepo/internal/mirror"
-	"puavo-image-repository/imagerepo/internal/state"
 )
 
 // ErrNoMirror is wrapped by the error for a directory that is no mirror.
@@ -195,91 +191,3 @@ func (f *findings) sorted() Report {
 // mirror cannot be opened or is none (ErrNoMirror), if Options.Signed does, or if ctx
 // ended.
 func Verify(ctx context.Context, o Options) (Report, error) { return verify(ctx, o, pauses) }
-
-// verifier is the state of one look.
-type verifier struct {
-	options Options
-	mirror  *mirror.Mirror
-	caches  *caches
-	records map[string]*state.Record
-	meter   *meter.Meter
-	marks   marks
-	docs    *documents
-	files   files
-
-	trials []*trial // of the deltas
-	// trialBytes is how much the deltas make that are to be applied, in bytes.
-	trialBytes int64
-
-	orphans []string // with names as the tool gives them
-	signed  bool     // something was found in the signed metadata
-
-	found *findings
-}
-
-func newVerifier(o Options, m *mirror.Mirror, cached *caches) *verifier {
-	return &verifier{
-		options: o, mirror: m, caches: cached, marks: newMarks(m.Root),
-		found: newFindings(),
-	}
-}
-
-// look looks at all of the mirror once.
-func (v *verifier) look(ctx context.Context) error {
-	v.loadRecords()
-	for _, step := range []func(context.Context) error{
-		v.markSigned, v.readDocuments, v.findOrphans, v.readFiles, v.applyDeltas, v.verifySigned,
-	} {
-		err := step(ctx)
-		if err = cmp.Or(ctx.Err(), err); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (v *verifier) markSigned(ctx context.Context) error {
-	return v.marks.putTree(ctx, mirror.TUF)
-}
-
-func (v *verifier) readDocuments(ctx context.Context) (err error) {
-	if v.docs, err = readDocuments(ctx, v.mirror.Root, v.marks); err != nil {
-		return err
-	}
-	v.files = v.docs.files()
-	compareDocuments(v.docs, v.files, v.found)
-	return nil
-}
-
-// verifySigned verifies the signed metadata, if somebody does.
-func (v *verifier) verifySigned(ctx context.Context) error {
-	if v.options.Signed == nil {
-		return nil
-	}
-	found, err := v.options.Signed(ctx)
-	v.signed = len(found) > 0
-	v.found.addAll(found)
-	return err
-}
-
-// loadRecords reads the records. Without them less can be said, but nothing wrong.
-func (v *verifier) loadRecords() {
-	records, _, err := v.mirror.State.Load()
-	if err != nil {
-		v.found.add(mirror.StateDir, Note, "the records cannot be read: "+err.Error())
-	}
-	v.records = records
-}
-
-// record returns the record of the file at a path of the mirror, nil if there is
-// none.
-func (v *verifier) record(path string) *state.Record {
-	name, ours := ourName(path)
-	if !ours {
-		return nil
-	}
-	return v.records[name]
-}
-
-// catchUp counts as done what was left out of the first n bytes of work.
-func (v *verifier) catchUp(n int64) { v.meter.Add(max(0, n-v.meter.Done())) }

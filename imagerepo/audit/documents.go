@@ -135,10 +135,6 @@ type file struct {
 	path     string
 	document *document // nil if it is none
 	claims   []claim
-
-	info fs.FileInfo // nil if it is missing
-	sums cksum.Sums  // as they were read
-	bad  bool        // it is missing, cannot be read, or has another content
 }
 
 // claim is what a document says of a file.

@@ -114,55 +114,73 @@ func readDocument(root atomicfile.Dir, name string) ([]byte, error) {
 	return data, err
 }
 
-// findOrphans reports all that is in the mirror and that no document names.
-func (v *verifier) findOrphans(ctx context.Context) error {
-	return fs.WalkDir(v.mirror.Root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
-		switch {
-		case ctx.Err() != nil:
+// orphanSearch looks for files that no document names.
+type orphanSearch struct {
+	files   files   // the documents that exist, and what they name
+	all     bool    // whether the documents name all that is published
+	records records // say which orphans wait for their removal
+	found   *findings
+	ours    []string // those with names as the tool gives them
+}
+
+const nothingNames = "nothing names it"
+
+// findOrphans reports what no document names. It returns those orphans that have names
+// as the tool gives them: a run in progress may just have made them.
+func findOrphans(ctx context.Context, root atomicfile.Dir, d *documents, all files, r records, found *findings) ([]string, error) {
+	s := &orphanSearch{files: all, all: d.complete(), records: r, found: found}
+	err := fs.WalkDir(root.FS(), ".", func(p string, e fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
 			return ctx.Err()
-		case err != nil && p == ".":
-			return fmt.Errorf("the mirror: %w", err)
-		case errors.Is(err, fs.ErrNotExist):
-			return nil // it was removed just now
-		case err != nil:
-			// Files in it that documents name are reported by themselves.
-			v.found.add(p, Note, "it cannot be looked into: "+err.Error())
-			return fs.SkipDir
-		case d.IsDir():
-			return v.enter(p)
-		case p != mirror.Private && v.files[p] == nil:
-			v.orphan(p)
 		}
-		return nil
+		return s.visit(p, e, err)
 	})
+	return s.ours, err
+}
+
+// visit is an fs.WalkDirFunc.
+func (s *orphanSearch) visit(p string, e fs.DirEntry, err error) error {
+	switch {
+	case err != nil && p == ".":
+		return fmt.Errorf("the mirror: %w", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // it was removed just now
+	case err != nil:
+		// Files in it that documents name are reported by themselves.
+		s.found.add(p, Note, "it cannot be looked into: "+err.Error())
+		return fs.SkipDir
+	case e.IsDir():
+		return s.enter(p)
+	case p != mirror.Private && s.files[p] == nil:
+		s.orphan(p)
+	}
+	return nil
 }
 
 // enter skips directories in which no orphans are looked for: signed metadata is for
 // package trust.
-func (v *verifier) enter(p string) error {
+func (s *orphanSearch) enter(p string) error {
 	switch p {
 	case mirror.Private, mirror.TUF:
 		return fs.SkipDir
 	case ".checksums", ".signatures":
-		v.found.add(p, Note, "a directory of the predecessor; nothing uses it any more")
+		s.found.add(p, Note, "a directory of the predecessor; nothing uses it any more")
 		return fs.SkipDir
 	}
 	return nil
 }
 
-const nothingNames = "nothing names it"
-
-// orphan reports a file that no document names.
-func (v *verifier) orphan(p string) {
-	record := v.record(p)
+// orphan reports an orphan, or keeps it for the end of the look.
+func (s *orphanSearch) orphan(p string) {
+	record := s.records.of(p)
 	_, ours := ourName(p)
 	switch {
 	case record != nil && record.Orphaned != 0:
 		since := time.Unix(record.Orphaned, 0).UTC().Format(time.DateTime)
-		v.found.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
+		s.found.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
 	case !ours:
-		v.found.add(p, Orphan, nothingNames)
-	case v.docs.complete():
-		v.orphans = append(v.orphans, p)
+		s.found.add(p, Orphan, nothingNames)
+	case s.all:
+		s.ours = append(s.ours, p)
 	}
 }
