@@ -1,20 +1,20 @@
-// Package audit looks at a finished mirror and changes nothing: Verify reads all of it
+// Package audit examines a finished mirror and changes nothing: Verify reads all of it
 // and reports what is wrong, StatusOf reports what it holds.
 //
-// # What a file is held against
+// # What a file is compared with
 //
-// A mirror is held against itself: each file is read once, whole, and compared
-// with all that the mirror says of it.
+// A mirror is compared with itself. Each file is read once, whole, and compared
+// with all that the documents of the mirror claim of it.
 //
 //	meta/<series>.json  size and digests of images and deltas
 //	CKSUMS              CRC and size of the same
 //	SHA256SUMS          SHA-256 of every file but itself and those in tuf
-//	index.json          which meta there is, how many images it has and the newest
+//	index.json          which meta exists, how many images it has and the newest
 //
 // What a document does not give is not compared: the predecessor's meta has no
 // blake3. The documents are compared with each other as well.
 //
-// The published meta is what index.json and SHA256SUMS name. Where there is no
+// The published meta is what index.json and SHA256SUMS name. Without an
 // index.json that can be read, as in the predecessor's mirrors, all of meta/ is
 // published. A mirror with an index.json or SHA256SUMS must have both of them
 // and CKSUMS.
@@ -24,21 +24,47 @@
 // The records in .repo, which a mirror need not have, tell only whether a file
 // with another content was replaced, and which files wait for their removal.
 //
+// # One look
+//
+// The stages of a look follow each other, from top to bottom. The goroutine of Verify
+// runs them all. In two of them Options.Jobs goroutines read the files; each file or
+// delta belongs to one of them.
+//
+//	what is read              stage                             goroutines
+//
+//	.repo/state               load the records                  1
+//	documents                 parse them; their bytes stay in   1
+//	                          memory until they are digested
+//	  |
+//	  +--> files, with what the documents claim of each
+//	         |                compare the documents             1
+//	names    +--------------> find the orphans                  1
+//	stamps   +--------------> list the files, largest first     1
+//	files    +--------------> digest, compare with the claims   Jobs   <--> digest cache
+//	deltas, bases             with Deep: apply, digest,         Jobs   <--> result cache
+//	                          compare with the target
+//	tuf                       Options.Signed                    1
+//
+// Every stage adds to one list of findings, which has a lock. Both caches have one, too.
+// They live as long as the call of Verify and are in memory only. Their keys are stamps:
+// size, times and inode. A result is cached only if the files that were read still have
+// the stamps with which they were listed. Digesting a file takes further goroutines, see
+// package cksum.
+//
 // # While a run works
 //
-// No lock is taken, so that a mirror can be looked at while it is served,
+// No lock is taken, so that a mirror can be verified while it is served,
 // uploaded or read-only, and while a run of the builder works. At every instant
-// what the documents name is there, but the documents are written one after the
+// what the documents name exists, but the documents are written one after the
 // other, and Verify does not read all in an instant. So what it finds is final only
 // if no document was changed since it was read, and no run holds the lock of the
 // mirror. If not, Verify looks again, seven times at most, after pauses of some
-// three seconds in all. What has the size, times and inode of a file that it has
-// read is not read again, and a delta between such files not applied again. Where a
-// run is still in progress at the end, or documents keep changing, a Note says so
-// too.
+// three seconds in all. A file whose digests are cached is not read again, nor a delta
+// applied again whose result is; documents are read by each look. Where a run is still in
+// progress at the end, or documents keep changing, a Note says so too.
 //
-// Orphans with names as the tool gives them are no news while a run is in progress: it
-// has just made them, or is about to remove them. A Note counts them.
+// Orphans with names as the tool gives them are not reported while a run is in
+// progress: it has just made them, or is about to remove them. A Note counts them.
 //
 // Whoever may not read the lock, which is for its owner alone, learns of no run, only of
 // documents that were changed.
@@ -185,9 +211,8 @@ func (f *findings) sorted() Report {
 }
 
 // Verify reads a mirror and reports what is wrong, sorted by path.
-// With Deep it applies each delta of the meta to its base in the mirror, by the
-// second implementation of the format, unless one of the files has been found bad
-// already. It returns an error only if the
-// mirror cannot be opened or is none (ErrNoMirror), if Options.Signed does, or if ctx
-// ended.
+// With Deep it applies each delta of the meta to its base in the mirror, by the second
+// implementation of the format, unless delta, base or target was found bad already. It
+// returns an error only if the mirror cannot be opened or is none (ErrNoMirror), if
+// Options.Signed does, or if ctx ended. It can be called concurrently.
 func Verify(ctx context.Context, o Options) (Report, error) { return verify(ctx, o, pauses) }
