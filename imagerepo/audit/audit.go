@@ -1,20 +1,20 @@
-// Package audit looks at a finished mirror and changes nothing: Verify reads all of it
+// Package audit examines a finished mirror and changes nothing: Verify reads all of it
 // and reports what is wrong, StatusOf reports what it holds.
 //
-// # What a file is held against
+// # What a file is compared with
 //
-// A mirror is held against itself: each file is read once, whole, and compared
-// with all that the mirror says of it.
+// A mirror is compared with itself. Each file is read once, whole, and compared
+// with all that the documents of the mirror claim of it.
 //
 //	meta/<series>.json  size and digests of images and deltas
 //	CKSUMS              CRC and size of the same
 //	SHA256SUMS          SHA-256 of every file but itself and those in tuf
-//	index.json          which meta there is, how many images it has and the newest
+//	index.json          which meta exists, how many images it has and the newest
 //
 // What a document does not give is not compared: the predecessor's meta has no
 // blake3. The documents are compared with each other as well.
 //
-// The published meta is what index.json and SHA256SUMS name. Where there is no
+// The published meta is what index.json and SHA256SUMS name. Without an
 // index.json that can be read, as in the predecessor's mirrors, all of meta/ is
 // published. A mirror with an index.json or SHA256SUMS must have both of them
 // and CKSUMS.
@@ -24,21 +24,47 @@
 // The records in .repo, which a mirror need not have, tell only whether a file
 // with another content was replaced, and which files wait for their removal.
 //
+// # One look
+//
+// The stages of a look follow each other, from top to bottom. The goroutine of Verify
+// runs them all. In two of them Options.Jobs goroutines read the files; each file or
+// delta belongs to one of them.
+//
+//	what is read              stage                             goroutines
+//
+//	.repo/state               load the records                  1
+//	documents                 parse them; their bytes stay in   1
+//	                          memory until they are digested
+//	  |
+//	  +--> files, with what the documents claim of each
+//	         |                compare the documents             1
+//	names    +--------------> find the orphans                  1
+//	stamps   +--------------> list the files, largest first     1
+//	files    +--------------> digest, compare with the claims   Jobs   <--> digest cache
+//	deltas, bases             with Deep: apply, digest,         Jobs   <--> result cache
+//	                          compare with the target
+//	tuf                       Options.Signed                    1
+//
+// Every stage adds to one list of findings, which has a lock. Both caches have one, too.
+// They live as long as the call of Verify and are in memory only. Their keys are stamps:
+// size, times and inode. A result is cached only if the files that were read still have
+// the stamps with which they were listed. Digesting a file takes further goroutines, see
+// package cksum.
+//
 // # While a run works
 //
-// No lock is taken, so that a mirror can be looked at while it is served,
+// No lock is taken, so that a mirror can be verified while it is served,
 // uploaded or read-only, and while a run of the builder works. At every instant
-// what the documents name is there, but the documents are written one after the
+// what the documents name exists, but the documents are written one after the
 // other, and Verify does not read all in an instant. So what it finds is final only
 // if no document was changed since it was read, and no run holds the lock of the
 // mirror. If not, Verify looks again, seven times at most, after pauses of some
-// three seconds in all. What has the size, times and inode of a file that it has
-// read is not read again, and a delta between such files not applied again. Where a
-// run is still in progress at the end, or documents keep changing, a Note says so
-// too.
+// three seconds in all. A file whose digests are cached is not read again, nor a delta
+// applied again whose result is; documents are read by each look. Where a run is still in
+// progress at the end, or documents keep changing, a Note says so too.
 //
-// Orphans with names as the tool gives them are no news while a run is in progress: it
-// has just made them, or is about to remove them. A Note counts them.
+// Orphans with names as the tool gives them are not reported while a run is in
+// progress: it has just made them, or is about to remove them. A Note counts them.
 //
 // Whoever may not read the lock, which is for its owner alone, learns of no run, only of
 // documents that were changed.
@@ -48,13 +74,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
-
-	"puavo-image-repository/cksum"
-	"puavo-image-repository/imagerepo/internal/meter"
-	"puavo-image-repository/imagerepo/internal/mirror"
-	"puavo-image-repository/imagerepo/internal/state"
-	"puavo-image-repository/meta"
 )
 
 // ErrNoMirror is wrapped by the error for a directory that is no mirror.
@@ -138,104 +160,59 @@ func (r Report) Damaged() (n int) {
 	return n
 }
 
-// Verify reads a mirror and reports what is wrong, sorted by path.
-// With Deep it applies each delta of the meta to its base in the mirror, by the
-// second implementation of the format, unless one of the files has been found bad
-// already. It returns an error only if the
-// mirror cannot be opened or is none (ErrNoMirror), if Options.Signed does, or if ctx
-// ended.
-func Verify(ctx context.Context, o Options) (Report, error) { return verify(ctx, o, pauses) }
-
-// verifier is the state of one look.
-type verifier struct {
-	options Options
-	mirror  *mirror.Mirror
-	cache   *cache
-	records map[string]*state.Record
-	meter   *meter.Meter
-	marks   map[string]state.Stamp // of documents, before they were read
-
-	// What the documents say; nil where one is not there or cannot be parsed.
-	index  *meta.Index
-	cksums *list[cksum.Line]
-	sha256 *list[cksum.SHA256Line]
-	series map[string]*meta.Series // by the path of the document
-	// unknown says that some document, and unknownMeta that some meta, does not
-	// tell what it names.
-	unknown, unknownMeta bool
-
-	files  map[string]*file // by path: documents that are there and all that is named
-	trials []*trial         // of the deltas
-	// trialBytes is how much the deltas make that are to be applied, in bytes.
-	trialBytes int64
-
-	orphans []string // with names as the tool gives them
-	signed  bool     // something was found in the signed metadata
-
-	mu     sync.Mutex // guards the report
+// findings collects what a look finds. Its methods can be called concurrently.
+type findings struct {
+	mu     sync.Mutex
 	report Report
 }
 
-// list is a list of digests that could be parsed.
-type list[T any] struct{ lines []T }
+func newFindings() *findings { return &findings{report: Report{Findings: []Finding{}}} }
 
-func newVerifier(o Options, m *mirror.Mirror, cached *cache) *verifier {
-	return &verifier{
-		options: o, mirror: m, cache: cached, marks: make(map[string]state.Stamp),
-		series: make(map[string]*meta.Series), files: make(map[string]*file),
-		report: Report{Findings: []Finding{}},
-	}
+func (f *findings) add(path string, p Problem, detail string) {
+	f.addAll([]Finding{{path, p, detail}})
 }
 
-// look looks at all of the mirror once.
-func (v *verifier) look(ctx context.Context) error {
-	v.loadRecords()
-	for _, step := range []func(context.Context) error{
-		v.markSigned, v.readDocuments, v.compareDocuments, v.findOrphans, v.readFiles, v.applyDeltas, v.verifySigned,
-	} {
-		err := step(ctx)
-		if err = cmp.Or(ctx.Err(), err); err != nil {
-			return err
-		}
-	}
-	return nil
+func (f *findings) addAll(more []Finding) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.report.Findings = append(f.report.Findings, more...)
 }
 
-// verifySigned verifies the signed metadata, if somebody does.
-func (v *verifier) verifySigned(ctx context.Context) error {
-	if v.options.Signed == nil {
-		return nil
-	}
-	found, err := v.options.Signed(ctx)
-	v.signed = len(found) > 0
-	v.report.Findings = append(v.report.Findings, found...)
-	return err
+// countFile counts a file that was read.
+func (f *findings) countFile(bytes int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.report.Files++
+	f.report.Bytes += bytes
 }
 
-func (v *verifier) add(path string, p Problem, detail string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.report.Findings = append(v.report.Findings, Finding{path, p, detail})
+// countDelta counts a delta that was applied.
+func (f *findings) countDelta() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.report.Deltas++
 }
 
-// loadRecords reads the records. Without them less can be said, but nothing wrong.
-func (v *verifier) loadRecords() {
-	records, _, err := v.mirror.State.Load()
-	if err != nil {
-		v.add(mirror.StateDir, Note, "the records cannot be read: "+err.Error())
-	}
-	v.records = records
+// damaged reports whether some finding is damage.
+func (f *findings) damaged() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.report.Damaged() > 0
 }
 
-// record returns the record of the file at a path of the mirror, nil if there is
-// none.
-func (v *verifier) record(path string) *state.Record {
-	name, ours := ourName(path)
-	if !ours {
-		return nil
-	}
-	return v.records[name]
+// sorted returns the report. It must be the last call.
+func (f *findings) sorted() Report {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	slices.SortFunc(f.report.Findings, func(a, b Finding) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), cmp.Compare(a.Problem, b.Problem), strings.Compare(a.Detail, b.Detail))
+	})
+	return f.report
 }
 
-// catchUp counts as done what was left out of the first n bytes of work.
-func (v *verifier) catchUp(n int64) { v.meter.Add(max(0, n-v.meter.Done())) }
+// Verify reads a mirror and reports what is wrong, sorted by path.
+// With Deep it applies each delta of the meta to its base in the mirror, by the second
+// implementation of the format, unless delta, base or target was found bad already. It
+// returns an error only if the mirror cannot be opened or is none (ErrNoMirror), if
+// Options.Signed does, or if ctx ended. It can be called concurrently.
+func Verify(ctx context.Context, o Options) (Report, error) { return verify(ctx, o, pauses) }

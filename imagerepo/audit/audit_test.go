@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -342,6 +343,43 @@ func TestNoMirror(t *testing.T) {
 	cancel()
 	if _, err := Verify(cancelled, Options{MirrorDir: newPlace(t).dir}); err != context.Canceled {
 		t.Errorf("cancelled before it began: %v", err)
+	}
+}
+
+// Findings are collected concurrently, and reported in one order.
+func TestFindings(t *testing.T) {
+	if r := newFindings().sorted(); r.Findings == nil {
+		t.Error("no findings are null in JSON")
+	}
+	for _, c := range []struct {
+		name    string
+		add     []Finding
+		damaged bool
+		want    [][3]string
+	}{
+		{"none", nil, false, nil},
+		{"no damage", []Finding{{"b", Note, ""}, {"a", Orphan, ""}, {"a", Waiting, ""}}, false, [][3]string{{"orphan", "a", ""}, {"waiting", "a", ""}, {"note", "b", ""}}},
+		{"by path, problem and detail", []Finding{{"b", Damaged, ""}, {"a", Missing, "2"}, {"a", Missing, "1"}, {"a", Damaged, "3"}}, true,
+			[][3]string{{"damaged", "a", "3"}, {"missing", "a", "1"}, {"missing", "a", "2"}, {"damaged", "b", ""}}},
+	} {
+		f := newFindings()
+		var adders sync.WaitGroup
+		for _, one := range c.add {
+			adders.Go(func() {
+				f.add(one.Path, one.Problem, one.Detail)
+				f.countFile(5)
+				f.countDelta()
+			})
+		}
+		adders.Wait()
+		if f.damaged() != c.damaged {
+			t.Errorf("%s: damaged %v", c.name, f.damaged())
+		}
+		r, n := f.sorted(), len(c.add)
+		expect(t, r.Findings, c.want)
+		if r.Files != n || r.Bytes != int64(5*n) || r.Deltas != n {
+			t.Errorf("%s: %+v", c.name, r)
+		}
 	}
 }
 

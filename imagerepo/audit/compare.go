@@ -1,10 +1,7 @@
 package audit
 
 import (
-	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -69,111 +66,89 @@ func short(value string) string {
 	return value
 }
 
-// claim is what a document says of a file.
-type claim struct {
-	from string // the document
-	values
-}
-
-// namedBy reports whether a document for which is holds names the file.
-func (f *file) namedBy(is func(document string) bool) bool {
-	return slices.ContainsFunc(f.claims, func(c claim) bool { return is(c.from) })
-}
-
-func only(document string) func(string) bool {
-	return func(d string) bool { return d == document }
-}
-
-// namers returns which documents name the file, as a clause.
-func (f *file) namers() string {
-	var all []string
-	for _, c := range f.claims {
-		if !slices.Contains(all, c.from) {
-			all = append(all, c.from)
+// compareDocuments reports the documents that are malformed, and where they contradict
+// each other, but for the digests of files.
+func compareDocuments(d *documents, all files, found *findings) {
+	for p, doc := range d.read {
+		if doc.malformed != nil {
+			found.add(p, Malformed, strings.TrimPrefix(doc.malformed.Error(), "cksum: "))
 		}
 	}
-	if last := len(all) - 1; last > 0 {
-		return strings.Join(all[:last], ", ") + " and " + all[last] + " name it"
+	findUnpublished(all, found)
+	for _, f := range all {
+		findGaps(d, f, found)
 	}
-	return strings.Join(all, "") + " names it"
-}
-
-// compareDocuments reports where documents contradict each other, but for the
-// digests of files.
-func (v *verifier) compareDocuments(context.Context) error {
-	v.findUnpublished()
-	for p, f := range v.files {
-		v.findGaps(p, f)
-	}
-	for p, s := range v.series {
+	for p, s := range d.series {
 		if meta.SeriesPath(s.Name) != p {
-			v.add(p, Inconsistent, "it describes the series "+s.Name)
+			found.add(p, Inconsistent, "it describes the series "+s.Name)
 		}
 	}
-	if v.index != nil {
-		v.checkIndex()
+	if d.parsed(mirror.Index) {
+		compareIndex(d.index, d.series, found)
 	}
-	return nil
 }
 
 // findUnpublished reports which of the documents that are published together is
 // missing, where no other document names it. CKSUMS alone is what the
 // predecessor has.
-func (v *verifier) findUnpublished() {
-	if v.files[mirror.Index] == nil && v.files[mirror.SHA256] == nil {
+func findUnpublished(all files, found *findings) {
+	if all[mirror.Index] == nil && all[mirror.SHA256] == nil {
 		return
 	}
 	for _, name := range []string{mirror.Index, mirror.CKSUMS, mirror.SHA256} {
-		if v.files[name] == nil {
-			v.add(name, Missing, "it belongs to every mirror with an index.json or SHA256SUMS")
+		if all[name] == nil {
+			found.add(name, Missing, "it belongs to every mirror with an index.json or SHA256SUMS")
 		}
 	}
 }
 
 // findGaps reports which document lacks a file that others name.
-func (v *verifier) findGaps(p string, f *file) {
+func findGaps(d *documents, f *file, found *findings) {
 	inMeta := f.namedBy(isMeta)
-	_, payload := ourName(p)
-	payload = payload && !isMeta(p)
+	_, payload := ourName(f.path)
+	payload = payload && !isMeta(f.path)
+	switch {
+	case payload && !inMeta && !d.lacking:
+		found.add(f.path, Inconsistent, f.namers()+", no meta does")
+	case inMeta && d.parsed(mirror.CKSUMS) && !f.namedBy(only(mirror.CKSUMS)):
+		found.add(f.path, Inconsistent, f.namers()+", CKSUMS does not")
+	}
 	listed := f.namedBy(only(mirror.SHA256))
 	switch {
-	case payload && !inMeta && !v.unknownMeta:
-		v.add(p, Inconsistent, f.namers()+", no meta does")
-	case inMeta && v.cksums != nil && !f.namedBy(only(mirror.CKSUMS)):
-		v.add(p, Inconsistent, f.namers()+", CKSUMS does not")
-	}
-	switch {
-	case v.sha256 == nil || listed || p == mirror.SHA256:
-	case inMeta, f.document && len(f.claims) > 0:
-		v.add(p, Inconsistent, f.namers()+", SHA256SUMS does not")
-	case f.document:
-		v.add(p, Inconsistent, "SHA256SUMS does not name it")
+	case !d.parsed(mirror.SHA256) || listed || f.path == mirror.SHA256:
+	case inMeta, f.document != nil && len(f.claims) > 0:
+		found.add(f.path, Inconsistent, f.namers()+", SHA256SUMS does not")
+	case f.document != nil:
+		found.add(f.path, Inconsistent, "SHA256SUMS does not name it")
 	}
 }
 
-// checkIndex compares the index with the meta.
-func (v *verifier) checkIndex() {
+// compareIndex compares the index with the meta.
+func compareIndex(index meta.Index, series map[string]*meta.Series, found *findings) {
 	named := make(map[string]bool)
-	for _, e := range v.index.Series {
+	for _, e := range index.Series {
 		named[e.Meta] = true
-		s := v.series[e.Meta]
-		if s == nil {
-			continue
-		}
-		if len(s.Images) != e.Images {
-			v.add(mirror.Index, Inconsistent, fmt.Sprintf("%d images of the series %s, %s has %d", e.Images, e.Name, e.Meta, len(s.Images)))
-		}
-		newest := ""
-		if im := s.Newest(); im != nil {
-			newest = im.Name.String()
-		}
-		if newest != e.Newest {
-			v.add(mirror.Index, Inconsistent, fmt.Sprintf("the newest image of the series %s is %q, by %s it is %q", e.Name, e.Newest, e.Meta, newest))
+		if s := series[e.Meta]; s != nil {
+			compareEntry(e, s, found)
 		}
 	}
-	for _, p := range slices.Sorted(maps.Keys(v.series)) {
+	for p := range series {
 		if !named[p] {
-			v.add(mirror.Index, Inconsistent, "SHA256SUMS names "+p+", index.json does not")
+			found.add(mirror.Index, Inconsistent, "SHA256SUMS names "+p+", index.json does not")
 		}
+	}
+}
+
+// compareEntry compares what the index says of a series with its meta.
+func compareEntry(e meta.IndexEntry, s *meta.Series, found *findings) {
+	if len(s.Images) != e.Images {
+		found.add(mirror.Index, Inconsistent, fmt.Sprintf("%d images of the series %s, %s has %d", e.Images, e.Name, e.Meta, len(s.Images)))
+	}
+	newest := ""
+	if im := s.Newest(); im != nil {
+		newest = im.Name.String()
+	}
+	if newest != e.Newest {
+		found.add(mirror.Index, Inconsistent, fmt.Sprintf("the newest image of the series %s is %q, by %s it is %q", e.Name, e.Newest, e.Meta, newest))
 	}
 }

@@ -13,108 +13,124 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/mmap"
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
 )
 
-// trial is a delta that must make its target of its base.
+// trial is a delta that must make its target from its base.
 type trial struct {
-	base                meta.Name
-	delta, from, target *file // from is the base's, nil where it is not published
-	size                int64 // of the target by the meta, in bytes
+	baseName            meta.Name
+	delta, base, target *content // base is nil where it is not published
+	size                int64    // of the target by the meta, in bytes
 }
 
-// planTrials lists the deltas of the meta, for a deep look, the largest targets
-// first.
-func (v *verifier) planTrials() {
-	if !v.options.Deep {
-		return
-	}
-	seen := make(map[[2]*file]bool) // series can share images and deltas
-	for _, p := range slices.Sorted(maps.Keys(v.series)) {
-		for _, im := range v.series[p].Images {
-			target := v.files[im.Name.String()]
+// planTrials returns the deltas of the meta, each once for its target, the largest
+// targets first.
+func planTrials(series map[string]*meta.Series, contents map[string]*content) (trials []*trial) {
+	seen := make(map[[2]*content]bool) // series can share images and deltas
+	for _, p := range slices.Sorted(maps.Keys(series)) {
+		for _, im := range series[p].Images {
+			target := contents[im.Name.String()]
 			for _, d := range im.Diffs {
-				t := &trial{d.Base, v.files[meta.DeltaPath(d.Filename)], v.files[d.Base.String()], target, im.Sums.Size}
-				if key := [2]*file{t.delta, target}; !seen[key] {
+				t := &trial{d.Base, contents[meta.DeltaPath(d.Filename)], contents[d.Base.String()], target, im.Sums.Size}
+				if key := [2]*content{t.delta, target}; !seen[key] {
 					seen[key] = true
-					v.trials = append(v.trials, t)
+					trials = append(trials, t)
 				}
 			}
 		}
 	}
-	slices.SortStableFunc(v.trials, func(a, b *trial) int { return cmp.Compare(b.size, a.size) })
-	for _, t := range v.trials {
-		if _, known := v.cache.resultOf(t); !known && t.possible() {
-			v.trialBytes += t.size
-		}
-	}
+	slices.SortStableFunc(trials, func(a, b *trial) int { return cmp.Compare(b.size, a.size) })
+	return trials
 }
 
-// possible reports whether the files of a trial are there and, as far as they have
-// been read, good.
-func (t *trial) possible() bool {
-	return t.from != nil && !t.from.bad && !t.delta.bad && !t.target.bad
-}
+// possible reports whether the files of a trial exist and, as far as they have been
+// read, are good.
+func (t *trial) possible() bool { return t.base != nil && !t.base.bad && t.good() }
 
-// stamps returns the stamps of the files of a trial.
+// good reports whether the delta and the target are.
+func (t *trial) good() bool { return !t.delta.bad && !t.target.bad }
+
+// stamps returns the stamps of delta, base and target, zero where one is missing.
 func (t *trial) stamps() (all [3]state.Stamp) {
-	for i, f := range []*file{t.delta, t.from, t.target} {
-		if f != nil && f.info != nil {
-			all[i] = state.StampOf(f.info)
+	for i, c := range []*content{t.delta, t.base, t.target} {
+		if c != nil && c.info != nil {
+			all[i] = state.StampOf(c.info)
 		}
 	}
 	return all
 }
 
-// applyDeltas applies the deltas whose files are good.
-func (v *verifier) applyDeltas(ctx context.Context) error {
-	var tried []*trial
-	for _, t := range v.trials {
-		switch {
-		case t.possible():
-			tried = append(tried, t)
-		case t.from == nil && !t.delta.bad && !t.target.bad:
-			v.add(t.delta.path, Note, "not applied: its base "+t.base.String()+" is not in the mirror any more, or not published")
-		}
-	}
-	all := v.meter.Done() + v.trialBytes
-	if err := pool.Each(ctx, v.options.Jobs, tried, v.try); err != nil {
-		return err
-	}
-	v.catchUp(all)
-	return nil
+// result is what a delta makes.
+type result struct {
+	digest cksum.Digest256
+	err    error // of the delta's format
 }
 
-// try applies a delta and compares what it makes with the target, which has been
-// read and has the digests of the meta.
-func (v *verifier) try(ctx context.Context, t *trial) error {
-	r, known := v.cache.resultOf(t)
-	if !known {
-		r.digest, r.err = v.apply(ctx, t)
+// applier applies deltas, and compares what they make with their targets. Its methods can be
+// called concurrently.
+type applier struct {
+	root    atomicfile.Dir
+	results *cache[[3]state.Stamp, result] // by the stamps of a trial
+	found   *findings
+}
+
+// bytesOf returns how many bytes those deltas make whose results are not cached.
+func (a *applier) bytesOf(trials []*trial) (n int64) {
+	for _, t := range trials {
+		if _, known := a.results.get(t.stamps()); !known && t.possible() {
+			n += t.size
+		}
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	return n
+}
+
+// applyAll applies the deltas whose files are good, jobs at a time. All files must have
+// been checked.
+func (a *applier) applyAll(ctx context.Context, jobs int, trials []*trial, work *meter.Meter) error {
+	var possible []*trial
+	for _, t := range trials {
+		switch {
+		case t.possible():
+			possible = append(possible, t)
+		case t.base == nil && t.good():
+			a.found.add(t.delta.file.path, Note, "not applied: its base "+t.baseName.String()+" is not in the mirror any more, or not published")
+		}
 	}
-	v.mu.Lock()
-	v.report.Deltas++
-	v.mu.Unlock()
+	return pool.Each(ctx, jobs, possible, func(ctx context.Context, t *trial) error {
+		r, known := a.results.get(t.stamps())
+		if !known {
+			r.digest, r.err = a.apply(ctx, t, work)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		a.check(t, r)
+		return nil
+	})
+}
+
+// check counts a delta and compares what it makes with the target, which was read.
+func (a *applier) check(t *trial, r result) {
+	a.found.countDelta()
+	p, want := t.delta.file.path, t.target.sums.BLAKE3
 	switch {
 	case errors.Is(r.err, delta.ErrFormat):
-		v.add(t.delta.path, Wrong, fmt.Sprintf("applied to %s: %v", t.from.path, r.err))
+		a.found.add(p, Wrong, fmt.Sprintf("applied to %s: %v", t.base.file.path, r.err))
 	case r.err != nil:
-		v.add(t.delta.path, Unreadable, "applying it: "+r.err.Error())
-	case r.digest != t.target.sums.BLAKE3:
-		v.add(t.delta.path, Wrong, fmt.Sprintf("from %s it makes a file of which blake3 is %s, that of %s is %s",
-			t.from.path, short(r.digest.String()), t.target.path, short(t.target.sums.BLAKE3.String())))
+		a.found.add(p, Unreadable, "applying it: "+r.err.Error())
+	case r.digest != want:
+		a.found.add(p, Wrong, fmt.Sprintf("from %s it makes a file of which blake3 is %s, that of %s is %s",
+			t.base.file.path, short(r.digest.String()), t.target.file.path, short(want.String())))
 	}
-	return nil
 }
 
 // apply returns the digest of what a delta makes.
-func (v *verifier) apply(ctx context.Context, t *trial) (cksum.Digest256, error) {
-	base, err := openFile(v.mirror.Root, t.from.path)
+func (a *applier) apply(ctx context.Context, t *trial, work *meter.Meter) (cksum.Digest256, error) {
+	base, err := openFile(a.root, t.base.file.path)
 	if err != nil {
 		return cksum.Digest256{}, err
 	}
@@ -124,18 +140,18 @@ func (v *verifier) apply(ctx context.Context, t *trial) (cksum.Digest256, error)
 		return cksum.Digest256{}, err
 	}
 	defer unmap()
-	in, err := openFile(v.mirror.Root, t.delta.path)
+	in, err := openFile(a.root, t.delta.file.path)
 	if err != nil {
 		return cksum.Digest256{}, err
 	}
 	defer in.Close()
 	digest := cksum.NewBLAKE3()
-	content := io.NewSectionReader(bytes.NewReader(data), 0, t.from.sums.Size)
-	err = delta.Verify(ctx, v.meter.Writer(digest), content, in, t.target.sums.Size)
+	content := io.NewSectionReader(bytes.NewReader(data), 0, t.base.sums.Size)
+	err = delta.Verify(ctx, work.Writer(digest), content, in, t.target.sums.Size)
 	made := cksum.Digest256(digest.Sum(nil))
 	stamps := t.stamps()
 	if (err == nil || errors.Is(err, delta.ErrFormat)) && unchanged(in, stamps[0]) && unchanged(base, stamps[1]) {
-		v.cache.putResult(t, result{made, err})
+		a.results.put(stamps, result{made, err})
 	}
 	return made, err
 }

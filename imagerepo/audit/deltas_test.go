@@ -1,13 +1,21 @@
 package audit
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/internal/meter"
+	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
 )
 
 // literal returns a delta that makes data of anything.
@@ -73,6 +81,101 @@ func TestDeep(t *testing.T) {
 			}
 			if shallow := p.verify(false); slices.ContainsFunc(shallow.Findings, func(f Finding) bool { return f.Problem == Wrong }) || shallow.Deltas != 0 {
 				t.Errorf("without Deep: %+v", shallow)
+			}
+		})
+	}
+}
+
+// Each delta is tried once for its target, the largest targets first.
+func TestPlanTrials(t *testing.T) {
+	a, b, c := must(meta.ParseName(older)), must(meta.ParseName(newer)), must(meta.ParseName(absent))
+	delta := func(base, target meta.Name) meta.Diff {
+		return meta.Diff{Base: base, Filename: meta.DeltaName(base, target)}
+	}
+	image := func(n meta.Name, size int64, diffs ...meta.Diff) meta.Image {
+		return meta.Image{Name: n, File: meta.File{Sums: cksum.Sums{Size: size}}, Diffs: diffs}
+	}
+	one := &meta.Series{Images: []meta.Image{image(a, 5, delta(b, a)), image(b, 7, delta(a, b), delta(c, b))}}
+	contents := make(map[string]*content)
+	for _, p := range []string{older, newer, up, down, meta.DeltaPath(meta.DeltaName(c, b))} {
+		contents[p] = &content{file: &file{path: p}}
+	}
+	for _, c := range []struct {
+		name   string
+		series map[string]*meta.Series
+		want   []string
+	}{
+		{"none", nil, nil},
+		{"no deltas", map[string]*meta.Series{"a": {Images: []meta.Image{image(a, 1)}}}, nil},
+		{"one series", map[string]*meta.Series{"a": one}, []string{older + " 7", " 7", newer + " 5"}},
+		{"two with the same", map[string]*meta.Series{"a": one, "b": one}, []string{older + " 7", " 7", newer + " 5"}},
+	} {
+		var got []string
+		for _, tr := range planTrials(c.series, contents) {
+			base := "" // not published
+			if tr.base != nil {
+				base = tr.base.file.path
+			}
+			got = append(got, fmt.Sprintf("%s %d", base, tr.size))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// A result that is cached is not made again.
+func TestApplier(t *testing.T) {
+	live := t.Context()
+	for _, c := range []struct {
+		name    string
+		ctx     context.Context
+		change  func(p place, t *trial) // after the files were examined
+		cached  *result
+		applied int
+		bytes   int64 // to be made
+		caches  bool
+		want    [][3]string
+	}{
+		{"right", live, nil, nil, 1, 360448, true, nil},
+		{"cached, right", live, nil, &result{sumsOf(must(os.ReadFile(testdata.Path("images/" + newer)))).BLAKE3, nil}, 1, 0, true, nil},
+		{"cached, wrong", live, nil, &result{}, 1, 0, true, [][3]string{{"wrong", up, "from " + older}}},
+		{"cached, no delta", live, nil, &result{err: delta.ErrFormat}, 1, 0, true, [][3]string{{"wrong", up, "applied to " + older}}},
+		{"the delta was replaced", live, func(p place, _ *trial) { p.put(up, p.read(up)) }, nil, 1, 360448, false, nil},
+		{"the delta is gone", live, func(p place, _ *trial) { p.remove(up) }, nil, 1, 360448, false, [][3]string{{"unreadable", up, "applying it: "}}},
+		{"the base is bad", live, func(_ place, t *trial) { t.base.bad = true }, nil, 0, 0, false, nil},
+		{"the base is not published", live, func(_ place, t *trial) { t.base = nil }, nil, 0, 0, false, [][3]string{{"note", up, "its base " + older}}},
+		{"the target is bad, too", live, func(_ place, t *trial) { t.base, t.target.bad = nil, true }, nil, 0, 0, false, nil},
+		{"cancelled", ended(t), nil, nil, 0, 360448, false, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t)
+			known := func(path string) *content {
+				return &content{file: &file{path: path}, info: must(os.Lstat(p.path(path))), sums: sumsOf(p.read(path))}
+			}
+			tr := &trial{must(meta.ParseName(older)), known(up), known(older), known(newer), 360448}
+			key := tr.stamps()
+			var results cache[[3]state.Stamp, result]
+			if c.cached != nil {
+				results.put(key, *c.cached)
+			}
+			if c.change != nil {
+				c.change(p, tr)
+			}
+			a := &applier{p.view().Root, &results, newFindings()}
+			if n := a.bytesOf([]*trial{tr}); n != c.bytes {
+				t.Errorf("%d bytes are to be made, want %d", n, c.bytes)
+			}
+			if err := a.applyAll(c.ctx, 1, []*trial{tr}, meter.New(0, nil)); !errors.Is(err, c.ctx.Err()) {
+				t.Errorf("error %v", err)
+			}
+			if _, caches := results.get(key); caches != c.caches {
+				t.Errorf("cached: %v", caches)
+			}
+			r := a.found.sorted()
+			expect(t, r.Findings, c.want)
+			if r.Deltas != c.applied {
+				t.Errorf("%d applied, want %d", r.Deltas, c.applied)
 			}
 		})
 	}

@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
 	"maps"
-	"os"
-	"path"
 	"slices"
 	"strings"
-	"syscall"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/atomicfile"
@@ -20,227 +17,195 @@ import (
 	"puavo-image-repository/meta/untrusted"
 )
 
-// open opens a mirror to look at it.
-func open(dir string) (*mirror.Mirror, error) {
-	if dir == "" {
-		return nil, errors.New("audit: MirrorDir must be given")
-	}
-	m, err := mirror.View(dir)
-	if err != nil {
-		return nil, fmt.Errorf("the mirror: %w; check the path", err)
-	}
-	metas, err := allMeta(m.Root)
-	there := err != nil || len(metas) > 0
-	for _, name := range []string{mirror.Index, mirror.CKSUMS, mirror.SHA256} {
-		_, err := m.Root.Lstat(name)
-		there = there || !errors.Is(err, fs.ErrNotExist)
-	}
-	if !there {
-		m.Close()
-		return nil, fmt.Errorf("%s: %w; give the directory that was built", dir, ErrNoMirror)
-	}
-	return m, nil
+// documents are those that a mirror publishes, as one look has read them.
+type documents struct {
+	read map[string]*document // by path, those that exist
+
+	// What the documents say, zero where one is missing or malformed.
+	index    meta.Index
+	cksums   []cksum.Line
+	sha256   []cksum.SHA256Line
+	series   map[string]*meta.Series // by the path of the document
+	unlisted bool                    // meta/ could not be listed, and had to be
+	lacking  bool                    // some published meta is missing or malformed
 }
 
-// allMeta returns the paths of the files of meta/ that have the name of a series.
-func allMeta(root atomicfile.Dir) (paths []string, err error) {
-	entries, err := fs.ReadDir(root.FS(), mirror.MetaDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	for _, e := range entries {
-		if p := mirror.MetaDir + "/" + e.Name(); isMeta(p) {
-			paths = append(paths, p)
+// document is one that exists, as it was read.
+type document struct {
+	data       []byte // nil if it was not read to its end
+	unreadable error
+	malformed  error // it cannot be parsed, or is too large
+}
+
+// parsed reports whether the document at a path exists and could be parsed.
+func (d *documents) parsed(p string) bool {
+	doc := d.read[p]
+	return doc != nil && doc.unreadable == nil && doc.malformed == nil
+}
+
+// complete reports whether the documents say all that the mirror publishes, as far as
+// they exist.
+func (d *documents) complete() bool {
+	for p := range d.read {
+		if !d.parsed(p) {
+			return false
 		}
 	}
-	return paths, err
+	return !d.unlisted && !d.lacking
 }
 
-// isMeta reports whether the meta of a series could be at a path of the mirror.
-func isMeta(p string) bool {
-	_, ours := ourName(p)
-	return ours && path.Ext(p) == ".json"
-}
-
-// ourName returns the name of the file at a path of the mirror, and whether the
-// tool may have given it that name and that place.
-func ourName(p string) (name string, ours bool) {
-	name = path.Base(p)
-	return name, mirror.IsOurName(name) && mirror.PathOf(name) == p
-}
-
-// noFile says why what has the name of a file is none. It is an fs.ErrNotExist.
-type noFile string
-
-func (e noFile) Error() string { return string(e) }
-
-func (noFile) Is(target error) bool { return target == fs.ErrNotExist }
-
-// openFile opens a file of the mirror. What is no regular file is a noFile.
-func openFile(root atomicfile.Dir, name string) (*os.File, error) {
-	if _, err := statFile(root, name); err != nil {
-		return nil, err
-	}
-	return root.Open(name)
-}
-
-// statFile looks at a file of the mirror, with errors as openFile's.
-func statFile(root atomicfile.Dir, name string) (fs.FileInfo, error) {
-	info, err := root.Lstat(name)
-	switch {
-	case errors.Is(err, syscall.ENOTDIR):
-		return nil, noFile(path.Dir(name) + " is no directory")
-	case err != nil || info.Mode().IsRegular():
-		return info, err
-	case info.IsDir():
-		return nil, noFile("it is a directory")
-	case info.Mode()&fs.ModeSymlink != 0:
-		return nil, noFile("it is a symbolic link")
-	default:
-		return nil, noFile("it is no regular file")
-	}
-}
-
-// readDocument returns the content of a document, with errors as openFile's.
-func readDocument(root atomicfile.Dir, name string) ([]byte, error) {
-	f, err := openFile(root, name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return untrusted.ReadAll(f, meta.MaxDocument)
-}
-
-// readDocuments reads and parses the documents, and records what they say.
-func (v *verifier) readDocuments(ctx context.Context) error {
-	v.readDocument(mirror.Index, func(data []byte) error {
-		index, err := meta.ParseIndex(data)
-		return keep(&v.index, index, err)
-	})
-	v.readDocument(mirror.CKSUMS, func(data []byte) error {
-		lines, err := cksum.ParseCKSUMS(bytes.NewReader(data))
-		return keep(&v.cksums, list[cksum.Line]{lines}, err)
-	})
-	v.readDocument(mirror.SHA256, func(data []byte) error {
-		lines, err := cksum.ParseSHA256SUMS(bytes.NewReader(data))
-		return keep(&v.sha256, list[cksum.SHA256Line]{lines}, err)
-	})
-	metas := v.published()
-	for _, p := range metas {
+// readDocuments reads and parses the documents of a mirror. It marks each before it
+// reads it.
+func readDocuments(ctx context.Context, root atomicfile.Dir, marks marks) (*documents, error) {
+	d := &documents{read: make(map[string]*document), series: make(map[string]*meta.Series)}
+	r := documentReader{root, marks, d.read}
+	d.index = readAs(r, mirror.Index, meta.ParseIndex)
+	d.cksums = readAs(r, mirror.CKSUMS, ofBytes(cksum.ParseCKSUMS))
+	d.sha256 = readAs(r, mirror.SHA256, ofBytes(cksum.ParseSHA256SUMS))
+	paths, err := d.metaPaths(root, marks)
+	for _, p := range paths {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
-		v.readDocument(p, func(data []byte) error {
-			s, err := meta.ParseSeries(data)
-			if err == nil {
-				v.series[p] = &s
-			}
-			return err
-		})
+		if s := readAs(r, p, meta.ParseSeries); d.parsed(p) {
+			d.series[p] = &s
+		}
 	}
-	v.unknownMeta = len(v.series) < len(metas)
-	v.unknown = v.unknown || v.unknownMeta
-	v.recordClaims()
-	return nil
+	d.unlisted, d.lacking = err != nil, len(d.series) < len(paths)
+	return d, nil
 }
 
-// keep puts what was parsed into place unless there was an error, and returns
-// that.
-func keep[T any](place **T, parsed T, err error) error {
-	if err == nil {
-		*place = &parsed
+// metaPaths returns the paths of the published meta, sorted. Without an index that could
+// be parsed, all of meta/ is published.
+func (d *documents) metaPaths(root atomicfile.Dir, marks marks) (paths []string, err error) {
+	if !d.parsed(mirror.Index) {
+		marks.put(mirror.MetaDir)
+		paths, err = allMeta(root)
 	}
-	return err
+	for _, e := range d.index.Series {
+		paths = append(paths, e.Meta)
+	}
+	for _, l := range d.sha256 {
+		if isMeta(l.Path) {
+			paths = append(paths, l.Path)
+		}
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths), err
 }
 
-// readDocument reads and parses a document. That it is missing is reported where
-// another document names it, and that it cannot be read where it is digested.
-func (v *verifier) readDocument(name string, parse func([]byte) error) {
-	v.mark(name)
-	data, err := readDocument(v.mirror.Root, name)
+// documentReader reads documents into a map, by path.
+type documentReader struct {
+	root  atomicfile.Dir
+	marks marks
+	read  map[string]*document
+}
+
+// readAs reads and parses a document. What it returns is zero if the document is missing,
+// which is no fault of its own, or cannot be parsed.
+func readAs[T any](r documentReader, name string, parse func([]byte) (T, error)) (zero T) {
+	r.marks.put(name)
+	data, err := readDocument(r.root, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return
+		return zero
 	}
-	f := v.file(name)
-	f.document, f.data = true, data
-	if err == nil {
-		err = parse(data)
-	} else if !errors.Is(err, untrusted.ErrTooLarge) {
-		f.err = err
+	doc := &document{data: data}
+	r.read[name] = doc
+	var parsed T
+	switch {
+	case errors.Is(err, untrusted.ErrTooLarge):
+		doc.malformed = err
+	case err != nil:
+		doc.unreadable = err
+	default:
+		parsed, doc.malformed = parse(data)
 	}
-	if err == nil {
-		return
+	if doc.malformed != nil {
+		return zero
 	}
-	v.unknown = true
-	if f.err == nil {
-		v.add(name, Malformed, strings.TrimPrefix(err.Error(), "cksum: "))
-	}
+	return parsed
 }
 
-// published returns the paths of the published meta, sorted.
-func (v *verifier) published() []string {
-	paths := make(map[string]bool)
-	if v.sha256 != nil {
-		for _, l := range v.sha256.lines {
-			if isMeta(l.Path) {
-				paths[l.Path] = true
-			}
-		}
-	}
-	if v.index != nil {
-		for _, e := range v.index.Series {
-			paths[e.Meta] = true
-		}
-		return slices.Sorted(maps.Keys(paths))
-	}
-	v.mark(mirror.MetaDir)
-	all, err := allMeta(v.mirror.Root)
-	if err != nil {
-		v.unknown, v.unknownMeta = true, true
-	}
-	for _, p := range all {
-		paths[p] = true
-	}
-	return slices.Sorted(maps.Keys(paths))
+// ofBytes makes a parser of a reader one of bytes.
+func ofBytes[T any](parse func(io.Reader) (T, error)) func([]byte) (T, error) {
+	return func(data []byte) (T, error) { return parse(bytes.NewReader(data)) }
 }
 
-// recordClaims records what the documents say of each file.
-func (v *verifier) recordClaims() {
-	for _, p := range slices.Sorted(maps.Keys(v.series)) {
-		for _, im := range v.series[p].Images {
-			v.claim(im.Name.String(), p, given(im.Sums))
-			for _, d := range im.Diffs {
-				v.claim(meta.DeltaPath(d.Filename), p, given(d.Sums))
-			}
-		}
-	}
-	if v.cksums != nil {
-		for _, l := range v.cksums.lines {
-			sums := valuesOf(cksum.Sums{Size: l.Size, CRC: l.CRC})
-			v.claim(mirror.PathOf(l.Name), mirror.CKSUMS, values{size: sums[size], crc: sums[crc]})
-		}
-	}
-	if v.sha256 != nil {
-		for _, l := range v.sha256.lines {
-			v.claim(l.Path, mirror.SHA256, values{sha256: l.SHA256.String()})
-		}
-	}
-	if v.index != nil {
-		for _, e := range v.index.Series {
-			v.claim(e.Meta, mirror.Index, values{})
-		}
-	}
+// file is a document that exists, or what documents name.
+type file struct {
+	path     string
+	document *document // nil if it is none
+	claims   []claim
 }
 
-// file returns what is known of a file.
-func (v *verifier) file(p string) *file {
-	if v.files[p] == nil {
-		v.files[p] = &file{path: p}
-	}
-	return v.files[p]
+// claim is what a document says of a file.
+type claim struct {
+	from string // the document
+	values
 }
 
-func (v *verifier) claim(p, from string, vs values) {
-	f := v.file(p)
+// namedBy reports whether a document for which is holds names the file.
+func (f *file) namedBy(is func(document string) bool) bool {
+	return slices.ContainsFunc(f.claims, func(c claim) bool { return is(c.from) })
+}
+
+func only(document string) func(string) bool {
+	return func(d string) bool { return d == document }
+}
+
+// namers returns which documents name the file, as a clause.
+func (f *file) namers() string {
+	var all []string
+	for _, c := range f.claims {
+		if !slices.Contains(all, c.from) {
+			all = append(all, c.from)
+		}
+	}
+	if last := len(all) - 1; last > 0 {
+		return strings.Join(all[:last], ", ") + " and " + all[last] + " name it"
+	}
+	return strings.Join(all, "") + " names it"
+}
+
+// files are files by path.
+type files map[string]*file
+
+func (all files) at(p string) *file {
+	if all[p] == nil {
+		all[p] = &file{path: p}
+	}
+	return all[p]
+}
+
+func (all files) claim(p, from string, vs values) {
+	f := all.at(p)
 	f.claims = append(f.claims, claim{from, vs})
+}
+
+// files returns the documents that exist and the files that they name, with what each
+// claims of them: first the meta, sorted, then CKSUMS, SHA256SUMS and index.json.
+func (d *documents) files() files {
+	all := make(files)
+	for p, doc := range d.read {
+		all.at(p).document = doc
+	}
+	for _, p := range slices.Sorted(maps.Keys(d.series)) {
+		for _, im := range d.series[p].Images {
+			all.claim(im.Name.String(), p, given(im.Sums))
+			for _, diff := range im.Diffs {
+				all.claim(meta.DeltaPath(diff.Filename), p, given(diff.Sums))
+			}
+		}
+	}
+	for _, l := range d.cksums {
+		sums := valuesOf(cksum.Sums{Size: l.Size, CRC: l.CRC})
+		all.claim(mirror.PathOf(l.Name), mirror.CKSUMS, values{size: sums[size], crc: sums[crc]})
+	}
+	for _, l := range d.sha256 {
+		all.claim(l.Path, mirror.SHA256, values{sha256: l.SHA256.String()})
+	}
+	for _, e := range d.index.Series {
+		all.claim(e.Meta, mirror.Index, values{})
+	}
+	return all
 }

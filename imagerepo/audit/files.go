@@ -11,188 +11,226 @@ import (
 	"strings"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/meter"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/state"
 )
 
-// file is a document, or what documents name.
-type file struct {
-	path   string
-	claims []claim
-
-	document bool   // that is there
-	data     []byte // of a document that was read, nil of others
-	err      error  // of reading it
-
-	info fs.FileInfo // nil if it is missing
-	sums cksum.Sums  // as they were read
-	bad  bool        // it is missing, cannot be read, or has another content
+// content is what one look finds of a file: first that it exists, then its digests.
+type content struct {
+	file *file
+	info fs.FileInfo // nil if it is missing or cannot be examined
+	sums cksum.Sums  // zero until it was read
+	bad  bool        // it is missing, cannot be read, or is not as claimed
 }
 
-// readFiles reads all files, the largest first, and checks them.
-func (v *verifier) readFiles(ctx context.Context) error {
-	var files []*file
-	var total int64
-	for _, f := range v.files {
+// checker compares the contents of files with what documents claim of them. Its
+// methods can be called concurrently, for different files.
+type checker struct {
+	root    atomicfile.Dir
+	records records
+	digests *cache[state.Stamp, cksum.Sums]
+	found   *findings
+}
+
+// statAll returns the contents of all files, by path, and which of them must be read,
+// the largest first. The others are missing, or checked by the cached digests.
+func (k *checker) statAll(ctx context.Context, all files) (contents map[string]*content, unread []*content, err error) {
+	contents = make(map[string]*content, len(all))
+	for p, f := range all {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, nil, ctx.Err()
 		}
-		if v.stat(f); f.info != nil && !v.recall(f) {
-			files = append(files, f)
-			total += f.info.Size()
+		c := k.stat(f)
+		contents[p] = c
+		if c.info != nil && !k.recall(c) {
+			unread = append(unread, c)
 		}
 	}
-	slices.SortFunc(files, func(a, b *file) int {
-		return cmp.Or(cmp.Compare(b.info.Size(), a.info.Size()), strings.Compare(a.path, b.path))
+	slices.SortFunc(unread, func(a, b *content) int {
+		return cmp.Or(cmp.Compare(b.info.Size(), a.info.Size()), strings.Compare(a.file.path, b.file.path))
 	})
-	v.planTrials()
-	v.meter = meter.New(total+v.trialBytes, v.options.Progress)
-	if err := pool.Each(ctx, v.options.Jobs, files, v.readFile); err != nil {
-		return err
-	}
-	v.catchUp(total)
-	return nil
+	return contents, unread, nil
 }
 
-// stat looks whether a file is there.
-func (v *verifier) stat(f *file) {
-	info, err := statFile(v.mirror.Root, f.path)
-	switch {
-	case err == nil:
-		f.info = info
-		return
-	case errors.Is(err, fs.ErrNotExist):
+// bytesOf returns how many bytes of work it is to read files.
+func bytesOf(unread []*content) (n int64) {
+	for _, c := range unread {
+		n += c.info.Size()
+	}
+	return n
+}
+
+// stat examines a file without reading it.
+func (k *checker) stat(f *file) *content {
+	info, err := statFile(k.root, f.path)
+	if err == nil {
+		return &content{file: f, info: info}
+	}
+	c := &content{file: f, bad: true}
+	if errors.Is(err, fs.ErrNotExist) {
 		detail := f.namers()
 		if why, ok := errors.AsType[noFile](err); ok {
 			detail += "; " + string(why)
 		}
-		v.add(f.path, Missing, detail)
-	default:
-		v.add(f.path, Unreadable, err.Error())
+		k.found.add(f.path, Missing, detail)
+	} else {
+		k.found.add(f.path, Unreadable, err.Error())
 	}
-	f.bad = true
-	v.contradictions(f)
+	k.addContradictions(c)
+	return c
 }
 
-// readFile digests a file and checks it.
-func (v *verifier) readFile(ctx context.Context, f *file) error {
-	sums, err := v.digest(ctx, f)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		f.bad = true
-		v.add(f.path, Unreadable, strings.TrimPrefix(err.Error(), "cksum: "))
-		v.contradictions(f)
-		return nil
-	}
-	v.checkSums(f, sums)
-	return nil
-}
-
-// recall checks a file that a look before has read, and reports whether one has.
-// Documents are read again.
-func (v *verifier) recall(f *file) bool {
-	sums, known := v.cache.sumsOf(state.StampOf(f.info))
-	if known = known && !f.document; known {
-		v.checkSums(f, sums)
+// recall checks a file by digests that a look before has cached, and reports whether
+// there are any. Documents are read by each look.
+func (k *checker) recall(c *content) bool {
+	sums, known := k.digests.get(state.StampOf(c.info))
+	if known = known && c.file.document == nil; known {
+		k.check(c, sums)
 	}
 	return known
 }
 
-// checkSums counts and checks a file by its digests.
-func (v *verifier) checkSums(f *file, sums cksum.Sums) {
-	f.sums = sums
-	v.mu.Lock()
-	v.report.Files++
-	v.report.Bytes += sums.Size
-	v.mu.Unlock()
-	v.checkContent(f)
-	v.contradictions(f)
+// readAll reads and checks files, jobs at a time.
+func (k *checker) readAll(ctx context.Context, jobs int, unread []*content, work *meter.Meter) error {
+	return pool.Each(ctx, jobs, unread, func(ctx context.Context, c *content) error {
+		sums, err := k.digest(ctx, c, work)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			c.bad = true
+			k.found.add(c.file.path, Unreadable, strings.TrimPrefix(err.Error(), "cksum: "))
+			k.addContradictions(c)
+		default:
+			k.check(c, sums)
+		}
+		return nil
+	})
 }
 
-func (v *verifier) digest(ctx context.Context, f *file) (cksum.Sums, error) {
-	switch {
-	case f.err != nil:
-		return cksum.Sums{}, f.err
-	case f.data != nil:
-		return cksum.Read(ctx, v.meter.Reader(ctx, bytes.NewReader(f.data)))
+// digest reads a file, or takes the bytes of a document that was read already.
+func (k *checker) digest(ctx context.Context, c *content, work *meter.Meter) (cksum.Sums, error) {
+	switch doc := c.file.document; {
+	case doc == nil:
+	case doc.unreadable != nil:
+		return cksum.Sums{}, doc.unreadable
+	case doc.data != nil:
+		return cksum.Read(ctx, work.Reader(ctx, bytes.NewReader(doc.data)))
 	}
-	in, err := openFile(v.mirror.Root, f.path)
+	in, err := openFile(k.root, c.file.path)
 	if err != nil {
 		return cksum.Sums{}, err
 	}
 	defer in.Close()
-	sums, err := cksum.Read(ctx, v.meter.Reader(ctx, in))
-	if s := state.StampOf(f.info); err == nil && unchanged(in, s) {
-		v.cache.putSums(s, sums)
+	sums, err := cksum.Read(ctx, work.Reader(ctx, in))
+	if s := state.StampOf(c.info); err == nil && unchanged(in, s) {
+		k.digests.put(s, sums)
 	}
 	return sums, err
 }
 
-// checkContent reports whether the content of a file is another than is claimed. A claim
-// that is not met is the document's fault, and so a contradiction, where
-// another claim that is met says the opposite; if not, it is the file's.
-func (v *verifier) checkContent(f *file) {
-	is := valuesOf(f.sums)
-	for _, c := range f.claims {
-		kind, other := differ(is, c.values)
-		if !other || f.opposed(c) {
-			continue
-		}
-		f.bad = true
+// check counts a file and compares its digests with what is claimed of it.
+func (k *checker) check(c *content, sums cksum.Sums) {
+	c.sums = sums
+	k.found.countFile(sums.Size)
+	if kind, by, broken := c.brokenClaim(); broken {
+		c.bad = true
 		problem := Damaged
-		if v.replaced(f) {
+		if k.records.replaced(c.file.path, state.StampOf(c.info)) {
 			problem = Modified
 		}
-		v.add(f.path, problem, fmt.Sprintf("%s is %s, %s says %s", kinds[kind], short(is[kind]), c.from, short(c.values[kind])))
-		return
+		is := valuesOf(sums)[kind]
+		k.found.add(c.file.path, problem, fmt.Sprintf("%s is %s, %s says %s", kinds[kind], short(is), by.from, short(by.values[kind])))
+	}
+	k.addContradictions(c)
+}
+
+func (k *checker) addContradictions(c *content) {
+	for _, detail := range c.contradictions() {
+		k.found.add(c.file.path, Inconsistent, detail)
 	}
 }
 
-// opposed reports whether a claim that the file meets contradicts c.
-func (f *file) opposed(c claim) bool {
-	is := valuesOf(f.sums)
-	return slices.ContainsFunc(f.claims, func(o claim) bool {
+// brokenClaim returns the first claim that the content does not meet, by the file's
+// fault. It is the document's fault, and so a contradiction, where another claim that
+// is met says the opposite.
+func (c *content) brokenClaim() (kind int, by claim, broken bool) {
+	is := valuesOf(c.sums)
+	for _, by := range c.file.claims {
+		if kind, differs := differ(is, by.values); differs && !c.opposed(by) {
+			return kind, by, true
+		}
+	}
+	return 0, claim{}, false
+}
+
+// opposed reports whether a claim that the content meets contradicts another.
+func (c *content) opposed(other claim) bool {
+	is := valuesOf(c.sums)
+	return slices.ContainsFunc(c.file.claims, func(o claim) bool {
 		_, wrong := differ(is, o.values)
-		_, opposite := differ(c.values, o.values)
+		_, opposite := differ(other.values, o.values)
 		return !wrong && opposite
 	})
 }
 
-// replaced reports whether a file is not the one that was recorded. The record
-// of an image is of its source, which the mirror's file is where it is a link.
-func (v *verifier) replaced(f *file) bool {
-	r := v.record(f.path)
-	if r == nil || r.Sums.SHA512 == (cksum.Digest512{}) {
-		return false
-	}
-	stamp := state.StampOf(f.info)
-	_, source := r.Stamp.Renamed(stamp) // the change time is another where the other was set back
-	_, copied := r.Copy.Renamed(stamp)
-	return !source && !copied
-}
-
-// contradictions reports each two claims about a file that contradict each other, and
-// which of them is right.
-func (v *verifier) contradictions(f *file) {
-	for i, a := range f.claims {
-		for _, b := range f.claims[i+1:] {
-			kind, found := differ(a.values, b.values)
-			if !found {
+// contradictions describes each two claims that contradict each other, and, unless the
+// file is bad, which of them is right.
+func (c *content) contradictions() (details []string) {
+	for i, a := range c.file.claims {
+		for _, b := range c.file.claims[i+1:] {
+			kind, differs := differ(a.values, b.values)
+			if !differs {
 				continue
 			}
 			detail := fmt.Sprintf("%s is %s by %s and %s by %s", kinds[kind], short(a.values[kind]), a.from, short(b.values[kind]), b.from)
-			if f.bad {
-				v.add(f.path, Inconsistent, detail)
-				continue
+			if !c.bad {
+				right := a.from
+				if _, wrong := differ(valuesOf(c.sums), a.values); wrong {
+					right = b.from
+				}
+				detail += "; the file is as " + right + " says"
 			}
-			right := a.from
-			if _, wrong := differ(valuesOf(f.sums), a.values); wrong {
-				right = b.from
-			}
-			v.add(f.path, Inconsistent, detail+"; the file is as "+right+" says")
+			details = append(details, detail)
 		}
 	}
+	return details
+}
+
+// records are those of the builder, by the names of files.
+type records map[string]*state.Record
+
+// loadRecords reads the records. Without them less can be said of a file, but nothing
+// wrong.
+func loadRecords(dir *state.Dir, found *findings) records {
+	all, _, err := dir.Load()
+	if err != nil {
+		found.add(mirror.StateDir, Note, "the records cannot be read: "+err.Error())
+	}
+	return all
+}
+
+// of returns the record of the file at a path, nil if it has none.
+func (r records) of(p string) *state.Record {
+	name, ours := ourName(p)
+	if !ours {
+		return nil
+	}
+	return r[name]
+}
+
+// replaced reports whether the file at a path, of which this is the stamp, is not the
+// one that was recorded. The record of an image has the stamp of its source, which is
+// also that of the mirror's file where it is a link.
+func (r records) replaced(p string, s state.Stamp) bool {
+	record := r.of(p)
+	if !record.Summed() {
+		return false
+	}
+	_, source := record.Stamp.Renamed(s) // another link to the source changes its change time
+	_, copied := record.Copy.Renamed(s)
+	return !source && !copied
 }

@@ -5,60 +5,175 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path"
+	"syscall"
 	"time"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/meta"
+	"puavo-image-repository/meta/untrusted"
 )
 
-// findOrphans reports all that is in the mirror and that no document names.
-func (v *verifier) findOrphans(ctx context.Context) error {
-	return fs.WalkDir(v.mirror.Root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil && p == ".":
-			return fmt.Errorf("the mirror: %w", err)
-		case errors.Is(err, fs.ErrNotExist):
-			return nil // it was removed just now
-		case err != nil:
-			// Files in it that documents name are reported by themselves.
-			v.add(p, Note, "it cannot be looked into: "+err.Error())
-			return fs.SkipDir
-		case d.IsDir():
-			return v.enter(p)
-		case p != mirror.Private && v.files[p] == nil:
-			v.orphan(p)
+// open opens a mirror to look at it.
+func open(dir string) (*mirror.Mirror, error) {
+	if dir == "" {
+		return nil, errors.New("audit: MirrorDir must be given")
+	}
+	m, err := mirror.View(dir)
+	if err != nil {
+		return nil, fmt.Errorf("the mirror: %w; check the path", err)
+	}
+	metas, err := allMeta(m.Root)
+	there := err != nil || len(metas) > 0
+	for _, name := range []string{mirror.Index, mirror.CKSUMS, mirror.SHA256} {
+		_, err := m.Root.Lstat(name)
+		there = there || !errors.Is(err, fs.ErrNotExist)
+	}
+	if !there {
+		m.Close()
+		return nil, fmt.Errorf("%s: %w; give the directory that was built", dir, ErrNoMirror)
+	}
+	return m, nil
+}
+
+// allMeta returns the paths of the files of meta/ that have the name of a series.
+func allMeta(root atomicfile.Dir) (paths []string, err error) {
+	entries, err := fs.ReadDir(root.FS(), mirror.MetaDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if p := mirror.MetaDir + "/" + e.Name(); isMeta(p) {
+			paths = append(paths, p)
 		}
-		return nil
+	}
+	return paths, err
+}
+
+// isMeta reports whether the meta of a series could be at a path of the mirror.
+func isMeta(p string) bool {
+	_, ours := ourName(p)
+	return ours && path.Ext(p) == ".json"
+}
+
+// ourName returns the name of the file at a path of the mirror, and whether the
+// tool may have given it that name and that place.
+func ourName(p string) (name string, ours bool) {
+	name = path.Base(p)
+	return name, mirror.IsOurName(name) && mirror.PathOf(name) == p
+}
+
+// noFile says why what has the name of a file is none. It is an fs.ErrNotExist.
+type noFile string
+
+func (e noFile) Error() string { return string(e) }
+
+func (noFile) Is(target error) bool { return target == fs.ErrNotExist }
+
+// openFile opens a file of the mirror. What is no regular file is a noFile.
+func openFile(root atomicfile.Dir, name string) (*os.File, error) {
+	if _, err := statFile(root, name); err != nil {
+		return nil, err
+	}
+	return root.Open(name)
+}
+
+// statFile looks at a file of the mirror, with errors as openFile's.
+func statFile(root atomicfile.Dir, name string) (fs.FileInfo, error) {
+	info, err := root.Lstat(name)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return nil, noFile(path.Dir(name) + " is no directory")
+	case err != nil || info.Mode().IsRegular():
+		return info, err
+	case info.IsDir():
+		return nil, noFile("it is a directory")
+	case info.Mode()&fs.ModeSymlink != 0:
+		return nil, noFile("it is a symbolic link")
+	default:
+		return nil, noFile("it is no regular file")
+	}
+}
+
+// readDocument returns the content of a document, with errors as openFile's.
+func readDocument(root atomicfile.Dir, name string) ([]byte, error) {
+	f, err := openFile(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return untrusted.ReadAll(f, meta.MaxDocument)
+}
+
+// orphanSearch looks for files that no document names.
+type orphanSearch struct {
+	files   files   // the documents that exist, and what they name
+	all     bool    // whether the documents name all that is published
+	records records // say which orphans wait for their removal
+	found   *findings
+	ours    []string // those with names as the tool gives them
+}
+
+const nothingNames = "nothing names it"
+
+// findOrphans reports what no document names. It returns those orphans that have names
+// as the tool gives them: a run in progress may just have made them.
+func findOrphans(ctx context.Context, root atomicfile.Dir, d *documents, all files, r records, found *findings) ([]string, error) {
+	s := &orphanSearch{files: all, all: d.complete(), records: r, found: found}
+	err := fs.WalkDir(root.FS(), ".", func(p string, e fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return s.visit(p, e, err)
 	})
+	return s.ours, err
+}
+
+// visit is an fs.WalkDirFunc.
+func (s *orphanSearch) visit(p string, e fs.DirEntry, err error) error {
+	switch {
+	case err != nil && p == ".":
+		return fmt.Errorf("the mirror: %w", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // it was removed just now
+	case err != nil:
+		// Files in it that documents name are reported by themselves.
+		s.found.add(p, Note, "it cannot be looked into: "+err.Error())
+		return fs.SkipDir
+	case e.IsDir():
+		return s.enter(p)
+	case p != mirror.Private && s.files[p] == nil:
+		s.orphan(p)
+	}
+	return nil
 }
 
 // enter skips directories in which no orphans are looked for: signed metadata is for
 // package trust.
-func (v *verifier) enter(p string) error {
+func (s *orphanSearch) enter(p string) error {
 	switch p {
 	case mirror.Private, mirror.TUF:
 		return fs.SkipDir
 	case ".checksums", ".signatures":
-		v.add(p, Note, "a directory of the predecessor; nothing uses it any more")
+		s.found.add(p, Note, "a directory of the predecessor; nothing uses it any more")
 		return fs.SkipDir
 	}
 	return nil
 }
 
-const nothingNames = "nothing names it"
-
-// orphan reports a file that no document names.
-func (v *verifier) orphan(p string) {
-	record := v.record(p)
+// orphan reports an orphan, or keeps it for the end of the look.
+func (s *orphanSearch) orphan(p string) {
+	record := s.records.of(p)
 	_, ours := ourName(p)
 	switch {
 	case record != nil && record.Orphaned != 0:
 		since := time.Unix(record.Orphaned, 0).UTC().Format(time.DateTime)
-		v.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
+		s.found.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
 	case !ours:
-		v.add(p, Orphan, nothingNames)
-	case !v.unknown:
-		v.orphans = append(v.orphans, p)
+		s.found.add(p, Orphan, nothingNames)
+	case s.all:
+		s.ours = append(s.ours, p)
 	}
 }

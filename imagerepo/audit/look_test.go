@@ -306,3 +306,85 @@ func TestBesideBuilds(t *testing.T) {
 	}
 	t.Logf("%d verifications of %d looks", n, l.n)
 }
+
+// Marks say what changed since they were put.
+func TestMarks(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(p place)
+		want   string
+	}{
+		{"nothing", func(place) {}, ""},
+		{"a document is touched", func(p place) { p.write("b", p.read("b")) }, "b"},
+		{"a document is replaced", func(p place) { p.put("b", p.read("b")) }, "b"},
+		{"a document is gone", func(p place) { p.remove("b") }, "b"},
+		{"one that was missing", func(p place) { p.write("none", nil) }, "none"},
+		{"several: the first", func(p place) { p.write("none", nil); p.remove("b"); p.remove("a") }, "a"},
+		{"one that is not marked", func(p place) { p.write("other", nil) }, ""},
+		{"one in a tree", func(p place) { p.write("tree/x/y", []byte("new")) }, "tree/x/y"},
+		{"a new one in a tree", func(p place) { p.write("tree/x/z", nil) }, "tree/x"},
+		{"a tree that was missing", func(p place) { p.write("no tree/x", nil) }, "no tree"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := place{t, t.TempDir()}
+			for _, name := range []string{"a", "b", "tree/x/y", ".repo/tmp/x"} {
+				check(os.MkdirAll(filepath.Dir(p.path(name)), 0o777))
+				check(os.WriteFile(p.path(name), nil, 0o666))
+			}
+			m := newMarks(p.view().Root)
+			for _, name := range []string{"a", "b", "none"} {
+				m.put(name)
+			}
+			check(errors.Join(m.putTree(t.Context(), "tree"), m.putTree(t.Context(), "no tree")))
+			if err := m.putTree(ended(t), "tree"); !errors.Is(err, context.Canceled) {
+				t.Errorf("cancelled: %v", err)
+			}
+			c.change(p)
+			if got := m.changed(); got != c.want {
+				t.Errorf("%q changed, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestWorthAgain(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		change          change
+		uncertain, want bool
+	}{
+		{"nothing", change{}, false, false},
+		{"damage that nothing explains", change{}, true, false},
+		{"damage, and a run", change{run: "x"}, true, true},
+		{"orphans, and a run", change{run: "x"}, false, false},
+		{"orphans, a run, and a document", change{"x", "y"}, false, false},
+		{"damage, and a document", change{document: "y"}, true, true},
+		{"orphans, and a document", change{document: "y"}, false, true},
+	} {
+		if got := c.change.worthAgain(c.uncertain); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// The zero cache is empty, and many can use one.
+func TestCache(t *testing.T) {
+	var c cache[int, string]
+	if v, known := c.get(1); known || v != "" {
+		t.Errorf("the empty cache has %q", v)
+	}
+	var users sync.WaitGroup
+	for i := range 20 {
+		users.Go(func() {
+			c.put(i, fmt.Sprint("old ", i))
+			c.put(i, fmt.Sprint("new ", i))
+			c.get(i + 1)
+		})
+	}
+	users.Wait()
+	for i := range 20 {
+		if v, known := c.get(i); !known || v != fmt.Sprint("new ", i) {
+			t.Errorf("%d: %q, %v", i, v, known)
+		}
+	}
+}
