@@ -16,10 +16,11 @@ func Allocated(do func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// Scale returns how often a test tries something, or how much of it: all, or where only
-// the short tests run, a part of it.
+// Scale returns how often a test tries something, or how much of it: all, or a part
+// where only the short tests run, and under the race detector, which makes each try
+// several times as long and sees in the first ones what it sees in all.
 func Scale(all, part int) int {
-	if testing.Short() {
+	if testing.Short() || raceDetector {
 		return part
 	}
 	return all
