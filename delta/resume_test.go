@@ -15,9 +15,9 @@ import (
 // short ones.
 func resumable(t *testing.T) (base, target, delta []byte) {
 	t.Helper()
-	base = random(1, 24<<20)
-	target = slices.Concat(random(2, 40<<20), base[1<<20:20<<20], base[:9<<20])
-	for i := 41 << 20; i < 50<<20; i += 5000 {
+	base = random(1, 6<<20)
+	target = slices.Concat(random(2, 10<<20), base[256<<10:5<<20], base[:2304<<10])
+	for i := 10496 << 10; i < 12800<<10; i += 5000 {
 		target[i]++
 	}
 	delta, _ = diff(t, base, target)
@@ -29,6 +29,7 @@ func TestResume(t *testing.T) {
 	base, target, delta := resumable(t)
 	var marks []Position
 	var out bytes.Buffer
+	out.Grow(len(target))
 	mark := func(p Position) func() error {
 		return func() error {
 			if !bytes.HasPrefix(out.Bytes(), target[:p.Target]) {
@@ -87,8 +88,10 @@ func TestResumeMarks(t *testing.T) {
 // end of it.
 func TestResumeCutOff(t *testing.T) {
 	base, target, delta := resumable(t)
-	for _, end := range []int{5 << 20, 20<<20 + 7, len(delta) - 100, len(delta) - 1} {
-		var out bytes.Buffer
+	var out bytes.Buffer
+	out.Grow(len(target))
+	for _, end := range []int{3 << 20, 8<<20 + 7, len(delta) - 100, len(delta) - 1} {
+		out.Reset()
 		var last Position
 		mark := func(p Position) func() error { return func() error { last = p; return nil } }
 		err := Resume(t.Context(), &out, bytes.NewReader(base), bytes.NewReader(delta[:end]), int64(len(target)), Position{}, mark)
