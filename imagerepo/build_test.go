@@ -3,6 +3,7 @@ package imagerepo
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -103,7 +104,7 @@ func (p *place) tree() string {
 			return err
 		}
 		data, err := fs.ReadFile(root, path)
-		fmt.Fprintf(&b, "%s %d %s\n", path, len(data), sumsOf(data).SHA256)
+		fmt.Fprintf(&b, "%s %d %s\n", path, len(data), cksum.Digest256(sha256.Sum256(data)))
 		return err
 	})
 	if err != nil {
@@ -191,6 +192,7 @@ func TestBuild(t *testing.T) {
 // Whatever happens between two runs, the second leaves the mirror that a first
 // run would have made.
 func TestRebuild(t *testing.T) {
+	t.Parallel()
 	d34 := meta.DeltaPath(meta.DeltaName(name(image3), name(image4)))
 	inMirror := func(p *place, f string) string { return filepath.Join(p.MirrorDir, filepath.FromSlash(f)) }
 	for _, c := range []struct {
@@ -244,6 +246,7 @@ func TestRebuild(t *testing.T) {
 		{"a dead run left files", func(t *testing.T, p *place) { os.WriteFile(inMirror(p, ".repo/tmp"+"/"+image1), []byte("x"), 0o666) }, 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t, image1, image2, image3, image4)
 			p.build()
 			if err := os.WriteFile(inMirror(p, "foreign"), []byte("stays"), 0o666); err != nil {
@@ -458,6 +461,7 @@ func TestReadOnlyMirror(t *testing.T) {
 // On a disk that gets full at any point the mirror stays valid, and with room
 // the next run ends as any.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image2, image3, image4)
 	p.IgnoreSpace = true
 	want := func() string { p.build(); return p.tree() }()
@@ -525,6 +529,7 @@ func TestReadError(t *testing.T) {
 // A run that is cancelled at any point says so, leaves no temporary file, and
 // the next ends as any.
 func TestCancelled(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image2, image3, image4)
 	want := func() string { p.build(); return p.tree() }()
 	cancelled := 0
@@ -568,6 +573,7 @@ func TestCancelled(t *testing.T) {
 // An image that changes or shrinks while it is read is an error that names it,
 // at whatever point of the run.
 func TestImageChanges(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		change func(path string) error
@@ -592,6 +598,7 @@ func TestImageChanges(t *testing.T) {
 		{"is removed", os.Remove},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			failed := 0
 			for point := int64(0); point < 24; point += int64(testdata.Scale(1, 5)) {
 				p := newPlace(t, image3, image4)

@@ -45,6 +45,7 @@ func (p *place) child() *exec.Cmd {
 // ends with the same mirror as one that nothing happened to: for first runs, and
 // for runs that replace and remove.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	kills := testdata.Scale(50, 4)
 	want := newPlace(t, image2, image3, image4)
 	want.write(image3, want.read(other))

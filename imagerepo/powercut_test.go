@@ -29,6 +29,10 @@ type treeReader struct {
 	digests map[*powercut.Content]cksum.Sums
 }
 
+func newTreeReader() *treeReader {
+	return &treeReader{make(map[*powercut.Content]cksum.Sums)}
+}
+
 func (r *treeReader) sums(c *powercut.Content) cksum.Sums {
 	if c == nil {
 		return cksum.Sums{}
@@ -106,6 +110,7 @@ func (p *place) overwrite(image string) {
 // Whenever the power is cut, all that documents name is there and right, and the next
 // run ends as one that nothing happened to.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		before func(p *place)
@@ -121,9 +126,10 @@ func TestPowerCut(t *testing.T) {
 		{"without records", func(p *place) { p.build(); os.RemoveAll(filepath.Join(p.MirrorDir, mirror.Private)) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t, image1, image2, image3, image4)
 			c.before(p)
-			r := &treeReader{make(map[*powercut.Content]cksum.Sums)}
+			r := newTreeReader()
 			var last powercut.Tree
 			some := make(map[int]powercut.Tree)
 			n := 0
@@ -152,11 +158,12 @@ func TestPowerCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			disk.Stop()
+			want := p.tree()
 			for _, tree := range someOf(disk.Trees()) {
 				if err := r.wrong(tree); err != nil {
 					t.Errorf("after the run: %v", err)
 				}
-				if got, want := public(tree), p.tree(); got != want {
+				if got := r.public(tree); got != want {
 					t.Fatalf("after the run\n%s\nwant\n%s", got, want)
 				}
 			}
@@ -170,7 +177,7 @@ func TestPowerCut(t *testing.T) {
 					t.Fatalf("after change %d: %v", at, err)
 				}
 				after.valid()
-				if got, want := after.tree(), p.tree(); got != want {
+				if got := after.tree(); got != want {
 					t.Errorf("after change %d:\n%s\nwant\n%s", at, got, want)
 				}
 			}
@@ -189,11 +196,11 @@ func someOf(trees []powercut.Tree) (some []powercut.Tree) {
 }
 
 // public returns the published files of a tree, as place.tree does.
-func public(t powercut.Tree) string {
+func (r *treeReader) public(t powercut.Tree) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(t)) {
 		if !strings.HasPrefix(name, mirror.Private+"/") {
-			fmt.Fprintf(&b, "%s %d %s\n", name, len(t[name].Data), sumsOf(t[name].Data).SHA256)
+			fmt.Fprintf(&b, "%s %d %s\n", name, len(t[name].Data), r.sums(t[name]).SHA256)
 		}
 	}
 	return b.String()
@@ -202,6 +209,7 @@ func public(t powercut.Tree) string {
 // What the documents name was flushed by a run that ends without an error, whoever put
 // it there, and whether that flushed it.
 func TestFlushedInTheEnd(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		before func(p *place)
@@ -241,15 +249,17 @@ func TestFlushedInTheEnd(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t, image2, image3, image4)
 			c.before(p)
 			disk := powercut.Watch(t, p.MirrorDir, nil)
 			disk.Unflush()
 			p.build()
 			disk.Stop()
+			r, want := newTreeReader(), p.tree()
 			for _, tree := range someOf(disk.Trees()) {
-				if got := public(tree); got != p.tree() {
-					t.Fatalf("after a power cut\n%s\nwant\n%s", got, p.tree())
+				if got := r.public(tree); got != want {
+					t.Fatalf("after a power cut\n%s\nwant\n%s", got, want)
 				}
 			}
 		})
@@ -259,6 +269,7 @@ func TestFlushedInTheEnd(t *testing.T) {
 // What a run that failed has not flushed, the next one does: any one flush of what is
 // published fails, of a first run and of one that has changes to make.
 func TestFlushFails(t *testing.T) {
+	t.Parallel()
 	for _, change := range []func(p *place){
 		func(*place) {},
 		func(p *place) { p.build(); change(p) },
@@ -286,9 +297,10 @@ func TestFlushFails(t *testing.T) {
 			}
 			p.build()
 			disk.Stop()
+			r, want := newTreeReader(), p.tree()
 			for _, tree := range someOf(disk.Trees()) {
-				if got := public(tree); got != p.tree() {
-					t.Fatalf("flush %d failed: after the next run, a power cut leaves\n%s\nof\n%s", at, got, p.tree())
+				if got := r.public(tree); got != want {
+					t.Fatalf("flush %d failed: after the next run, a power cut leaves\n%s\nof\n%s", at, got, want)
 				}
 			}
 		}
@@ -310,6 +322,7 @@ func rewrite(t *testing.T, file, old, new string) {
 // After a run that ends without an error the power is cut of real disks: what the
 // documents name is there and right, and the next run finds nothing to make.
 func TestPowerCutOfDisks(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"ext4", "btrfs", "xfs"}[:testdata.Scale(3, 1)] {
 		for name, before := range map[string]func(p *place){
 			"a first run": func(*place) {},
@@ -329,6 +342,7 @@ func TestPowerCutOfDisks(t *testing.T) {
 			},
 		} {
 			t.Run(kind+", "+name, func(t *testing.T) {
+				t.Parallel()
 				disk := testdata.NewDisk(t, kind)
 				p := newPlace(t)
 				p.ImageDir, p.MirrorDir = filepath.Join(disk.Dir, "images"), filepath.Join(disk.Dir, "mirror")

@@ -54,6 +54,7 @@ func (p *place) replace(file string) {
 // No delta is published that was made from another base than was read, whenever
 // that was replaced.
 func TestBaseReplaced(t *testing.T) {
+	t.Parallel()
 	for point := range int64(30) {
 		p := newPlace(t, image3, image4)
 		large, small := p.read(image4), p.read(image3)
@@ -128,6 +129,7 @@ func TestLeavesLater(t *testing.T) {
 // The time that a file stays begins when nothing names it any more, and a clock
 // that was wrong does not have it stay for ever.
 func TestGraceBegins(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image2, image3, image4)
 	p.build()
 	p.Policy.Grace = time.Hour
