@@ -16,6 +16,7 @@ import (
 
 // What is damaged is made anew, and versions never go back.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	for _, pattern := range []string{"timestamp.json", "*.snapshot.json", "*.targets.json", "targets/*.index.json", "targets/meta/*.a.json", "1.root.json"} {
 		for name, damage := range map[string]func(file string) error{
 			"gone":      os.Remove,
@@ -91,6 +92,7 @@ var mirrorChanges = []struct {
 // However a run ends early, between any two files, clients old and new verify what
 // is there, and the next run ends as any.
 func TestAborted(t *testing.T) {
+	t.Parallel()
 	for _, c := range mirrorChanges {
 		first := newPlace(t)
 		begins := first.newClient()
@@ -140,6 +142,7 @@ func (p *place) verifies(follows *client, when string) {
 // On a disk that gets full at any file, or becomes read-only, the mirror verifies,
 // and with room again the next run ends as any.
 func TestDisk(t *testing.T) {
+	t.Parallel()
 	for _, c := range mirrorChanges[:4] {
 		first := newPlace(t)
 		begins := first.newClient()

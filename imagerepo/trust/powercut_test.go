@@ -17,8 +17,10 @@ import (
 // Whenever the power is cut while a mirror is signed, clients old and new verify what
 // is there, and the next run ends as any.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	for _, c := range mirrorChanges {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			first := newPlace(t)
 			begins := first.newClient()
 			first.sign()
@@ -75,6 +77,7 @@ func (p *place) trySyncedSign() (changed bool, err error) {
 // Whenever the power is cut while keys are changed, the keys directory opens, with all
 // that was there before.
 func TestPowerCutOfKeys(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	before := p.keyFiles()
 	powercut.Watch(t, p.Dir, func(next atomicfile.Change, trees func() []powercut.Tree) error {
