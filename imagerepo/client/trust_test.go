@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"maps"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"puavo-image-repository/imagerepo/client"
 	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
 )
 
 // signed is a copy of a mirror that is signed.
@@ -26,33 +29,43 @@ type signed struct {
 	keys string
 }
 
-// newSigned returns a copy of the mirror of all images, signed with new keys.
-func newSigned(t testing.TB) *signed {
+// signedKeys are a signed mirror and its keys. They stay open, since decrypting them
+// takes long; to use them, hold the mutex.
+type signedKeys struct {
+	sync.Mutex
+	dir, keys string
+	open      *trust.Keys
+}
+
+// signedMirror is the mirror of all images, signed.
+var signedMirror = sync.OnceValue(func() *signedKeys {
 	buildMirrors()
-	s := emptySigned(t)
-	if err := os.CopyFS(s.dir, os.DirFS(mirrorDir("all"))); err != nil {
-		t.Fatal(err)
+	m := &signedKeys{dir: mirrorDir("signed"), keys: mirrorDir("signed keys")}
+	if err := os.CopyFS(m.dir, os.DirFS(mirrorDir("all"))); err != nil {
+		panic(err)
 	}
+	s := &signed{dir: m.dir, keys: m.keys}
 	if err := trust.Init(s.options()); err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
-	s.sign()
-	return s
-}
+	m.open = must(trust.Open(s.options()))
+	if err := signWith(context.Background(), m.open, m.dir); err != nil {
+		panic(err)
+	}
+	return m
+})
 
-func emptySigned(t testing.TB) *signed {
-	return &signed{t, filepath.Join(t.TempDir(), "mirror"), filepath.Join(t.TempDir(), "keys")}
-}
-
-// copy returns another of the same.
-func (s *signed) copy(t testing.TB) *signed {
-	c := emptySigned(t)
-	for to, from := range map[string]string{c.dir: s.dir, c.keys: s.keys} {
+// newSigned returns a copy of the signed mirror, and of its keys.
+func newSigned(t testing.TB) *signed {
+	t.Helper()
+	m := signedMirror()
+	s := &signed{t, filepath.Join(t.TempDir(), "mirror"), filepath.Join(t.TempDir(), "keys")}
+	for to, from := range map[string]string{s.dir: m.dir, s.keys: m.keys} {
 		if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return c
+	return s
 }
 
 func (s *signed) options() trust.Options {
@@ -62,19 +75,33 @@ func (s *signed) options() trust.Options {
 	}
 }
 
-// sign signs what the mirror says now.
-func (s *signed) sign() { s.signAs(s.options()) }
+// sign signs what the mirror says now, with the keys of all copies.
+func (s *signed) sign() {
+	s.t.Helper()
+	m := signedMirror()
+	m.Lock()
+	defer m.Unlock()
+	if err := signWith(s.t.Context(), m.open, s.dir); err != nil {
+		s.t.Fatal(err)
+	}
+}
 
+// signAs signs it with the keys of this copy, and with other options.
 func (s *signed) signAs(o trust.Options) {
 	s.t.Helper()
 	keys := must(trust.Open(o))
 	defer keys.Close()
-	dir := must(atomicfile.Open(s.dir))
-	defer dir.Close()
-	dir.NoSync = true
-	if _, err := keys.Sign(s.t.Context(), dir); err != nil {
+	if err := signWith(s.t.Context(), keys, s.dir); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func signWith(ctx context.Context, keys *trust.Keys, mirror string) error {
+	dir := must(atomicfile.Open(mirror))
+	defer dir.Close()
+	dir.NoSync = true
+	_, err := keys.Sign(ctx, dir)
+	return err
 }
 
 func (s *signed) root() string { return filepath.Join(s.keys, "1.root.json") }
@@ -141,7 +168,7 @@ func TestTrusted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		want := map[string]string{image3: string(imageData(image3)), image4: string(imageData(image4)), ".trust": ""}
+		want := map[string]string{image3: imageText(image3), image4: imageText(image4), ".trust": ""}
 		p.want(want)
 		if _, err := client.Verify(t.Context(), o); err != nil {
 			t.Error(err)
@@ -162,7 +189,6 @@ func bomb() []byte {
 // Each attack of a mirror or a wire is refused with an error that names it, and the
 // images are as they were.
 func TestUntrusted(t *testing.T) {
-	all := newSigned(t)
 	for _, c := range []struct {
 		name   string
 		have   []string
@@ -176,9 +202,10 @@ func TestUntrusted(t *testing.T) {
 			return nil
 		}, nil, "tuf/timestamp.json"},
 		{"signed by another", []string{image3}, "", func(t *testing.T, s *signed, _ *place) http.Handler {
-			other := newSigned(t)
 			os.RemoveAll(s.path("tuf"))
-			os.CopyFS(s.path("tuf"), os.DirFS(other.path("tuf")))
+			if err := os.CopyFS(s.path("tuf"), os.DirFS(testdata.Path("before/mirror/tuf"))); err != nil {
+				t.Fatal(err)
+			}
 			return nil
 		}, client.ErrUntrusted, "arbitrary install"},
 		{"an image that was replaced", nil, image4, func(_ *testing.T, s *signed, _ *place) http.Handler {
@@ -278,7 +305,7 @@ func TestUntrusted(t *testing.T) {
 		}, nil, "root"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := all.copy(t)
+			s := newSigned(t)
 			p := newPlace(t, c.have...)
 			mirror := s.dir
 			if h := c.attack(t, s, p); h != nil {
