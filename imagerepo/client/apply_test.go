@@ -218,7 +218,7 @@ func TestApplyToLikeName(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	want["new.img"] = string(imageData(image4))
+	want["new.img"] = imageText(image4)
 	p.want(want)
 }
 
@@ -231,7 +231,7 @@ func TestApplyFullDisk(t *testing.T) {
 		o.Out = filepath.Join(disk.dir, "new.img")
 		err := client.Apply(t.Context(), o)
 		if err == nil {
-			disk.want(map[string]string{"new.img": string(imageData(image4))})
+			disk.want(map[string]string{"new.img": imageText(image4)})
 			if size < len(imageData(image3))+len(imageData(image4)) {
 				t.Errorf("%d bytes cannot be enough", size)
 			}
@@ -290,7 +290,7 @@ func TestApplyKeepsOthers(t *testing.T) {
 	if err := client.Apply(t.Context(), o); err != nil {
 		t.Error(err)
 	}
-	want["new.img"] = string(imageData(image4))
+	want["new.img"] = imageText(image4)
 	p.want(want)
 }
 
@@ -367,5 +367,5 @@ func TestApplyTwice(t *testing.T) {
 	if err := client.Apply(t.Context(), o); err != nil || !started {
 		t.Errorf("the other one started: %v, %v", started, err)
 	}
-	p.want(map[string]string{image1: string(imageData(image1)), "new.img": string(imageData(image4))})
+	p.want(map[string]string{image1: imageText(image1), "new.img": imageText(image4)})
 }

@@ -61,7 +61,7 @@ func TestChain(t *testing.T) {
 			if err != nil || result.Route.String() != c.route {
 				t.Fatalf("by %s, %v; want it by %s", result.Route, err, c.route)
 			}
-			want[chain3] = string(imageData(chain3))
+			want[chain3] = imageText(chain3)
 			p.want(want)
 			if done != total || total != int64(len(result.Route.Steps)*9<<20) {
 				t.Errorf("progress ends with %d of %d", done, total)

@@ -65,7 +65,7 @@ func TestUpdate(t *testing.T) {
 					t.Fatalf("%+v, %v", result, err)
 				}
 				if c.want != "" {
-					want[c.want] = string(imageData(c.want))
+					want[c.want] = imageText(c.want)
 					if result.Image != name(c.want) || result.Route.String() != c.route {
 						t.Errorf("%s by %s, want %s by %s", result.Image, result.Route, c.want, c.route)
 					}
@@ -176,7 +176,7 @@ func TestLeftovers(t *testing.T) {
 	want := p.files()
 	p.write(image1+".tmp", []byte("of a target that is no more"))
 	p.write(image4+".tmp", bytes.Repeat([]byte("longer than the image"), 50_000))
-	want[image4] = string(imageData(image4))
+	want[image4] = imageText(image4)
 	if _, err := p.update(access["directory"](t, "all"), ""); err != nil {
 		t.Error(err)
 	}
@@ -222,7 +222,7 @@ func TestDamagedImages(t *testing.T) {
 			p.write(c.file, c.damage(imageData(c.file)))
 			os.Chtimes(filepath.Join(p.dir, c.file), info.ModTime(), info.ModTime())
 			want := p.files()
-			want[image4] = string(imageData(image4))
+			want[image4] = imageText(image4)
 			result, err := p.update(s.URL, image4)
 			if err != nil || result.Route.String() != c.route {
 				t.Errorf("%+v, %v; want it by %s", result, err, c.route)

@@ -125,7 +125,7 @@ func TestDeltaFaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t, image2, image3)
 			want := p.files()
-			want[image4] = string(imageData(image4))
+			want[image4] = imageText(image4)
 			result, err := p.update(newFaultySite(t, c.fault, nil).URL, "")
 			if err != nil || !isFull(result.Route) {
 				t.Errorf("%+v, %v", result, err)
@@ -323,7 +323,7 @@ func TestRedirects(t *testing.T) {
 			p := newPlace(t, image3)
 			want := p.files()
 			if c.says == "" {
-				want[image4] = string(imageData(image4))
+				want[image4] = imageText(image4)
 			}
 			_, err := p.update(c.mirror, "")
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {

@@ -63,7 +63,7 @@ func TestGivenUp(t *testing.T) {
 	if size := s.size(t, nil); s.sent.Load() > size-8<<20 {
 		t.Errorf("%d bytes of %d were sent to a run that went on", s.sent.Load(), size)
 	}
-	p.want(map[string]string{huge1: string(imageData(huge1)), huge2: string(imageData(huge2))})
+	p.want(map[string]string{huge1: imageText(huge1), huge2: imageText(huge2)})
 }
 
 // A server that is gone midway, or before a run can go on, does not have what came

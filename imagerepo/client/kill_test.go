@@ -159,8 +159,8 @@ func (k killed) kill(t *testing.T, after time.Duration) {
 		t.Errorf("after a kill at %v and %d bytes the next run fetched %d bytes, %d were missing", after, got, s.sent.Load(), missing)
 	}
 	p.want(map[string]string{
-		k.have: string(imageData(k.have)), backupLink: string(imageData(k.have)),
-		k.image: string(imageData(k.image)), defaultLink: string(imageData(k.image)),
+		k.have: imageText(k.have), backupLink: imageText(k.have),
+		k.image: imageText(k.image), defaultLink: imageText(k.image),
 	})
 }
 
@@ -173,7 +173,7 @@ func (p *place) whole() {
 	}
 	for f, data := range files {
 		if strings.HasSuffix(f, ".img") && !slices.ContainsFunc(everyImage, func(im string) bool {
-			return data == string(imageData(im)) && (f == im || f == defaultLink || f == backupLink)
+			return data == imageText(im) && (f == im || f == defaultLink || f == backupLink)
 		}) {
 			p.t.Errorf("%s of %d bytes is no whole image", f, len(data))
 		}
@@ -249,8 +249,8 @@ func TestDiskGetsFull(t *testing.T) {
 			t.Errorf("full at %d of %d: the next run fetched %d bytes, %d were missing; %v", i, points, s.sent.Load(), missing, err)
 		}
 		p.want(map[string]string{
-			k.have: string(imageData(k.have)), backupLink: string(imageData(k.have)),
-			k.image: string(imageData(k.image)), defaultLink: string(imageData(k.image)),
+			k.have: imageText(k.have), backupLink: imageText(k.have),
+			k.image: imageText(k.image), defaultLink: imageText(k.image),
 		})
 	}
 }

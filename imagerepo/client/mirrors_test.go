@@ -79,7 +79,7 @@ func TestMirrors(t *testing.T) {
 			case result.Route.String() != c.route:
 				t.Errorf("by %s, want %s", result.Route, c.route)
 			default:
-				want[c.want] = string(imageData(c.want))
+				want[c.want] = imageText(c.want)
 			}
 			p.want(want)
 			if (p.log.Len() > 0) != (c.warns != "") || !strings.Contains(p.log.String(), c.warns) {
@@ -103,9 +103,9 @@ func TestResumeFromAnotherMirror(t *testing.T) {
 		if _, err := client.Update(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
-		want := map[string]string{huge2: string(imageData(huge2))}
+		want := map[string]string{huge2: imageText(huge2)}
 		for _, f := range have {
-			want[f] = string(imageData(f))
+			want[f] = imageText(f)
 		}
 		p.want(want)
 		size := first.size(t, have)

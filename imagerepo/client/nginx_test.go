@@ -259,9 +259,9 @@ func someWays(i int) []way {
 
 // made is what the images directory holds at the end.
 func made(have []string, image string) map[string]string {
-	files := map[string]string{image: string(imageData(image))}
+	files := map[string]string{image: imageText(image)}
 	for _, f := range have {
-		files[f] = string(imageData(f))
+		files[f] = imageText(f)
 	}
 	return files
 }

@@ -56,10 +56,33 @@ func deltaFile(base, target string) string {
 	return meta.DeltaPath(meta.DeltaName(name(base), name(target)))
 }
 
-// imageData returns an image as it must be: of testdata/images, or one of the
+// images has the images that were made, by name: each is made once.
+var images sync.Map
+
+type image struct {
+	data []byte // not to be changed
+	text string
+}
+
+func imageOf(name string) image {
+	im, ok := images.Load(name)
+	if !ok {
+		data := slices.Clip(makeImage(name))
+		im, _ = images.LoadOrStore(name, image{data, string(data)})
+	}
+	return im.(image)
+}
+
+// imageData returns an image as it must be. The caller does not change it.
+func imageData(name string) []byte { return imageOf(name).data }
+
+// imageText returns it as a string.
+func imageText(name string) string { return imageOf(name).text }
+
+// makeImage returns an image of testdata/images, or one of the
 // big ones, which are larger than all buffers, or of the huge ones, with a delta
 // that is as well larger than what is made between two entries of a journal.
-func imageData(image string) []byte {
+func makeImage(image string) []byte {
 	switch image {
 	case big1:
 		return random(3<<20 + 1)

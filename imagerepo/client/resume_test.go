@@ -124,9 +124,9 @@ func TestResume(t *testing.T) {
 			if _, err := client.Update(t.Context(), o); err != nil {
 				t.Fatal(err)
 			}
-			want := map[string]string{huge2: string(imageData(huge2))}
+			want := map[string]string{huge2: imageText(huge2)}
 			for _, f := range c.have {
-				want[f] = string(imageData(f))
+				want[f] = imageText(f)
 			}
 			p.want(want)
 			if twice := before + s.sent.Load() - s.size(t, c.have); (twice > slack) != c.anew {
@@ -198,7 +198,7 @@ func TestResumeCancelled(t *testing.T) {
 	if _, err := client.Update(t.Context(), o); err != nil {
 		t.Fatalf("%v after %v", err, time.Since(start))
 	}
-	p.want(map[string]string{huge1: string(imageData(huge1)), huge2: string(imageData(huge2))})
+	p.want(map[string]string{huge1: imageText(huge1), huge2: imageText(huge2)})
 	if size := s.size(t, []string{huge1}); s.sent.Load() > size-(5<<20) {
 		t.Errorf("%d of %d bytes were fetched again", s.sent.Load(), size)
 	}
@@ -251,5 +251,5 @@ func TestStuck(t *testing.T) {
 	if _, err := client.Update(t.Context(), o); err != nil {
 		t.Error(err)
 	}
-	p.want(map[string]string{huge1: string(imageData(huge1)), huge2: string(imageData(huge2))})
+	p.want(map[string]string{huge1: imageText(huge1), huge2: imageText(huge2)})
 }

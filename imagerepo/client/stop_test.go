@@ -55,7 +55,7 @@ func TestFullDisk(t *testing.T) {
 		if _, err := p.update(s.URL, ""); err != nil {
 			t.Errorf("with room: %v", err)
 		}
-		want[image4] = string(imageData(image4))
+		want[image4] = imageText(image4)
 		p.want(want)
 	}
 }
