@@ -94,14 +94,14 @@ func runClient(ctx context.Context, args []string, stdout, stderr io.Writer) err
 		}
 	}
 	if o.write {
-		return os.WriteFile(filepath.Join("bench", "CLIENT.md"), []byte(b.String()), 0o666)
+		return os.WriteFile("CLIENT.md", []byte(b.String()), 0o666)
 	}
 	return nil
 }
 
 // prepare builds ours and a mirror, and serves it.
 func (c *clients) prepare(ctx context.Context, images string) error {
-	if err := goRun(ctx, ".", "build", "-o", c.binary, "./cmd/puavo-update-image"); err != nil {
+	if err := buildCommand(ctx, "puavo-update-image", c.binary); err != nil {
 		return err
 	}
 	builder, err := newBuilder(ctx, c.tmp)
@@ -117,7 +117,7 @@ func (c *clients) prepare(ctx context.Context, images string) error {
 
 // preface writes what the results are of.
 func (c *clients) preface(o clientOptions) error {
-	fmt.Fprintf(c.w, "# Clients\n\n    go run ./bench client --corpus %s --rounds %d\n\n", o.corpus, o.rounds)
+	fmt.Fprintf(c.w, "# Clients\n\n    go -C bench run . client --corpus %s --rounds %d\n\n", o.corpus, o.rounds)
 	for _, line := range measure.Machine() {
 		fmt.Fprintf(c.w, "- %s\n", line)
 	}
@@ -182,7 +182,7 @@ type updated struct {
 // they can be, made before the first run: another link would change the file's
 // time, by which a client may tell that it is the one it knows.
 func (c *clients) contenders(u *update, dir string) (all []*contender, err error) {
-	script, err := filepath.Abs(filepath.Join("bench", "installed.sh"))
+	script, err := filepath.Abs("installed.sh")
 	if err != nil {
 		return nil, err
 	}

@@ -23,15 +23,14 @@ func TestClient(t *testing.T) {
 	for _, tool := range append([]string{nginx.Command}, installedTools...) {
 		testdata.Tool(t, tool)
 	}
-	t.Chdir("..")
 	tmp := t.TempDir()
 	var out strings.Builder
 	rounds := strconv.Itoa(testdata.Scale(2, 1))
-	if err := run(t.Context(), []string{"client", "--corpus", "testdata/images", "--rounds", rounds, "--tmp", tmp}, &out, io.Discard); err != nil {
+	if err := run(t.Context(), []string{"client", "--corpus", "../testdata/images", "--rounds", rounds, "--tmp", tmp}, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	find(t, out.String(),
-		`(?m)^    go run ./bench client --corpus testdata/images --rounds `+rounds+`$`,
+		`(?m)^    go -C bench run . client --corpus ../testdata/images --rounds `+rounds+`$`,
 		`(?m)^- nginx version`, `(?m)^- GNU Wget`, `(?m)^- sha512sum`, `(?m)^- rdiff \(librsync`,
 		`## puavo-os-amxa-\S+2021-04-13-192449-amd64.img to puavo-os-amxa-\S+2021-04-13-193910-amd64.img\n\n315 392 to 315 392 bytes, a delta of \d+ \d+, `+rounds+` rounds`,
 		`\| +client \| time s \| times faster \| least \| most \| CPU s \| memory MB \| fetched MB \| read MB \| besides bytes \| written MB \|`,
@@ -104,7 +103,6 @@ func served(t *testing.T) (*clients, *update) {
 	for _, tool := range append([]string{nginx.Command}, installedTools...) {
 		testdata.Tool(t, tool)
 	}
-	t.Chdir("..")
 	tmp := t.TempDir()
 	c := &clients{binary: filepath.Join(tmp, "client"), mirror: filepath.Join(tmp, "mirror"), tmp: tmp, rounds: 1, w: io.Discard}
 	if err := c.prepare(t.Context(), testdata.Path("images")); err != nil {

@@ -119,9 +119,9 @@ func realPairs(dir string) ([]pair, error) {
 
 // small returns pairs of the test images and generated ones.
 func small(tmp string) ([]pair, error) {
-	images, err := filepath.Glob("testdata/images/*amxa*.img")
+	images, err := filepath.Glob(filepath.Join(top, "testdata/images/*amxa*.img"))
 	if err != nil || len(images) == 0 {
-		return nil, fmt.Errorf("no test images; run at the top of the repository")
+		return nil, fmt.Errorf("no test images in ../testdata; run it in bench, as go -C bench run . does")
 	}
 	pairs := chain(images)
 	return append(pairs, generated(tmp, "generated, 64 MB", 64<<20)), nil

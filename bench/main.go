@@ -1,7 +1,9 @@
 // Command bench compares this project with its peers, over a corpus of pairs of
-// images. Run it at the top of the repository:
+// images. It is a module of its own. Run it at the top of the repository:
 //
-//	go run ./bench [flags]
+//	go -C bench run . [flags]
+//
+// It works in the folder bench: relative paths in flags start there.
 //
 // Each peer runs as a process of its own, all of them in turn, several rounds; a
 // ratio is that of two runs of one round, so that it holds when the machine's
@@ -21,7 +23,7 @@
 //
 // # Whole repositories
 //
-//	go run ./bench repo [flags]
+//	go -C bench run . repo [flags]
 //
 // compares building a repository of a directory of images with what the
 // predecessor's rake file runs for the same images and deltas, rdiff and digests,
@@ -40,7 +42,7 @@
 //
 // # Clients
 //
-//	go run ./bench client [flags]
+//	go -C bench run . client [flags]
 //
 // compares an update of one image by puavo-update-image with what the installed
 // client runs for it, bench/installed.sh, from a local nginx, in turn, several
@@ -64,7 +66,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -144,14 +145,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		p.remove()
 	}
 	if o.write {
-		return os.WriteFile(filepath.Join("bench", "RESULTS.md"), []byte(b.String()), 0o666)
+		return os.WriteFile("RESULTS.md", []byte(b.String()), 0o666)
 	}
 	return nil
 }
 
 // heading writes what the results are of.
 func heading(w io.Writer, o options, peers []peer, missing []string) error {
-	fmt.Fprintf(w, "# Results\n\n    go run ./bench --corpus %s --rounds %d\n\n", o.corpus, o.rounds)
+	fmt.Fprintf(w, "# Results\n\n    go -C bench run . --corpus %s --rounds %d\n\n", o.corpus, o.rounds)
 	for _, line := range measure.Machine() {
 		fmt.Fprintf(w, "- %s\n", line)
 	}

@@ -15,7 +15,6 @@ import (
 	"syscall"
 
 	"puavo-image-repository/bench/internal/measure"
-	"puavo-image-repository/imagerepo"
 )
 
 // built is what was measured of building a repository.
@@ -24,27 +23,35 @@ type built struct {
 	deltas map[string]int64 // sizes by name
 }
 
-// builder is this project's command, built anew.
+// builder is this project's command, built from this checkout.
 type builder string
+
+// outcome is what bench reads of the summary that the command prints as JSON.
+type outcome struct {
+	Made    int  `json:"deltas_made"`
+	Kept    int  `json:"deltas_kept"`
+	Dropped int  `json:"deltas_dropped"`
+	Changed bool `json:"changed"` // whether the run changed the mirror
+}
 
 func newBuilder(ctx context.Context, tmp string) (builder, error) {
 	binary := filepath.Join(tmp, "puavo-update-repository")
-	return builder(binary), goRun(ctx, ".", "build", "-o", binary, "./cmd/puavo-update-repository")
+	return builder(binary), buildCommand(ctx, "puavo-update-repository", binary)
 }
 
 // builderFlags are those of all runs. The summary as JSON costs nothing.
 var builderFlags = []string{"-q", "--json", "-r", "https://images.example.org"}
 
 // build makes or updates a mirror.
-func (b builder) build(ctx context.Context, images, mirror string) (measure.Figures, imagerepo.Summary, error) {
+func (b builder) build(ctx context.Context, images, mirror string) (measure.Figures, outcome, error) {
 	cmd := exec.CommandContext(ctx, string(b), append(slices.Clip(builderFlags), images, mirror)...)
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
 	f, err := measure.Command(cmd)
 	if err != nil {
-		return f, imagerepo.Summary{}, err
+		return f, outcome{}, err
 	}
-	var report struct{ Summary imagerepo.Summary }
+	var report struct{ Summary outcome }
 	err = json.Unmarshal(stdout.Bytes(), &report)
 	return f, report.Summary, err
 }

@@ -32,7 +32,7 @@ const librsyncGoModule, librsyncGoVersion = "github.com/balena-os/librsync-go/cm
 // names of those that are not.
 func findPeers(ctx context.Context, tmp string, only *regexp.Regexp, stderr io.Writer) (found []peer, missing []string, err error) {
 	ours, theirs := filepath.Join(tmp, "ours"), filepath.Join(tmp, "librsync-go")
-	if err := goRun(ctx, ".", "build", "-o", ours, "./cmd/rdiff"); err != nil {
+	if err := buildCommand(ctx, "rdiff", ours); err != nil {
 		return nil, nil, err
 	}
 	if err := buildLibrsyncGo(ctx, filepath.Join(tmp, "module"), theirs); err != nil {
@@ -67,6 +67,18 @@ func buildLibrsyncGo(ctx context.Context, dir, binary string) error {
 		}
 	}
 	return nil
+}
+
+// top is the top of the repository, from the folder bench.
+const top = ".."
+
+// buildCommand builds a command of this project.
+func buildCommand(ctx context.Context, name, binary string) error {
+	binary, err := filepath.Abs(binary)
+	if err != nil {
+		return err
+	}
+	return goRun(ctx, top, "build", "-o", binary, "./cmd/"+name)
 }
 
 func goRun(ctx context.Context, dir string, args ...string) error {

@@ -73,7 +73,7 @@ func runRepo(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		}
 	}
 	if o.write {
-		return os.WriteFile(filepath.Join("bench", "REPOSITORY.md"), []byte(b.String()), 0o666)
+		return os.WriteFile("REPOSITORY.md", []byte(b.String()), 0o666)
 	}
 	return nil
 }
@@ -107,7 +107,7 @@ func (r *repo) preface(o repoOptions) error {
 	if strings.Contains(o.corpus, "large") {
 		size = fmt.Sprintf(" --largest %d", o.largest)
 	}
-	fmt.Fprintf(r.w, "# Whole repositories\n\n    go run ./bench repo --corpus %s --rounds %d%s\n\n", o.corpus, o.rounds, size)
+	fmt.Fprintf(r.w, "# Whole repositories\n\n    go -C bench run . repo --corpus %s --rounds %d%s\n\n", o.corpus, o.rounds, size)
 	for _, line := range measure.Machine() {
 		fmt.Fprintf(r.w, "- %s\n", line)
 	}

@@ -23,15 +23,14 @@ import (
 // The whole of it, over the test images.
 func TestRepo(t *testing.T) {
 	testdata.Tool(t, "rdiff")
-	t.Chdir("..")
 	tmp := t.TempDir()
 	var out strings.Builder
 	rounds := strconv.Itoa(testdata.Scale(2, 1))
-	if err := run(t.Context(), []string{"repo", "--corpus", "testdata/images", "--rounds", rounds, "--tmp", tmp}, &out, io.Discard); err != nil {
+	if err := run(t.Context(), []string{"repo", "--corpus", "../testdata/images", "--rounds", rounds, "--tmp", tmp}, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	find(t, out.String(),
-		`(?m)^    go run ./bench repo --corpus testdata/images --rounds `+rounds+`$`,
+		`(?m)^    go -C bench run . repo --corpus ../testdata/images --rounds `+rounds+`$`,
 		`(?m)^- rdiff \(librsync`,
 		`5 images of 1 650 688 bytes, 9 deltas wanted, `+rounds+` rounds. Ours (links|copies) the images`,
 		`\| +builder \| time s \| times faster \| deltas \| delta MB \| ratio \| memory MB \| +ratio \| resident MB \|`,
@@ -47,11 +46,13 @@ func TestRepo(t *testing.T) {
 
 func TestAlone(t *testing.T) {
 	testdata.Tool(t, "sha256sum")
-	t.Chdir("..")
 	tmp := t.TempDir()
 	ours, err := newBuilder(t.Context(), tmp)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := ours.idle(t.Context(), testdata.Path("images"), filepath.Join(tmp, "new")); err == nil || !strings.Contains(err.Error(), "something to do") {
+		t.Errorf("a mirror that was not made yet: %v", err)
 	}
 	for _, c := range []struct {
 		name string

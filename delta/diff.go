@@ -32,7 +32,7 @@ func ParseEffort(s string) (Effort, error) {
 	return Effort(s), nil
 }
 
-// What the efforts are, as go run ./bench compares them.
+// What the efforts are, as bench compares them.
 var efforts = map[Effort]match.Effort{
 	Fast:    {Sampling: 8, Gap: 24, Slack: 1 << 10, Patience: 7},
 	Default: {Sampling: 6, Gap: 12, Slack: 8 << 10, Patience: 10},

@@ -75,7 +75,7 @@
 // table holds the offsets of those blocks, of 8 bytes each.
 //
 // An xz stream has one block, with the LZMA2 filter alone, and a CRC-32 of its
-// bytes or no check, as what the kernel reads.
+// bytes or no check. Blocks that mksquashfs -Xbcj has filtered are not read.
 //
 // # Limits
 //

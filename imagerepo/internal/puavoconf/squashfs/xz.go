@@ -1,5 +1,12 @@
 package squashfs
 
+// Of xz, only the LZMA2 decoder is a library's. The reader of ulikunitz/xz
+// allocates the dictionary that a stream asks for, up to 4 GiB, and new tables of
+// 40 KiB for a chunk of 15 bytes. mikelolasagasti/xz bounds its memory, and reads the
+// filters of mksquashfs -Xbcj, which this file does not. But its code has not
+// changed since xi2/xz of 2017, and it does not tell how many chunks it decodes:
+// 195 kB of tiny ones kept it busy for a second, which Work could not bound.
+
 import (
 	"bytes"
 	"encoding/binary"
