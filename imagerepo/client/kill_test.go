@@ -114,6 +114,7 @@ var killedUpdates = []killed{
 // or new, and no image that is not; the next run gets what is missing, and only
 // that, and all ends as if nothing had happened.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	kills, parallel := testdata.Scale(51, 6), 10
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -221,10 +222,11 @@ func (p *place) knows(file string) bool {
 // so. The default image is as it was, what was made is kept where the disk allows,
 // and with room the next run fetches only what is missing.
 func TestDiskGetsFull(t *testing.T) {
+	t.Parallel()
 	points := testdata.Scale(20, 6)
 	for i := range points {
 		k := killedUpdates[i%len(killedUpdates)]
-		disk := testdata.SmallDisk(t, 64<<20)
+		disk := testdata.SmallDisk(t, 32<<20)
 		p, s := newPlaceIn(t, disk, k.have), newBreakingFor(t, k.mirror, atOnce)
 		if err := os.Link(filepath.Join(disk, k.have), filepath.Join(disk, defaultLink)); err != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -248,13 +249,10 @@ var ways = []way{
 	{"the full image", nil, huge2},
 }
 
-// someWays returns the ways that the i-th row of a table is tried with: both, in the
-// short tests the one or the other.
+// someWays returns the ways that the i-th row of a table is tried with: both, or, where
+// tests are to do less, the one or the other.
 func someWays(i int) []way {
-	if testing.Short() {
-		return ways[i%2:][:1]
-	}
-	return ways
+	return slices.Concat(ways, ways)[i%2:][:testdata.Scale(2, 1)]
 }
 
 // made is what the images directory holds at the end.

@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"flag"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -18,6 +19,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/client"
@@ -119,6 +121,10 @@ func TestMain(m *testing.M) {
 		os.Exit(runChild(words))
 	}
 	mirrors = must(os.MkdirTemp("", "the mirrors")) // with a space, which URLs must escape
+	flag.Parse()
+	if at := flag.Lookup("test.parallel"); at.Value.String() == at.DefValue {
+		at.Value.Set("4") // tests that run in parallel wait most of the time
+	}
 	code := m.Run()
 	os.RemoveAll(mirrors)
 	os.Exit(code)
@@ -276,7 +282,7 @@ func (p *place) files() map[string]string {
 		if err != nil && !e.IsDir() && e.Type() != fs.ModeSymlink {
 			p.t.Fatal(err)
 		}
-		files[e.Name()] = string(data)
+		files[e.Name()] = unsafe.String(unsafe.SliceData(data), len(data)) // a copy takes long
 	}
 	delete(files, lockFile)
 	delete(files, ".image_updates_known")

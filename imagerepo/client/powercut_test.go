@@ -38,6 +38,7 @@ func wholeImages(t powercut.Tree, images map[string][]byte) error {
 // Whenever the power is cut, whole images are left, and the default link leads to one
 // of them; the next run ends as if nothing had happened.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, mirror, have, image string
 		keep                      int

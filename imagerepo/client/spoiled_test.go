@@ -186,6 +186,7 @@ func otherSize(x *exchange) {
 // Whatever is wrong, the image is right in the end or there is an error that says
 // why. No byte comes twice but where the server cannot do otherwise.
 func TestSpoiled(t *testing.T) {
+	t.Parallel()
 	images := middling()
 	n := newNginx(t, newMirror(t, images))
 	for _, c := range spoiled {
