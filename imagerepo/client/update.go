@@ -67,7 +67,7 @@ func (u *update) hasTarget(ctx context.Context, target *meta.Image) (bool, error
 		u.report.progress(stats.ImageChecksum, done, total)
 	})
 	if errors.Is(err, digestcache.ErrWrong) {
-		u.options.Log.Warn("the local image is wrong, making it again", "reason", err)
+		u.options.Log.Warn("the image that is there is not right: making it again", "reason", err)
 		return false, nil
 	}
 	return err == nil, err
