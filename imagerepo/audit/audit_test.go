@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
@@ -388,17 +387,5 @@ func TestReportJSON(t *testing.T) {
 	want := `{"files":1,"bytes":2,"deltas":3,"findings":[{"path":"a","problem":"damaged","detail":"b"}]}`
 	if got := must(json.Marshal(r)); string(got) != want {
 		t.Errorf("got %s, want %s", got, want)
-	}
-}
-
-// What a meta does not give is not compared; what a list gives is.
-func TestGiven(t *testing.T) {
-	full := sumsOf([]byte("x"))
-	if given(full) != valuesOf(full) {
-		t.Error("something that is given is left out")
-	}
-	none := cksum.Sums{Size: full.Size, SHA512: full.SHA512}
-	if vs := given(none); vs != (values{size: "1", sha512: full.SHA512.String()}) {
-		t.Errorf("%q", vs)
 	}
 }

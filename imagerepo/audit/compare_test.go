@@ -36,7 +36,7 @@ func TestCompareDocuments(t *testing.T) {
 		}, nil},
 		{"malformed", func(d *documents) { d.read[mirror.CKSUMS].malformed = errors.New("cksum: line 1"); d.cksums = nil },
 			[][3]string{{"malformed", "CKSUMS", "line 1"}}},
-		{"unreadable is for who digests it", func(d *documents) { d.read[mirror.CKSUMS].unreadable = errors.New("x"); d.cksums = nil }, nil},
+		{"unreadable, which is reported when it is digested", func(d *documents) { d.read[mirror.CKSUMS].unreadable = errors.New("x"); d.cksums = nil }, nil},
 		{"one is missing, and not named", func(d *documents) { delete(d.read, mirror.SHA256); d.sha256 = nil },
 			[][3]string{{"missing", "SHA256SUMS", "every mirror"}}},
 		{"no meta names it", func(d *documents) {
@@ -78,5 +78,17 @@ func TestDiffer(t *testing.T) {
 		if kind, found := differ(c.a, c.b); kind != c.kind || found != c.found {
 			t.Errorf("%s: %d, %v", c.name, kind, found)
 		}
+	}
+}
+
+// What a meta does not give is not compared; what a list gives is.
+func TestGiven(t *testing.T) {
+	full := sumsOf([]byte("x"))
+	if given(full) != valuesOf(full) {
+		t.Error("something that is given is left out")
+	}
+	none := cksum.Sums{Size: full.Size, SHA512: full.SHA512}
+	if vs := given(none); vs != (values{size: "1", sha512: full.SHA512.String()}) {
+		t.Errorf("%q", vs)
 	}
 }

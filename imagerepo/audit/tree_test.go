@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"puavo-image-repository/imagerepo/internal/state"
-	"puavo-image-repository/meta/untrusted"
 )
 
 // Signed metadata is not compared with anything here, and is no orphan; a file of its
@@ -42,7 +41,7 @@ func TestFindOrphans(t *testing.T) {
 		{"with a name of ours, elsewhere", live, documents{}, nil, []string{"x/" + absent}, nil, [][3]string{{"orphan", "x/" + absent, ""}}},
 		{"one that waits", live, documents{}, waiting, []string{absent, down}, []string{down}, [][3]string{{"waiting", absent, "since 1970-01-01 00:00:01 UTC"}}},
 		{"a meta is missing that may name it", live, documents{lacking: true}, nil, []string{absent, "x"}, nil, [][3]string{{"orphan", "x", ""}}},
-		{"a list is malformed that may name it", live, documents{read: map[string]*document{"CKSUMS": {malformed: untrusted.ErrTooLarge}}}, nil, []string{absent}, nil, nil},
+		{"a list is malformed that may name it", live, documents{read: map[string]*document{"CKSUMS": {malformed: errors.New("x")}}}, nil, []string{absent}, nil, nil},
 		{"a document is missing, and it waits", live, documents{lacking: true}, waiting, []string{absent}, nil, [][3]string{{"waiting", absent, ""}}},
 		{"signed metadata and private files", live, documents{}, nil, []string{"tuf/x", ".repo/x"}, nil, nil},
 		{"of the predecessor", live, documents{}, nil, []string{".checksums/x"}, nil, [][3]string{{"note", ".checksums", "the predecessor"}}},
