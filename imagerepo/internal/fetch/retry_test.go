@@ -28,6 +28,8 @@ func (a *answers) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // Before another attempt there is a pause, which grows, is never longer than it may
 // be, and is left out after a connection that brought something.
+//
+//nolint:bodyclose // the download closes the bodies of these answers
 func TestPauses(t *testing.T) {
 	answer := func(code int, body func() io.Reader, header ...string) func(*http.Request) (*http.Response, error) {
 		return func(req *http.Request) (*http.Response, error) {

@@ -28,14 +28,6 @@ func name(s string) meta.Name {
 	return n
 }
 
-func names(list ...string) []meta.Name {
-	var all []meta.Name
-	for _, s := range list {
-		all = append(all, name(s))
-	}
-	return all
-}
-
 // files returns a directory of files with their names as content.
 func files(list ...string) fstest.MapFS {
 	dir := make(fstest.MapFS)
