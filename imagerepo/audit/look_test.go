@@ -24,6 +24,7 @@ var soon = slices.Repeat([]time.Duration{time.Millisecond}, 7)
 // A run of the builder that begins at any point of a verification, and makes a step
 // with each of its steps, or all at once and unseen, is no damage.
 func TestBesideSteps(t *testing.T) {
+	t.Parallel()
 	for _, goals := range [][]string{
 		{"all", "without older"},
 		{"all", "without free"},
@@ -33,6 +34,7 @@ func TestBesideSteps(t *testing.T) {
 	} {
 		for _, locks := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, lock %v", strings.Join(goals, " to "), locks), func(t *testing.T) {
+				t.Parallel()
 				point := 0
 				for newRun(t, locks, goals[0], goals[1:]...).beside(point) {
 					point += testdata.Scale(3, 15)
