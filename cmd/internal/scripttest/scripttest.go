@@ -13,11 +13,13 @@ package scripttest
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,6 +37,8 @@ const gorace = "atexit_sleep_ms=10"
 // command, by a test, it is that command. It does not return.
 func Main(m *testing.M, name string, main func()) {
 	os.Setenv("GORACE", gorace)
+	// Scripts wait for disks and for each other's processes; -parallel overrides it.
+	flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	testscript.Main(m, map[string]func(){name: main})
 }
 
