@@ -104,14 +104,19 @@ import (
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/budget"
+	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/plan"
 )
 
-// ErrChanged is wrapped by the error for an image that is not what it was when the
-// run began.
-var ErrChanged = source.ErrChanged
+var (
+	// ErrChanged is wrapped by the error for an image that is not what it was when the
+	// run began.
+	ErrChanged = source.ErrChanged
+	// ErrLocked is wrapped by the error for a mirror that another process changes.
+	ErrLocked = lockfile.ErrHeld
+)
 
 // Options say what Build does. ImageDir and MirrorDir must be given; the zero value of
 // every other field works.
@@ -206,7 +211,8 @@ func MakePlan(ctx context.Context, o Options) (plan.Plan, error) {
 }
 
 // Build makes or updates a mirror, and returns the plan it followed and what came
-// of it. What was done before an error stays done.
+// of it. What was done before an error stays done. If another process changes the
+// mirror, the error wraps ErrLocked.
 func Build(ctx context.Context, o Options) (plan.Plan, Summary, error) {
 	if err := o.check(); err != nil {
 		return plan.Plan{}, Summary{}, err

@@ -52,6 +52,7 @@ import (
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/stats"
 	"puavo-image-repository/imagerepo/internal/assemble"
+	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/tuf"
 	"puavo-image-repository/meta"
 )
@@ -68,6 +69,8 @@ var (
 	// ErrNoImage is wrapped by the errors for an image that neither the directory nor
 	// the mirror has.
 	ErrNoImage = errors.New("no such image")
+	// ErrLocked is wrapped by the errors for a directory in which another process works.
+	ErrLocked = lockfile.ErrHeld
 )
 
 // Options say from where a directory is updated, and how. Mirrors and Dir are
@@ -160,7 +163,7 @@ type Result struct {
 // older than a local one is made only if it is named, and if a root is trusted, only
 // if that is allowed.
 //
-// If another process holds the lock, the error wraps lockfile.ErrHeld.
+// If another process holds the lock, the error wraps ErrLocked.
 func Update(ctx context.Context, o Options) (Result, error) {
 	o, err := o.checked()
 	if err != nil {
