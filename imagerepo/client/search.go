@@ -199,8 +199,10 @@ func (w *search) exclude(err error, r Route, s Step) error {
 	switch {
 	case errors.Is(err, ErrIncomplete): // the network fails other routes too
 		return err
-	case errors.Is(err, syscall.ENOSPC):
+	case noRoom(err):
 		return w.excludeLong(err, r)
+	case isLocal(err): // the fault of no source
+		return err
 	}
 	path, file := s.file()
 	w.limits.Failed[path] = true
@@ -220,10 +222,32 @@ func (w *search) excludeLong(err error, r Route) error {
 	return err
 }
 
-// advise says what to do about a full disk.
+// noRoom reports whether an error says that there is no room.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// isLocal reports whether an error is the fault of the images directory or its disk.
+func isLocal(err error) bool {
+	_, local := errors.AsType[*assemble.LocalError](err)
+	return local
+}
+
+// advise says what to do about a fault of the images directory.
 func (w *search) advise(err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("%w; make room in %s", err, w.options.Dir)
+	for _, c := range []struct {
+		errno  syscall.Errno
+		advice string
+	}{
+		{syscall.ENOSPC, "make room in %s"},
+		{syscall.EDQUOT, "make room in %s, or raise the quota of its owner"},
+		{syscall.EFBIG, "%s is on a file system, or this process has a limit, that does not allow files of this size"},
+		{syscall.EROFS, "%s is read-only; mount it so that it can be written"},
+		{syscall.EIO, "the disk of %s may be failing; see the messages of the kernel"},
+	} {
+		if errors.Is(err, c.errno) {
+			return fmt.Errorf("%w; "+c.advice, err, w.options.Dir)
+		}
 	}
 	return err
 }

@@ -69,6 +69,23 @@ var (
 	ErrIncomplete = errors.New("cut off; run again to go on")
 )
 
+// LocalError is an error of the directory in which the image is made, or of its disk.
+// Another source of the image would do no better.
+type LocalError struct{ Err error }
+
+func (e *LocalError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error of the system call.
+func (e *LocalError) Unwrap() error { return e.Err }
+
+// local returns an error of the directory as a LocalError, nil for nil.
+func local(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &LocalError{err}
+}
+
 // Job describes the image that Make makes.
 type Job struct {
 	Dir   atomicfile.Dir // holds the partial image, its journal and the base; no other process may change them
@@ -92,7 +109,8 @@ type Job struct {
 //
 // What proves wrong is removed, and the error wraps ErrVerify, delta.ErrFormat or
 // fetch.ErrChanged. After other errors, and when ctx has ended, the partial image is
-// kept. If the network fails, the error wraps ErrIncomplete. But if three calls in a
+// kept. If the directory or its disk fails, the error is a LocalError. If the network
+// fails, the error wraps ErrIncomplete. But if three calls in a
 // row bring nothing, it does not: then the file cannot be had, and another source
 // may do.
 func Make(ctx context.Context, j Job) error {

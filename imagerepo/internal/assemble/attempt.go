@@ -44,7 +44,7 @@ func (j Job) attempt(ctx context.Context) error {
 	err := cmp.Or(a.run(ctx), ctx.Err()) // it may have ended with the last byte
 	saveErr := a.checkpointer.wait()
 	if err == nil {
-		return cmp.Or(saveErr, a.partial.Sync())
+		return cmp.Or(saveErr, local(a.partial.Sync()))
 	}
 	return a.suspend(err)
 }
@@ -136,10 +136,10 @@ func (a *attempt) openPartial(ctx context.Context) (err error) {
 	if !a.resumed {
 		discard(a.Dir, a.Image)
 		a.partial, err = a.Dir.Begin(file, a.Image.String())
-		return err
+		return local(err)
 	}
 	if a.partial, err = a.Dir.Resume(file, a.Image.String(), a.journal.Position.Target); err != nil {
-		return err
+		return local(err)
 	}
 	// Reading to the end also leaves the file where writing continues.
 	_, err = io.Copy(cmp.Or(a.imageVerifier, a.sourceVerifier), &contextReader{ctx, a.partial})
@@ -153,11 +153,19 @@ func (a *attempt) run(ctx context.Context) error {
 	if a.base == nil {
 		return a.copy(in)
 	}
-	base, out := io.NewSectionReader(a.base, 0, a.baseSize), io.MultiWriter(a.partial, a.imageVerifier)
+	base, out := io.NewSectionReader(a.base, 0, a.baseSize), io.MultiWriter(localWriter{a.partial}, a.imageVerifier)
 	if err := delta.Resume(ctx, out, base, in, a.Sums.Size, a.journal.Position, a.checkpoint); err != nil {
 		return err
 	}
 	return a.imageVerifier.check()
+}
+
+// localWriter marks the errors of a file as those of its directory.
+type localWriter struct{ f *atomicfile.File }
+
+func (w localWriter) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	return n, local(err)
 }
 
 // copy downloads the full image.
@@ -165,7 +173,7 @@ func (a *attempt) copy(in io.Reader) error {
 	const piece = 1 << 20
 	at := a.journal.Position.Target
 	for {
-		n, err := io.CopyN(a.partial, in, piece)
+		n, err := io.CopyN(localWriter{a.partial}, in, piece)
 		at += n
 		if err == io.EOF {
 			return nil
@@ -201,10 +209,10 @@ func (a *attempt) checkpoint(at delta.Position) func() error {
 func (a *attempt) save(j journal) error {
 	if a.partial != nil {
 		if err := a.partial.Sync(); err != nil {
-			return err
+			return local(err)
 		}
 	}
-	return j.write(a.Dir, a.Image)
+	return local(j.write(a.Dir, a.Image))
 }
 
 // maxIdle is how many calls in a row may bring nothing before a source is given up.
