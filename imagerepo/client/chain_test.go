@@ -35,8 +35,8 @@ func TestChain(t *testing.T) {
 		{"one is enough", nil, 0, []string{chain1, chain2}, from(chain2), []string{second}},
 		{"the first is missing", only(first, status(http.StatusNotFound)), 0, []string{chain1}, fromFull, []string{first, chain3}},
 		{"the second is missing", only(second, status(http.StatusNotFound)), 0, []string{chain1}, fromFull, []string{first, second, chain3}},
-		{"the first is wrong", only(first, body(flip)), 0, []string{chain1}, fromFull, []string{first, chain3}},
-		{"the second is wrong", only(second, body(flip)), 0, []string{chain1}, fromFull, []string{first, second, chain3}},
+		{"the first is wrong", only(first, body(flip)), 0, []string{chain1}, fromFull, []string{first, first, chain3}},
+		{"the second is wrong", only(second, body(flip)), 0, []string{chain1}, fromFull, []string{first, second, second, chain3}},
 		{"no room for the image on the way", nil, 24 << 20, []string{chain1}, fromFull, []string{chain3}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

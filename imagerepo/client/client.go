@@ -6,12 +6,17 @@
 //	  meta -----> offer: series and target                         |
 //	                |        +------------- local images <---------+
 //	                v        v                                     |
-//	              candidates, cheapest route                       |
-//	                |                                              v
+//	sources       candidates, cheapest route                       |
+//	  |             |                                              v
 //	  delta ----> for each step: assemble.Make  --------> <image>.img.tmp
 //	              downloads, patches, hashes               |  size and SHA-512 are right
 //	                                                       v
 //	                                             <image>.img, default link
+//
+// The first mirror that answers says what is wanted. Its files, and those of all other
+// sources, are then compared, see package source. A source that fails is left for
+// another, and so is one that cannot end in time at the rate of the last minutes. Only
+// what proves wrong is remembered; all else may be right in the next run.
 //
 // A delta is applied while it is downloaded, and never stored. All of this happens
 // in the goroutine that calls Update, one thing after the other; inside a step,
@@ -24,6 +29,7 @@
 //	<image>.img.tmp         a partial image, or a whole one on the way to another
 //	<image>.img.tmp.journal how far it has got, so that another run continues from there
 //	<image>.img.lock        while it exists, the image is not removed
+//	rdiffs/<delta>.rdiff    a delta that the installed tools have left; it is used
 //	.trust                  what is known of the signed metadata, if a root is trusted
 //	.image_updates_known    digests of the images, by size, times and inode
 //	.image_updates_lock     flock(2)ed meanwhile, as by the installed tools
@@ -42,6 +48,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +57,7 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/client/internal/route"
 	"puavo-image-repository/imagerepo/client/internal/stats"
 	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/imagerepo/internal/lockfile"
@@ -73,11 +81,28 @@ var (
 	ErrLocked = lockfile.ErrHeld
 )
 
+// How an image is made, see the packages of the same names.
+type (
+	// Route leads from a local image, or from nothing, to the wanted one.
+	Route = route.Route
+	// Step makes one image from a delta, or downloads the full image.
+	Step = route.Step
+	// LocalImage is an image in the images directory.
+	LocalImage = imagedir.Image
+)
+
 // Options say from where a directory is updated, and how. Mirrors and Dir are
 // needed.
 type Options struct {
-	// Mirrors are tried in this order. Each is a directory, or a http, https or file URL.
+	// Mirrors are asked in this order; the first that answers says which image is wanted.
+	// Each is a directory, or a http, https or file URL.
 	Mirrors []string
+	// PayloadMirrors are asked first for images and deltas, and never for anything else:
+	// what they send must be what a mirror says. They are like Mirrors.
+	PayloadMirrors []string
+	// Discover finds more of them, as the installed tools do: DNS names a host in the
+	// network that a school is in.
+	Discover bool
 
 	Dir   string // of the images
 	Image string // file name of the image wanted; "": the newest of the series
@@ -91,6 +116,9 @@ type Options struct {
 	CACertificate string // path of a PEM file of certificates to trust besides the system's
 	Rate          int64  // bytes a second to download at most; 0 is no limit
 	Patience      Patience
+	// MaxTime is how long the image may take; 0 is 12 hours. A source that cannot end
+	// within it is left for another.
+	MaxTime time.Duration
 
 	// DefaultLink is the name, such as ltsp.img, of a hard link to the image that is
 	// in use. Update makes it lead to the new one, and keeps the one before under the
@@ -124,6 +152,12 @@ type Patience struct {
 	Stall    time.Duration // within which some bytes must come; 30 s
 }
 
+// maxTime is the MaxTime that is used if none is given.
+const maxTime = 12 * time.Hour
+
+// rateWindow returns over how long the rate of a source is measured.
+func (o Options) rateWindow() time.Duration { return min(3*time.Minute, o.MaxTime/8) }
+
 // checked returns the options with defaults for what may be left out, or an error
 // that names what is missing or wrong.
 func (o Options) checked() (Options, error) {
@@ -134,9 +168,12 @@ func (o Options) checked() (Options, error) {
 		return o, errors.New("Options.Dir: want the images directory")
 	case o.Rate < 0:
 		return o, fmt.Errorf("Options.Rate: %d bytes a second are less than none", o.Rate)
+	case o.MaxTime < 0:
+		return o, fmt.Errorf("Options.MaxTime: %v is less than none", o.MaxTime)
 	case o.Keep < 0:
 		return o, fmt.Errorf("Options.Keep: %d images are less than none", o.Keep)
 	}
+	o.MaxTime = cmp.Or(o.MaxTime, maxTime)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -154,8 +191,8 @@ type Result struct {
 }
 
 // Update makes the wanted image in the images directory, unless it exists, and puts
-// it to use. It tries the routes to it from the cheapest to the dearest, and one
-// mirror after the other. After an error the images are what they were; what was
+// it to use. It tries the routes to it from the cheapest to the dearest, over all
+// mirrors. After an error the images are what they were; what was
 // made of a new one is kept for another run to continue.
 //
 // If no image is named, the series is that of the default image, or else of the
@@ -185,10 +222,15 @@ func Update(ctx context.Context, o Options) (Result, error) {
 			return Result{}, err
 		}
 	}
-	u := &update{options: o, dir: dir, report: report{file: stats.New(o.StatsFile, o.Log)}}
+	ms, err := newMirrors(o, dir)
+	if err != nil {
+		return Result{}, err
+	}
+	defer ms.close()
+	u := &update{options: o, dir: dir, mirrors: ms, report: report{file: stats.New(o.StatsFile, o.Log)}, end: time.Now().Add(o.MaxTime)}
 	u.report.phase(stats.Starting)
 	var result Result
-	err = eachMirror(ctx, o, dir, func(m mirror) (err error) {
+	err = ms.each(ctx, func(m mirror) (err error) {
 		result, err = u.from(ctx, m)
 		return err
 	})

@@ -59,8 +59,13 @@ func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
 	if err != nil {
 		return nil, err
 	}
+	ms, err := newMirrors(o, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer ms.close()
 	var all []Listed
-	err = eachMirror(ctx, o, dir, func(m mirror) error {
+	err = ms.each(ctx, func(m mirror) error {
 		series, err := m.all(ctx, local)
 		all = merge(series, local)
 		return err

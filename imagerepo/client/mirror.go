@@ -1,12 +1,14 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/client/internal/source"
 	"puavo-image-repository/imagerepo/internal/fetch"
 	"puavo-image-repository/imagerepo/internal/tuf"
 	"puavo-image-repository/meta"
@@ -19,22 +21,31 @@ type mirror struct {
 	signed *tuf.Documents // nil if no root is trusted
 }
 
-// eachMirror calls use with one mirror after the other until it succeeds, or fails
-// with a permanent error. What one mirror says counts for its own files alone.
-func eachMirror(ctx context.Context, o Options, dir *imagedir.Dir, use func(m mirror) error) error {
+// mirrors are those of the options, each opened once.
+type mirrors struct {
+	options Options
+	dir     *imagedir.Dir
+	root    []byte // to trust, nil for none
+	opened  map[string]*fetch.Mirror
+}
+
+func newMirrors(o Options, dir *imagedir.Dir) (*mirrors, error) {
 	root, err := readRoot(o.Trust)
-	if err != nil {
-		return err
+	return &mirrors{options: o, dir: dir, root: root, opened: make(map[string]*fetch.Mirror)}, err
+}
+
+func (ms *mirrors) close() {
+	for _, m := range ms.opened {
+		m.Close()
 	}
+}
+
+// each calls use with one mirror after the other until it succeeds, or fails with a
+// permanent error.
+func (ms *mirrors) each(ctx context.Context, use func(m mirror) error) error {
 	var failed []error
-	for i, where := range o.Mirrors {
-		err := useMirror(ctx, where, o, func(m *fetch.Mirror) error {
-			signed, err := refresh(ctx, m, root, dir)
-			if err != nil {
-				return err
-			}
-			return use(mirror{m, signed})
-		})
+	for i, where := range ms.options.Mirrors {
+		err := ms.use(ctx, where, use)
 		switch {
 		case err == nil:
 			return nil
@@ -42,13 +53,52 @@ func eachMirror(ctx context.Context, o Options, dir *imagedir.Dir, use func(m mi
 			return ctx.Err()
 		case isPermanent(err):
 			return err
-		case i < len(o.Mirrors)-1:
-			o.Log.Warn("trying the next mirror", "reason", err)
+		case i < len(ms.options.Mirrors)-1:
+			ms.options.Log.Warn("trying the next mirror", "reason", err)
 		}
 		failed = append(failed, err)
 	}
 	return errors.Join(failed...)
 }
+
+func (ms *mirrors) use(ctx context.Context, where string, use func(m mirror) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m, err := ms.open(where, false)
+	if err != nil {
+		return err
+	}
+	signed, err := refresh(ctx, m, ms.root, ms.dir, !ms.dir.Locked())
+	if err != nil {
+		return err
+	}
+	return use(mirror{m, signed})
+}
+
+// open opens a mirror, or returns the one that is open. A host for payload gets less
+// patience: there are others.
+func (ms *mirrors) open(where string, payloadOnly bool) (*fetch.Mirror, error) {
+	key := fmt.Sprint(where, payloadOnly)
+	if m, ok := ms.opened[key]; ok {
+		return m, nil
+	}
+	o := fetch.Options{
+		CACertificate: ms.options.CACertificate, Rate: ms.options.Rate, Patience: fetch.Patience(ms.options.Patience),
+		PayloadOnly: payloadOnly, Log: ms.options.Log,
+	}
+	if payloadOnly {
+		o.Patience.Attempts = min(cmp.Or(o.Patience.Attempts, fewAttempts), fewAttempts)
+	}
+	m, err := fetch.Open(where, o)
+	if err == nil {
+		ms.opened[key] = m
+	}
+	return m, err
+}
+
+// fewAttempts is the Patience.Attempts for a host that others can stand in for.
+const fewAttempts = 3
 
 // permanent is an error that no other mirror mends.
 type permanent struct{ error }
@@ -58,20 +108,6 @@ func (p permanent) Unwrap() error { return p.error }
 func isPermanent(err error) bool {
 	_, ok := errors.AsType[permanent](err)
 	return ok
-}
-
-func useMirror(ctx context.Context, where string, o Options, use func(m *fetch.Mirror) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	m, err := fetch.Open(where, fetch.Options{
-		CACertificate: o.CACertificate, Rate: o.Rate, Patience: fetch.Patience(o.Patience), Log: o.Log,
-	})
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	return use(m)
 }
 
 // readRoot returns the root to trust, nil if no path is given.
@@ -91,8 +127,8 @@ func readRoot(path string) ([]byte, error) {
 }
 
 // refresh verifies the signed metadata of a mirror, if a root is trusted. The result
-// is recorded if the images directory is locked.
-func refresh(ctx context.Context, m *fetch.Mirror, root []byte, dir *imagedir.Dir) (*tuf.Documents, error) {
+// is recorded unless that is to be left as it is.
+func refresh(ctx context.Context, m *fetch.Mirror, root []byte, dir *imagedir.Dir, readOnly bool) (*tuf.Documents, error) {
 	if root == nil {
 		return nil, nil
 	}
@@ -103,7 +139,7 @@ func refresh(ctx context.Context, m *fetch.Mirror, root []byte, dir *imagedir.Di
 	if !recorded.IsZero() {
 		defer recorded.Close()
 	}
-	signed, err := tuf.Client{Root: root, Dir: recorded, ReadOnly: !dir.Locked()}.Refresh(ctx, reader(m))
+	signed, err := tuf.Client{Root: root, Dir: recorded, ReadOnly: readOnly}.Refresh(ctx, reader(m))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", m, err)
 	}
@@ -194,8 +230,7 @@ func (m mirror) series(ctx context.Context, name string) (*meta.Series, error) {
 // offer is what a mirror has for an images directory.
 type offer struct {
 	mirror mirror
-	series *meta.Series
-	target *meta.Image // the wanted image
+	source.Wanted
 }
 
 // fetchOffer fetches the meta of a mirror and finds the wanted image.
@@ -215,7 +250,7 @@ func fetchOffer(ctx context.Context, o Options, dir *imagedir.Dir, m mirror) (*o
 	if target == nil {
 		return nil, fmt.Errorf("%w: %s is not in the series %s of the mirror", ErrNoImage, guide, series.Name)
 	}
-	of := &offer{m, series, target}
+	of := &offer{m, source.Wanted{Series: series, Target: target, Images: source.Index(series)}}
 	return of, checkAge(o, dir, of)
 }
 
@@ -252,9 +287,9 @@ func checkAge(o Options, dir *imagedir.Dir, of *offer) error {
 		}
 		inUse = local[len(local)-1]
 	}
-	if of.target.Name.Version < inUse.Version {
+	if of.Target.Name.Version < inUse.Version {
 		return permanent{fmt.Errorf("%w: %s is older than %s, which is in use (downgrade attack?); allow it with --allow-downgrade if you want it",
-			ErrUntrusted, of.target.Name, inUse)}
+			ErrUntrusted, of.Target.Name, inUse)}
 	}
 	return nil
 }
@@ -265,11 +300,11 @@ func hasNewer(o Options, dir *imagedir.Dir, of *offer) (bool, error) {
 	if o.Image != "" {
 		return false, nil
 	}
-	if guide, err := findGuide(o, dir); err != nil || guide.Version > of.target.Name.Version {
+	if guide, err := findGuide(o, dir); err != nil || guide.Version > of.Target.Name.Version {
 		return err == nil, err
 	}
 	local, err := ofSeries(dir, of)
-	return len(local) > 0 && local[len(local)-1].Version > of.target.Name.Version, err
+	return len(local) > 0 && local[len(local)-1].Version > of.Target.Name.Version, err
 }
 
 // ofSeries returns the local images of the series, oldest first. One that the mirror
@@ -277,7 +312,7 @@ func hasNewer(o Options, dir *imagedir.Dir, of *offer) (bool, error) {
 func ofSeries(dir *imagedir.Dir, of *offer) (names []meta.Name, err error) {
 	local, err := dir.Installed()
 	for _, l := range local {
-		if lists(of.series, l.Name) || l.Name.Series() == of.target.Name.Series() {
+		if lists(of.Series, l.Name) || l.Name.Series() == of.Target.Name.Series() {
 			names = append(names, l.Name)
 		}
 	}

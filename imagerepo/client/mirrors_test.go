@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"puavo-image-repository/imagerepo/client"
+	"puavo-image-repository/meta"
 )
 
 // Mirrors are tried in order, each with its own meta.
@@ -50,9 +51,12 @@ func TestMirrors(t *testing.T) {
 		{"no directory", []func(*testing.T) string{func(*testing.T) string { return "/none" }, with("all", nil)}, image4, from(image2), "/none", ""},
 		{"no meta", []func(*testing.T) string{with("big", nil), with("all", nil)}, image4, from(image2), "no series", ""},
 		{"meta that is none", []func(*testing.T) string{with("all", only(series, text("{"))), with("all", nil)}, image4, from(image2), "malformed", ""},
-		{"no deltas: the full image of the same mirror", []func(*testing.T) string{with("all", everyDelta(missing)), with("all", nil)}, image4, fromFull, "rdiffs/", ""},
-		{"no payload", []func(*testing.T) string{with("all", payload(missing)), with("all", nil)}, image4, from(image2), "trying the next mirror", ""},
-		{"payload that is wrong", []func(*testing.T) string{with("all", payload(body(flip))), with("all", nil)}, image4, from(image2), "SHA-512", ""},
+		{"no deltas: that of the other before the full image", []func(*testing.T) string{with("all", everyDelta(missing)), with("all", nil)}, image4, from(image2), "rdiffs/", ""},
+		{"no deltas in the meta: that of the other before the full image", []func(*testing.T) string{with("all", only(series, body(withoutDeltas))), with("all", nil)}, image4, from(image2), "", ""},
+		{"no deltas in any", []func(*testing.T) string{with("all", everyDelta(missing)), with("all", everyDelta(missing))}, image4, fromFull, "rdiffs/", ""},
+		{"no payload", []func(*testing.T) string{with("all", payload(missing)), with("all", nil)}, image4, from(image2), "does not exist", ""},
+		{"payload that is wrong", []func(*testing.T) string{with("all", payload(body(flip))), with("all", nil)}, image4, from(image2), "BLAKE3", ""},
+		{"another image of the same name", []func(*testing.T) string{with("all", payload(missing)), with("all", only(series, body(anotherDigest)))}, "", "", "trying the next mirror", "file does not exist"},
 		{"the meta of one does not count for the other", []func(*testing.T) string{with("all", payload(missing)), with("early", nil)}, "", "", "trying the next mirror", ""},
 		{"none does", []func(*testing.T) string{with("all", payload(missing)), closed}, "", "", "trying the next mirror", "connection refused"},
 	} {
@@ -87,6 +91,21 @@ func TestMirrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// edited changes the newest image of a series.
+func edited(data []byte, change func(newest *meta.Image)) []byte {
+	s := must(meta.ParseSeries(data))
+	change(s.Newest())
+	return must(s.Encode())
+}
+
+func withoutDeltas(data []byte) []byte {
+	return edited(data, func(newest *meta.Image) { newest.Diffs = nil })
+}
+
+func anotherDigest(data []byte) []byte {
+	return edited(data, func(newest *meta.Image) { newest.Sums.SHA512[0]++ })
 }
 
 // What came of a file from one mirror is gone on with from the next, if it has the

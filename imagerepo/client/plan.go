@@ -1,11 +1,13 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
-	"puavo-image-repository/imagerepo/internal/assemble"
+	"puavo-image-repository/imagerepo/client/internal/route"
+	"puavo-image-repository/imagerepo/client/internal/source"
 	"puavo-image-repository/imagerepo/internal/diskspace"
 	"puavo-image-repository/meta"
 )
@@ -31,11 +33,12 @@ type Candidate struct {
 	Disk  int64  `json:"disk"`  // bytes that must be free, without those that an earlier run takes
 }
 
-// File is a file of a mirror that would be downloaded.
+// File is a file that would be downloaded.
 type File struct {
-	Path  string    `json:"path"`
-	Size  int64     `json:"size"`  // bytes
-	Makes meta.Name `json:"makes"` // the image that is made of it
+	Mirror string    `json:"mirror"`
+	Path   string    `json:"path"`
+	Size   int64     `json:"size"`  // bytes
+	Makes  meta.Name `json:"makes"` // the image that is made of it
 }
 
 // maxCandidates is how many candidates a plan has at most.
@@ -55,19 +58,25 @@ func NewPlan(ctx context.Context, o Options) (Plan, error) {
 	}
 	defer dir.Close()
 	var p Plan
-	err = eachMirror(ctx, o, dir, func(m mirror) error {
+	ms, err := newMirrors(o, dir)
+	if err != nil {
+		return Plan{}, err
+	}
+	defer ms.close()
+	err = ms.each(ctx, func(m mirror) error {
 		of, err := fetchOffer(ctx, o, dir, m)
 		if err != nil {
 			return err
 		}
-		p, err = newPlan(o, dir, of)
+		p, err = newPlan(ctx, ms, of)
 		return err
 	})
 	return p, err
 }
 
-func newPlan(o Options, dir *imagedir.Dir, of *offer) (Plan, error) {
-	p := Plan{Mirror: of.mirror.String(), Image: of.target.Name, Disabled: dir.Disabled(), Candidates: []Candidate{}}
+func newPlan(ctx context.Context, ms *mirrors, of *offer) (Plan, error) {
+	o, dir := ms.options, ms.dir
+	p := Plan{Mirror: of.mirror.String(), Image: of.Target.Name, Disabled: dir.Disabled(), Candidates: []Candidate{}}
 	var err error
 	if p.Available, err = diskspace.Free(dir.Files); err != nil {
 		return Plan{}, err
@@ -76,24 +85,30 @@ func newPlan(o Options, dir *imagedir.Dir, of *offer) (Plan, error) {
 		p.UpToDate = newer
 		return p, err
 	}
-	local, err := notWrong(dir, of.series)
+	local, err := notWrong(dir, of.Series)
 	if err != nil {
 		return Plan{}, err
 	}
 	if slices.ContainsFunc(local, func(l LocalImage) bool {
-		return l.File == of.target.Name.String() && l.Size == of.target.Sums.Size
+		return l.File == of.Target.Name.String() && l.Size == of.Target.Sums.Size
 	}) {
-		p.UpToDate = isInUse(o, dir, of.target.Name)
+		p.UpToDate = isInUse(o, dir, of.Target.Name)
 		return p, nil
 	}
-	limits, _ := limitsOf(o, dir, of)
-	p.Candidates = candidates(dir, of, local, limits)
-	return p, nil
+	begun, err := dir.Begun()
+	if err != nil {
+		return Plan{}, err
+	}
+	p.Candidates = candidates(dir, source.Choice{
+		Wanted: &of.Wanted, Sources: ms.sources(ctx, of), Bases: local, Begun: begun, Failures: source.NewFailures(begun),
+		Downgrades: o.Image != "", Steps: route.MaxSteps,
+	})
+	return p, ctx.Err()
 }
 
 // notWrong returns the local images that are not known to be wrong.
 func notWrong(dir *imagedir.Dir, series *meta.Series) ([]LocalImage, error) {
-	all, err := localImages(dir)
+	all, err := dir.Images()
 	return slices.DeleteFunc(all, func(l LocalImage) bool {
 		im, ok := series.Image(l.Name)
 		if !ok {
@@ -106,30 +121,37 @@ func notWrong(dir *imagedir.Dir, series *meta.Series) ([]LocalImage, error) {
 
 // candidates returns the cheapest route, and then each time the one that would be
 // tried if the dearest step of the one before failed, down to the full image.
-func candidates(dir *imagedir.Dir, of *offer, local []LocalImage, limits Limits) []Candidate {
+func candidates(dir *imagedir.Dir, c source.Choice) []Candidate {
 	all := []Candidate{}
 	for len(all) < maxCandidates {
-		r, ok := ChooseRoute(of.series, of.target, local, limits)
+		r, ok := c.Route()
 		if !ok {
 			break
 		}
-		all = append(all, newCandidate(dir, r))
+		all = append(all, newCandidate(dir, c, r))
 		if len(r.Steps) == 0 || r.Steps[0].Diff == nil {
 			break
 		}
-		dearest := slices.MaxFunc(r.Steps, func(a, b Step) int { return int(a.cost() - b.cost()) })
-		path, _ := dearest.file()
-		limits.Failed[path] = true
+		c.Failures = c.Failures.WithoutFile(dearest(r))
 	}
 	return all
 }
 
-func newCandidate(dir *imagedir.Dir, r Route) Candidate {
+// dearest returns the step of a route that downloads the most.
+func dearest(r Route) Step {
+	return slices.MaxFunc(r.Steps, func(a, b Step) int {
+		_, fa := a.File()
+		_, fb := b.File()
+		return cmp.Compare(fa.Sums.Size, fb.Sums.Size)
+	})
+}
+
+func newCandidate(dir *imagedir.Dir, choice source.Choice, r Route) Candidate {
 	c := Candidate{Route: r, Base: r.Base.File, Files: []File{}, Disk: roomFor(dir, r)}
 	for _, s := range r.Steps {
-		path, f := s.file()
-		c.Files = append(c.Files, File{Path: path, Size: f.Sums.Size, Makes: s.Image.Name})
-		c.Fetch += assemble.Remaining(dir.Files, s.Image.Name, f.Sums)
+		path, f := s.File()
+		c.Files = append(c.Files, File{Mirror: s.Mirror, Path: path, Size: f.Sums.Size, Makes: s.Image.Name})
+		c.Fetch += choice.Fetch(s)
 	}
 	return c
 }

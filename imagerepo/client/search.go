@@ -4,60 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"syscall"
+	"time"
 
-	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/client/internal/pace"
+	"puavo-image-repository/imagerepo/client/internal/source"
 	"puavo-image-repository/imagerepo/client/internal/stats"
 	"puavo-image-repository/imagerepo/internal/assemble"
 	"puavo-image-repository/imagerepo/internal/diskspace"
+	"puavo-image-repository/imagerepo/internal/fetch"
 	"puavo-image-repository/meta"
 )
 
-// search makes an image by the cheapest route that works. What a route has failed
-// by is excluded from the next choice.
+// search makes an image by the cheapest route that works, over all sources.
 type search struct {
 	options Options
 	dir     *imagedir.Dir
 	report  *report
 	offer   *offer
+	sources source.Sources
+	end     time.Time // when Options.MaxTime is over
 
-	limits  Limits
-	givenUp []cksum.Digest512 // deltas that did not lead to an image
-	bad     []string          // files that are no base
-}
-
-// newSearch begins a search. It excludes the deltas that an earlier run has given
-// up for an image that is not complete yet: else the choice would fall on them
-// again, and what has been made by another route would be lost.
-func newSearch(o Options, dir *imagedir.Dir, r *report, of *offer) *search {
-	w := &search{options: o, dir: dir, report: r, offer: of}
-	w.limits, w.givenUp = limitsOf(o, dir, of)
-	return w
-}
-
-// limitsOf returns the limits that a search begins with, and the deltas that an
-// earlier run has given up.
-func limitsOf(o Options, dir *imagedir.Dir, of *offer) (Limits, []cksum.Digest512) {
-	limits := Limits{Downgrades: o.Image != "", Failed: make(map[string]bool)}
-	var givenUp []cksum.Digest512
-	for _, im := range of.series.Images {
-		for _, d := range assemble.GivenUp(dir.Files, im.Name) {
-			if !slices.Contains(givenUp, d) {
-				givenUp = append(givenUp, d)
-			}
-		}
-	}
-	for _, im := range of.series.Images {
-		for _, d := range im.Diffs {
-			if slices.Contains(givenUp, d.Sums.SHA512) {
-				limits.Failed[meta.DeltaPath(d.Filename)] = true
-			}
-		}
-	}
-	return limits, givenUp
+	failures *source.Failures
+	steps    int      // of a route at most
+	bad      []string // files that are no base
+	patient  bool     // no source is left for being slow: the others are too, or fail
 }
 
 // routeError is the error of a route that did not lead to the image, though another
@@ -68,27 +43,30 @@ func (e routeError) Unwrap() error { return e.error }
 
 // run makes the image, and returns the route that led to it.
 func (w *search) run(ctx context.Context) (Route, error) {
+	limited, cancel := context.WithDeadline(ctx, w.end)
+	defer cancel()
 	var failed []error
 	for {
-		bases, err := w.bases()
-		if err != nil {
+		r, ok, err := w.choose(w.failures)
+		switch {
+		case err != nil:
 			return Route{}, err
+		case !ok && w.failures.ForgiveSlow():
+			w.patient = true
+			continue
+		case !ok:
+			return Route{}, w.inVain(failed)
 		}
-		route, ok := ChooseRoute(w.offer.series, w.offer.target, bases, w.limits)
-		if !ok {
-			return Route{}, errors.Join(failed...)
-		}
-		err = w.follow(ctx, route)
+		err = w.follow(limited, r)
 		switch {
 		case err == nil:
-			return route, nil
+			return r, nil
 		case ctx.Err() != nil:
 			return Route{}, ctx.Err()
+		case limited.Err() != nil:
+			return Route{}, permanent{fmt.Errorf("%s is not complete after %v (--max-time): %w", w.offer.Target.Name, w.options.MaxTime, ErrIncomplete)}
 		}
-		err = fmt.Errorf("%s from %s: %w", w.offer.target.Name, route, err)
-		if errors.Is(err, ErrIncomplete) {
-			return Route{}, err
-		}
+		err = fmt.Errorf("%s from %s: %w", w.offer.Target.Name, r, err)
 		if _, ok := errors.AsType[routeError](err); !ok {
 			return Route{}, permanent{w.advise(err)}
 		}
@@ -97,18 +75,49 @@ func (w *search) run(ctx context.Context) (Route, error) {
 	}
 }
 
+// inVain returns the error for a search that has no route left. If the network has cut
+// some off, that is what counts: another run may complete it.
+func (w *search) inVain(failed []error) error {
+	if len(failed) == 0 {
+		return fmt.Errorf("no other way to %s", w.offer.Target.Name)
+	}
+	cut := slices.DeleteFunc(slices.Clone(failed), func(err error) bool { return !errors.Is(err, ErrIncomplete) })
+	if len(cut) > 0 {
+		failed = cut
+	}
+	return errors.Join(failed...)
+}
+
+// choose returns the cheapest route of those that have not failed, and false if none
+// is left.
+func (w *search) choose(failures *source.Failures) (Route, bool, error) {
+	bases, err := w.bases()
+	if err != nil {
+		return Route{}, false, err
+	}
+	begun, err := w.dir.Begun()
+	if err != nil {
+		return Route{}, false, err
+	}
+	r, ok := source.Choice{
+		Wanted: &w.offer.Wanted, Sources: w.sources, Bases: bases, Begun: begun, Failures: failures,
+		Downgrades: w.options.Image != "", Steps: w.steps,
+	}.Route()
+	return r, ok, nil
+}
+
 // bases returns the local images that a route can start from. The target is none
 // under its own name: it was found to be wrong.
 func (w *search) bases() ([]LocalImage, error) {
-	all, err := localImages(w.dir)
+	all, err := w.dir.Images()
 	return slices.DeleteFunc(all, func(l LocalImage) bool {
-		return l.File == w.offer.target.Name.String() || slices.Contains(w.bad, l.File)
+		return l.File == w.offer.Target.Name.String() || slices.Contains(w.bad, l.File)
 	}), err
 }
 
 // follow makes the image by a route, and gives it its name.
 func (w *search) follow(ctx context.Context, r Route) error {
-	target := w.offer.target
+	target := w.offer.Target
 	if err := w.dir.Sweep(append(made(r.Steps), target.Name, r.Base.Name)...); err != nil {
 		return err
 	}
@@ -120,7 +129,7 @@ func (w *search) follow(ctx context.Context, r Route) error {
 	}
 	base := r.Base.File
 	for i, s := range r.Steps {
-		if err := w.makeStep(ctx, base, s, stepProgress(w.options.Progress, r.Steps, i)); err != nil {
+		if err := w.makeStep(ctx, base, r, i); err != nil {
 			return w.exclude(err, r, s)
 		}
 		if base = assemble.PartialName(s.Image.Name); i == len(r.Steps)-1 {
@@ -144,7 +153,7 @@ func made(steps []Step) (names []meta.Name) {
 
 // checkBase compares the base of a route with its digest, if the mirror lists it.
 func (w *search) checkBase(ctx context.Context, base LocalImage) error {
-	im, ok := w.offer.series.Image(base.Name)
+	im, ok := w.offer.Series.Image(base.Name)
 	if !ok {
 		return nil
 	}
@@ -162,25 +171,69 @@ func (w *search) checkBase(ctx context.Context, base LocalImage) error {
 }
 
 // makeStep makes one partial image complete. base is the file of the base.
-func (w *search) makeStep(ctx context.Context, base string, s Step, progress func(done, total int64)) error {
-	path, file := s.file()
+func (w *search) makeStep(ctx context.Context, base string, r Route, i int) error {
+	s := r.Steps[i]
+	path, file := s.File()
 	phase := stats.RdiffFetch
 	if s.Diff == nil {
 		phase, base = stats.ImageDownload, ""
 	}
+	progress := stepProgress(w.options.Progress, r.Steps, i)
 	err := assemble.Make(ctx, assemble.Job{
 		Dir: w.dir.Files, Image: s.Image.Name, Sums: s.Image.Sums, Base: base,
-		Mirror: w.offer.mirror.Mirror, Source: path, SourceSums: file.Sums, GivenUp: w.givenUp, Log: w.options.Log,
+		Mirror: w.sources.Of(s).Mirror, Source: path, SourceSums: file.Sums, Wrong: w.failures.Wrong, Log: w.options.Log,
 		Progress: func(done, total int64) {
 			w.report.progress(phase, done, total)
 			progress(done, total)
 		},
+		Left: w.watch(r, i),
 	})
+	if errors.Is(err, fetch.ErrChanged) {
+		err = fmt.Errorf("%w: %w", ErrVerify, err)
+	}
 	if err == nil && s.Diff != nil { // both happened during the download
 		w.report.progress(stats.RdiffChecksum, 1, 1)
 		w.report.progress(stats.ImagePatch, 1, 1)
 	}
 	return err
+}
+
+// watch returns what looks at the rate of a step. It ends a step that cannot end in
+// time at this rate, if another source may do better.
+func (w *search) watch(r Route, i int) func(left int64) error {
+	var later int64 // bytes of the steps that follow
+	for _, s := range r.Steps[i+1:] {
+		_, file := s.File()
+		later += file.Sums.Size
+	}
+	image, mirror := w.offer.Target.Name, r.Steps[i].Mirror
+	pace := pace.Over(w.options.rateWindow())
+	var next time.Time // when to look again
+	return func(left int64) error {
+		rate, whole := pace.Left(left + later)
+		if time.Now().Before(next) || rate <= 0 && !whole {
+			return nil
+		}
+		next = time.Now().Add(lookEvery)
+		needed := time.Duration(math.MaxInt64)
+		if seconds := float64(left+later) / rate; seconds < needed.Seconds() {
+			needed = time.Duration(seconds * float64(time.Second))
+		}
+		w.dir.Say(fmt.Sprintf("making %s at %.0f kB/s, %v left", image, rate/1e3, needed.Round(time.Second)))
+		if !whole || w.patient || time.Until(w.end) >= needed || w.options.Rate > 0 && rate > 0.8*float64(w.options.Rate) || !w.hasOther(mirror) {
+			return nil
+		}
+		return fmt.Errorf("%w: %.0f bytes a second, %d bytes are left", source.ErrTooSlow, rate, left+later)
+	}
+}
+
+// lookEvery is how often the rate is looked at.
+const lookEvery = time.Second
+
+// hasOther reports whether a source other than this one is left to try.
+func (w *search) hasOther(mirror string) bool {
+	_, ok, err := w.choose(w.failures.Except(mirror))
+	return ok && err == nil
 }
 
 // keepStep records a complete partial image as a base, for the next step or another
@@ -197,18 +250,12 @@ func (w *search) keepStep(im *meta.Image, rest []Step) error {
 // route would do better.
 func (w *search) exclude(err error, r Route, s Step) error {
 	switch {
-	case errors.Is(err, ErrIncomplete): // the network fails other routes too
-		return err
 	case noRoom(err):
 		return w.excludeLong(err, r)
 	case isLocal(err): // the fault of no source
 		return err
 	}
-	path, file := s.file()
-	w.limits.Failed[path] = true
-	if s.Diff != nil {
-		w.givenUp = append(w.givenUp, file.Sums.SHA512)
-	}
+	w.failures.Add(s, err)
 	return routeError{err}
 }
 
@@ -216,7 +263,7 @@ func (w *search) exclude(err error, r Route, s Step) error {
 // single step takes the least room.
 func (w *search) excludeLong(err error, r Route) error {
 	if len(r.Steps) > 1 {
-		w.limits.Steps = 1
+		w.steps = 1
 		return routeError{err}
 	}
 	return err

@@ -6,18 +6,24 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"time"
 
 	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/client/internal/route"
+	"puavo-image-repository/imagerepo/client/internal/source"
 	"puavo-image-repository/imagerepo/client/internal/stats"
 	"puavo-image-repository/meta"
 )
 
 // update is the state of one Update.
 type update struct {
-	options Options
-	dir     *imagedir.Dir
-	report  report
+	options  Options
+	dir      *imagedir.Dir
+	mirrors  *mirrors
+	report   report
+	end      time.Time        // when Options.MaxTime is over
+	failures *source.Failures // of all searches, nil before the first
 }
 
 // from updates from one mirror.
@@ -27,20 +33,20 @@ func (u *update) from(ctx context.Context, m mirror) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	u.report.image = of.target.Name.String()
-	result := Result{Image: of.target.Name}
+	u.report.image = of.Target.Name.String()
+	result := Result{Image: of.Target.Name}
 	if newer, err := hasNewer(u.options, u.dir, of); err != nil {
 		return Result{}, err
 	} else if newer {
 		result.UpToDate = true
 		return result, u.dir.Sweep()
 	}
-	isLocal, err := u.hasTarget(ctx, of.target)
+	isLocal, err := u.hasTarget(ctx, of.Target)
 	if err != nil {
 		return Result{}, err
 	}
 	if !isLocal {
-		if result.Route, err = newSearch(u.options, u.dir, &u.report, of).run(ctx); err != nil {
+		if result.Route, err = u.make(ctx, of); err != nil {
 			return Result{}, err
 		}
 		result.Made = true
@@ -48,13 +54,34 @@ func (u *update) from(ctx context.Context, m mirror) (Result, error) {
 	if err := u.dir.Sweep(); err != nil {
 		return Result{}, err
 	}
-	installed, err := u.install(ctx, of.target.Name)
+	installed, err := u.install(ctx, of.Target.Name)
 	if err != nil {
 		return Result{}, err
 	}
 	result.UpToDate = isLocal && !installed
 	result.Removed, err = u.prune(of, result.Route.Base.Name)
 	return result, err
+}
+
+// make makes the wanted image, over all sources. What has failed for another offer in
+// this run is not tried again.
+func (u *update) make(ctx context.Context, of *offer) (Route, error) {
+	if u.failures == nil {
+		begun, err := u.dir.Begun()
+		if err != nil {
+			return Route{}, err
+		}
+		u.failures = source.NewFailures(begun)
+	}
+	all := u.mirrors.sources(ctx, of)
+	if err := ctx.Err(); err != nil {
+		return Route{}, err
+	}
+	w := &search{
+		options: u.options, dir: u.dir, report: &u.report, offer: of, sources: all, end: u.end,
+		failures: u.failures, steps: route.MaxSteps,
+	}
+	return w.run(ctx)
 }
 
 // hasTarget reports whether the directory has the wanted image, and it is right.
@@ -142,9 +169,9 @@ func (u *update) prune(of *offer, base meta.Name) ([]meta.Name, error) {
 	if err != nil {
 		return nil, err
 	}
-	removed, err := u.dir.Prune(series, u.options.Keep, of.target.Name, base)
+	removed, err := u.dir.Prune(series, u.options.Keep, of.Target.Name, base)
 	if err != nil {
-		err = permanent{fmt.Errorf("%s is there, but old images could not be removed: %w", of.target.Name, err)}
+		err = permanent{fmt.Errorf("%s is there, but old images could not be removed: %w", of.Target.Name, err)}
 	}
 	return removed, err
 }

@@ -10,13 +10,18 @@
 //
 // The journal is a JSON object:
 //
-//	source    SHA-512 of the file that is downloaded, a delta or the image itself
 //	target    SHA-512 of the image
-//	mirror    where it is downloaded from
-//	version   the validator that this mirror gives for the file, such as an ETag
+//	source    SHA-512 of the file that is downloaded, a delta or the image itself
 //	position  where to continue: in the file, in the image, and within a literal
 //	idle      how many calls in a row have brought nothing
-//	failed    SHA-512 of the deltas that were given up for this image
+//	others    source, position and idle of files that were downloaded before this one
+//	wrong     files that did not make the image: SHA-512, and in which mirror
+//
+// Earlier versions also wrote mirror, version and failed, which no longer count.
+//
+// The bytes of an image are the same whatever they are made from. So a call can
+// continue with a file from another mirror, with the full image where a delta has
+// stopped, and then with that delta again.
 //
 // # How the bytes flow
 //
@@ -47,7 +52,8 @@
 // A call that continues reads the partial image again, so the digest at the end
 // notices what a crash or a bad disk made of it. A delta that comes in a single call
 // is compared with its own digest too. Of one that comes in parts the beginning is
-// gone; the digest of the image decides.
+// gone; the digest of the image decides. If that is wrong, all starts over, once, and
+// past all caches: one of them may hold an old file, or may have held one of the parts.
 package assemble
 
 import (
@@ -67,6 +73,9 @@ var (
 	// ErrIncomplete is wrapped by the error for a network that failed midway. The
 	// partial image is kept for the next call.
 	ErrIncomplete = errors.New("cut off; run again to go on")
+	// ErrUnfit is wrapped besides by the error for a delta that is right itself, but
+	// makes another image. Another mirror's copy of it would do no better.
+	ErrUnfit = errors.New("the delta does not make the image")
 )
 
 // LocalError is an error of the directory in which the image is made, or of its disk.
@@ -94,40 +103,42 @@ type Job struct {
 	Base  string         // file in Dir that the delta is applied to; "": the full image is downloaded
 
 	Mirror     *fetch.Mirror
-	Source     string            // path in the mirror of the delta, or of the full image
-	SourceSums cksum.Sums        // of that file: size and SHA-512, and BLAKE3 if known
-	GivenUp    []cksum.Digest512 // of sources that were given up before; GivenUp returns them
+	Source     string     // path in the mirror of the delta, or of the full image
+	SourceSums cksum.Sums // of that file: size and SHA-512, and BLAKE3 if known
+	Wrong      []Wrong    // files to remember, for Look
 
 	Log      *slog.Logger            // takes why the work continues or starts over; nil discards
 	Progress func(done, total int64) // of the image, in bytes; may be nil
+	// Left, which may be nil, is called with the bytes that are left to fetch each time
+	// that some have come. Its error suspends the work, as the end of ctx does.
+	Left func(bytes int64) error
 }
 
 // Make makes the partial image complete: all bytes verified, and flushed to the
 // disk. Renaming it is up to the caller. It continues from where an earlier call
-// has stopped if that downloaded the same file. What an earlier call has made from
-// another file is discarded only once the mirror has answered.
+// has stopped, if it can. What cannot be used is discarded only once the mirror has
+// answered.
 //
-// What proves wrong is removed, and the error wraps ErrVerify, delta.ErrFormat or
-// fetch.ErrChanged. After other errors, and when ctx has ended, the partial image is
-// kept. If the directory or its disk fails, the error is a LocalError. If the network
-// fails, the error wraps ErrIncomplete. But if three calls in a
-// row bring nothing, it does not: then the file cannot be had, and another source
-// may do.
+// What proves wrong is removed, and the error wraps ErrVerify or delta.ErrFormat.
+// After other errors, and when ctx has ended, the partial image is kept. If the
+// directory or its disk fails, the error is a LocalError. If the mirror has another
+// file, it wraps fetch.ErrChanged. If the network fails, it wraps ErrIncomplete. But if
+// three calls in a row bring nothing, it does not: then the file cannot be had, and
+// another source may do.
 func Make(ctx context.Context, j Job) error {
 	if j.Log == nil {
 		j.Log = slog.New(slog.DiscardHandler)
 	}
-	err := j.attempt(ctx)
+	err := j.attempt(ctx, false)
 	if stale, ok := errors.AsType[staleError](err); ok {
 		j.Log.Warn("starting over", "image", j.Image, "reason", stale.error)
-		return j.attempt(ctx)
+		return j.attempt(ctx, true)
 	}
 	return err
 }
 
-// staleError is the error for a failure that a fresh start may mend: what an
-// earlier call has made is wrong, or the file in the mirror was replaced meanwhile,
-// perhaps by an identical one.
+// staleError is the error for a failure that a fresh start may mend: what an earlier
+// call has made is wrong, or what a cache holds.
 type staleError struct{ error }
 
 func (e staleError) Unwrap() error { return e.error }

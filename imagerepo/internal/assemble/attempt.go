@@ -16,9 +16,10 @@ import (
 // attempt is the state of one attempt to make the image.
 type attempt struct {
 	Job
+	fresh    bool     // past all caches
 	base     *os.File // nil for the full image
 	baseSize int64
-	source   fetch.File
+	source   io.ReadCloser
 	partial  *atomicfile.File
 	resumed  bool // it continues what an earlier call has made
 
@@ -31,8 +32,8 @@ type attempt struct {
 	checkpointer checkpointer
 }
 
-func (j Job) attempt(ctx context.Context) error {
-	a := &attempt{Job: j}
+func (j Job) attempt(ctx context.Context, fresh bool) error {
+	a := &attempt{Job: j, fresh: fresh}
 	defer a.close()
 	if err := a.open(ctx); err != nil {
 		if a.resumed && errors.Is(err, fetch.ErrGivenUp) {
@@ -54,8 +55,7 @@ func (a *attempt) open(ctx context.Context) error {
 	if err := a.openBase(); err != nil {
 		return err
 	}
-	a.restart()
-	a.resume()
+	a.begin()
 	if err := a.openSource(ctx); err != nil {
 		return err
 	}
@@ -77,57 +77,33 @@ func (a *attempt) openBase() (err error) {
 	return nil
 }
 
-// restart begins with nothing, whatever an earlier call has left.
-func (a *attempt) restart() {
-	a.journal = journal{Source: a.SourceSums.SHA512, Target: a.Sums.SHA512, GivenUp: a.GivenUp}
-	a.resumed = false
+// begin begins where an earlier call has stopped, or else with nothing.
+func (a *attempt) begin() {
+	begun := Look(a.Dir, a.Image)
+	from := begun.from(a.Sums.SHA512, a.SourceSums)
+	a.journal = journal{Target: a.Sums.SHA512, point: from}
+	if a.resumed = from.Position != (delta.Position{}); a.resumed {
+		a.journal = begun.continued(from)
+		a.Log.Info("going on with what an earlier run has made", "image", a.Image, "bytes", from.Position.Target)
+	}
+	a.journal.Wrong = a.Wrong
 	if a.Base == "" {
 		a.sourceVerifier = newVerifier(a.Source, a.SourceSums, a.Progress)
 		return
 	}
-	a.sourceVerifier = newFastVerifier(a.Source, a.SourceSums)
 	a.imageVerifier = newVerifier(a.Image.String(), a.Sums, a.Progress)
+	a.sourceVerifier = newFastVerifier(a.Source, a.SourceSums)
+	if a.resumed {
+		a.sourceVerifier.skip(from.Position.Delta)
+	}
 }
 
-// resume begins where an earlier call has stopped, if its journal fits.
-func (a *attempt) resume() {
-	old, ok := readJournal(a.Dir, a.Image)
-	if !ok {
-		return
-	}
-	info, err := a.Dir.Lstat(PartialName(a.Image))
-	at := old.Position
-	if err != nil || !info.Mode().IsRegular() || at.Target < 0 || at.Target > info.Size() || at.Delta <= 0 || at.Literal < 0 ||
-		old.Source != a.journal.Source || old.Target != a.journal.Target {
-		return
-	}
-	if a.imageVerifier != nil {
-		a.sourceVerifier.skip(at.Delta)
-	}
-	if old.Mirror != a.Mirror.String() { // a validator means nothing to another mirror
-		old.Validator = ""
-	}
-	old.GivenUp = a.GivenUp
-	a.journal, a.resumed = old, true
-	a.Log.Info("going on with what an earlier run has made", "image", a.Image, "bytes", at.Target)
-}
-
-// openSource opens the file in the mirror where the journal says, or at its
-// beginning if it was replaced.
+// openSource opens the file in the mirror where the journal says.
 func (a *attempt) openSource(ctx context.Context) (err error) {
-	a.source, err = a.Mirror.Open(ctx, a.Source, fetch.Position{Offset: a.journal.Position.Delta, Validator: a.journal.Validator})
-	if errors.Is(err, fetch.ErrChanged) && a.resumed {
-		a.restart()
-		a.source, err = a.Mirror.Open(ctx, a.Source, fetch.Position{})
-	}
-	if err != nil {
-		return err
-	}
-	if size := a.source.Size(); size >= 0 && size != a.SourceSums.Size {
-		return fmt.Errorf("%w: %s has %d bytes, want %d", ErrVerify, a.Source, size, a.SourceSums.Size)
-	}
-	a.journal.Mirror, a.journal.Validator = a.Mirror.String(), a.source.Validator()
-	return nil
+	a.source, err = a.Mirror.Open(ctx, a.Source, fetch.Request{
+		Offset: a.journal.Position.Delta, Size: a.SourceSums.Size, Fresh: a.fresh,
+	})
+	return err
 }
 
 // openPartial opens the partial image at the end of what the journal vouches for.
@@ -149,7 +125,7 @@ func (a *attempt) openPartial(ctx context.Context) (err error) {
 // run makes the rest of the image.
 func (a *attempt) run(ctx context.Context) error {
 	a.start = a.journal
-	in := &verifyingReader{ctx: ctx, r: a.source, v: a.sourceVerifier}
+	in := &verifyingReader{ctx: ctx, r: a.source, v: a.sourceVerifier, left: a.Left}
 	if a.base == nil {
 		return a.copy(in)
 	}
@@ -157,7 +133,12 @@ func (a *attempt) run(ctx context.Context) error {
 	if err := delta.Resume(ctx, out, base, in, a.Sums.Size, a.journal.Position, a.checkpoint); err != nil {
 		return err
 	}
-	return a.imageVerifier.check()
+	if err := a.imageVerifier.check(); err != nil && a.sourceVerifier.passed {
+		return fmt.Errorf("%w of %s: %w", ErrUnfit, a.Base, err)
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // localWriter marks the errors of a file as those of its directory.
@@ -223,7 +204,7 @@ const maxIdle = 3
 func (a *attempt) suspend(err error) error {
 	if isWrong(err) {
 		discard(a.Dir, a.Image)
-		if a.resumed || errors.Is(err, fetch.ErrChanged) {
+		if a.resumed || !a.fresh && a.Mirror.Remote() && !errors.Is(err, ErrUnfit) {
 			return staleError{err}
 		}
 		return err
@@ -251,7 +232,7 @@ func (a *attempt) suspend(err error) error {
 
 // isWrong reports whether an error says that the partial image is of no use.
 func isWrong(err error) bool {
-	return errors.Is(err, ErrVerify) || errors.Is(err, delta.ErrFormat) || errors.Is(err, fetch.ErrChanged)
+	return errors.Is(err, ErrVerify) || errors.Is(err, delta.ErrFormat)
 }
 
 func (a *attempt) hasJournal() bool {

@@ -14,10 +14,10 @@ func TestCheckpointer(t *testing.T) {
 	going, gate := make(chan bool), make(chan error)
 	s := newCheckpointer(func(j journal) error {
 		going <- true
-		saved = append(saved, j.Mirror)
+		saved = append(saved, j.Wrong[0].Mirror)
 		return <-gate
 	})
-	offer := func(mirror string) error { return s.offer(journal{Mirror: mirror}) }
+	offer := func(name string) error { return s.offer(journal{Wrong: []Wrong{{Mirror: name}}}) }
 	if err := offer("first"); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package assemble
 
 import (
 	"encoding/json"
+	"slices"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
@@ -24,15 +25,23 @@ func JournalName(image meta.Name) string { return image.String() + JournalSuffix
 
 // journal is a checkpoint: how far a partial image has got.
 type journal struct {
-	Source    cksum.Digest512 `json:"source"`
-	Target    cksum.Digest512 `json:"target"`
-	Mirror    string          `json:"mirror"`
-	Validator string          `json:"version"`
+	Target cksum.Digest512 `json:"target"`
+	point
+	Others []point `json:"others,omitempty"`
+	Wrong  []Wrong `json:"wrong,omitempty"`
+}
 
-	Position delta.Position `json:"position"`
-	Idle     int            `json:"idle,omitempty"`
+// point is how far the image has got with one source.
+type point struct {
+	Source   cksum.Digest512 `json:"source"`
+	Position delta.Position  `json:"position"`
+	Idle     int             `json:"idle,omitempty"`
+}
 
-	GivenUp []cksum.Digest512 `json:"failed,omitempty"`
+// Wrong is a file of a mirror that did not make the image.
+type Wrong struct {
+	Mirror string          `json:"mirror"` // fetch.Mirror.String, "" for all that have the file
+	Source cksum.Digest512 `json:"source"` // the file's SHA-512
 }
 
 // readJournal reads the journal of an image, if there is one.
@@ -59,19 +68,81 @@ func discard(dir atomicfile.Dir, image meta.Name) {
 	}
 }
 
-// Remaining returns how many bytes of a source a call of Make would download now.
-// It does not read the partial image, which may prove wrong.
-func Remaining(dir atomicfile.Dir, image meta.Name, source cksum.Sums) int64 {
-	j, ok := readJournal(dir, image)
-	if !ok || j.Source != source.SHA512 {
-		return source.Size
-	}
-	return min(max(source.Size-j.Position.Delta, 0), source.Size)
+// Begun is what earlier calls of Make have left of an image. The zero Begun is
+// nothing.
+type Begun struct {
+	journal
+	size int64 // of the partial image, in bytes
 }
 
-// GivenUp returns the Job.GivenUp of the call that wrote the journal of an image,
-// nil if there is no journal.
-func GivenUp(dir atomicfile.Dir, image meta.Name) []cksum.Digest512 {
-	j, _ := readJournal(dir, image)
-	return j.GivenUp
+// Look returns what earlier calls of Make have left of an image. It does not read the
+// partial image, which may prove wrong.
+func Look(dir atomicfile.Dir, image meta.Name) Begun {
+	j, ok := readJournal(dir, image)
+	info, err := dir.Lstat(PartialName(image))
+	if !ok || err != nil || !info.Mode().IsRegular() {
+		return Begun{journal: journal{Wrong: j.Wrong}}
+	}
+	return Begun{j, info.Size()}
 }
+
+// Left returns how many bytes of a source a call of Make would fetch now to make an
+// image of this digest.
+func (b Begun) Left(target cksum.Digest512, source cksum.Sums) int64 {
+	return max(source.Size-b.from(target, source).Position.Delta, 0)
+}
+
+// IsByOthers reports whether others than a source have made a part of an image of this
+// digest, and the source has not.
+func (b Begun) IsByOthers(target, source cksum.Digest512) bool {
+	all := b.points()
+	return b.Target == target && len(all) > 0 && !slices.ContainsFunc(all, func(p point) bool { return p.Source == source })
+}
+
+// from returns the point from which a source can continue, a zero one if it must
+// begin. The full image can continue what any source has made.
+func (b Begun) from(target cksum.Digest512, source cksum.Sums) point {
+	now := point{Source: source.SHA512}
+	if b.Target != target {
+		return now
+	}
+	for _, p := range b.points() {
+		if p.Source == source.SHA512 {
+			now = p
+		}
+	}
+	if source.SHA512 != target {
+		return now
+	}
+	for _, p := range b.points() {
+		if at := min(p.Position.Target, source.Size-1); at > now.Position.Target {
+			now.Position = delta.Position{Delta: at, Target: at}
+		}
+	}
+	return now
+}
+
+// points returns those that the partial image holds.
+func (b Begun) points() (all []point) {
+	for _, p := range append([]point{b.point}, b.Others...) {
+		if at := p.Position; at.Delta > 0 && at.Literal >= 0 && at.Target >= 0 && at.Target <= b.size {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// continued returns the journal of a call that continues from a point. What other
+// sources have made up to there stays known.
+func (b Begun) continued(from point) journal {
+	j := journal{Target: b.Target, point: from}
+	for _, p := range b.points() {
+		if p.Source != from.Source && p.Position.Target <= from.Position.Target && len(j.Others) < maxOthers {
+			j.Others = append(j.Others, p)
+		}
+	}
+	return j
+}
+
+// maxOthers is how many sources a journal knows besides the one in use.
+const maxOthers = 8

@@ -251,15 +251,15 @@ func TestMake(t *testing.T) {
 		{"delta from a shorter base", t.Context(), base[:199_999], d, d, target, delta.ErrFormat, nil, ""},
 		{"delta with a literal flipped", t.Context(), base, flipped(d, len(d)-1000), d, target, ErrVerify, nil, "another BLAKE3"},
 		{"delta with a command flipped", t.Context(), base, flipped(d, 4), d, target, ErrVerify, delta.ErrFormat, ""},
-		{"delta longer", t.Context(), base, append(slices.Clone(d), 0), d, target, ErrVerify, nil, "bytes, want"},
-		{"delta shorter", t.Context(), base, d[:len(d)-1], d, target, ErrVerify, nil, "bytes, want"},
+		{"delta longer", t.Context(), base, append(slices.Clone(d), 0), d, target, fetch.ErrChanged, nil, "bytes, want"},
+		{"delta shorter", t.Context(), base, d[:len(d)-1], d, target, fetch.ErrChanged, nil, "bytes, want"},
 		{"delta missing", t.Context(), base, nil, d, target, fs.ErrNotExist, nil, ""},
 		{"delta, cancelled", cancelled, base, d, d, target, context.Canceled, nil, ""},
 		{"full", t.Context(), nil, target, target, target, nil, nil, ""},
 		{"full, first byte flipped", t.Context(), nil, flipped(target, 0), target, target, ErrVerify, nil, "another SHA-512"},
 		{"full, last byte flipped", t.Context(), nil, flipped(target, 299_999), target, target, ErrVerify, nil, "another SHA-512"},
-		{"full, longer", t.Context(), nil, append(slices.Clone(target), 0), target, target, ErrVerify, nil, "bytes, want"},
-		{"full, shorter", t.Context(), nil, target[:299_999], target, target, ErrVerify, nil, "bytes, want"},
+		{"full, longer", t.Context(), nil, append(slices.Clone(target), 0), target, target, fetch.ErrChanged, nil, "bytes, want"},
+		{"full, shorter", t.Context(), nil, target[:299_999], target, target, fetch.ErrChanged, nil, "bytes, want"},
 		{"full, missing", t.Context(), nil, nil, target, target, fs.ErrNotExist, nil, ""},
 		{"full, cancelled", cancelled, nil, target, target, target, context.Canceled, nil, ""},
 	} {
@@ -329,17 +329,21 @@ func TestMakeResumes(t *testing.T) {
 		{"delta, what was made is flipped", t.Context(), base, d, target, flipMade, nil, both, false},
 		{"delta, the base is flipped", t.Context(), base, d, target, func(p *place, _ *site) { p.write(baseFile, flipped(base, 10)) }, ErrVerify, both, false},
 		{"delta, its end is flipped", t.Context(), base, d, target, serve(flipped(d, len(d)-10)), ErrVerify, both, false},
-		{"delta, it is another now", t.Context(), base, d, target, func(_ *place, s *site) { s.tag.Add(1) }, nil, both, false},
+		{"delta, it has another ETag now", t.Context(), base, d, target, func(_ *place, s *site) { s.tag.Add(1) }, nil, rest, false},
 		{"delta, cancelled", cancelled, base, d, target, nil, context.Canceled, rest, true},
 		{"full", t.Context(), nil, target, target, nil, nil, rest, false},
 		{"full, what came is flipped", t.Context(), nil, target, target, flipMade, nil, both, false},
 		{"full, its end is flipped", t.Context(), nil, target, target, serve(flipped(target, len(target)-1)), ErrVerify, both, false},
-		{"full, longer", t.Context(), nil, target, target, serve(longer), ErrVerify, rest, true},
+		{"full, longer", t.Context(), nil, target, target, serve(longer), fetch.ErrChanged, rest, true},
 		{"full, cancelled", cancelled, nil, target, target, nil, context.Canceled, rest, true},
 
 		{"journal of another file", t.Context(), base, d, target, edit(func(j *journal) { j.Source[0]++ }), nil, all, false},
 		{"journal of another image", t.Context(), base, d, target, edit(func(j *journal) { j.Target[0]++ }), nil, all, false},
-		{"journal of another mirror", t.Context(), base, d, target, edit(func(j *journal) { j.Mirror, j.Validator = "https://other", `"other"` }), nil, rest, false},
+		{"journal of an earlier version", t.Context(), base, d, target, func(p *place, _ *site) {
+			j := p.journal(nil)
+			p.write(JournalName(image), fmt.Appendf(nil, `{"source":"%s","target":"%s","mirror":"https://other","version":"\"other\"","position":{"Delta":%d,"Target":%d,"Literal":%d},"failed":["%s"]}`,
+				j.Source, j.Target, j.Position.Delta, j.Position.Target, j.Position.Literal, sumsOf(d).SHA512))
+		}, nil, rest, false},
 		{"journal without a beginning", t.Context(), base, d, target, edit(func(j *journal) { j.Position.Delta = 0 }), nil, all, false},
 		{"journal before the image", t.Context(), base, d, target, edit(func(j *journal) { j.Position.Target = -1 }), nil, all, false},
 		{"journal before a literal", t.Context(), base, d, target, edit(func(j *journal) { j.Position.Literal = -1 }), nil, all, false},
@@ -434,36 +438,176 @@ func TestIdle(t *testing.T) {
 	}
 }
 
-// What an image lacks, and what was given up for it, is told until it is complete.
-func TestRemainingAndGivenUp(t *testing.T) {
+// What an image lacks, and what is wrong, is known until it is complete.
+func TestLook(t *testing.T) {
 	target := random(1, 4<<20)
-	one, two := cksum.Digest512{1}, cksum.Digest512{2}
+	sums := sumsOf(target)
+	one, two := Wrong{"https://a", cksum.Digest512{1}}, Wrong{"", cksum.Digest512{2}}
 	p := newPlace(t, nil)
 	s, url := newSite(t, target)
-	left := func() int64 { return Remaining(p.dir, image, sumsOf(target)) }
-	if n := left(); n != 4<<20 || GivenUp(p.dir, image) != nil {
-		t.Errorf("before: %d bytes are left, %x given up", n, GivenUp(p.dir, image))
+	left := func() int64 { return Look(p.dir, image).Left(sums.SHA512, sums) }
+	if n := left(); n != 4<<20 || Look(p.dir, image).Wrong != nil {
+		t.Errorf("before: %d bytes are left, %v are wrong", n, Look(p.dir, image).Wrong)
 	}
 	s.cut.Store(3 << 19)
-	for _, failed := range [][]cksum.Digest512{{one}, {one, two}} {
-		if err := p.make(t.Context(), url, target, target, false, func(j *Job) { j.GivenUp = failed }); !errors.Is(err, ErrIncomplete) {
+	for _, wrong := range [][]Wrong{{one}, {one, two}} {
+		if err := p.make(t.Context(), url, target, target, false, func(j *Job) { j.Wrong = wrong }); !errors.Is(err, ErrIncomplete) {
 			t.Fatal(err)
 		}
-		if got := GivenUp(p.dir, image); !slices.Equal(got, failed) {
-			t.Errorf("%x are given up, want %x", got, failed)
+		if got := Look(p.dir, image).Wrong; !slices.Equal(got, wrong) {
+			t.Errorf("%v are wrong, want %v", got, wrong)
 		}
 	}
 	at := p.journal(nil).Position.Delta
 	if n := left(); n != 4<<20-at || at < 2<<20 {
 		t.Errorf("%d bytes are left after %d", n, at)
 	}
-	if n := Remaining(p.dir, image, sumsOf(target[1:])); n != 4<<20-1 {
+	another := sumsOf(target[1:])
+	if n := Look(p.dir, image).Left(sums.SHA512, another); n != 4<<20-1 {
 		t.Errorf("%d bytes are left of another file", n)
 	}
-	for position, want := range map[int64]int64{5 << 20: 0, -1: 4 << 20} {
-		p.journal(func(j *journal) { j.Position.Delta = position })
+	if n := Look(p.dir, image).Left(another.SHA512, sums); n != 4<<20 {
+		t.Errorf("%d bytes are left of another image", n)
+	}
+	for position, want := range map[delta.Position]int64{
+		{Delta: 5 << 20, Target: 1 << 20}: 0, {Delta: -1, Target: 1 << 20}: 4 << 20, {Delta: 1 << 20, Target: 5 << 20}: 4 << 20,
+	} {
+		p.journal(func(j *journal) { j.Position = position })
 		if n := left(); n != want {
-			t.Errorf("%d bytes are left at %d, want %d", n, position, want)
+			t.Errorf("%d bytes are left at %+v, want %d", n, position, want)
 		}
+	}
+}
+
+// Where one source stops another continues, if it can: the full image from what a
+// delta has made, and the delta from where it was.
+func TestAnotherSource(t *testing.T) {
+	base, target := random(1, 1000), random(2, 8<<20)
+	d := deltaOf(t, base, target)
+	full := sumsOf(target)
+	cutAt := func(s *site, n int64) { s.cut.Store(n); s.sent.Store(0) }
+	p := newPlace(t, base)
+	deltas, deltaURL := newSite(t, d)
+	images, imageURL := newSite(t, target)
+	steps := []struct {
+		name     string
+		site     *site
+		comes    int64 // until the answer breaks, 0 for all
+		made     int64 // at least
+		most     int64 // that is sent
+		byDelta  bool
+		complete bool
+	}{
+		{"the delta", deltas, 3 << 20, 2 << 20, 4 << 20, true, false},
+		{"the full image continues", images, 3 << 20, 4 << 20, 4 << 20, false, false},
+		{"the delta continues", deltas, 2 << 20, 3 << 20, 3 << 20, true, false},
+		{"the full image completes", images, 0, 8 << 20, 5 << 20, false, true},
+	}
+	for _, c := range steps {
+		cutAt(c.site, c.comes)
+		url, told := deltaURL, d
+		if !c.byDelta {
+			url, told = imageURL, target
+		}
+		left := Look(p.dir, image).Left(full.SHA512, sumsOf(told))
+		err := p.make(t.Context(), url, told, target, c.byDelta)
+		if c.complete != (err == nil) || !c.complete && !errors.Is(err, ErrIncomplete) {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if !c.complete && p.journal(nil).Position.Target < c.made {
+			t.Errorf("%s: %+v", c.name, p.journal(nil))
+		}
+		if sent := c.site.sent.Load(); sent > c.most || c.complete && sent != left {
+			t.Errorf("%s: %d bytes were sent, %d were left", c.name, sent, left)
+		}
+	}
+	if !bytes.Equal(p.made(), target) {
+		t.Error("another image is made")
+	}
+}
+
+// What one source has made wrongly does not spoil what another continues: all starts
+// over once.
+func TestAnotherSourceAfterAWrongOne(t *testing.T) {
+	base, target := random(1, 1000), random(2, 8<<20)
+	d := deltaOf(t, base, target)
+	p := newPlace(t, base)
+	deltas, deltaURL := newSite(t, flipped(d, 1<<20))
+	images, imageURL := newSite(t, target)
+	deltas.cut.Store(3 << 20)
+	if err := p.make(t.Context(), deltaURL, d, target, true); !errors.Is(err, ErrIncomplete) {
+		t.Fatal(err)
+	}
+	if err := p.make(t.Context(), imageURL, target, target, false); err != nil || !bytes.Equal(p.made(), target) {
+		t.Errorf("%d bytes are made, %v", len(p.made()), err)
+	}
+	if sent := images.sent.Load(); sent <= 8<<20 || sent >= 16<<20 {
+		t.Errorf("%d bytes were sent", sent)
+	}
+}
+
+// A cache that holds an old file is asked once more, for the server's. A mirror
+// without caches is not, nor for a delta that is right but makes another image.
+func TestFresh(t *testing.T) {
+	base, target := random(1, 300_000), random(2, 300_000)
+	d := deltaOf(t, base, target)
+	for _, c := range []struct {
+		name     string
+		old, now []byte
+		wanted   []byte
+		requests int
+		want     error
+	}{
+		{"the server has the delta", flipped(d, 1000), d, target, 2, nil},
+		{"the server has no delta", flipped(d, 1000), d[:1000], target, 2, fetch.ErrChanged},
+		{"the server has a wrong one too", flipped(d, 1000), flipped(d, 1000), target, 2, ErrVerify},
+		{"the delta makes another image", d, d, flipped(target, 1), 1, ErrUnfit},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, base)
+			requests := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				requests++
+				file := c.old
+				if r.Header.Get("Cache-Control") == "no-cache" {
+					file = c.now
+				}
+				w.Write(file)
+			}))
+			t.Cleanup(server.Close)
+			err := p.make(t.Context(), server.URL, d, c.wanted, true)
+			if !errors.Is(err, c.want) || c.want == nil && err != nil || requests != c.requests {
+				t.Errorf("%d requests, %v; want %d, %v", requests, err, c.requests, c.want)
+			}
+		})
+	}
+}
+
+// Left gets what is left to fetch, and can suspend the work.
+func TestLeft(t *testing.T) {
+	target := random(1, 8<<20)
+	p := newPlace(t, nil)
+	enough := errors.New("enough")
+	var seen []int64
+	job := func(j *Job) {
+		j.Left = func(bytes int64) error {
+			if seen = append(seen, bytes); bytes < 3<<20 {
+				return enough
+			}
+			return nil
+		}
+	}
+	mirror := mirrors["directory"](t, target)
+	if err := p.make(t.Context(), mirror, target, target, false, job); !errors.Is(err, enough) || errors.Is(err, ErrIncomplete) {
+		t.Fatal(err)
+	}
+	if !slices.IsSortedFunc(seen, func(a, b int64) int { return int(b - a) }) || seen[0] >= 8<<20 {
+		t.Errorf("left are %d", seen)
+	}
+	if n := Look(p.dir, image).Left(sumsOf(target).SHA512, sumsOf(target)); n > 4<<20 {
+		t.Errorf("%d bytes are left", n)
+	}
+	if err := p.make(t.Context(), mirror, target, target, false); err != nil || !bytes.Equal(p.made(), target) {
+		t.Errorf("%d bytes are made, %v", len(p.made()), err)
 	}
 }

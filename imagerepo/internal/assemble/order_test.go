@@ -35,7 +35,7 @@ func TestJournalComesLater(t *testing.T) {
 	if _, err := p.partial.Write([]byte("some of it")); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.save(journal{Position: delta.Position{Target: 10}}); err != nil {
+	if err := p.save(journal{point: point{Position: delta.Position{Target: 10}}}); err != nil {
 		t.Fatal(err)
 	}
 	tmp, entry := PartialName(n), JournalName(n)

@@ -16,6 +16,7 @@ type verifier struct {
 	want     cksum.Sums
 	size     int64                   // bytes written
 	digest   digest                  // nil after skip: then the size alone is compared
+	passed   bool                    // the digest was compared, and is right
 	progress func(done, total int64) // may be nil
 }
 
@@ -70,6 +71,7 @@ func (v *verifier) check() error {
 	case len(sum) == len(v.want.BLAKE3) && cksum.Digest256(sum) != v.want.BLAKE3:
 		return fmt.Errorf("%w: %s has another BLAKE3", ErrVerify, v.name)
 	}
+	v.passed = true
 	return nil
 }
 
@@ -78,6 +80,9 @@ type verifyingReader struct {
 	ctx context.Context
 	r   io.Reader
 	v   *verifier
+	// left, which may be nil, is called with the bytes that are left. Its error ends
+	// the reading.
+	left func(bytes int64) error
 }
 
 func (r *verifyingReader) Read(p []byte) (int, error) {
@@ -94,6 +99,8 @@ func (r *verifyingReader) Read(p []byte) (int, error) {
 		}
 	} else if err != nil { // wrapped, a broken connection is not mistaken for a truncated delta
 		err = fmt.Errorf("%s: %w", r.v.name, err)
+	} else if r.left != nil {
+		err = r.left(r.v.want.Size - r.v.size)
 	}
 	return n, err
 }

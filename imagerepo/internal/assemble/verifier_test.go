@@ -58,7 +58,7 @@ func testVerifyingReader(t *testing.T, right string, newVerifier func() *verifie
 			"with the end":  iotest.DataErrReader,
 			"bytes and end": func(r io.Reader) io.Reader { return iotest.DataErrReader(iotest.OneByteReader(r)) },
 		} {
-			got, err := io.ReadAll(&verifyingReader{c.ctx, cut(c.r()), newVerifier()})
+			got, err := io.ReadAll(&verifyingReader{ctx: c.ctx, r: cut(c.r()), v: newVerifier()})
 			if !errors.Is(err, c.err) || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%s, %s: %v, want %v that says %q", c.name, pieces, err, c.err, c.says)
 			}
@@ -85,7 +85,7 @@ func TestSkip(t *testing.T) {
 	} {
 		for _, v := range []*verifier{newVerifier("file", want, nil), newFastVerifier("file", want)} {
 			v.skip(c.after)
-			got, err := io.ReadAll(&verifyingReader{t.Context(), strings.NewReader(c.text), v})
+			got, err := io.ReadAll(&verifyingReader{ctx: t.Context(), r: strings.NewReader(c.text), v: v})
 			if !errors.Is(err, c.err) || err == nil && string(got) != c.text {
 				t.Errorf("%q after %d of 10 bytes: %q, %v; want %v", c.text, c.after, got, err, c.err)
 			}

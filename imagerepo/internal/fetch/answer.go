@@ -42,20 +42,52 @@ func (d *download) acceptRange(resp *http.Response) error {
 	return d.request()
 }
 
-// identify checks that the answer is of the file that was read so far.
+// identify checks that the answer is of the file that was asked for, or read so far.
+// size is the one that the server says, -1 if it does not.
 func (d *download) identify(resp *http.Response, size int64) error {
 	validator := validatorOf(resp.Header)
 	switch {
-	case d.pos > 0 && d.validator != "" && validator != "" && validator != d.validator,
-		d.pos > 0 && d.size >= 0 && size >= 0 && size != d.size:
+	case d.want > 0 && size >= 0 && size != d.want:
+		return d.anotherFile(wrongSize(size, d.want))
+	case d.want > 0 || d.pos == 0:
+	case d.size >= 0 && size >= 0 && size != d.size:
+		return d.failed(wrongSize(size, d.size))
+	case d.validator != "" && validator != "" && validator != d.validator:
 		return d.failed(ErrChanged)
-	case d.pos == 0 || d.validator == "":
-		d.validator = validator
 	}
 	if size >= 0 {
 		d.size = size
 	}
+	if d.want == 0 && (d.pos == 0 || d.validator == "") {
+		d.validator = validator
+	}
 	return nil
+}
+
+// anotherFile asks again, past caches that hold an old file, or else returns the
+// error.
+func (d *download) anotherFile(err error) error {
+	if d.want == 0 || d.fresh {
+		return d.failed(err)
+	}
+	d.mirror.log.Info("asking past caches", "file", d.name, "reason", err)
+	d.disconnect()
+	d.fresh = true
+	return d.request()
+}
+
+// tooShort returns the error for a file that ends before the part that was asked for.
+func (d *download) tooShort(resp *http.Response) error {
+	total, ok := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes */")
+	if size, err := strconv.ParseInt(total, 10, 64); ok && err == nil && size >= 0 && d.want > 0 {
+		return wrongSize(size, d.want)
+	}
+	return fmt.Errorf("%w: it ends before byte %d", ErrChanged, d.pos)
+}
+
+// wrongSize returns the error for a file of another size.
+func wrongSize(got, want int64) error {
+	return fmt.Errorf("%w: it has %d bytes, want %d", ErrChanged, got, want)
 }
 
 // refused returns the error for an answer without the file.
@@ -63,7 +95,7 @@ func (d *download) refused(resp *http.Response) error {
 	err := errors.New(resp.Status)
 	switch code := resp.StatusCode; {
 	case code == http.StatusRequestedRangeNotSatisfiable:
-		err = ErrChanged
+		return d.anotherFile(d.tooShort(resp))
 	case code == http.StatusNotFound, code == http.StatusGone:
 		err = fs.ErrNotExist
 	case code == http.StatusForbidden: // some hosts answer so if the file does not exist

@@ -13,32 +13,29 @@ import (
 // download is a file of a web site. It makes one attempt after the other to get
 // the rest of the file.
 type download struct {
-	ctx       context.Context
-	mirror    *Mirror
-	name      string
-	validator string
-	size      int64 // of the whole file, -1 where it is not known
-	pos       int64
-	whole     bool // the server cannot send ranges
+	ctx    context.Context
+	mirror *Mirror
+	name   string
+	want   int64 // size of the whole file in bytes, 0 if it is not known
+	size   int64 // what the server says, -1 as long as it does not
+	pos    int64
+	whole  bool // the server cannot send ranges
+	fresh  bool // caches must ask the server
+
+	validator string // of a file whose size is not known
 
 	conn     *connection // nil between attempts
 	attempts int         // in a row that failed and brought hardly anything
 }
 
 // openDownload asks for a file of a web site.
-func openDownload(ctx context.Context, m *Mirror, name string, from Position) (File, error) {
-	d := &download{ctx: ctx, mirror: m, name: name, pos: from.Offset, size: -1}
-	if from.Offset > 0 {
-		d.validator = from.Validator
-	}
+func openDownload(ctx context.Context, m *Mirror, name string, r Request) (io.ReadCloser, error) {
+	d := &download{ctx: ctx, mirror: m, name: name, want: r.Size, size: -1, pos: r.Offset, fresh: r.Fresh}
 	if err := d.connect(); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
-
-func (d *download) Size() int64       { return d.size }
-func (d *download) Validator() string { return d.validator }
 
 func (d *download) Close() error {
 	d.disconnect()
@@ -172,6 +169,9 @@ func (d *download) newRequest(ctx context.Context) (*http.Request, error) {
 	}
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("User-Agent", "puavo-update-image")
+	if d.fresh {
+		req.Header.Set("Cache-Control", "no-cache")
+	}
 	if d.pos > 0 && !d.whole {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", d.pos))
 		if d.validator != "" {
@@ -187,9 +187,9 @@ func (d *download) unanswered(err error) error {
 	case errors.Is(err, errInsecure):
 		return d.failed(err)
 	case isPermanent(err):
-		return d.failed(fmt.Errorf("%w: %w", ErrGivenUp, err))
+		return d.failed(fmt.Errorf("%w: %w: %w", ErrGivenUp, ErrNoAnswer, err))
 	}
-	return transient{err, d.backoff(d.attempts + 1)}
+	return transient{fmt.Errorf("%w: %w", ErrNoAnswer, err), d.backoff(d.attempts + 1)}
 }
 
 func (d *download) failed(err error) error { return d.mirror.failed(d.name, err) }

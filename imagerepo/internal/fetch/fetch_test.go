@@ -110,14 +110,13 @@ func open(t *testing.T, where string, o Options) *Mirror {
 }
 
 // get fetches the file from a place on.
-func get(ctx context.Context, m *Mirror, at Position) ([]byte, File, error) {
-	b, err := m.Open(ctx, "file", at)
+func get(ctx context.Context, m *Mirror, r Request) ([]byte, error) {
+	b, err := m.Open(ctx, "file", r)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer b.Close()
-	data, err := io.ReadAll(b)
-	return data, b, err
+	return io.ReadAll(b)
 }
 
 // What goes wrong with a file, and what comes of it: the right bytes or an error.
@@ -156,82 +155,134 @@ func TestFaults(t *testing.T) {
 		<-r.Context().Done()
 		return true
 	}
+	const known = 1 << 20
+	// tags gives each answer another ETag and date, as many servers behind one name do.
+	tags := func(then func(n int, w http.ResponseWriter, r *http.Request) bool) func(int, http.ResponseWriter, *http.Request) bool {
+		return func(n int, w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("ETag", fmt.Sprintf(`"%d"`, n))
+			w.Header().Set("Last-Modified", changed.Add(time.Duration(n)*time.Hour).Format(http.TimeFormat))
+			return then(n, w, r)
+		}
+	}
+	// old answers with an old file of another size, unless caches may not answer.
+	old := func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Cache-Control") == "no-cache" {
+			return false
+		}
+		http.ServeContent(w, r, "", changed, bytes.NewReader(content[:900_000]))
+		return true
+	}
 	for _, c := range []struct {
 		name     string
 		fault    func(int, http.ResponseWriter, *http.Request) bool
 		want     error  // nil: the right bytes come
 		says     string // of the error
 		requests int
-		twice    bool // bytes may be sent twice
+		twice    bool  // bytes may be sent twice
+		size     int64 // that is asked for
 	}{
-		{"no fault", nil, nil, "", 1, false},
-		{"503 once", first(status(503)), nil, "", 2, false},
-		{"503 with Retry-After", first(status(503, "Retry-After", "0")), nil, "", 2, false},
-		{"429 with a Retry-After of a year", first(status(429, "Retry-After", "31536000")), nil, "", 2, false},
-		{"503 for ever", always(status(503)), io.EOF, "503", 4, false},
-		{"404", always(status(404)), fs.ErrNotExist, "file", 1, false},
-		{"410", always(status(410)), fs.ErrNotExist, "file", 1, false},
-		{"403", always(status(403)), io.EOF, "403", 1, false},
-		{"gzip", always(status(200, "Content-Encoding", "gzip")), io.EOF, "encoded as gzip", 1, false},
-		{"cut once", broken(func(http.ResponseWriter, *http.Request) bool { return false }), nil, "", 2, false},
-		{"cut often", func(n int, w http.ResponseWriter, r *http.Request) bool { return n < 10 && cut(w, r, 100_000) }, nil, "", 10, false},
-		{"cut before anything", func(n int, w http.ResponseWriter, r *http.Request) bool { return n < 4 && cut(w, r, 0) }, nil, "", 4, false},
-		{"cut for ever", always(func(w http.ResponseWriter, r *http.Request) bool { return cut(w, r, 0) }), io.ErrUnexpectedEOF, "given up after 4 attempts", 4, false},
+		{"no fault", nil, nil, "", 1, false, 0},
+		{"503 once", first(status(503)), nil, "", 2, false, 0},
+		{"503 with Retry-After", first(status(503, "Retry-After", "0")), nil, "", 2, false, 0},
+		{"429 with a Retry-After of a year", first(status(429, "Retry-After", "31536000")), nil, "", 2, false, 0},
+		{"503 for ever", always(status(503)), io.EOF, "503", 4, false, 0},
+		{"404", always(status(404)), fs.ErrNotExist, "file", 1, false, 0},
+		{"410", always(status(410)), fs.ErrNotExist, "file", 1, false, 0},
+		{"403", always(status(403)), io.EOF, "403", 1, false, 0},
+		{"gzip", always(status(200, "Content-Encoding", "gzip")), io.EOF, "encoded as gzip", 1, false, 0},
+		{"cut once", broken(func(http.ResponseWriter, *http.Request) bool { return false }), nil, "", 2, false, 0},
+		{"cut often", func(n int, w http.ResponseWriter, r *http.Request) bool { return n < 10 && cut(w, r, 100_000) }, nil, "", 10, false, 0},
+		{"cut before anything", func(n int, w http.ResponseWriter, r *http.Request) bool { return n < 4 && cut(w, r, 0) }, nil, "", 4, false, 0},
+		{"cut for ever", always(func(w http.ResponseWriter, r *http.Request) bool { return cut(w, r, 0) }), io.ErrUnexpectedEOF, "given up after 4 attempts", 4, false, 0},
 		{"a server without ranges cuts for ever", always(func(w http.ResponseWriter, r *http.Request) bool {
 			r.Header.Del("Range")
 			return cut(w, r, 500_000)
-		}), io.ErrUnexpectedEOF, "given up after 4 attempts", 4, true},
-		{"cut and 404", broken(status(404)), fs.ErrNotExist, "", 2, false},
-		{"cut and 416", broken(status(416)), ErrChanged, "", 2, false},
-		{"cut and 503", broken(status(503)), nil, "", 3, false},
+		}), io.ErrUnexpectedEOF, "given up after 4 attempts", 4, true, 0},
+		{"cut and 404", broken(status(404)), fs.ErrNotExist, "", 2, false, 0},
+		{"cut and 416", broken(status(416)), ErrChanged, "", 2, false, 0},
+		{"cut and 503", broken(status(503)), nil, "", 3, false, 0},
 		{"cut and the whole file", broken(func(w http.ResponseWriter, r *http.Request) bool {
 			r.Header.Del("Range")
 			return false
-		}), nil, "", 2, true},
+		}), nil, "", 2, true, 0},
 		{"cut and the whole file, cut", broken(func(w http.ResponseWriter, r *http.Request) bool {
 			r.Header.Del("Range")
 			return cut(w, r, 200_000)
-		}), nil, "", 3, true},
+		}), nil, "", 3, true, 0},
 		{"cut and another file", broken(func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("ETag", `"two"`)
 			return false // If-Range makes it the whole of the other
-		}), ErrChanged, "", 2, true},
+		}), ErrChanged, "", 2, true, 0},
 		{"cut and another file without an ETag", broken(func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Del("ETag")
 			r.Header.Del("If-Range")
 			http.ServeContent(w, r, "", changed.Add(time.Hour), bytes.NewReader(content))
 			return true
-		}), ErrChanged, "", 2, true},
+		}), ErrChanged, "", 2, true, 0},
 		{"cut and another size", broken(func(w http.ResponseWriter, r *http.Request) bool {
 			http.ServeContent(w, r, "", changed, bytes.NewReader(content[:900_000]))
 			return true
-		}), ErrChanged, "", 2, true},
+		}), ErrChanged, "", 2, true, 0},
 		{"cut and another range", broken(func(w http.ResponseWriter, r *http.Request) bool {
 			r.Header.Set("Range", "bytes=5-")
 			return false
-		}), nil, "", 3, true},
+		}), nil, "", 3, true, 0},
 		{"cut and a shorter range", broken(func(w http.ResponseWriter, r *http.Request) bool {
 			r.Header.Set("Range", r.Header.Get("Range")+"400000")
 			return false
-		}), nil, "", 3, true},
+		}), nil, "", 3, true, 0},
 		{"cut and a senseless range", broken(func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("Content-Range", "bytes 300000-x/y")
 			w.WriteHeader(http.StatusPartialContent)
 			return true
-		}), nil, "", 3, true},
-		{"stalls", func(n int, w http.ResponseWriter, r *http.Request) bool { return n == 1 && stall(w, r) }, nil, "", 2, false},
+		}), nil, "", 3, true, 0},
+		{"stalls", func(n int, w http.ResponseWriter, r *http.Request) bool { return n == 1 && stall(w, r) }, nil, "", 2, false, 0},
 		{"no answer", func(n int, w http.ResponseWriter, r *http.Request) bool {
 			if n == 1 {
 				panic(http.ErrAbortHandler)
 			}
 			return false
-		}, nil, "", 2, false},
+		}, nil, "", 2, false, 0},
+
+		{"known size, no fault", nil, nil, "", 1, false, known},
+		{"known size, cut often, other ETags and dates", tags(func(n int, w http.ResponseWriter, r *http.Request) bool { return n < 10 && cut(w, r, 100_000) }), nil, "", 10, false, known},
+		{"known size, cut, and the whole file with another ETag", broken(func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("ETag", `"two"`)
+			r.Header.Del("Range")
+			return false
+		}), nil, "", 2, true, known},
+		{"known size, a cache has an old file", always(old), nil, "", 2, true, known},
+		{"known size, cut, and a cache has an old file", broken(old), nil, "", 3, true, known},
+		{"known size, cut, and a cache has less than that", broken(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Header.Get("Cache-Control") != "" {
+				return false
+			}
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+			return true
+		}), nil, "", 3, false, known},
+		{"known size, the file is another", nil, ErrChanged, "it has 1048576 bytes, want 1048577", 2, true, known + 1},
+		{"known size, cut, and the file is another", broken(func(w http.ResponseWriter, r *http.Request) bool {
+			http.ServeContent(w, r, "", changed, bytes.NewReader(content[:900_000]))
+			return true
+		}), nil, "", 3, true, known},
+		{"known size, cut, and 416 for ever", func(n int, w http.ResponseWriter, r *http.Request) bool {
+			if n == 1 {
+				return cut(w, r, 300_000)
+			}
+			return status(416)(w, r)
+		}, ErrChanged, "ends before byte 300000", 3, false, known},
+		{"known size, cut, and 416 for ever that says the size", func(n int, w http.ResponseWriter, r *http.Request) bool {
+			if n == 1 {
+				return cut(w, r, 300_000)
+			}
+			return status(416, "Content-Range", "bytes */1000")(w, r)
+		}, ErrChanged, "it has 1000 bytes, want 1048576", 3, false, known},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t, c.fault)
-			data, body, err := get(t.Context(), open(t, s.URL, Options{Patience: hasty}), Position{})
-			if c.want == nil && (err != nil || !bytes.Equal(data, content) || body.Size() != int64(len(content)) || body.Validator() != `"one"`) {
+			data, err := get(t.Context(), open(t, s.URL, Options{Patience: hasty}), Request{Size: c.size})
+			if c.want == nil && (err != nil || !bytes.Equal(data, content)) {
 				t.Errorf("%d bytes, %v", len(data), err)
 			}
 			if c.want != nil && (err == nil || c.want != io.EOF && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says)) {
@@ -252,26 +303,25 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// A place from another process is where reading goes on.
-func TestResume(t *testing.T) {
+// Reading begins at an offset, as after another process has ended there.
+func TestOffset(t *testing.T) {
 	s := newServer(t, nil)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "file"), content, 0o666); err != nil {
 		t.Fatal(err)
 	}
+	size := int64(len(content))
 	for _, where := range []string{s.URL + "/", dir, "file://" + dir} {
 		m := open(t, where, Options{Patience: hasty})
-		_, body, err := get(t.Context(), m, Position{})
-		if err != nil {
-			t.Fatal(err)
+		for _, r := range []Request{{}, {Size: size}, {Offset: 777_777}, {Offset: 777_777, Size: size}, {Offset: size - 1, Size: size}} {
+			if data, err := get(t.Context(), m, r); err != nil || !bytes.Equal(data, content[r.Offset:]) {
+				t.Errorf("%s, %+v: %d bytes, %v", where, r, len(data), err)
+			}
 		}
-		at := Position{Offset: 777_777, Validator: body.Validator()}
-		if data, _, err := get(t.Context(), m, at); err != nil || !bytes.Equal(data, content[at.Offset:]) {
-			t.Errorf("%s: %d bytes, %v", where, len(data), err)
-		}
-		at.Validator = `"other"`
-		if data, _, err := get(t.Context(), m, at); !errors.Is(err, ErrChanged) {
-			t.Errorf("%s: %d bytes of another version, %v", where, len(data), err)
+		for _, r := range []Request{{Size: size - 1}, {Size: size + 1}, {Offset: 777_777, Size: size + 1}} {
+			if data, err := get(t.Context(), m, r); !errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), fmt.Sprint("has ", size, " bytes, want ", r.Size)) {
+				t.Errorf("%s, %+v: %d bytes, %v", where, r, len(data), err)
+			}
 		}
 	}
 }
@@ -285,7 +335,7 @@ func TestCancelled(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	m := open(t, s.URL, Options{}) // the usual patience would wait for long
-	b, err := m.Open(ctx, "file", Position{})
+	b, err := m.Open(ctx, "file", Request{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +344,7 @@ func TestCancelled(t *testing.T) {
 	if data, err := io.ReadAll(b); err != context.Canceled || len(data) > 1000 {
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
-	if _, err := m.Open(ctx, "file", Position{}); err != context.Canceled {
+	if _, err := m.Open(ctx, "file", Request{}); err != context.Canceled {
 		t.Errorf("opened after the end: %v", err)
 	}
 }
@@ -305,11 +355,11 @@ func TestDirectory(t *testing.T) {
 	os.Mkdir(filepath.Join(dir, "sub"), 0o777)
 	m := open(t, dir, Options{})
 	for name, want := range map[string]error{"none": fs.ErrNotExist, "sub": nil, "../x": nil} {
-		if _, err := m.Open(t.Context(), name, Position{}); err == nil || want != nil && !errors.Is(err, want) {
+		if _, err := m.Open(t.Context(), name, Request{}); err == nil || want != nil && !errors.Is(err, want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	b, err := m.Open(t.Context(), "file", Position{})
+	b, err := m.Open(t.Context(), "file", Request{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,6 +379,13 @@ func TestDocument(t *testing.T) {
 			t.Errorf("at most %d: %d bytes, %v", most, len(data), err)
 		}
 	}
+	past := newServer(t, func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		io.WriteString(w, r.Header.Get("Cache-Control"))
+		return true
+	})
+	if data, err := open(t, past.URL, Options{}).Document(t.Context(), "file", 100); err != nil || string(data) != "no-cache" {
+		t.Errorf("caches were asked %q, %v", data, err)
+	}
 	if _, err := m.Document(t.Context(), "none", 1); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("none: %v", err)
 	}
@@ -344,7 +401,7 @@ func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, dir, Options{Rate: 4 << 20})
 		start := time.Now()
-		if data, _, err := get(t.Context(), m, Position{}); err != nil || !bytes.Equal(data, content) {
+		if data, err := get(t.Context(), m, Request{}); err != nil || !bytes.Equal(data, content) {
 			t.Errorf("%d bytes, %v", len(data), err)
 		}
 		want := time.Duration(len(content)-burst) * time.Second / (4 << 20)
@@ -379,13 +436,46 @@ func TestRedirects(t *testing.T) {
 		"https://127.0.0.1:1": "refused",
 	} {
 		m := open(t, where, Options{CACertificate: ca, Patience: Patience{Attempts: 2, Wait: time.Millisecond}})
-		data, _, err := get(t.Context(), m, Position{})
+		data, err := get(t.Context(), m, Request{})
 		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) || err == nil && !bytes.Equal(data, content) {
 			t.Errorf("%s: %d bytes, %v", where, len(data), err)
 		}
 	}
-	if _, _, err := get(t.Context(), open(t, secure.URL, Options{Patience: hasty}), Position{}); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if _, err := get(t.Context(), open(t, secure.URL, Options{Patience: hasty}), Request{}); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("an unknown certificate: %v", err)
+	}
+}
+
+// A host for payload alone answers itself.
+func TestPayloadOnly(t *testing.T) {
+	elsewhere := newServer(t, nil)
+	s := newServer(t, nil)
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/moved/file":
+			http.Redirect(w, r, "/file", http.StatusFound)
+		case "/other/file":
+			http.Redirect(w, r, elsewhere.URL+"/file", http.StatusFound)
+		default:
+			s.ServeHTTP(w, r)
+		}
+	})
+	for path, says := range map[string]string{"": "", "/moved": "", "/other": "redirect to another host, 127.0.0.1:"} {
+		m := open(t, s.URL+path, Options{PayloadOnly: true, Patience: hasty})
+		data, err := get(t.Context(), m, Request{})
+		if (err == nil) != (says == "") || err == nil && !bytes.Equal(data, content) {
+			t.Errorf("%s: %d bytes, %v", path, len(data), err)
+		}
+		if err != nil && (!strings.Contains(err.Error(), says) || !errors.Is(err, ErrNoAnswer)) {
+			t.Errorf("%s: %v, want %q", path, err, says)
+		}
+	}
+	if len(elsewhere.requests) > 0 {
+		t.Errorf("the other host was asked %d times", len(elsewhere.requests))
+	}
+	with := strings.Replace(s.URL, "://", "://user:secret@", 1)
+	if _, err := Open(with, Options{PayloadOnly: true}); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("with a password: %v", err)
 	}
 }
 

@@ -3,7 +3,6 @@ package fetch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"syscall"
@@ -16,25 +15,24 @@ type localFile struct {
 	name      string
 	file      *os.File
 	pos, size int64
-	validator string
 }
 
 // openLocal opens a file of a directory.
-func openLocal(ctx context.Context, m *Mirror, name string, from Position) (File, error) {
+func openLocal(ctx context.Context, m *Mirror, name string, r Request) (io.ReadCloser, error) {
 	f, err := m.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // does not wait for the writer of a pipe
 	if err != nil {
 		return nil, err
 	}
-	l := &localFile{ctx: ctx, mirror: m, name: name, file: f, pos: from.Offset}
-	if err := l.seek(from); err != nil {
+	l := &localFile{ctx: ctx, mirror: m, name: name, file: f, pos: r.Offset}
+	if err := l.seek(r); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-// seek goes to the position, if the file is still the one that it is in.
-func (l *localFile) seek(from Position) error {
+// seek goes to where reading begins, if the file is the one asked for.
+func (l *localFile) seek(r Request) error {
 	info, err := l.file.Stat()
 	if err != nil {
 		return err
@@ -42,18 +40,14 @@ func (l *localFile) seek(from Position) error {
 	if !info.Mode().IsRegular() {
 		return l.mirror.failed(l.name, errors.New("it is no regular file"))
 	}
-	l.size = info.Size()
-	l.validator = fmt.Sprintf("%d %d", info.Size(), info.ModTime().UnixNano())
-	if from.Offset > 0 && from.Validator != "" && from.Validator != l.validator {
-		return l.mirror.failed(l.name, ErrChanged)
+	if l.size = info.Size(); r.Size > 0 && l.size != r.Size {
+		return l.mirror.failed(l.name, wrongSize(l.size, r.Size))
 	}
-	_, err = l.file.Seek(from.Offset, io.SeekStart)
+	_, err = l.file.Seek(r.Offset, io.SeekStart)
 	return err
 }
 
-func (l *localFile) Size() int64       { return l.size }
-func (l *localFile) Validator() string { return l.validator }
-func (l *localFile) Close() error      { return l.file.Close() }
+func (l *localFile) Close() error { return l.file.Close() }
 
 func (l *localFile) Read(p []byte) (int, error) {
 	if err := l.ctx.Err(); err != nil {

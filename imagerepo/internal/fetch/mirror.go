@@ -4,16 +4,21 @@
 // # A web site
 //
 // A file is fetched by one GET if nothing goes wrong. When the connection breaks
-// or stalls, the rest is fetched by another GET with Range and, where the server
-// gave an ETag or a date, If-Range (RFC 9110, section 14): so no byte is fetched
-// twice. What answers to that:
+// or stalls, the rest is fetched by another GET with Range (RFC 9110, section 14): so
+// no byte is fetched twice. What answers to that:
 //
 //	206  with the rest of the same file: reading goes on
 //	206  with another range: the file is asked for as a whole
 //	200  a server without ranges: what was read before is skipped
-//	200  or 206 with another ETag, date or size, 416: ErrChanged
+//	200  or 206 of another file, 416: ErrChanged
 //	404  410  fs.ErrNotExist
 //	429  5xx  another attempt, after the time that Retry-After gives; not for 501
+//
+// Who knows the size of a file knows its digest too, and compares it in the end. Such
+// a file is the same as long as its size is: the servers behind one name often give it
+// different ETags and dates. If one of them has another size, the others are asked
+// once more, past all caches. A file whose size is not known is the same as long as
+// its ETag, or else its date, is; If-Range asks for that.
 //
 // An answer that is compressed is refused: sizes and digests are those of the
 // file as it lies there.
@@ -53,6 +58,7 @@ type Options struct {
 	CACertificate string // path of a PEM file of certificates to trust besides the system's
 	Rate          int64  // bytes a second at most; 0 is no limit
 	Patience      Patience
+	PayloadOnly   bool         // the site must answer itself: no redirects to others, no password
 	Log           *slog.Logger // takes at level Info why something is fetched again; nil discards
 }
 
@@ -117,6 +123,9 @@ func Open(where string, o Options) (*Mirror, error) {
 // String returns where the mirror is, without a password.
 func (m *Mirror) String() string { return m.shown }
 
+// Remote reports whether the mirror is a web site, which caches may stand before.
+func (m *Mirror) Remote() bool { return m.root == nil }
+
 // Close ends idle connections. All files must be closed.
 func (m *Mirror) Close() error {
 	if m.root != nil {
@@ -127,6 +136,9 @@ func (m *Mirror) Close() error {
 }
 
 func openSite(u *url.URL, o Options) (*Mirror, error) {
+	if o.PayloadOnly && u.User != nil {
+		return nil, fmt.Errorf("%s: a host for payload alone gets no password; leave it out", u.Redacted())
+	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableCompression = true
 	if o.CACertificate != "" {
@@ -143,7 +155,7 @@ func openSite(u *url.URL, o Options) (*Mirror, error) {
 	transport.ResponseHeaderTimeout = patience.Stall
 	return &Mirror{
 		url: strings.TrimRight(u.String(), "/"), shown: strings.TrimRight(u.Redacted(), "/"), limit: limiter(o.Rate), patience: patience, log: o.Log,
-		http: &http.Client{Transport: transport, CheckRedirect: checkRedirect},
+		http: &http.Client{Transport: transport, CheckRedirect: redirects(o.PayloadOnly)},
 	}, nil
 }
 
@@ -189,6 +201,20 @@ var (
 	errRedirect = errors.New("bad redirect")
 )
 
+// redirects returns the check of redirects. A site for payload alone may only lead to
+// its own files.
+func redirects(payloadOnly bool) func(*http.Request, []*http.Request) error {
+	if !payloadOnly {
+		return checkRedirect
+	}
+	return func(req *http.Request, via []*http.Request) error {
+		if req.URL.Host != via[0].URL.Host {
+			return fmt.Errorf("%w to another host, %s", errRedirect, untrusted.Show(req.URL.Host))
+		}
+		return checkRedirect(req, via)
+	}
+}
+
 // checkRedirect lets no one lead from https to plain http.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	switch scheme := req.URL.Scheme; {
@@ -209,56 +235,48 @@ func isPermanent(err error) bool {
 }
 
 var (
-	// ErrChanged is wrapped by the error for a file that is not the one of which a
-	// part was read before. What was made of that part is of no use.
-	ErrChanged = errors.New("the file was changed meanwhile")
+	// ErrChanged is wrapped by the error for a file that is not the one that was asked
+	// for, or of which a part was read before.
+	ErrChanged = errors.New("it is another file")
 	// ErrGivenUp is wrapped by the error for a server that did not answer, was too busy,
 	// or broke the connection, in all attempts.
 	ErrGivenUp = errors.New("given up")
+	// ErrNoAnswer is wrapped besides if the last attempt got no answer at all.
+	ErrNoAnswer = errors.New("no answer")
 	// ErrTooLarge is wrapped by the error for a document of too many bytes.
 	ErrTooLarge = untrusted.ErrTooLarge
 )
 
-// File is a file of a mirror that is being read. Its errors name the mirror and the
-// file. It is not for concurrent use.
-type File interface {
-	io.ReadCloser
-	// Size returns the size of the whole file in bytes, -1 if it is not known.
-	Size() int64
-	// Validator returns what identifies the content of the file, such as an ETag, ""
-	// if nothing does.
-	Validator() string
+// Request says what of a file is wanted. The zero Request is for the whole file.
+type Request struct {
+	Offset int64 // bytes at the beginning that are not wanted
+	Size   int64 // of the whole file in bytes, 0 if it is not known; one of another size is an ErrChanged
+	Fresh  bool  // what a cache has must first be compared with the file of the server
 }
 
-// Position is where in a file to begin.
-type Position struct {
-	Offset int64 // bytes
-	// Validator is the File.Validator of the file when its beginning was read, "" if
-	// that is not known.
-	Validator string
-}
-
-// Open opens a file of the mirror to read it from a position on. The caller closes
-// it; when ctx ends, so does reading. The error wraps fs.ErrNotExist if there is no
-// such file, and ErrChanged if it is not the one that the position is in.
-func (m *Mirror) Open(ctx context.Context, name string, from Position) (File, error) {
+// Open opens a file of the mirror. The caller closes it; when ctx ends, so does
+// reading. The errors, those of reading too, name the mirror and the file; they wrap
+// fs.ErrNotExist if the file does not exist, and ErrChanged if it is another one. The
+// result is not for concurrent use.
+func (m *Mirror) Open(ctx context.Context, name string, r Request) (io.ReadCloser, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if m.root != nil {
-		return openLocal(ctx, m, name, from)
+		return openLocal(ctx, m, name, r)
 	}
-	return openDownload(ctx, m, name, from)
+	return openDownload(ctx, m, name, r)
 }
 
 func (m *Mirror) failed(name string, err error) error {
 	return fmt.Errorf("fetching %s/%s: %w", m.shown, name, untrusted.Error(err))
 }
 
-// Document returns a small file as a whole. One of more than most bytes is an
-// ErrTooLarge, one that is not there an fs.ErrNotExist.
+// Document returns a small file as a whole, and as it is now: caches are asked to
+// compare theirs. One of more than most bytes is an ErrTooLarge, one that does not
+// exist an fs.ErrNotExist.
 func (m *Mirror) Document(ctx context.Context, name string, most int64) ([]byte, error) {
-	body, err := m.Open(ctx, name, Position{})
+	body, err := m.Open(ctx, name, Request{Fresh: true})
 	if err != nil {
 		return nil, err
 	}

@@ -86,12 +86,12 @@ func TestPauses(t *testing.T) {
 		{"breaks soon, then is busy", answers{breaks(1000), empty(500), rest(1000, len(content))}, 2 * time.Second, 4 * time.Second, nil, 0},
 		{"breaks soon, twice", answers{breaks(1000), breaks(1000), rest(1000, len(content))}, time.Second, 2 * time.Second, nil, 0},
 		{"busy for ever", answers{empty(500)}, 6 * time.Second, 12 * time.Second, ErrGivenUp, 0},
-		{"unreachable for ever", answers{unreachable}, 6 * time.Second, 12 * time.Second, ErrGivenUp, 0},
+		{"unreachable for ever", answers{unreachable}, 6 * time.Second, 12 * time.Second, ErrNoAnswer, 0},
 		{"busy or broken for ever", answers{empty(500), breaks(0), empty(500), breaks(0), whole}, 5 * time.Second, 10 * time.Second, ErrGivenUp, 0},
 		{"not implemented", answers{empty(501), whole}, 0, 0, ErrGivenUp, 0},
 		{"busy twice, and impatient", answers{empty(500), empty(500), whole}, 2 * time.Second, 2 * time.Second, nil, time.Second},
 		{"hardly anything for ever", answers{breaks(1000), rest(1000, 2000), rest(2000, 3000), rest(3000, 4000), rest(4000, len(content))}, 3 * time.Second, 6 * time.Second, ErrGivenUp, 0},
-		{"unknown certificate", answers{untrusted, whole}, 0, 0, ErrGivenUp, 0},
+		{"unknown certificate", answers{untrusted, whole}, 0, 0, ErrNoAnswer, 0},
 		{"redirects for ever", answers{empty(302, "Location", "/again")}, 0, 0, ErrGivenUp, 0},
 		{"redirect to another protocol", answers{empty(302, "Location", "ftp://example.org/file"), whole}, 0, 0, ErrGivenUp, 0},
 	} {
@@ -103,7 +103,7 @@ func TestPauses(t *testing.T) {
 				}
 				m.http.Transport = &c.answers
 				start := time.Now()
-				data, _, err := get(t.Context(), m, Position{})
+				data, err := get(t.Context(), m, Request{})
 				if !errors.Is(err, c.err) || err == nil && !bytes.Equal(data, content) {
 					t.Errorf("%d bytes, %v; want %v", len(data), err, c.err)
 				}

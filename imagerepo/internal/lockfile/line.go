@@ -15,11 +15,13 @@ import (
 )
 
 const (
-	// lineLength is the length of a line that is written, in bytes. Older versions
+	// lineLength is the length of a line that is written first, in bytes. Older versions
 	// read 200.
 	lineLength = 128
-	// maxProgram is the most bytes of a program's name in it.
+	// maxProgram is the most bytes of a program's name in it, and maxWork of what Say
+	// adds.
 	maxProgram = 60
+	maxWork    = 300
 	// maxContent is the most bytes that a line of an older version has, whose
 	// program's name can have 255.
 	maxContent = 512
@@ -27,18 +29,23 @@ const (
 	blank = " \t\r\n\x00"
 )
 
-var linePattern = regexp.MustCompile(`^process [0-9]+ \([^\x00-\x1f\x7f]*\) since [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$`)
+var linePattern = regexp.MustCompile(`^process [0-9]+ \([^\x00-\x1f\x7f]*\) since [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(, [^\x00-\x1f\x7f]*)?$`)
 
 // lineOf returns the line about a holder.
 func lineOf(pid int, program string, now time.Time) string {
-	name := strings.Map(func(r rune) rune {
+	name := printable(filepath.Base(program), maxProgram)
+	return pad(fmt.Sprintf("process %d (%s) since %s", pid, name, now.Format(time.DateTime)), lineLength)
+}
+
+// printable returns a text of printable characters and at most most bytes.
+func printable(text string, most int) string {
+	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
-	}, filepath.Base(program))
-	name = strings.ToValidUTF8(name[:min(len(name), maxProgram)], "")
-	return pad(fmt.Sprintf("process %d (%s) since %s", pid, name, now.Format(time.DateTime)), lineLength)
+	}, text)
+	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }
 
 // pad fills a line up with blanks.

@@ -4,8 +4,8 @@
 // process that holds it, however that ends, and the shell's flock(1) takes part.
 //
 // The file has mode 0600 and one line about the holder, for those who have to
-// wait: "process N (name) since YYYY-MM-DD hh:mm:ss", and blanks up to a fixed
-// length; blanks alone while nobody holds the lock. The line is written over an
+// wait: "process N (name) since YYYY-MM-DD hh:mm:ss", perhaps ", " and what it does,
+// and blanks up to a fixed length; blanks alone while nobody holds the lock. The line is written over an
 // empty file, blanks, or another such line, and over nothing else; the file is
 // never cut. What has the lock's name and is no regular file, or has another
 // name too, is refused and left as it is.
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +36,7 @@ const (
 type Lock struct {
 	f    *os.File
 	line string // what was written into the file, "" if nothing was
+	self string // how the line begins
 }
 
 // Acquire takes the lock that is the file name, with slashes, in the directory
@@ -62,7 +64,7 @@ func try(dir, name string) (*Lock, error) {
 	l := &Lock{f: f}
 	line := lineOf(os.Getpid(), os.Args[0], time.Now())
 	if write(f, ours, line) == nil { // on a full disk it cannot, and who has to wait learns less
-		l.line = line
+		l.line, l.self = line, strings.TrimSpace(line)
 	}
 	return l, nil
 }
@@ -83,6 +85,18 @@ func take(f *os.File) error {
 		return fmt.Errorf("%s is %w by another process, which has just replaced it; run again", f.Name(), ErrHeld)
 	}
 	return singular(f.Name(), info)
+}
+
+// Say adds to the line what the holder does, such as "making a.img, 3 h left", for
+// those who have to wait. It replaces what was said before.
+func (l *Lock) Say(work string) {
+	if l.line == "" {
+		return
+	}
+	line := pad(l.self+", "+printable(work, maxWork), lineLength)
+	if write(l.f, func(data []byte) bool { return describes(data, l.line) }, line) == nil {
+		l.line = line
+	}
 }
 
 // Release gives the lock back.

@@ -56,6 +56,35 @@ func TestAcquire(t *testing.T) {
 	}
 }
 
+// What the holder says is what those hear who have to wait, and the last of it counts.
+func TestSay(t *testing.T) {
+	dir := t.TempDir()
+	lock := acquire(t, dir, "lock")
+	for _, c := range []struct{ says, heard string }{
+		{"making a.img", "making a.img"},
+		{"making b.img at 1 MB/s, 3h left", "making b.img at 1 MB/s, 3h left"},
+		{"c", "c"},
+		{"a\nb\x1b[31m", "a?b?[31m"},
+		{strings.Repeat("x", 1000), strings.Repeat("x", maxWork)},
+	} {
+		lock.Say(c.says)
+		who, held := Holder(dir, "lock")
+		if begin, end, _ := strings.Cut(who, ", "); !held || !strings.HasPrefix(begin, byUs()) || end != c.heard {
+			t.Errorf("%q is heard as %q", c.says, who)
+		}
+	}
+	lock.f.Close() // as if it had died
+	lock = acquire(t, dir, "lock")
+	if who, _ := Holder(dir, "lock"); strings.Contains(who, ", ") {
+		t.Errorf("the next holder: %q", who)
+	}
+	lock.Say("something")
+	lock.Release()
+	if data, err := os.ReadFile(filepath.Join(dir, "lock")); err != nil || len(strings.TrimSpace(string(data))) > 0 {
+		t.Errorf("after the end: %q, %v", data, err)
+	}
+}
+
 // The shell's flock(1), which installed tools use, and we keep each other out.
 func TestShell(t *testing.T) {
 	testdata.Tool(t, "flock")

@@ -124,3 +124,10 @@ func remove(files atomicfile.Dir, file string) error {
 	}
 	return nil
 }
+
+// Say tells those who wait for the lock what this process does.
+func (d *Dir) Say(work string) {
+	if d.lock != nil {
+		d.lock.Say(work)
+	}
+}

@@ -117,3 +117,15 @@ func (d *Dir) isLeftover(file string, wanted []meta.Name) bool {
 	}
 	return suffix != "" && !slices.Contains(wanted, n) && !exists(d.Files, n.String()+".lock") && !exists(d.Files, assemble.PartialName(n)+".lock")
 }
+
+// Begun returns what is known of partial images, by the names of the images.
+func (d *Dir) Begun() (map[meta.Name]assemble.Begun, error) {
+	entries, err := fs.ReadDir(d.Files.FS(), ".")
+	begun := make(map[meta.Name]assemble.Begun)
+	for _, e := range entries {
+		if n, suffix, ok := split(e.Name()); ok && suffix == assemble.JournalSuffix {
+			begun[n] = assemble.Look(d.Files, n)
+		}
+	}
+	return begun, err
+}
