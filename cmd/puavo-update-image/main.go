@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 }
 
 func newApp(stdout, stderr io.Writer) *cli.App {
-	updating := slices.Concat(mirrorFlags(), updateFlags(), command.Flags("print what is done"))
+	updating := slices.Concat(mirrorFlags(), payloadFlags(), updateFlags(), command.Flags("print what is done"))
 	looking := func(more ...cli.Flag) []cli.Flag {
 		return slices.Concat(mirrorFlags(), more, command.Flags("print what is done"))
 	}
@@ -79,11 +79,11 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			}, {
 				Name: "check", Usage: "check for an update: exit code 0 for one, 4 if all is up to date",
 				UsageText: "puavo-update-image check --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]",
-				Flags:     looking(linkFlag()), Action: action(checkForUpdate),
+				Flags:     looking(slices.Concat(payloadFlags(), []cli.Flag{linkFlag()})...), Action: action(checkForUpdate),
 			}, {
 				Name: "plan", Usage: "print how the image would be made: the routes, bytes to fetch, disk needed",
 				UsageText: "puavo-update-image plan --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]",
-				Flags:     looking(linkFlag(), json), Action: action(plan),
+				Flags:     looking(slices.Concat(payloadFlags(), []cli.Flag{linkFlag(), json})...), Action: action(plan),
 			}, {
 				Name: "list", Usage: "print the images in DIR, and those that the mirror offers",
 				UsageText: "puavo-update-image list --mirror DIR_OR_URL --images-dir DIR [options]",
@@ -104,12 +104,20 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 // mirrorFlags returns the flags of all commands that read a mirror.
 func mirrorFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "mirror", Usage: "a repository, a `DIR_OR_URL`; several are tried one after the other"},
+		&cli.StringSliceFlag{Name: "mirror", Usage: "a repository, a `DIR_OR_URL`; of several, the first that answers says which image is wanted, and all are fetched from"},
 		&cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"},
 		&cli.StringFlag{Name: "trust", Usage: "verify the repository's documents by the root of trust in `FILE`, a root.json"},
 		&cli.BoolFlag{Name: "allow-downgrade", Usage: "with --trust, allow an IMAGE that is older than the one in use"},
 		&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) as well as the system's"},
 		&cli.StringFlag{Name: "rate-limit", Usage: "fetch at most `SIZE` a second, such as 4m"},
+	}
+}
+
+// payloadFlags returns the flags of the commands that choose where payload comes from.
+func payloadFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "payload-mirror", Usage: "fetch images and deltas from `DIR_OR_URL` if it has them, but never what says which they are; several are tried one after the other"},
+		&cli.BoolFlag{Name: "discover", Usage: "find payload mirrors by DNS, as Puavo's machines do: the bootserver of the school"},
 	}
 }
 
@@ -120,6 +128,7 @@ func linkFlag() cli.Flag {
 func updateFlags() []cli.Flag {
 	return []cli.Flag{
 		linkFlag(),
+		&cli.StringFlag{Name: "max-time", Usage: "end after `TIME`, such as 8h, and keep what has come for the next run; before that, leave a mirror that is too slow for another (default: 12h)"},
 		&cli.StringFlag{Name: "pre-install", Usage: "run `COMMAND` with the image's path before it is put to use; if it fails, the image is not"},
 		&cli.StringFlag{Name: "post-install", Usage: "run `COMMAND` with the image's path after it was put to use"},
 		&cli.IntFlag{Name: "keep", Usage: "remove images of the series but the newest `N`, and those in use; 0 removes none"},

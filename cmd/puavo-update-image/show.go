@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -46,11 +47,26 @@ func planText(p client.Plan) string {
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprint(w, "fetch\tdisk\t\n")
 		for _, candidate := range p.Candidates {
-			fmt.Fprintf(w, "%s\t%s\t  %s\n", ui.Bytes(candidate.Fetch), ui.Bytes(candidate.Disk), candidate)
+			fmt.Fprintf(w, "%s\t%s\t  %s%s\n", ui.Bytes(candidate.Fetch), ui.Bytes(candidate.Disk), candidate, fromOther(p, candidate))
 		}
 		w.Flush()
 	}
 	return b.String()
+}
+
+// fromOther says where the files of a candidate come from, if not from the mirror of
+// the plan.
+func fromOther(p client.Plan, c client.Candidate) string {
+	var others []string
+	for _, f := range c.Files {
+		if f.Mirror != p.Mirror && !slices.Contains(others, f.Mirror) {
+			others = append(others, f.Mirror)
+		}
+	}
+	if len(others) == 0 {
+		return ""
+	}
+	return ", out of " + strings.Join(others, ", ")
 }
 
 // checkForUpdate prints whether there is an update, and returns upToDate if not.

@@ -24,6 +24,7 @@ type console struct {
 func options(c *cli.Context, con console) (client.Options, error) {
 	o := client.Options{
 		Mirrors: c.StringSlice("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(),
+		PayloadMirrors: c.StringSlice("payload-mirror"), Discover: c.Bool("discover"),
 		Trust: c.String("trust"), AllowDowngrade: c.Bool("allow-downgrade"),
 		CACertificate: c.String("ca-certificate"), DefaultLink: c.String("default-link"),
 		PreInstall: hook(c.String("pre-install")), PostInstall: hook(c.String("post-install")), HookOutput: con.err,
@@ -43,8 +44,15 @@ func options(c *cli.Context, con console) (client.Options, error) {
 		}
 	}
 	var err error
-	o.Rate, err = parseRate(c.String("rate-limit"))
-	return o, err
+	if o.Rate, err = parseRate(c.String("rate-limit")); err != nil {
+		return o, err
+	}
+	if limit := c.String("max-time"); limit != "" {
+		if o.MaxTime, err = units.Duration(limit); err != nil {
+			return o, command.Usage("--max-time: %v", err)
+		}
+	}
+	return o, nil
 }
 
 // parseRate returns a number of bytes, 0 for none given.
