@@ -23,8 +23,8 @@
 // domain.
 //
 // Installed clients do the same, but know only the record with the version, and take
-// only its first server. The record without a version names port 872 on Puavo's
-// bootservers, where nothing may listen.
+// only its first server. Puavo's bootservers have a port for each version, from 873 on,
+// and also a record without a version: its port, 872, serves no images nowadays.
 package discover
 
 import (
@@ -34,6 +34,7 @@ import (
 	"io/fs"
 	"net"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,10 +50,12 @@ const (
 
 // Machine says how a machine learns of its network. All fields are needed.
 type Machine struct {
-	Dial       func(ctx context.Context, network, address string) (net.Conn, error) // to a name server
-	DomainFile string                                                               // path of the file with the domain; it may be missing
-	Settings   string                                                               // name or path of the command puavo-conf; it may be missing
-	Limit      time.Duration                                                        // that Find takes in all
+	// Dial connects to a name server, as a net.Dialer does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	DomainFile string        // path of the file with the domain; it may be missing
+	Settings   string        // name or path of the command puavo-conf; it may be missing
+	Limit      time.Duration // that Find takes in all
 }
 
 // Local returns this machine. Its limit is 5 s.
@@ -191,7 +194,7 @@ func (s *search) inDomain(ctx context.Context, domain string) (servers []string)
 	if s.version != "" {
 		servers = s.lookUp(ctx, "imageserver_"+s.version, domain)
 	}
-	if len(servers) == 0 && ctx.Err() == nil {
+	if len(servers) == 0 {
 		servers = s.lookUp(ctx, "imageserver", domain)
 	}
 	return servers
@@ -226,5 +229,5 @@ func url(r *net.SRV, domain string) (string, error) {
 	case r.Port == 0:
 		return "", fmt.Errorf("the server %s has no port", host)
 	}
-	return fmt.Sprintf("https://%s:%d", host, r.Port), nil
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(int(r.Port))), nil
 }
