@@ -56,7 +56,9 @@ func (ms *mirrors) each(ctx context.Context, use func(m mirror) error) error {
 		case i < len(ms.options.Mirrors)-1:
 			ms.options.Log.Warn("trying the next mirror", "reason", err)
 		}
-		failed = append(failed, err)
+		if len(failed) == 0 || !errors.Is(err, errNoOther) {
+			failed = append(failed, err)
+		}
 	}
 	return errors.Join(failed...)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"syscall"
 	"time"
@@ -75,11 +74,14 @@ func (w *search) run(ctx context.Context) (Route, error) {
 	}
 }
 
+// errNoOther is the error for an image to which all ways have failed before.
+var errNoOther = errors.New("no other way to it")
+
 // inVain returns the error for a search that has no route left. If the network has cut
 // some off, that is what counts: another run may complete it.
 func (w *search) inVain(failed []error) error {
 	if len(failed) == 0 {
-		return fmt.Errorf("no other way to %s", w.offer.Target.Name)
+		return fmt.Errorf("%s: %w", w.offer.Target.Name, errNoOther)
 	}
 	cut := slices.DeleteFunc(slices.Clone(failed), func(err error) bool { return !errors.Is(err, ErrIncomplete) })
 	if len(cut) > 0 {
@@ -206,32 +208,33 @@ func (w *search) watch(r Route, i int) func(left int64) error {
 		_, file := s.File()
 		later += file.Sums.Size
 	}
-	image, mirror := w.offer.Target.Name, r.Steps[i].Mirror
-	pace := pace.Over(w.options.rateWindow())
+	mirror, p := r.Steps[i].Mirror, pace.Over(w.options.rateWindow())
 	var next time.Time // when to look again
 	return func(left int64) error {
-		rate, whole := pace.Left(left + later)
-		if time.Now().Before(next) || rate <= 0 && !whole {
+		left += later
+		rate, whole := p.Left(left)
+		if time.Now().Before(next) || rate <= 0 {
 			return nil
 		}
 		next = time.Now().Add(lookEvery)
-		needed := time.Duration(math.MaxInt64)
-		if seconds := float64(left+later) / rate; seconds < needed.Seconds() {
-			needed = time.Duration(seconds * float64(time.Second))
+		needed := pace.Time(left, rate)
+		w.dir.Say(fmt.Sprintf("making %s at %.1f kB/s, %v left", w.offer.Target.Name, rate/1e3, needed.Round(time.Second)))
+		if whole && needed > time.Until(w.end) && w.leaves(mirror, rate) {
+			return fmt.Errorf("%w: %.1f kB/s, %d bytes are left", source.ErrTooSlow, rate/1e3, left)
 		}
-		w.dir.Say(fmt.Sprintf("making %s at %.0f kB/s, %v left", image, rate/1e3, needed.Round(time.Second)))
-		if !whole || w.patient || time.Until(w.end) >= needed || w.options.Rate > 0 && rate > 0.8*float64(w.options.Rate) || !w.hasOther(mirror) {
-			return nil
-		}
-		return fmt.Errorf("%w: %.0f bytes a second, %d bytes are left", source.ErrTooSlow, rate, left+later)
+		return nil
 	}
 }
 
 // lookEvery is how often the rate is looked at.
 const lookEvery = time.Second
 
-// hasOther reports whether a source other than this one is left to try.
-func (w *search) hasOther(mirror string) bool {
+// leaves reports whether a source that is too slow is left for another: unless all are,
+// or it is Options.Rate that makes it slow.
+func (w *search) leaves(mirror string, rate float64) bool {
+	if w.patient || w.options.Rate > 0 && rate > 0.8*float64(w.options.Rate) {
+		return false
+	}
 	_, ok, err := w.choose(w.failures.Except(mirror))
 	return ok && err == nil
 }

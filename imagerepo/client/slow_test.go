@@ -143,7 +143,7 @@ func TestLockSays(t *testing.T) {
 	if _, err := client.Update(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	want := regexp.MustCompile(`^process \d+ \(.*\) since .*, making ` + regexp.QuoteMeta(huge2) + ` at [1-9]\d* kB/s, \d+s left$`)
+	want := regexp.MustCompile(`^process \d+ \(.*\) since .*, making ` + regexp.QuoteMeta(huge2) + ` at [1-9]\d*\.\d kB/s, \d+s left$`)
 	if who, _ := said.Load().(string); !want.MatchString(who) {
 		t.Errorf("%q", who)
 	}

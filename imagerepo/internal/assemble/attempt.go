@@ -87,12 +87,13 @@ func (a *attempt) begin() {
 		a.Log.Info("going on with what an earlier run has made", "image", a.Image, "bytes", from.Position.Target)
 	}
 	a.journal.Wrong = a.Wrong
+	file := a.Mirror.String() + "/" + a.Source
 	if a.Base == "" {
-		a.sourceVerifier = newVerifier(a.Source, a.SourceSums, a.Progress)
+		a.sourceVerifier = newVerifier(file, a.SourceSums, a.Progress)
 		return
 	}
 	a.imageVerifier = newVerifier(a.Image.String(), a.Sums, a.Progress)
-	a.sourceVerifier = newFastVerifier(a.Source, a.SourceSums)
+	a.sourceVerifier = newFastVerifier(file, a.SourceSums)
 	if a.resumed {
 		a.sourceVerifier.skip(from.Position.Delta)
 	}

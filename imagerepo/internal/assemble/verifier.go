@@ -97,13 +97,19 @@ func (r *verifyingReader) Read(p []byte) (int, error) {
 		if wrong := r.v.check(); wrong != nil {
 			return n, wrong
 		}
-	} else if err != nil { // wrapped, a broken connection is not mistaken for a truncated delta
-		err = fmt.Errorf("%s: %w", r.v.name, err)
+	} else if err != nil {
+		err = readError{err}
 	} else if r.left != nil {
 		err = r.left(r.v.want.Size - r.v.size)
 	}
 	return n, err
 }
+
+// readError is an error of a mirror. As it is wrapped, a broken connection is not
+// mistaken for a truncated delta.
+type readError struct{ error }
+
+func (e readError) Unwrap() error { return e.error }
 
 // contextReader ends with its context.
 type contextReader struct {

@@ -47,8 +47,8 @@ func testVerifyingReader(t *testing.T, right string, newVerifier func() *verifie
 		{"short", t.Context(), func() io.Reader { return strings.NewReader(right[1:]) }, ErrVerify, "18 bytes, want 19"},
 		{"long", t.Context(), func() io.Reader { return strings.NewReader(right + "s") }, ErrVerify, "more than its 19"},
 		{"other", t.Context(), func() io.Reader { return strings.NewReader(strings.ToUpper(right)) }, ErrVerify, "another"},
-		{"broken", t.Context(), func() io.Reader { return io.MultiReader(strings.NewReader(right[:9]), iotest.ErrReader(broken)) }, broken, "file: "},
-		{"broken at the end", t.Context(), func() io.Reader { return io.MultiReader(strings.NewReader(right), iotest.ErrReader(broken)) }, broken, "file: "},
+		{"broken", t.Context(), func() io.Reader { return io.MultiReader(strings.NewReader(right[:9]), iotest.ErrReader(broken)) }, broken, "broken"},
+		{"broken at the end", t.Context(), func() io.Reader { return io.MultiReader(strings.NewReader(right), iotest.ErrReader(broken)) }, broken, "broken"},
 		{"cancelled", cancelled, func() io.Reader { return strings.NewReader(right) }, context.Canceled, ""},
 	} {
 		for pieces, cut := range map[string]func(io.Reader) io.Reader{
@@ -61,6 +61,9 @@ func testVerifyingReader(t *testing.T, right string, newVerifier func() *verifie
 			got, err := io.ReadAll(&verifyingReader{ctx: c.ctx, r: cut(c.r()), v: newVerifier()})
 			if !errors.Is(err, c.err) || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%s, %s: %v, want %v that says %q", c.name, pieces, err, c.err, c.says)
+			}
+			if err == broken {
+				t.Errorf("%s, %s: the error is taken for that of the file", c.name, pieces)
 			}
 			if err == nil && string(got) != right || len(got) > len(right) {
 				t.Errorf("%s, %s: read %q", c.name, pieces, got)

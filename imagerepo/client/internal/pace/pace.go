@@ -1,7 +1,10 @@
 // Package pace measures how fast a download comes, over the last minutes.
 package pace
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // marks is how many marks a window has.
 const marks = 16
@@ -41,4 +44,13 @@ func (p *Pace) Left(bytes int64) (rate float64, whole bool) {
 		return 0, false
 	}
 	return float64(first.left-bytes) / passed.Seconds(), passed >= p.window
+}
+
+// Time returns how long bytes take at a rate, which is above zero.
+func Time(bytes int64, rate float64) time.Duration {
+	seconds := float64(bytes) / rate
+	if most := time.Duration(math.MaxInt64); seconds >= most.Seconds() {
+		return most
+	}
+	return time.Duration(seconds * float64(time.Second))
 }

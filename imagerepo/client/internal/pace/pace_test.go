@@ -56,3 +56,17 @@ func TestInstant(t *testing.T) {
 		}
 	})
 }
+
+func TestTime(t *testing.T) {
+	for _, c := range []struct {
+		bytes int64
+		rate  float64
+		want  time.Duration
+	}{
+		{0, 1, 0}, {100, 50, 2 * time.Second}, {1, 1000, time.Millisecond}, {1 << 62, 1e-9, 1<<63 - 1},
+	} {
+		if got := Time(c.bytes, c.rate); got != c.want {
+			t.Errorf("%d at %v: %v, want %v", c.bytes, c.rate, got, c.want)
+		}
+	}
+}
