@@ -98,7 +98,9 @@ func (m Machine) resolver() *net.Resolver {
 		wait := time.AfterFunc(m.Limit/3, func() { conn.SetDeadline(time.Now()) })
 		context.AfterFunc(ctx, func() { // when the resolver has its answer, too
 			wait.Stop()
-			conn.Close()
+			if errors.Is(ctx.Err(), context.Canceled) { // at the deadline, the connection ends by itself
+				conn.Close()
+			}
 		})
 		return conn, nil
 	}}
