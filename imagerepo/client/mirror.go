@@ -100,7 +100,7 @@ func (ms *mirrors) open(where string, payloadOnly bool) (*fetch.Mirror, error) {
 }
 
 // fewAttempts is the Patience.Attempts for a host that others can stand in for.
-const fewAttempts = 3
+const fewAttempts = 2
 
 // permanent is an error that no other mirror mends.
 type permanent struct{ error }

@@ -39,7 +39,7 @@ func (ms *mirrors) payload(ctx context.Context) []string {
 		return all
 	}
 	found, err := discover.Local().Find(ctx)
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		ms.options.Log.Warn("going on without an image server nearby", "reason", err)
 	}
 	return append(all, found...)
