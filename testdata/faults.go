@@ -1,8 +1,11 @@
 package testdata
 
 import (
+	"errors"
 	"io"
+	"os"
 	"runtime"
+	"syscall"
 	"testing"
 )
 
@@ -43,4 +46,53 @@ func (f *Failing) ReadAt(p []byte, off int64) (int, error) {
 		}
 	}
 	return f.ReaderAt.ReadAt(p, off)
+}
+
+// ReadOnly mounts a directory read-only for the time of the test and returns where. It
+// skips the test where mounting is not allowed; where CI is set, it fails instead.
+func ReadOnly(t testing.TB, dir string) string {
+	t.Helper()
+	at := t.TempDir()
+	unmount, err := MountReadOnly(dir, at)
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("mounting read-only: %v", err)
+		}
+		t.Skipf("mounting read-only: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unmount(); err != nil {
+			t.Error(err)
+		}
+	})
+	return at
+}
+
+// MountReadOnly mounts a directory read-only at another, or at itself.
+func MountReadOnly(dir, at string) (unmount func() error, err error) {
+	if err := syscall.Mount(dir, at, "", syscall.MS_BIND, ""); err != nil {
+		return nil, err
+	}
+	unmount = func() error { return syscall.Unmount(at, syscall.MNT_DETACH) }
+	if err := syscall.Mount("", at, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, ""); err != nil {
+		return nil, errors.Join(err, unmount())
+	}
+	return unmount, nil
+}
+
+// AsNobody calls do in a goroutine of its own, for which the modes of files hold even
+// if root runs the test: it has files as the user nobody. Goroutines that it starts do
+// not.
+func AsNobody(do func()) {
+	const nobody = 65534
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		if os.Getuid() == 0 {
+			syscall.RawSyscall(syscall.SYS_SETFSUID, nobody, 0, 0)
+		}
+		do()
+	}()
+	<-done
 }

@@ -157,8 +157,8 @@ func merge(series []*meta.Series, local []imagedir.Image) (all []Listed) {
 }
 
 // Verify reads the local images and compares them with what the mirror says of them.
-// It takes the lock, so that the next update knows the result. It returns local images
-// only.
+// It takes the lock, so that the next update knows the result, unless the directory may
+// not be written. It returns local images only.
 func Verify(ctx context.Context, o Options) ([]Listed, error) {
 	o, err := o.checked()
 	if err != nil {
@@ -169,8 +169,11 @@ func Verify(ctx context.Context, o Options) ([]Listed, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	if err := dir.Lock(); err != nil {
+	unlocked, err := dir.LockToRead()
+	if err != nil {
 		return nil, err
+	} else if unlocked != nil {
+		o.Log.Warn("the result is not remembered, and no lock is held", "reason", unlocked)
 	}
 	all, err := list(ctx, o, dir)
 	if err != nil {

@@ -292,7 +292,7 @@ func (w *search) advise(err error) error {
 		{syscall.ENOSPC, "make room in %s"},
 		{syscall.EDQUOT, "make room in %s, or raise the quota of its owner"},
 		{syscall.EFBIG, "%s is on a file system, or this process has a limit, that does not allow files of this size"},
-		{syscall.EROFS, "%s is read-only; mount it so that it can be written"},
+		{syscall.EROFS, imagedir.MountAdvice},
 		{syscall.EIO, "the disk of %s may be failing; see the messages of the kernel"},
 	} {
 		if errors.Is(err, c.errno) {

@@ -4,6 +4,8 @@
 //	tool NAME...            skip the script where a tool is not installed; where CI
 //	                        is set, fail instead
 //	exits CODE COMMAND...   run the command, which must exit with that code
+//	readonly DIR            mount DIR read-only until the script ends; where that is
+//	                        not allowed, skip the script, or fail where CI is set
 //	tree DIR                print the files in DIR but not in DIR/.repo, sorted; for
 //	                        "cmp stdout"
 //
@@ -56,7 +58,7 @@ func Run(t *testing.T, vars ...string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"tool": tool, "exits": exits, "tree": tree,
+			"tool": tool, "exits": exits, "readonly": readOnly, "tree": tree,
 		},
 	})
 }
@@ -91,11 +93,29 @@ func tool(ts *testscript.TestScript, neg bool, args []string) {
 		if _, err := exec.LookPath(name); err == nil {
 			continue
 		}
-		if os.Getenv("CI") != "" {
-			ts.Fatalf("%s is not installed", name)
-		}
-		ts.Value(scriptT{}).(testscript.T).Skip(name + " is not installed")
+		skip(ts, name+" is not installed")
 	}
+}
+
+// skip skips a script, or fails it where CI is set.
+func skip(ts *testscript.TestScript, reason string) {
+	if os.Getenv("CI") != "" {
+		ts.Fatalf("%s", reason)
+	}
+	ts.Value(scriptT{}).(testscript.T).Skip(reason)
+}
+
+func readOnly(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: readonly DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	unmount, err := testdata.MountReadOnly(dir, dir)
+	if err != nil {
+		skip(ts, fmt.Sprintf("mounting read-only: %v", err))
+		return
+	}
+	ts.Defer(func() { ts.Check(unmount()) })
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {

@@ -33,11 +33,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 )
+
+// MountAdvice is the format of what to do about a directory that is mounted read-only.
+const MountAdvice = "%s is read-only; mount it so that it can be written"
 
 const (
 	lockName    = ".image_updates_lock"
@@ -77,11 +81,36 @@ func (d *Dir) Disabled() bool { return exists(d.Files, disableName) }
 // Lock takes the lock, without which nothing in the directory is changed. If
 // another process holds it, the error wraps lockfile.ErrHeld.
 func (d *Dir) Lock() (err error) {
-	if d.lock, err = lockfile.Acquire(d.Files.Name(), lockName); err != nil {
+	d.lock, err = lockfile.Acquire(d.Files.Name(), lockName)
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return readOnly(d.Files.Name())
+	case err != nil:
 		return fmt.Errorf("images directory %s: %w", d.Files.Name(), err)
 	}
 	d.Digests.AllowWrites()
 	return nil
+}
+
+// readOnly is the error for a directory of this path that is mounted read-only.
+type readOnly string
+
+func (r readOnly) Error() string { return fmt.Sprintf("images directory "+MountAdvice, string(r)) }
+
+func (readOnly) Unwrap() error { return syscall.EROFS }
+
+// LockToRead is Lock for those who change nothing: a directory that may not be written
+// can be read without the lock, and unlocked then says why it was not taken. Not so if
+// another process holds the lock.
+func (d *Dir) LockToRead() (unlocked, err error) {
+	err = d.Lock()
+	if !errors.Is(err, syscall.EROFS) && !errors.Is(err, fs.ErrPermission) {
+		return nil, err
+	}
+	if who, held := lockfile.Holder(d.Files.Name(), lockName); held {
+		return nil, fmt.Errorf("images directory %s is %w by %s; wait for its end", d.Files.Name(), lockfile.ErrHeld, who)
+	}
+	return err, nil
 }
 
 // Locked reports whether the lock is held.
