@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"log/slog"
+	"maps"
 	"slices"
 
 	"puavo-image-repository/cksum"
@@ -39,7 +42,7 @@ const (
 )
 
 // List returns the local images, and those that the first mirror that answers has in
-// their series and in all series of its index, sorted by series and version. It reads
+// their series and in the series of its index, sorted by series and version. It reads
 // no image: the state is what the digest cache knows.
 func List(ctx context.Context, o Options) ([]Listed, error) {
 	o, err := o.checked()
@@ -66,7 +69,7 @@ func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
 	defer ms.close()
 	var all []Listed
 	err = ms.each(ctx, func(m mirror) error {
-		series, err := m.all(ctx, local)
+		series, err := m.all(ctx, o.Log, local)
 		all = merge(series, local)
 		return err
 	})
@@ -96,23 +99,18 @@ func known(dir *imagedir.Dir, l *Listed) State {
 }
 
 // all returns the series of the index, or without an index those that the names of
-// the local images give.
-func (m mirror) all(ctx context.Context, local []imagedir.Image) (all []*meta.Series, err error) {
-	index, err := m.index(ctx)
+// the local images give. It looks at maxSeries of them, and warns if there are more.
+func (m mirror) all(ctx context.Context, log *slog.Logger, local []imagedir.Image) (all []*meta.Series, err error) {
+	index, missing, err := m.index(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, e := range index.Series {
-		names = append(names, e.Name)
+	names := seriesNames(index, local)
+	if len(names) > maxSeries {
+		log.Warn("the mirror lists too many series, not all are looked at", "mirror", m.String(), "series", len(names), "at_most", maxSeries)
+		names = names[:maxSeries]
 	}
-	if len(names) == 0 {
-		for _, l := range local {
-			names = append(names, l.Name.Series())
-		}
-	}
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
+	for _, name := range names {
 		s, err := m.series(ctx, name)
 		if errors.Is(err, fs.ErrNotExist) && len(index.Series) == 0 {
 			continue
@@ -121,10 +119,38 @@ func (m mirror) all(ctx context.Context, local []imagedir.Image) (all []*meta.Se
 		}
 		all = append(all, s)
 	}
-	if len(all) == 0 {
-		return nil, errors.Join(ErrNoImage, errors.New(m.String()+" has neither an index nor a series of the images that are there"))
+	switch {
+	case len(all) > 0:
+		return all, nil
+	case missing != nil:
+		return nil, m.noRepository(missing, "a series of the local images")
 	}
-	return all, nil
+	return nil, fmt.Errorf("%w: %s has neither an index nor a series of the local images", ErrNoImage, m)
+}
+
+// seriesNames returns the names of the series of the index, those of the local images
+// first, or without an index the latter alone.
+func seriesNames(index meta.Index, local []imagedir.Image) (names []string) {
+	own := make(map[string]bool)
+	for _, l := range local {
+		own[l.Name.Series()] = true
+	}
+	for _, e := range index.Series {
+		names = append(names, e.Name)
+	}
+	if len(names) == 0 {
+		names = slices.Collect(maps.Keys(own))
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		switch {
+		case own[a] == own[b]:
+			return cmp.Compare(a, b)
+		case own[a]:
+			return -1
+		}
+		return 1
+	})
+	return names
 }
 
 // merge returns the images of the series and the local ones, each once.

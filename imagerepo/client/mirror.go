@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/source"
@@ -167,8 +168,11 @@ func (m mirror) document(ctx context.Context, name string) ([]byte, error) {
 	return m.Document(ctx, name, meta.MaxDocument)
 }
 
+// maxSeries is how many series of an index are looked at: each takes a request.
+const maxSeries = 256
+
 // seriesOf returns the series that lists an image. Most often that has the name that
-// the image's name gives; if not, seriesOf looks in all series of the index. An image
+// the image's name gives; if not, seriesOf looks in the series of the index. An image
 // that no series lists leads to the one whose name its name gives.
 func (m mirror) seriesOf(ctx context.Context, n meta.Name) (*meta.Series, error) {
 	own, ownErr := m.series(ctx, n.Series())
@@ -177,11 +181,11 @@ func (m mirror) seriesOf(ctx context.Context, n meta.Name) (*meta.Series, error)
 	} else if ownErr != nil && !errors.Is(ownErr, fs.ErrNotExist) {
 		return nil, ownErr
 	}
-	index, err := m.index(ctx)
+	index, missing, err := m.index(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range index.Series {
+	for _, e := range index.Series[:min(len(index.Series), maxSeries)] {
 		if e.Name == n.Series() {
 			continue
 		}
@@ -189,10 +193,35 @@ func (m mirror) seriesOf(ctx context.Context, n meta.Name) (*meta.Series, error)
 			return s, err
 		}
 	}
-	if ownErr != nil {
-		return nil, fmt.Errorf("%w: %s is in no series of the mirror: %w", ErrNoImage, n, ownErr)
+	switch {
+	case ownErr == nil:
+		return own, nil
+	case missing != nil:
+		return nil, m.noRepository(missing, meta.SeriesPath(n.Series()))
+	case len(index.Series) > maxSeries:
+		return nil, fmt.Errorf("%w: %s is in none of the first %d series of the mirror, which lists %d: %w", ErrNoImage, n, maxSeries, len(index.Series), ownErr)
 	}
-	return own, nil
+	return nil, fmt.Errorf("%w: %s is in no series of the mirror: %w", ErrNoImage, n, ownErr)
+}
+
+// wrongAddress is an ErrNoImage for a mirror that has no index, and may be none.
+type wrongAddress struct {
+	text    string
+	missing error // the error for the index
+}
+
+func (e *wrongAddress) Error() string { return e.text }
+
+func (e *wrongAddress) Unwrap() []error { return []error{ErrNoImage, e.missing} }
+
+// noRepository returns the error for a mirror that has no index, for the reason given,
+// nor the series wanted.
+func (m mirror) noRepository(missing error, wanted string) error {
+	answer := "no such file"
+	if code, ok := errors.AsType[fetch.Absent](missing); ok {
+		answer = strconv.Itoa(int(code))
+	}
+	return &wrongAddress{fmt.Sprintf("%s is not a repository (no index.json: %s at %s/index.json), or an old one without %s", m, answer, m, wanted), missing}
 }
 
 // lists reports whether a series lists an image.
@@ -201,19 +230,18 @@ func lists(s *meta.Series, n meta.Name) bool {
 	return ok
 }
 
-// index returns the index; mirrors of the predecessor have none.
-func (m mirror) index(ctx context.Context) (meta.Index, error) {
+// index returns the index. Mirrors of the predecessor have none; missing then says so.
+func (m mirror) index(ctx context.Context) (index meta.Index, missing, err error) {
 	data, err := m.document(ctx, "index.json")
 	if errors.Is(err, fs.ErrNotExist) {
-		return meta.Index{}, nil
+		return meta.Index{}, err, nil
 	} else if err != nil {
-		return meta.Index{}, err
+		return meta.Index{}, nil, err
 	}
-	index, err := meta.ParseIndex(data)
-	if err != nil {
-		return meta.Index{}, fmt.Errorf("index.json: %w", err)
+	if index, err = meta.ParseIndex(data); err != nil {
+		return meta.Index{}, nil, fmt.Errorf("index.json: %w", err)
 	}
-	return index, nil
+	return index, nil, nil
 }
 
 // series returns the series of that name.

@@ -3,7 +3,6 @@ package fetch
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"net/http"
 	"strconv"
@@ -97,9 +96,9 @@ func (d *download) refused(resp *http.Response) error {
 	case code == http.StatusRequestedRangeNotSatisfiable:
 		return d.anotherFile(d.tooShort(resp))
 	case code == http.StatusNotFound, code == http.StatusGone:
-		err = fs.ErrNotExist
+		err = Absent(code)
 	case code == http.StatusForbidden: // some hosts answer so if the file does not exist
-		err = fmt.Errorf("%w, or %w", err, fs.ErrNotExist)
+		err = fmt.Errorf("%w, or %w", err, Absent(code))
 	case code == http.StatusNotImplemented:
 		err = fmt.Errorf("%w: %w", ErrGivenUp, err)
 	case code == http.StatusTooManyRequests, code >= http.StatusInternalServerError:

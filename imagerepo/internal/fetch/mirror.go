@@ -41,6 +41,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -246,6 +247,15 @@ var (
 	// ErrTooLarge is wrapped by the error for a document of too many bytes.
 	ErrTooLarge = untrusted.ErrTooLarge
 )
+
+// Absent is wrapped by the error for a file that a web site does not have, or does not
+// give, and is an fs.ErrNotExist. It is the status code of the answer.
+type Absent int
+
+func (Absent) Error() string { return fs.ErrNotExist.Error() }
+
+// Unwrap returns fs.ErrNotExist.
+func (Absent) Unwrap() error { return fs.ErrNotExist }
 
 // Request says what of a file is wanted. The zero Request is for the whole file.
 type Request struct {
