@@ -187,7 +187,7 @@ func (d *download) unanswered(err error) error {
 	case errors.Is(err, errInsecure):
 		return d.failed(err)
 	case isPermanent(err):
-		return d.failed(fmt.Errorf("%w: %w: %w", ErrGivenUp, ErrNoAnswer, err))
+		return adviseCertificate(d.failed(fmt.Errorf("%w: %w: %w", ErrGivenUp, ErrNoAnswer, err)))
 	}
 	return transient{fmt.Errorf("%w: %w", ErrNoAnswer, err), d.backoff(d.attempts + 1)}
 }

@@ -235,6 +235,21 @@ func isPermanent(err error) bool {
 	return certificate || errors.Is(err, errRedirect)
 }
 
+// adviseCertificate says what helps if a certificate is not accepted.
+func adviseCertificate(err error) error {
+	var helps string
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		helps = "if the certificate is your own, give its authority with --ca-certificate FILE"
+	} else if wrong, ok := errors.AsType[x509.HostnameError](err); ok {
+		helps = "use a name that is in the certificate, or get a certificate for " + untrusted.Quote(wrong.Host)
+	} else if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		helps = "set the clock of this computer, or renew the certificate"
+	} else {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, helps)
+}
+
 var (
 	// ErrChanged is wrapped by the error for a file that is not the one that was asked
 	// for, or of which a part was read before.
