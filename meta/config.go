@@ -163,12 +163,12 @@ func parseNames(list []string) ([]Name, error) {
 	return names, nil
 }
 
-// decode unmarshals one JSON document; its errors give the line.
+// decode unmarshals one JSON document; its errors give the line, escaped and bounded.
 func decode(data []byte, v any) error {
 	if len(data) > MaxDocument {
 		return fmt.Errorf("%d bytes, at most %d are taken", len(data), MaxDocument)
 	}
-	err := json.Unmarshal(data, v)
+	err := untrusted.Error(json.Unmarshal(data, v)) // encoding/json quotes values as a whole
 	var offset int64
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
 		offset = e.Offset

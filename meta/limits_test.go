@@ -3,6 +3,7 @@ package meta
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -36,5 +37,63 @@ func TestLimits(t *testing.T) {
 	}
 	if _, err := ParseIndex([]byte(`{"series": [` + many("{}", n) + `]}`)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "more than 10000") {
 		t.Errorf("an index of too many: %v", err)
+	}
+}
+
+// What an error says of a document is one line without control characters, and not long.
+func TestErrorTexts(t *testing.T) {
+	const escape = `\u001b[2J\u009b\u202e\n`
+	s := example(t)
+	encoded, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(encoded)
+	with := func(old, new string) string {
+		if !strings.Contains(good, old) {
+			t.Fatalf("no %s in %s", old, good)
+		}
+		return strings.Replace(good, old, new, 1)
+	}
+	for _, long := range []string{escape, strings.Repeat("9", testdata.Scale(16<<20, 1<<20))} {
+		for name, doc := range map[string]string{
+			"series":           with(`{"buster"`, `{"`+long+`"`),
+			"image":            with(`"filename":"puavo`, `"filename":"`+long),
+			"id":               with(`"id":"puavo`, `"id":"`+long),
+			"version":          with(`"version":"2022`, `"version":"`+long),
+			"delta":            with(`"diffs":[{"filename":"`, `"diffs":[{"filename":"`+long),
+			"base":             with(`"version":"20220117120001"`, `"version":"`+long+`"`),
+			"size":             with(`"size":5`, `"size":5`+long),
+			"cksum":            with(`"cksum":"4294967295"`, `"cksum":"`+long+`"`),
+			"cksum, a number":  with(`"cksum":"4294967295"`, `"cksum":"5`+long+`"`),
+			"digest":           with(`"sha512":"`, `"sha512":"`+long),
+			"images":           `{"a":{"images":"` + long + `"}}`,
+			"no JSON":          long,
+			"index: series":    `{"series":[{"name":"` + long + `"}]}`,
+			"index: meta":      `{"series":[{"name":"a","meta":"` + long + `"}]}`,
+			"index: newest":    `{"series":[{"name":"a","meta":"meta/a.json","newest":"` + long + `"}]}`,
+			"index: images":    `{"series":[{"name":"a","meta":"meta/a.json","images":1` + long + `}]}`,
+			"config: images":   `{"a":["` + long + `"]}`,
+			"config: key":      `{"a":{"` + long + `":[]}}`,
+			"config: no JSON":  `{"a":` + long,
+			"config: a series": `{"` + long + `":[]}`,
+		} {
+			var err error
+			switch {
+			case strings.HasPrefix(name, "index"):
+				_, err = ParseIndex([]byte(doc))
+			case strings.HasPrefix(name, "config"):
+				_, err = ParseConfig([]byte(doc))
+			default:
+				_, err = ParseSeries([]byte(doc))
+			}
+			if err == nil {
+				t.Errorf("%s: no error", name)
+				continue
+			}
+			if said := err.Error(); len(said) > 1200 || strings.ContainsFunc(said, func(r rune) bool { return !strconv.IsPrint(r) }) {
+				t.Errorf("%s: %d bytes: %.2000q", name, len(said), said)
+			}
+		}
 	}
 }

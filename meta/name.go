@@ -35,8 +35,11 @@ type Name struct {
 
 // ParseName parses the file name of an image.
 func ParseName(s string) (Name, error) {
-	m := imageName.FindStringSubmatch(s)
-	if m == nil || len(s) > maxName {
+	var m []string
+	if len(s) <= maxName {
+		m = imageName.FindStringSubmatch(s)
+	}
+	if m == nil {
 		return Name{}, fmt.Errorf("%s is not an image's name (<prefix>-<YYYY-MM-DD-hhmmss>-<arch>.img, at most %d bytes)", untrusted.Quote(s), maxName)
 	}
 	return Name{Prefix: m[1], Version: m[2], Arch: m[3]}, nil
@@ -82,8 +85,11 @@ func DeltaName(base, target Name) string {
 // ParseDeltaName parses the file name of a delta into the name of its base and
 // the version of its target.
 func ParseDeltaName(s string) (base Name, targetVersion string, err error) {
-	m := deltaName.FindStringSubmatch(s)
-	if m == nil || len(s) > maxName+len("--2006-01-02-150405.rdiff") {
+	var m []string
+	if len(s) <= maxName+len("--2006-01-02-150405.rdiff") {
+		m = deltaName.FindStringSubmatch(s)
+	}
+	if m == nil {
 		return Name{}, "", fmt.Errorf("%s is not a delta's name (<prefix>-<base version>--<target version>-<arch>.rdiff)", untrusted.Quote(s))
 	}
 	return Name{Prefix: m[1], Version: m[2], Arch: m[4]}, m[3], nil

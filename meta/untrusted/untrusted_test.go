@@ -118,8 +118,29 @@ func TestShow(t *testing.T) {
 			t.Errorf("%s: Quote returns %s", c.name, Quote(c.text))
 		}
 	}
-	if got, want := Quote(long), `"`+long[:maxShown-2-len(ellipsis)-1]+ellipsis+`"`; got != want {
+	if got, want := Quote(long), `"`+long[:maxQuoted-2-len(ellipsis)-1]+ellipsis+`"`; got != want {
 		t.Errorf("a long text in quotes: %q, want %q", got, want)
+	}
+}
+
+// Of a text of several lines, newlines and tabs stay.
+func TestShowLines(t *testing.T) {
+	long := strings.Repeat("a\n", maxLines/2)
+	for _, c := range []struct{ name, text, want string }{
+		{"nothing", "", ""},
+		{"lines", "a.img:\n\tfirst\n\tsecond\n", "a.img:\n\tfirst\n\tsecond\n"},
+		{"a longer line than is shown elsewhere", strings.Repeat("a", maxShown+1), strings.Repeat("a", maxShown+1)},
+		{"control characters", "a\rb\x00\n\x1b[31mred\x7f\u009b\v", `a\rb\x00` + "\n" + `\x1b[31mred\x7f\u009b\v`},
+		{"other separators of lines", "a\u2028b\u0085c", `a\u2028b\u0085c`},
+		{"reversed text", "\u202eexe", `\u202eexe`},
+		{"invalid UTF-8", "\xff\n", `\xff` + "\n"},
+		{"as long as it may be", long, long},
+		{"longer", long + "b", long[:maxLines-len(ellipsis)] + ellipsis},
+	} {
+		got := ShowLines(c.text)
+		if got != c.want || ShowLines(got) != got {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
 	}
 }
 
@@ -144,8 +165,8 @@ func FuzzShow(f *testing.F) {
 		if got := Show(text); ordinary && len(text) <= maxShown && got != text {
 			t.Fatalf("%q is shown as %q", text, got)
 		}
-		for _, got := range []string{Show(text), Quote(text)} {
-			if len(got) > maxShown || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		for most, got := range map[int]string{maxShown: Show(text), maxQuoted: Quote(text), maxLines: strings.NewReplacer("\n", "", "\t", "").Replace(ShowLines(text))} {
+			if len(got) > most || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return !strconv.IsPrint(r) }) {
 				t.Fatalf("%q is shown as %q", text, got)
 			}
 		}
