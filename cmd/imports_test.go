@@ -45,7 +45,7 @@ var arrows = []struct {
 	{"imagerepo/internal/base", []string{"cksum", "delta", "delta/mmap", "imagerepo/internal/meter"}},
 	{"imagerepo/internal/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/plan", "imagerepo/internal/..."}},
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
-	{"cmd/internal/command", []string{"cmd/internal/background", "cmd/internal/ui"}},
+	{"cmd/internal/command", []string{"meta/untrusted", "cmd/internal/background", "cmd/internal/ui"}},
 	{"cmd/internal/config", []string{"meta/untrusted", "cmd/internal/command"}},
 	{"cmd/internal/outfile", []string{"imagerepo/atomicfile"}},
 	{"cmd/internal/ui", []string{"meta/untrusted"}},

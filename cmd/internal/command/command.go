@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -18,6 +17,9 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // The exit codes of all commands.
@@ -73,13 +75,13 @@ func Main(run Func, input ...error) int {
 	return exitCode(err, input)
 }
 
-// printError writes the message about an error to standard error.
+// printError writes the message about an error to standard error, escaped and bounded.
 func printError(err error, message string) {
 	if _, ok := errors.AsType[jsonError](err); ok {
-		slog.New(slog.NewJSONHandler(os.Stderr, nil)).Error(message)
+		ui.New(os.Stderr, ui.Options{JSON: true}).Log().Error(message)
 		return
 	}
-	fmt.Fprintf(os.Stderr, "%s: %s\n", filepath.Base(os.Args[0]), message)
+	fmt.Fprintf(os.Stderr, "%s: %s\n", filepath.Base(os.Args[0]), untrusted.ShowLines(message))
 }
 
 func exitCode(err error, input []error) int {

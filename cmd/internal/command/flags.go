@@ -2,6 +2,7 @@ package command
 
 import (
 	"io"
+	"log/slog"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,9 +22,11 @@ func Flags(verbose string) []cli.Flag {
 }
 
 // Start obeys these flags, before the command does anything else, and returns
-// standard error as they want it.
+// standard error as they want it. What libraries log goes there too, at level Info:
+// net/http quotes what a server sends unasked.
 func Start(c *cli.Context, stderr io.Writer) *ui.Screen {
 	screen := ui.New(stderr, ui.Options{Quiet: c.Bool("quiet"), Verbose: c.Bool("verbose"), JSON: logsJSON(c)})
+	slog.SetDefault(screen.Log())
 	if c.Bool("background") {
 		if err := background.Enter(); err != nil {
 			screen.Log().Warn("the work is not done in the background", "reason", err)

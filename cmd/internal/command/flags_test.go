@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/urfave/cli/v2"
 )
+
+// rude is an error that changes a terminal, and shown is how it is printed.
+const rude, shown = "a\x1b[2J\n\tb", "a\\x1b[2J\n\tb"
 
 // flagsApp is a command with the flags that all have. It logs a warning and an
 // info, and fails in the way that its argument says; "apply" is a command of it
@@ -25,6 +29,10 @@ func flagsApp(ctx context.Context, args []string, _ io.Reader, stdout, stderr io
 		switch c.Args().First() {
 		case "input":
 			return fmt.Errorf("a.img: %w", errInput)
+		case "rude":
+			return errors.Join(errors.New(rude), errInput)
+		case "library":
+			stdlog.Printf("%s", rude)
 		case "misused":
 			return Usage("no way")
 		case "waits":
@@ -47,6 +55,8 @@ func TestFlags(t *testing.T) {
 		careful = `{"level":"WARN","msg":"careful","reason":"no such luck"}` + "\n"
 		looking = `{"image":"a.img","level":"INFO","msg":"looking"}` + "\n"
 		input   = `{"level":"ERROR","msg":"a.img: bad input"}` + "\n"
+		joined  = `{"level":"ERROR","msg":"a\\x1b[2J\n\tb\nbad input"}` + "\n"
+		library = `{"level":"INFO","msg":"a\\x1b[2J\n\tb"}` + "\n"
 		misused = `{"level":"ERROR","msg":"wrong usage: no way; see --help"}` + "\n"
 	)
 	for _, c := range []struct {
@@ -66,6 +76,12 @@ func TestFlags(t *testing.T) {
 		{"apply --log-format json input", NoInput, careful + input},
 		{"--log-format json apply input", NoInput, careful + input},
 		{"--background --log-format json input", NoInput, careful + input},
+		{"rude", NoInput, "warning: careful: no such luck\ntest-command: " + shown + "\nbad input\n"},
+		{"--log-format json -q rude", NoInput, joined},
+		{"-q library", Done, ""},
+		{"library", Done, "warning: careful: no such luck\n"},
+		{"-v library", Done, "looking: image a.img\nwarning: careful: no such luck\na\\x1b[2J\\n\\tb\n"},
+		{"-v --log-format json library", Done, looking + careful + library},
 		// Flags that are wrong say nothing of the format.
 		{"--log-format xml done", WrongUsage, "test-command: wrong usage: --log-format \"xml\", want text or json; see --help\n"},
 		{"apply --log-format= done", WrongUsage, "test-command: wrong usage: --log-format \"\", want text or json; see --help\n"},

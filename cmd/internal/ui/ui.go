@@ -101,13 +101,24 @@ func (s *Screen) Log() *slog.Logger {
 		level = slog.LevelInfo
 	}
 	if s.options.JSON {
-		return slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: level}))
+		return slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: level, ReplaceAttr: show}))
 	}
 	return slog.New(&lines{screen: s, level: level})
 }
 
-// lines is a slog.Handler for people: "warning: message: key value, key value". Values
-// are escaped and bounded. A reason speaks for itself, without its key.
+// show escapes and bounds a text of a message.
+func show(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case string:
+		a.Value = slog.StringValue(untrusted.ShowLines(v))
+	case error:
+		a.Value = slog.StringValue(untrusted.ShowLines(v.Error()))
+	}
+	return a
+}
+
+// lines is a slog.Handler for people: "warning: message: key value, key value". Messages
+// and values are escaped and bounded. A reason speaks for itself, without its key.
 type lines struct {
 	screen *Screen
 	level  slog.Level
@@ -131,7 +142,7 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 	case r.Level >= slog.LevelWarn:
 		b.WriteString("warning: ")
 	}
-	b.WriteString(r.Message)
+	b.WriteString(untrusted.Show(r.Message))
 	sep := ": "
 	add := func(a slog.Attr) bool {
 		b.WriteString(sep)

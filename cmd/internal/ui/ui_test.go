@@ -2,6 +2,7 @@ package ui
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -54,6 +55,7 @@ func TestLogAttributes(t *testing.T) {
 		{func(l *slog.Logger) { l.Info("delta", "bytes", 12, "share", 0.5) }, "delta: bytes 12, share 0.5\n"},
 		{func(l *slog.Logger) { l.Warn("skipped", "reason", errors.New("a.img is empty")) }, "warning: skipped: a.img is empty\n"},
 		{func(l *slog.Logger) { l.Warn("skipped", "file", "a\x1b[2J\nb.img") }, `warning: skipped: file a\x1b[2J\nb.img` + "\n"},
+		{func(l *slog.Logger) { l.Warn("a\x1b[2J\nb") }, `warning: a\x1b[2J\nb` + "\n"},
 		{func(l *slog.Logger) { l.Error("no way", "image", "a.img", "reason", "b") }, "error: no way: image a.img, b\n"},
 		{func(l *slog.Logger) { l.With("series", "s").Info("made", "images", 3) }, "made: series s, images 3\n"},
 		{func(l *slog.Logger) { l.WithGroup("g").Info("made", "images", 3) }, "made: images 3\n"},
@@ -71,7 +73,7 @@ func TestLogAttributes(t *testing.T) {
 	}
 }
 
-// As JSON, a message is an object on a line, with its attributes as they are.
+// As JSON, a message is an object on a line, with its attributes.
 func TestLogJSON(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -103,6 +105,24 @@ func TestLogJSON(t *testing.T) {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
+	}
+}
+
+// What a message says as JSON is escaped and bounded for whoever prints it. Its lines
+// stay.
+func TestLogJSONTexts(t *testing.T) {
+	const rude, shown = "a\n\tb\x1b[2J\u009b\u202e\x7f", "a\n\tb\\x1b[2J\\u009b\\u202e\\x7f"
+	var b bytes.Buffer
+	log := New(&b, Options{JSON: true}).Log()
+	log.Warn(rude, "text", rude, "reason", errors.New(rude), "long", strings.Repeat("x", 1<<20), "number", 7)
+	var got map[string]any
+	if err := json.Unmarshal(b.Bytes(), &got); err != nil || b.Len() > 20<<10 {
+		t.Fatalf("%v in %d bytes", err, b.Len())
+	}
+	for key, want := range map[string]any{"msg": shown, "text": shown, "reason": shown, "number": 7.0, "level": "WARN"} {
+		if got[key] != want {
+			t.Errorf("%s is %q, want %q", key, got[key], want)
+		}
 	}
 }
 

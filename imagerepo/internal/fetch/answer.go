@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"puavo-image-repository/meta/untrusted"
 )
 
 // accept checks an answer, and leaves its body where reading continues.
@@ -35,7 +37,7 @@ func (d *download) acceptRange(resp *http.Response) error {
 	if d.whole {
 		return d.failed(errors.New("the server sends a part of the file, though it was not asked to"))
 	}
-	d.mirror.log.Info("the server sends another part than asked for, fetching the whole file", "file", d.name, "range", resp.Header.Get("Content-Range"))
+	d.mirror.log.Info("the server sends another part than asked for, fetching the whole file", "file", d.name, "range", untrusted.Show(resp.Header.Get("Content-Range")))
 	d.disconnect()
 	d.whole = true
 	return d.request()

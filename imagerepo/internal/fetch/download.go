@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"puavo-image-repository/meta/untrusted"
 )
 
 // download is a file of a web site. It makes one attempt after the other to get
@@ -109,7 +111,7 @@ func (d *download) retry(err error) error {
 	if d.attempts++; d.attempts >= d.mirror.patience.Attempts {
 		return d.failed(fmt.Errorf("%w after %d attempts: %w", ErrGivenUp, d.attempts, t.error))
 	}
-	d.mirror.log.Info("fetching the rest", "file", d.name, "at", d.pos, "reason", t.error, "after", t.wait)
+	d.mirror.log.Info("fetching the rest", "file", d.name, "at", d.pos, "reason", untrusted.Error(t.error), "after", t.wait)
 	select {
 	case <-time.After(t.wait):
 		return nil
@@ -152,7 +154,7 @@ func (d *download) request() error {
 	resp, err := d.mirror.http.Do(req) //nolint:bodyclose // connection.close does
 	if err != nil {
 		cancel(nil)
-		return d.unanswered(err)
+		return d.unanswered(shorten(err))
 	}
 	d.conn = newConnection(resp, cancel, d.mirror.patience.Stall)
 	if err := d.accept(resp); err != nil {

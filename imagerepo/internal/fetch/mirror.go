@@ -154,11 +154,15 @@ func openSite(u *url.URL, o Options) (*Mirror, error) {
 	}
 	patience := o.Patience.usual()
 	transport.ResponseHeaderTimeout = patience.Stall
+	transport.MaxResponseHeaderBytes = maxHeader
 	return &Mirror{
 		url: strings.TrimRight(u.String(), "/"), shown: strings.TrimRight(u.Redacted(), "/"), limit: limiter(o.Rate), patience: patience, log: o.Log,
 		http: &http.Client{Transport: transport, CheckRedirect: redirects(o.PayloadOnly)},
 	}, nil
 }
+
+// maxHeader is the largest header of an answer, in bytes.
+const maxHeader = 64 << 10
 
 // maxCertificates is the largest file of certificates, in bytes.
 const maxCertificates = 16 << 20
@@ -227,6 +231,16 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		return fmt.Errorf("%w to %s", errRedirect, scheme)
 	}
 	return nil
+}
+
+// shorten cuts the URL in an error of a request, to which a server may have led, so
+// that the reason after it is shown.
+func shorten(err error) error {
+	const most = 256
+	if u, ok := errors.AsType[*url.Error](err); ok && len(u.URL) > most {
+		u.URL = u.URL[:most] + "…"
+	}
+	return err
 }
 
 // isPermanent reports whether a request that got no answer would get none again.

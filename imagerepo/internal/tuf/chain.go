@@ -19,7 +19,7 @@ import (
 func Verify(ctx context.Context, root []byte, read ReadFunc) (trusted *trustedmetadata.TrustedMetadata, err error) {
 	err = recovered(func() (err error) {
 		if trusted, err = trustedmetadata.New(root); err != nil {
-			return err
+			return untrusted.Error(err)
 		}
 		trusted.RefTime = time.Time{}
 		c := chain{read: read, trusted: trusted}

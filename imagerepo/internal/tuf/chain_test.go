@@ -84,3 +84,20 @@ func TestVerify(t *testing.T) {
 		})
 	}
 }
+
+// What is said of a root that is none is escaped and bounded.
+func TestRootTexts(t *testing.T) {
+	long := strings.Repeat("9", 100_000)
+	for _, root := range []string{
+		`{"signed":{"_type":"\u001b[2J` + long + `"}}`,
+		`{"signed":{"_type":"root","version":1` + long + `}}`,
+		`{"signed":{"_type":"root","version":1},"signatures":[{"keyid":"\u001b"},{"keyid":"\u001b"}]}`,
+	} {
+		_, err := Verify(t.Context(), []byte(root), reader(nil))
+		for _, err := range []error{err, CheckRoot([]byte(root))} {
+			if said := fmt.Sprint(err); err == nil || len(said) > 1024 || strings.Contains(said, "\x1b") {
+				t.Errorf("%.50s: %d bytes: %.2000q", root, len(said), said)
+			}
+		}
+	}
+}
