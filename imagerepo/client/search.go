@@ -31,7 +31,6 @@ type search struct {
 	failures *source.Failures
 	steps    int      // of a route at most
 	bad      []string // files that are no base
-	patient  bool     // no source is left for being slow: the others are too, or fail
 }
 
 // routeError is the error of a route that did not lead to the image, though another
@@ -51,7 +50,6 @@ func (w *search) run(ctx context.Context) (Route, error) {
 		case err != nil:
 			return Route{}, err
 		case !ok && w.failures.ForgiveSlow():
-			w.patient = true
 			continue
 		case !ok:
 			return Route{}, w.inVain(failed)
@@ -229,10 +227,10 @@ func (w *search) watch(r Route, i int) func(left int64) error {
 // lookEvery is how often the rate is looked at.
 const lookEvery = time.Second
 
-// leaves reports whether a source that is too slow is left for another: unless all are,
-// or it is Options.Rate that makes it slow.
+// leaves reports whether a source that is too slow is left for another: unless none is
+// left to try, or it is Options.Rate that makes it slow.
 func (w *search) leaves(mirror string, rate float64) bool {
-	if w.patient || w.options.Rate > 0 && rate > 0.8*float64(w.options.Rate) {
+	if w.options.Rate > 0 && rate > 0.8*float64(w.options.Rate) {
 		return false
 	}
 	_, ok, err := w.choose(w.failures.Except(mirror))

@@ -107,19 +107,56 @@ func TestAllSlow(t *testing.T) {
 	}
 }
 
+// A slow mirror is taken again if the others fail.
+func TestSlowButAlone(t *testing.T) {
+	t.Parallel()
+	var answers atomic.Int32
+	slow := newBreakingFor(t, "huge", func(next http.Handler) http.Handler {
+		dripping := dripping(4<<20, 2000)(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if isPayload(r.URL.Path) && answers.Add(1) == 1 {
+				dripping.ServeHTTP(w, r)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	empty := newSite(t, "huge", func(path string) fault {
+		if isPayload(path) {
+			return status(http.StatusNotFound)
+		}
+		return nil
+	})
+	p := newPlace(t, huge1)
+	o := p.options("", huge2)
+	o.Mirrors = []string{slow.URL, empty.URL}
+	o.MaxTime = 16 * time.Second
+	if _, err := client.Update(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	p.want(made([]string{huge1}, huge2))
+	if !strings.Contains(p.log.String(), "too slow to end in time") || answers.Load() != 2 {
+		t.Errorf("%d answers, warnings: %s", answers.Load(), &p.log)
+	}
+}
+
 // The slow line of the machine itself is no reason to leave a mirror, nor is a mirror
 // that is slow but will end in time.
 func TestSlowEnough(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(o *client.Options){
-		"the rate is limited": func(o *client.Options) { o.Rate, o.MaxTime = 1<<20, 3*time.Second },
-		"it ends in time":     func(o *client.Options) { o.MaxTime = time.Hour },
+	for name, c := range map[string]struct {
+		each int // of the first mirror, every 10 ms
+		rate int64
+		max  time.Duration
+	}{
+		"the rate is limited": {40_000, 512 << 10, 3 * time.Second},
+		"it ends in time":     {8_000, 0, 40 * time.Second}, // the rate of 5 s counts
 	} {
-		first, second := newBreakingFor(t, "chain", dripping(1<<20, 20_000)), newBreakingFor(t, "chain", atOnce)
+		first, second := newBreakingFor(t, "chain", dripping(0, c.each)), newBreakingFor(t, "chain", atOnce)
 		p := newPlace(t, chain1)
 		o := p.options("", chain3)
 		o.Mirrors = []string{first.URL, second.URL}
-		change(&o)
+		o.Rate, o.MaxTime = c.rate, c.max
 		_, err := client.Update(t.Context(), o)
 		if err != nil && !errors.Is(err, client.ErrIncomplete) || second.sent.Load() > 0 {
 			t.Errorf("%s: the second mirror sent %d bytes, %v", name, second.sent.Load(), err)

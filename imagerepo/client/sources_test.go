@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"puavo-image-repository/imagerepo/client"
 	"puavo-image-repository/meta"
@@ -297,5 +299,21 @@ func TestOtherMirrorSilent(t *testing.T) {
 	}
 	if p.log.Len() > 0 {
 		t.Errorf("warnings: %s", &p.log)
+	}
+}
+
+// A mirror that accepts a connection and then says nothing does not hold up what another
+// has.
+func TestOtherMirrorHangs(t *testing.T) {
+	t.Parallel()
+	hangs := startSite(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	p := newPlace(t, image2)
+	o := p.options("", image4)
+	o.Mirrors = []string{newSite(t, "all", nil).URL, hangs}
+	o.Patience.Stall = time.Hour
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if result, err := client.Update(ctx, o); err != nil || result.Route.String() != from(image2) {
+		t.Errorf("%+v, %v", result, err)
 	}
 }

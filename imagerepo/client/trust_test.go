@@ -176,6 +176,29 @@ func TestTrusted(t *testing.T) {
 	}
 }
 
+// Another mirror that is ahead is a source, and does not make the first one an old state.
+func TestOtherMirrorAhead(t *testing.T) {
+	ahead := newSigned(t)
+	behind := filepath.Join(t.TempDir(), "behind")
+	if err := os.CopyFS(behind, os.DirFS(ahead.dir)); err != nil {
+		t.Fatal(err)
+	}
+	os.RemoveAll(filepath.Join(behind, "rdiffs"))
+	ahead.edit(func(s *meta.Series) { s.Images = s.Images[1:] })
+	p := newPlace(t, image3)
+	o := p.options(behind, "")
+	o.Mirrors = append(o.Mirrors, ahead.dir)
+	o.Trust = ahead.root()
+	result, err := client.Update(t.Context(), o)
+	if err != nil || result.Image != name(image4) || isFull(result.Route) || result.Route.Steps[0].Mirror != ahead.dir {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	o.Mirrors = o.Mirrors[:1]
+	if result, err := client.Update(t.Context(), o); err != nil || !result.UpToDate {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
 func serve(t *testing.T, dir string) string {
 	s := new(site)
 	return startSite(t, s.handler(dir, nil))

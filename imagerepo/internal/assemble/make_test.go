@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -580,6 +581,20 @@ func TestFresh(t *testing.T) {
 				t.Errorf("%d requests, %v; want %d, %v", requests, err, c.requests, c.want)
 			}
 		})
+	}
+}
+
+// A directory is no cache: a wrong file there is read once.
+func TestFreshDirectory(t *testing.T) {
+	base, target := random(1, 300_000), random(2, 300_000)
+	d := deltaOf(t, base, target)
+	var log bytes.Buffer
+	p := newPlace(t, base)
+	err := p.make(t.Context(), mirrors["directory"](t, flipped(d, 1000)), d, target, true, func(j *Job) {
+		j.Log = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	if !errors.Is(err, ErrVerify) || log.Len() > 0 {
+		t.Errorf("%v; log %q", err, &log)
 	}
 }
 
