@@ -129,8 +129,8 @@ func updateFlags() []cli.Flag {
 	return []cli.Flag{
 		linkFlag(),
 		&cli.StringFlag{Name: "max-time", Usage: "end after `TIME`, such as 8h, and keep what has come for the next run; before that, leave a mirror that is too slow for another (default: 12h)"},
-		&cli.StringFlag{Name: "pre-install", Usage: "run `COMMAND` with the image's path before it is put to use; if it fails, the image is not"},
-		&cli.StringFlag{Name: "post-install", Usage: "run `COMMAND` with the image's path after it was put to use"},
+		&cli.StringFlag{Name: "pre-install", Usage: "run `COMMAND` with the image's path, also $1 and $PUAVO_IMAGE, before the image is put to use; if it fails, the image is not"},
+		&cli.StringFlag{Name: "post-install", Usage: "run `COMMAND` with the image's path, also $1 and $PUAVO_IMAGE, after the image was put to use"},
 		&cli.IntFlag{Name: "keep", Usage: "remove images of the series but the newest `N`, and those in use; 0 removes none"},
 		&cli.StringFlag{Name: "stats-file", Usage: "write the progress to `FILE`, such as /images/image_update.stats, for Puavo's desktop applet"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, and do nothing"},

@@ -124,8 +124,9 @@ type Options struct {
 	// in use. Update makes it lead to the new one, and keeps the one before under the
 	// same name with -backup. "": there is none.
 	DefaultLink string
-	// PreInstall and PostInstall are shell commands that are run with the path of the
-	// image before and after it is put to use; "": none. What they print goes to
+	// PreInstall and PostInstall are shell commands that are run before and after an
+	// image is put to use; "": none. The path of the image is their $1, their
+	// $PUAVO_IMAGE, and the last argument of their last command. What they print goes to
 	// HookOutput, nil for nowhere.
 	PreInstall, PostInstall string
 	HookOutput              io.Writer

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"time"
 
 	"puavo-image-repository/imagerepo/client/internal/digestcache"
+	"puavo-image-repository/imagerepo/client/internal/hook"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/route"
 	"puavo-image-repository/imagerepo/client/internal/source"
@@ -143,7 +143,7 @@ func (u *update) setDefault(image meta.Name) error {
 	return u.dir.Link(u.options.DefaultLink).Set(image)
 }
 
-// hook runs a shell command with the path of the image as its last argument.
+// hook runs the command of a flag with the path of the image.
 func (u *update) hook(ctx context.Context, flag, command string, image meta.Name) error {
 	if command == "" {
 		return nil
@@ -152,9 +152,7 @@ func (u *update) hook(ctx context.Context, flag, command string, image meta.Name
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command+` "$1"`, "sh", path)
-	cmd.Stdout, cmd.Stderr = u.options.HookOutput, u.options.HookOutput
-	if err := cmd.Run(); err != nil {
+	if err := hook.Run(ctx, command, path, u.options.HookOutput); err != nil {
 		return fmt.Errorf("%s %q: %w", flag, command, err)
 	}
 	return nil
