@@ -127,7 +127,9 @@ type Options struct {
 	// PreInstall and PostInstall are shell commands that are run before and after an
 	// image is put to use; "": none. The path of the image is their $1, their
 	// $PUAVO_IMAGE, and the last argument of their last command. What they print goes to
-	// HookOutput, nil for nowhere.
+	// HookOutput, nil for nowhere. When the context ends, all of their processes are
+	// ended before the directory is unlocked. Processes that a hook leaves in the
+	// background go on, and should have outputs of their own.
 	PreInstall, PostInstall string
 	HookOutput              io.Writer
 	// Keep is how many images of the series stay, the newest; 0: all.
