@@ -55,13 +55,19 @@ func (l Link) Check() error {
 }
 
 // Image returns the image that the default link leads to.
-func (l Link) Image() (meta.Name, bool) {
-	if l.Check() != nil || !exists(l.dir.Files, l.name) {
+func (l Link) Image() (meta.Name, bool) { return l.imageOf(l.name) }
+
+// Backup returns the image that the backup link leads to.
+func (l Link) Backup() (meta.Name, bool) { return l.imageOf(l.backup()) }
+
+// imageOf returns the image that one of the two links leads to.
+func (l Link) imageOf(link string) (meta.Name, bool) {
+	if l.Check() != nil || !exists(l.dir.Files, link) {
 		return meta.Name{}, false
 	}
 	images, _ := l.dir.Installed()
 	for _, im := range images {
-		if isSame(l.dir.Files, l.name, im.File) {
+		if isSame(l.dir.Files, link, im.File) {
 			return im.Name, true
 		}
 	}

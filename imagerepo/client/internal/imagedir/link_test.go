@@ -116,6 +116,9 @@ func TestSetDefault(t *testing.T) {
 			if n, ok := d.Link("ltsp.img").Image(); !ok || n.String() != c.image {
 				t.Errorf("%s: default is %v, %v", c.name, n, ok)
 			}
+			if n, ok := d.Link("ltsp.img").Backup(); ok != (c.backup != "" && c.backup != "other") || ok && n.String() != c.backup {
+				t.Errorf("%s: backup is %v, %v", c.name, n, ok)
+			}
 			if got := list(t, dir); strings.Contains(got, ".image_updates") {
 				t.Errorf("%s: left are %s", c.name, got)
 			}
