@@ -128,6 +128,7 @@ func linkFlag() cli.Flag {
 func updateFlags() []cli.Flag {
 	return []cli.Flag{
 		linkFlag(),
+		&cli.BoolFlag{Name: "grub-labels", Usage: "label the image in use and the one before for Puavo's boot menu, and remove what was chosen in it, by grub-editenv; with --default-link"},
 		&cli.StringFlag{Name: "max-time", Usage: "end after `TIME`, such as 8h, and keep what has come for the next run; before that, leave a mirror that is too slow for another (default: 12h)"},
 		&cli.StringFlag{Name: "pre-install", Usage: "run `COMMAND` with the image's path, also $1 and $PUAVO_IMAGE, before the image is put to use; if it fails, the image is not"},
 		&cli.StringFlag{Name: "post-install", Usage: "run `COMMAND` with the image's path, also $1 and $PUAVO_IMAGE, after the image was put to use"},

@@ -26,7 +26,7 @@ func options(c *cli.Context, con console) (client.Options, error) {
 		Mirrors: c.StringSlice("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(),
 		PayloadMirrors: c.StringSlice("payload-mirror"), Discover: c.Bool("discover"),
 		Trust: c.String("trust"), AllowDowngrade: c.Bool("allow-downgrade"),
-		CACertificate: c.String("ca-certificate"), DefaultLink: c.String("default-link"),
+		CACertificate: c.String("ca-certificate"), DefaultLink: c.String("default-link"), GrubLabels: c.Bool("grub-labels"),
 		PreInstall: hook(c.String("pre-install")), PostInstall: hook(c.String("post-install")), HookOutput: con.err,
 		Keep: c.Int("keep"), StatsFile: c.String("stats-file"),
 		Log: con.screen.Log(), Progress: con.screen.Progress,
@@ -34,6 +34,8 @@ func options(c *cli.Context, con console) (client.Options, error) {
 	switch {
 	case len(o.Mirrors) == 0 || o.Dir == "":
 		return o, command.Usage("--mirror and --images-dir are needed")
+	case o.GrubLabels && o.DefaultLink == "":
+		return o, command.Usage("--grub-labels needs --default-link, which the labels follow")
 	case o.Keep < 0:
 		return o, command.Usage("--keep %d is less than none", o.Keep)
 	case c.NArg() > 1:

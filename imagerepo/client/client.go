@@ -33,6 +33,8 @@
 //	.trust                  what is known of the signed metadata, if a root is trusted
 //	.image_updates_known    digests of the images, by size, times and inode
 //	.image_updates_lock     flock(2)ed meanwhile, as by the installed tools
+//	<image>.default         labels of the default image and its backup for GRUB, without
+//	<image>.backup          the .img, if that is asked for
 //	DISABLE_IMAGE_UPDATES   while it exists, updates are disabled
 //
 // # What is trusted
@@ -124,6 +126,10 @@ type Options struct {
 	// in use. Update makes it lead to the new one, and keeps the one before under the
 	// same name with -backup. "": there is none.
 	DefaultLink string
+	// GrubLabels labels the image in use and the one before for the boot menu of a Puavo
+	// machine, and removes what was chosen in this menu when another image is put to use.
+	// It needs a DefaultLink.
+	GrubLabels bool
 	// PreInstall and PostInstall are shell commands that are run before and after an
 	// image is put to use; "": none. The path of the image is their $1, their
 	// $PUAVO_IMAGE, and the last argument of their last command. What they print goes to
@@ -169,6 +175,8 @@ func (o Options) checked() (Options, error) {
 		return o, errors.New("Options.Mirrors: want at least one mirror")
 	case o.Dir == "":
 		return o, errors.New("Options.Dir: want the images directory")
+	case o.GrubLabels && o.DefaultLink == "":
+		return o, errors.New("Options.GrubLabels: want a default link for the labels to follow, Options.DefaultLink")
 	case o.Rate < 0:
 		return o, fmt.Errorf("Options.Rate: %d bytes a second are less than none", o.Rate)
 	case o.MaxTime < 0:

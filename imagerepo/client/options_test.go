@@ -20,10 +20,11 @@ var entries = map[string]func(context.Context, client.Options) error{
 // The error for an option that is missing or wrong names it, and nothing is written.
 func TestOptions(t *testing.T) {
 	for field, change := range map[string]func(o *client.Options){
-		"Options.Mirrors": func(o *client.Options) { o.Mirrors = nil },
-		"Options.Dir":     func(o *client.Options) { o.Dir = "" },
-		"Options.Rate":    func(o *client.Options) { o.Rate = -1 },
-		"Options.Keep":    func(o *client.Options) { o.Keep = -1 },
+		"Options.Mirrors":    func(o *client.Options) { o.Mirrors = nil },
+		"Options.Dir":        func(o *client.Options) { o.Dir = "" },
+		"Options.Rate":       func(o *client.Options) { o.Rate = -1 },
+		"Options.Keep":       func(o *client.Options) { o.Keep = -1 },
+		"Options.GrubLabels": func(o *client.Options) { o.GrubLabels = true },
 	} {
 		for name, call := range entries {
 			p := newPlace(t, image3)

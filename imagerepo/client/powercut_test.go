@@ -53,7 +53,7 @@ func TestPowerCut(t *testing.T) {
 			p := newPlace(t, c.have)
 			update := func(p *place, image string) error {
 				o := p.options(mirror, image)
-				o.DefaultLink, o.Keep = defaultLink, c.keep
+				o.DefaultLink, o.GrubLabels, o.Keep = defaultLink, true, c.keep
 				if image == c.have { // to have a default link
 					o.Mirrors = []string{access["directory"](t, map[string]string{big1: "big", chain1: "chain", other: "all", image1: "all"}[image])}
 				}
@@ -87,7 +87,7 @@ func TestPowerCut(t *testing.T) {
 			}
 			disk.Stop()
 			for _, tree := range disk.Trees() {
-				if tree[c.image] == nil || !bytes.Equal(tree[defaultLink].Data, images[c.image]) {
+				if tree[c.image] == nil || !bytes.Equal(tree[defaultLink].Data, images[c.image]) || tree[label(c.image, "default")] == nil || tree[label(c.have, "default")] != nil {
 					t.Error("what the run has done does not last")
 				}
 			}
@@ -103,6 +103,7 @@ func TestPowerCut(t *testing.T) {
 				if got := after.files(); got[c.image] != string(images[c.image]) || got[defaultLink] != got[c.image] {
 					t.Errorf("after change %d the image is not in use", at)
 				}
+				after.wantLabels(label(c.image, "default")) // the backup link is a copy there
 				for f := range after.files() {
 					if strings.Contains(f, ".tmp") || strings.Contains(f, ".image_updates_link") {
 						t.Errorf("after change %d: left is %s", at, f)

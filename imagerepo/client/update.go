@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo/client/internal/digestcache"
+	"puavo-image-repository/imagerepo/client/internal/grub"
 	"puavo-image-repository/imagerepo/client/internal/hook"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/route"
@@ -100,15 +101,21 @@ func (u *update) hasTarget(ctx context.Context, target *meta.Image) (bool, error
 	return err == nil, err
 }
 
-// install puts an image to use, unless it is in use, and reports whether it did.
+// install puts an image to use, unless it is in use, and reports whether it did. The
+// labels of an image in use are repaired.
 func (u *update) install(ctx context.Context, image meta.Name) (bool, error) {
 	if isInUse(u.options, u.dir, image) {
+		if err := u.setLabels(image); err != nil {
+			return false, u.notInstalled(image, err)
+		}
 		return false, nil
 	}
 	steps := []func() error{
 		func() error { return u.dir.Digests.SetPending(image) },
 		func() error { return u.hook(ctx, "--pre-install", u.options.PreInstall, image) },
 		func() error { return u.setDefault(image) },
+		func() error { return u.setLabels(image) },
+		func() error { return u.forgetChoice(ctx) },
 		func() error { return u.hook(ctx, "--post-install", u.options.PostInstall, image) },
 		func() error { return u.dir.Digests.SetPending(meta.Name{}) },
 	}
@@ -117,13 +124,19 @@ func (u *update) install(ctx context.Context, image meta.Name) (bool, error) {
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		if now, ok := u.dir.Link(u.options.DefaultLink).Image(); err != nil && ok && now == image {
-			return false, permanent{fmt.Errorf("%s is in use, but %w; the next run does it again", image, err)}
-		} else if err != nil {
-			return false, permanent{fmt.Errorf("%s is there, but was not put to use: %w", image, err)}
+		if err != nil {
+			return false, u.notInstalled(image, err)
 		}
 	}
 	return true, nil
+}
+
+// notInstalled says how far the installing of an image has got before an error.
+func (u *update) notInstalled(image meta.Name, err error) error {
+	if now, ok := u.dir.Link(u.options.DefaultLink).Image(); ok && now == image {
+		return permanent{fmt.Errorf("%s is in use, but %w; the next run does it again", image, err)}
+	}
+	return permanent{fmt.Errorf("%s is there, but was not put to use: %w", image, err)}
 }
 
 // isInUse reports whether an image is in use: the default link leads to it, if there
@@ -141,6 +154,23 @@ func (u *update) setDefault(image meta.Name) error {
 		return nil
 	}
 	return u.dir.Link(u.options.DefaultLink).Set(image)
+}
+
+// setLabels labels the image in use and its backup for GRUB.
+func (u *update) setLabels(image meta.Name) error {
+	if !u.options.GrubLabels {
+		return nil
+	}
+	backup, _ := u.dir.Link(u.options.DefaultLink).Backup()
+	return grub.SetLabels(u.dir.Files, image, backup)
+}
+
+// forgetChoice has GRUB boot the new image, whatever was chosen in its menu.
+func (u *update) forgetChoice(ctx context.Context) error {
+	if !u.options.GrubLabels {
+		return nil
+	}
+	return grub.ForgetChoice(ctx, u.options.Dir, u.options.Log)
 }
 
 // hook runs the command of a flag with the path of the image.
