@@ -10,13 +10,9 @@
 //	check && copy --to /srv  check && copy --to /srv "$1"
 //	copy; # to the server    copy "$1"; # to the server
 //	copy &                   copy "$1" &
-//	copy --image "$1" # to   copy --image "$1" # to
 //	if a; then b; fi         if a; then b; fi
 //
-// The last two stay as they are: nothing is added before a comment if the hook uses the
-// path itself, nor where no argument can follow. Where the end of the last command is in
-// doubt, as after $(...) or a here-document, the argument goes to the end of the text. The
-// shell is /bin/sh.
+// Nothing is added to a compound command such as the last. The shell is /bin/sh.
 //
 // # The processes
 //
