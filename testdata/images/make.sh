@@ -148,7 +148,7 @@ noise 71 9000 | put "$small/usr/bin/tool"
 prose 72 150 | put "$small/usr/share/doc/tool.txt"
 mkdir -p "$small/$defs"
 cp $defs/*.json "$small/$defs"
-for c in gzip xz zstd lzo; do image compression/puavo-os-$c-$late "$small" $c; done
+for c in gzip xz zstd lzo lz4; do image compression/puavo-os-$c-$late "$small" $c; done
 
 # --- badimages/: what is wrong is the word after puavo-os-
 

@@ -101,7 +101,7 @@ func TestBlocks(t *testing.T) {
 		files[fmt.Sprintf("%s/%02d.json", dir, i)] = long(fmt.Sprint(i), n)
 	}
 	for _, args := range []string{"-b 4K", "-b 128K", "-b 1M", "-b 1M -always-use-fragments", "-b 4K -noI -noD -noF -noId",
-		"-b 1M -comp lzo", "-b 1M -comp xz", "-b 1M -comp zstd", "-no-fragments", "-b 1M -noD -noF"} {
+		"-b 1M -comp lzo", "-b 1M -comp xz", "-b 1M -comp lz4", "-b 1M -comp zstd", "-no-fragments", "-b 1M -noD -noF"} {
 		t.Run(args, func(t *testing.T) {
 			got, err := read(pack(t, files, strings.Fields(args)...))
 			if err != nil {

@@ -128,7 +128,7 @@ func equal(t *testing.T, got map[string]json.RawMessage, want map[string]any) {
 }
 
 func TestCompressions(t *testing.T) {
-	for _, method := range []string{"gzip", "lzo", "xz", "zstd"} {
+	for _, method := range []string{"gzip", "lzo", "xz", "lz4", "zstd"} {
 		t.Run(method, func(t *testing.T) {
 			got, err := read(load(t, "compression/puavo-os-"+method+late))
 			if err != nil {
@@ -291,7 +291,7 @@ func TestCut(t *testing.T) {
 func TestConcurrent(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
-		for _, method := range []string{"gzip", "lzo", "xz", "zstd"} {
+		for _, method := range []string{"gzip", "lzo", "xz", "lz4", "zstd"} {
 			image := load(t, "compression/puavo-os-"+method+late)
 			wg.Go(func() {
 				if got, err := read(image); err != nil || len(got) != 5 {

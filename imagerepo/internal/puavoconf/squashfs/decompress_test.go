@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 	"github.com/ulikunitz/xz"
 
 	"puavo-image-repository/testdata"
@@ -55,11 +56,24 @@ func lzoZeros(n int) []byte {
 	return append(b, byte(last), 0, 0, 0x11, 0, 0)
 }
 
+// lz4Block returns b as a block of lz4.
+func lz4Block(t testing.TB, b []byte) []byte {
+	t.Helper()
+	out := make([]byte, lz4.CompressBlockBound(len(b)))
+	var c lz4.Compressor
+	n, err := c.CompressBlock(b, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out[:n]
+}
+
 // compressors compress n zeros, by the number of the method.
 var compressors = map[uint16]func(t testing.TB, n int) []byte{
 	1: func(t testing.TB, n int) []byte { return compress(t, deflate, make([]byte, n)) },
 	3: func(_ testing.TB, n int) []byte { return lzoZeros(n) },
 	4: func(t testing.TB, n int) []byte { return compress(t, lzma2, make([]byte, n)) },
+	5: func(t testing.TB, n int) []byte { return lz4Block(t, make([]byte, n)) },
 	6: func(t testing.TB, n int) []byte { return compress(t, zstandard, make([]byte, n)) },
 }
 
@@ -128,12 +142,86 @@ func TestRubbish(t *testing.T) {
 				t.Errorf("got %d bytes, %v", got, err)
 			}
 		}
+		endless := methods[method].name == "lz4" // a block that is cut after a copy is one, too
 		for n := range good {
-			if got, err := r.decompress(make([]byte, 5000), good[:n]); err == nil && got > 0 && got < 5000 {
+			if got, err := r.decompress(make([]byte, 5000), good[:n]); err == nil && got > 0 && got < 5000 && !endless {
 				t.Errorf("got %d bytes of %d from %d of %d", got, 5000, n, len(good))
 			}
 		}
 	})
+}
+
+// TestLZ4Options has other options than those that mksquashfs writes: 8 bytes as
+// they are, version 1 and no flags.
+func TestLZ4Options(t *testing.T) {
+	const size, version = superSize, superSize + 2 // offsets
+	for _, row := range []struct {
+		name  string
+		forge func(f *forgery)
+		want  string // a part of the error, if any
+	}{
+		{"same", func(f *forgery) {}, ""},
+		{"flags", func(f *forgery) { f.u32(version+4, 1) }, ""},
+		{"unknown flags", func(f *forgery) { f.u32(version+4, 1<<32-1) }, ""},
+		{"none", func(f *forgery) { f.u16(24, le.Uint16(f.b[24:])&^hasOptions); f.u32(version, 9) }, ""},
+		{"version 0", func(f *forgery) { f.u32(version, 0) }, "compressed with lz4 of version 0, which is not supported"},
+		{"version 2", func(f *forgery) { f.u32(version, 2) }, "compressed with lz4 of version 2, which is not supported"},
+		{"version 2^24+1", func(f *forgery) { f.b[version+3] = 1 }, "lz4 of version 16777217"},
+		{"size 0", func(f *forgery) { f.u16(size, 0x8000) }, "damaged: 0 bytes at offset 98"},
+		{"size 8193", func(f *forgery) { f.u16(size, 0x8000|8193) }, "damaged: 8193 bytes at offset 98"},
+		{"compressed", func(f *forgery) { f.u16(size, 8) }, "damaged: the block at offset 98"},
+		{"nothing else", func(f *forgery) { f.b = f.b[:superSize+1]; f.u64(40, superSize+1) }, "damaged: tables"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			f := &forgery{t, load(t, "lz4")}
+			row.forge(f)
+			r, err := open(f.b)
+			if err == nil {
+				_, err = collect(r)
+			}
+			if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got %v, want %q", err, row.want)
+			}
+		})
+	}
+}
+
+// TestLZ4Forged has blocks that end, copy or fill wrongly.
+func TestLZ4Forged(t *testing.T) {
+	ones := bytes.Repeat([]byte{0xff}, 5000)
+	for _, row := range []struct {
+		name string
+		b    string
+		want string // what it makes, or a part of the error
+	}{
+		{"literals", "\x50hello", "hello"},
+		{"copy", "\x14a\x01\x00\x50hello", "aaaaaaaaahello"},
+		{"copy of two", "\x22ab\x02\x00\x50hello", "abababab" + "hello"},
+		{"cut literals", "\x50hell", "wrong copy"},
+		{"cut length of literals", "\xf0\xff", "wrong copy"},
+		{"cut distance", "\x14a\x01", "wrong copy"},
+		{"cut length of a copy", "\x1fa\x01\x00", "wrong copy"},
+		{"distance 0", "\x14a\x00\x00\x50hello", "wrong copy"},
+		{"distance before the start", "\x14a\x02\x00\x50hello", "wrong copy"},
+		{"distance 65535", "\x14a\xff\xff\x50hello", "wrong copy"},
+		{"copy first", "\x04\x01\x00\x50hello", "wrong copy"},
+		{"many literals", "\xf0" + string(ones), "too many bytes"},
+		{"long copy", "\x1fa\x01\x00" + string(ones) + "\x00\x50hello", "too many bytes"},
+		{"longer copy", "\x1fa\x01\x00" + strings.Repeat(string(ones), 200) + "\x00\x50hello", "too many bytes"},
+		{"copy by a byte too long", "\x1fa\x01\x00\x0b", "too many bytes"}, // 1 + 15 + 11 + 4 of 30
+		{"copy to the end", "\x1fa\x01\x00\x0a", strings.Repeat("a", 30)},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dst, touched := room(30)
+			n, err := unlz4(dst, []byte(row.b))
+			if got := string(dst[:n]); err == nil && got != row.want || err != nil && !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got %q, %v, want %q", got, err, row.want)
+			}
+			if touched() {
+				t.Error("it wrote more")
+			}
+		})
+	}
 }
 
 // A decompressor that panics is an error.

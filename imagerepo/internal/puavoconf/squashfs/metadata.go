@@ -1,9 +1,6 @@
 package squashfs
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
 const (
 	maxMetadata   = 8 << 10 // bytes of a metadata block
@@ -55,7 +52,7 @@ func (r *Reader) readBlock(dst []byte, off uint64, n int, plain bool) ([]byte, e
 		return dst[:n], r.readAt(dst[:n], off)
 	}
 	if r.decompress == nil {
-		return nil, fmt.Errorf("the squashfs is compressed with %s, which is not supported", methods[r.compression].name)
+		return nil, unsupported(methods[r.compression].name)
 	}
 	if cap(r.stored) < n {
 		r.stored = make([]byte, n)

@@ -67,7 +67,7 @@ func TestMksquashfs(t *testing.T) {
 		"-b 128K", "-b 1M -always-use-fragments", "-b 4K -noI", "-b 128K -noD -noF", "-b 1M -noI -noD -noF",
 		"-b 64K -no-sparse -no-duplicates -no-exports -nopad",
 	}, blocks...)
-	for method, options := range map[string][]string{"gzip": all, "lzo": all, "xz": blocks, "zstd": blocks} {
+	for method, options := range map[string][]string{"gzip": all, "lzo": all, "xz": blocks, "lz4": all, "zstd": blocks} {
 		for _, args := range options[:testdata.Scale(len(options), 2)] {
 			t.Run(method+" "+args, func(t *testing.T) {
 				readsAs(t, mksquashfs(t, root, append(strings.Fields(args), "-comp", method)...), want)
@@ -99,7 +99,7 @@ func TestOptions(t *testing.T) {
 		{"-comp xz -b 1M -Xdict-size 8K", ""},
 		{"-comp xz -Xbcj x86", ""}, // which it uses where that makes a block smaller
 		{"-comp zstd -Xcompression-level 22 -b 1M", ""},
-		{"-comp lz4", "compressed with lz4, which is not supported"},
+		{"-comp lz4 -Xhc", ""},
 		{"-comp lz4 -noI -noD -noF", ""},
 	} {
 		t.Run(row.args, func(t *testing.T) {

@@ -15,7 +15,7 @@
 //	    16      4  number of fragments
 //	    20      2  compression: 1 gzip (zlib), 2 lzma, 3 lzo, 4 xz, 5 lz4, 6 zstd
 //	    22      2  binary logarithm of the block size
-//	    24      2  flags
+//	    24      2  flags; bit 10: options of the compression follow
 //	    26      2  number of IDs
 //	    28      4  version: 4 and 0, of two bytes each
 //	    32      8  reference to the inode of the root directory
@@ -27,6 +27,9 @@
 //	    88      8  offset of the export table
 //
 // All offsets are bytes from the start of the image, unless it is said.
+//
+// The options of the compression, if any, are a metadata block after the superblock.
+// Only those of lz4 are read: 4 bytes of version, which must be 1, and 4 of flags.
 //
 // # Metadata
 //
@@ -74,8 +77,11 @@
 // start, 4 size as above, 4 nothing), 512 in each metadata block; the fragment
 // table holds the offsets of those blocks, of 8 bytes each.
 //
-// An xz stream has one block, with the LZMA2 filter alone, and a CRC-32 of its
-// bytes or no check. Blocks that mksquashfs -Xbcj has filtered are not read.
+// # Compressions
+//
+// lzma is not read. An lzo or lz4 block has no frame around it. An xz stream has one
+// block, with the LZMA2 filter alone, and a CRC-32 of its bytes or no check. Blocks
+// that mksquashfs -Xbcj has filtered are not read.
 //
 // # Limits
 //
@@ -95,6 +101,7 @@
 //   - https://dr-emann.github.io/squashfs/squashfs.html
 //   - https://docs.kernel.org/filesystems/squashfs.html, and fs/squashfs there
 //   - https://tukaani.org/xz/xz-file-format.txt
+//   - https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md
 package squashfs
 
 import (
@@ -110,6 +117,8 @@ const (
 	superSize = 96
 	minBlock  = 4 << 10 // bytes of a block of a file, as the format has it
 	maxBlock  = 1 << 20 // the same
+
+	hasOptions = 1 << 10 // flag of the superblock
 )
 
 // Work is the most that a [Reader] does in its life: a unit for each byte that
@@ -143,6 +152,7 @@ type superblock struct {
 	blockSize   int
 	fragments   uint32 // how many there are
 	compression uint16
+	flags       uint16
 	root        uint64 // reference to an inode
 	used        uint64 // bytes
 
@@ -163,8 +173,8 @@ type Reader struct {
 	stored       []byte              // a block before it is decompressed
 }
 
-// Open returns a Reader of an image of size bytes, having read its superblock.
-// When ctx ends, all that is read ends with its error.
+// Open returns a Reader of an image of size bytes, having read its superblock and
+// the options of its compression. When ctx ends, all that is read ends with its error.
 func Open(ctx context.Context, image io.ReaderAt, size int64) (*Reader, error) {
 	if size < superSize {
 		return nil, fmt.Errorf("the image is not a squashfs: it has %d bytes", size)
@@ -184,8 +194,8 @@ func Open(ctx context.Context, image io.ReaderAt, size int64) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if open := methods[r.compression].open; open != nil {
-		r.decompress = open(r)
+	if err := r.openMethod(); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -196,6 +206,7 @@ func parse(b *[superSize]byte, size uint64) (superblock, error) {
 		blockSize:      int(le.Uint32(b[12:])),
 		fragments:      le.Uint32(b[16:]),
 		compression:    le.Uint16(b[20:]),
+		flags:          le.Uint16(b[24:]),
 		root:           le.Uint64(b[32:]),
 		used:           le.Uint64(b[40:]),
 		inodeTable:     le.Uint64(b[64:]),

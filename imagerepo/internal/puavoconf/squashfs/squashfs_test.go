@@ -18,7 +18,7 @@ import (
 )
 
 // images are those of testdata, all of one tree.
-var images = []string{"plain", "gzip", "lzo", "xz", "zstd"}
+var images = []string{"plain", "gzip", "lzo", "xz", "lz4", "zstd"}
 
 func load(t testing.TB, name string) []byte {
 	t.Helper()

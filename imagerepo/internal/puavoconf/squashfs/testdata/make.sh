@@ -22,7 +22,7 @@ ln -s circle there-and-back
 ln -s /d/tail absolute
 ln -s missing broken
 mkfifo pipe
-for method in plain gzip lzo xz zstd; do
+for method in plain gzip lzo xz lz4 zstd; do
 	options="-comp $method"
 	[ $method != plain ] || options="-noI -noD -noF"
 	# shellcheck disable=SC2086
