@@ -4,7 +4,7 @@
 // # What is read
 //
 // An image is a squashfs 4.0 file system whose blocks, of 4 KiB to 1 MiB, are
-// compressed with gzip, lzo, lz4, xz (without a filter for machine code) or zstd;
+// compressed with gzip, lzo, lz4, xz (of the filters -Xbcj only that for x86) or zstd;
 // package squashfs below has the format. The definitions are its files
 // /usr/share/puavo-conf/definitions/*.json, as the shell takes that pattern: names
 // with a leading dot are not meant. Each file is a JSON object with a member for

@@ -26,6 +26,10 @@ func lzma2(w io.Writer) (io.WriteCloser, error) {
 	return xz.WriterConfig{DictCap: 1 << 20, CheckSum: xz.CRC32}.NewWriter(w)
 }
 
+func uncheckedLZMA2(w io.Writer) (io.WriteCloser, error) {
+	return xz.WriterConfig{DictCap: 1 << 20, NoCheckSum: true}.NewWriter(w)
+}
+
 // compress returns b as a writer compresses it.
 func compress(t testing.TB, open func(io.Writer) (io.WriteCloser, error), b []byte) []byte {
 	t.Helper()

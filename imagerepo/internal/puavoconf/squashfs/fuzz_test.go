@@ -42,6 +42,8 @@ func FuzzDecompress(f *testing.F) {
 		f.Add(uint16(1), n, compress(f, deflate, text))
 		f.Add(uint16(3), n, lzoZeros(1000))
 		f.Add(uint16(4), n, compress(f, lzma2, text))
+		f.Add(uint16(4), n, sayX86(compress(f, lzma2, opcodes(90, 1))))
+		f.Add(uint16(4), n, sayX86(compress(f, uncheckedLZMA2, opcodes(90, 2))))
 		f.Add(uint16(5), n, lz4Block(f, text))
 		f.Add(uint16(5), n, lz4Block(f, slices.Concat(make([]byte, 999), noise(999), make([]byte, 99))))
 		f.Add(uint16(6), n, compress(f, zstandard, text))

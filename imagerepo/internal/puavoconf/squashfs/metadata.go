@@ -62,6 +62,9 @@ func (r *Reader) readBlock(dst []byte, off uint64, n int, plain bool) ([]byte, e
 		return nil, err
 	}
 	got, err := r.guarded(dst, stored)
+	if not, ok := errors.AsType[unsupported](err); ok {
+		return nil, not
+	}
 	if err == nil && got == 0 {
 		err = errors.New("it is empty")
 	}

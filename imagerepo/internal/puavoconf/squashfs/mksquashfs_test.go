@@ -93,28 +93,14 @@ func readsAs(t *testing.T, image []byte, want map[string]string) {
 func TestOptions(t *testing.T) {
 	root, want := t.TempDir(), map[string]string{"a": letters(300_000), "b/c": letters(500_000), "b/d": letters(50)}
 	plant(t, root, want)
-	for _, row := range []struct{ args, want string }{
-		{"-comp gzip -Xcompression-level 1 -Xwindow-size 8", ""},
-		{"-comp lzo -Xalgorithm lzo1x_1", ""},
-		{"-comp xz -b 1M -Xdict-size 8K", ""},
-		{"-comp xz -Xbcj x86", ""}, // which it uses where that makes a block smaller
-		{"-comp zstd -Xcompression-level 22 -b 1M", ""},
-		{"-comp lz4 -Xhc", ""},
-		{"-comp lz4 -noI -noD -noF", ""},
+	for _, args := range []string{
+		"-comp gzip -Xcompression-level 1 -Xwindow-size 8",
+		"-comp lzo -Xalgorithm lzo1x_1",
+		"-comp xz -b 1M -Xdict-size 8K",
+		"-comp zstd -Xcompression-level 22 -b 1M",
+		"-comp lz4 -Xhc",
+		"-comp lz4 -noI -noD -noF",
 	} {
-		t.Run(row.args, func(t *testing.T) {
-			image := mksquashfs(t, root, strings.Fields(row.args)...)
-			if row.want == "" {
-				readsAs(t, image, want)
-				return
-			}
-			r, err := open(image)
-			if err == nil {
-				_, err = collect(r)
-			}
-			if err == nil || !strings.Contains(err.Error(), row.want) {
-				t.Errorf("got %v, want %q", err, row.want)
-			}
-		})
+		t.Run(args, func(t *testing.T) { readsAs(t, mksquashfs(t, root, strings.Fields(args)...), want) })
 	}
 }

@@ -80,8 +80,10 @@
 // # Compressions
 //
 // lzma is not read. An lzo or lz4 block has no frame around it. An xz stream has one
-// block, with the LZMA2 filter alone, and a CRC-32 of its bytes or no check. Blocks
-// that mksquashfs -Xbcj has filtered are not read.
+// block, and a CRC-32 of its bytes or no check. Its filter is LZMA2, before which a BCJ
+// filter may stand, for the programs of a processor: that for x86 is read, others are
+// not. mksquashfs -Xbcj tries each of its filters, and none, for each block of files,
+// and stores what is smallest; metadata it does not filter.
 //
 // # Limits
 //
@@ -100,7 +102,7 @@
 //
 //   - https://dr-emann.github.io/squashfs/squashfs.html
 //   - https://docs.kernel.org/filesystems/squashfs.html, and fs/squashfs there
-//   - https://tukaani.org/xz/xz-file-format.txt
+//   - https://tukaani.org/xz/xz-file-format.txt, and src/liblzma/simple/x86.c of xz
 //   - https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md
 package squashfs
 

@@ -2,10 +2,10 @@ package squashfs
 
 // Of xz, only the LZMA2 decoder is a library's. The reader of ulikunitz/xz
 // allocates the dictionary that a stream asks for, up to 4 GiB, and new tables of
-// 40 KiB for a chunk of 15 bytes. mikelolasagasti/xz bounds its memory, and reads the
-// filters of mksquashfs -Xbcj, which this file does not. But its code has not
-// changed since xi2/xz of 2017, and it does not tell how many chunks it decodes:
-// 195 kB of tiny ones kept it busy for a second, which Work could not bound.
+// 40 KiB for a chunk of 15 bytes; and it reads no filter of mksquashfs -Xbcj.
+// mikelolasagasti/xz bounds its memory, and reads all of these filters. But its code
+// has not changed since xi2/xz of 2017, and it does not tell how many chunks it
+// decodes: 195 kB of tiny ones kept it busy for a second, which Work could not bound.
 
 import (
 	"bytes"
@@ -28,14 +28,14 @@ const (
 	byteWork  = 8        // the same for a stored byte, since this is slow
 )
 
-var errXZ = errors.New("not a stream of one block with an LZMA2 filter alone")
+var errXZ = errors.New("not a stream of one block with an LZMA2 filter, alone or after a BCJ filter")
 
 // newXZ reads streams by itself, since the library's reader of them takes any
 // number of blocks, each with a dictionary of up to 4 GiB. Here, the dictionary is
 // as large as dst: nothing lies farther back. What that takes is spent.
 func newXZ(spend func(int) error) decompressor {
 	return func(dst, b []byte) (int, error) {
-		lzma2, err := xzContent(b)
+		lzma2, x86, err := xzContent(b)
 		if err != nil {
 			return 0, err
 		}
@@ -43,19 +43,22 @@ func newXZ(spend func(int) error) decompressor {
 		if err != nil {
 			return 0, err
 		}
+		if x86 {
+			unx86(dst[:n])
+		}
 		return n, checkXZ(dst[:n], b, len(b)-len(rest))
 	}
 }
 
 // xzContent returns b, an xz stream, from where the LZMA2 chunks of its block
-// begin.
-func xzContent(b []byte) ([]byte, error) {
+// begin, and whether the filter for x86 is to be undone after them.
+func xzContent(b []byte) (lzma2 []byte, x86 bool, err error) {
 	if len(b) <= xzBlock || string(b[:len(xzMagic)]) != xzMagic || b[xzBlock] == 0 {
-		return nil, errXZ
+		return nil, false, errXZ
 	}
 	size := (int(b[xzBlock]) + 1) * 4
 	if len(b) < xzBlock+size {
-		return nil, io.ErrUnexpectedEOF
+		return nil, false, io.ErrUnexpectedEOF
 	}
 	flags, header := b[xzBlock+1], b[xzBlock+2:xzBlock+size]
 	for _, present := range []byte{0x40, 0x80} { // sizes, compressed and not
@@ -64,10 +67,30 @@ func xzContent(b []byte) ([]byte, error) {
 			header = header[max(n, 0):]
 		}
 	}
-	if flags&0x3f != 0 || len(header) < 3 || header[0] != lzma2Filter || header[1] != 1 {
-		return nil, errXZ
+	x86, err = checkFilters(flags&0x3f, header)
+	return b[xzBlock+size:], x86, err
+}
+
+// checkFilters looks at the filters, whose number less one is more, and returns
+// whether that for x86 is one of them.
+func checkFilters(more byte, filters []byte) (x86 bool, err error) {
+	if more > 1 {
+		return false, errXZ
 	}
-	return b[xzBlock+size:], nil
+	if more == 1 && len(filters) >= 2 {
+		name, ok := bcjFilters[filters[0]]
+		if !ok || filters[1] != 0 { // it has another start than 0
+			return false, errXZ
+		}
+		if filters[0] != x86Filter {
+			return false, unsupported("xz and the BCJ filter " + name)
+		}
+		x86, filters = true, filters[2:]
+	}
+	if len(filters) < 3 || filters[0] != lzma2Filter || filters[1] != 1 {
+		return false, errXZ
+	}
+	return x86, nil
 }
 
 // unlzma2 decompresses chunks until the mark of their end, and returns what

@@ -86,7 +86,7 @@ func TestXZWork(t *testing.T) {
 	// Chunks of a byte each, with new probabilities: 2 MiB of chunks for 1 MiB.
 	head := []byte{0xe0, 0, 0, 0, 5, 0x5d}
 	one := compress(t, lzma2, []byte{7})
-	chunks, err := xzContent(one)
+	chunks, _, err := xzContent(one)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestXZWork(t *testing.T) {
 
 func TestXZForged(t *testing.T) {
 	good := compress(t, lzma2, []byte("some bytes, some bytes, some bytes"))
-	chunks, err := xzContent(good)
+	chunks, _, err := xzContent(good)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,6 +136,7 @@ func TestXZForged(t *testing.T) {
 		{"no block", func(b []byte) []byte { b[xzBlock] = 0; return b }, "not a stream"},
 		{"header size", func(b []byte) []byte { b[xzBlock] = 255; return b }, "unexpected EOF"},
 		{"two filters", func(b []byte) []byte { b[xzBlock+1] |= 1; return b }, "not a stream"},
+		{"three filters", func(b []byte) []byte { b[xzBlock+1] |= 2; return b }, "not a stream"},
 		{"reserved", func(b []byte) []byte { b[xzBlock+1] |= 4; return b }, "not a stream"},
 		{"filter", func(b []byte) []byte { b[xzBlock+2] = 4; return b }, "not a stream"},
 		{"sizes", func(b []byte) []byte { b[xzBlock+1] |= 0xc0; return b }, "not a stream"},
