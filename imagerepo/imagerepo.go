@@ -145,7 +145,7 @@ type Options struct {
 	Suspect []string
 
 	Jobs        int   // how many images or bases are worked on concurrently; 0 is one
-	Memory      int64 // the most memory to take besides mapped files, in bytes; 0 is a quarter of the machine's
+	Memory      int64 // the most memory to take besides mapped files, in bytes; 0 is a quarter of the machine's, or of its control group's
 	NoSync      bool  // do not flush what is written to the disk
 	IgnoreSpace bool  // begin even if the free space will most likely not do
 	// Sign, which may be nil, is called when all is published, to sign it, and

@@ -248,5 +248,5 @@ func jobsFlag() cli.Flag {
 }
 
 func memoryFlag() cli.Flag {
-	return &cli.StringFlag{Name: "memory", Usage: "take at most `SIZE` of memory, such as 2g", DefaultText: "a quarter of the machine's"}
+	return &cli.StringFlag{Name: "memory", Usage: "take at most `SIZE` of memory, such as 2g", DefaultText: "a quarter of the machine's, or of its control group's"}
 }

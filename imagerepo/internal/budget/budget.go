@@ -6,12 +6,10 @@
 package budget
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -48,8 +46,8 @@ func diffMemory() int64 { return jobMemory + coreMemory*int64(runtime.GOMAXPROCS
 // Least returns the least memory that a run may be given on this machine, in bytes.
 func Least() int64 { return runMemory + diffMemory() + leastIndex }
 
-// New returns the budget of a run that may take memory bytes, a quarter of the machine's
-// if that is 0, with at most the given number of jobs.
+// New returns the budget of a run that may take memory bytes, a quarter of what the
+// machine and its control groups allow if that is 0, with at most the given number of jobs.
 func New(memory int64, jobs int) (Budget, error) {
 	if memory == 0 {
 		memory = max(machineMemory()/4, Least())
@@ -110,18 +108,12 @@ func (b Budget) Peak(groups [][]plan.Delta) int64 {
 	return min(sum, b.Memory)
 }
 
-// machineMemory returns the memory in bytes that this process may take.
+// machineMemory returns the memory in bytes that this process may take: the machine's,
+// or less if its control group, or one above that, has less.
 func machineMemory() int64 {
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) != nil {
 		return 0
 	}
-	total := int64(info.Totalram) * int64(info.Unit)
-	// A container may have less.
-	if data, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
-		if limit, err := strconv.ParseInt(string(bytes.TrimSpace(data)), 10, 64); err == nil {
-			total = min(total, limit)
-		}
-	}
-	return total
+	return min(int64(info.Totalram)*int64(info.Unit), cgroupLimit(os.DirFS("/")))
 }
