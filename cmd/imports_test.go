@@ -65,10 +65,12 @@ var users = map[string][]string{
 	"github.com/theupdateframework/go-tuf/v2": {"imagerepo/trust", "imagerepo/internal/tuf"},
 }
 
-// forbidden tells which packages a command must not link, whoever imports them, so
-// that it stays small.
+// forbidden tells which packages a command must not link, whoever imports them: so
+// that it stays small; and os/user, which without cgo does not know all users.
 var forbidden = map[string][]string{
-	"cmd/rdiff": {"github.com/urfave/cli/...", "github.com/schollz/progressbar/...", "net/..."},
+	"cmd/puavo-update-image":      {"os/user"},
+	"cmd/puavo-update-repository": {"os/user"},
+	"cmd/rdiff":                   {"github.com/urfave/cli/...", "github.com/schollz/progressbar/...", "net/...", "os/user"},
 }
 
 // source is a Go file that is no test.
