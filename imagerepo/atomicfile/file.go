@@ -99,6 +99,12 @@ func (f *File) Clone(from *os.File) error {
 // Chmod gives the file a mode that no umask changes.
 func (f *File) Chmod(mode fs.FileMode) error { return f.f.Chmod(mode) }
 
+// Chown gives the file another owner and group.
+func (f *File) Chown(uid, gid int) error { return f.f.Chown(uid, gid) }
+
+// Stat returns what is known of the file.
+func (f *File) Stat() (fs.FileInfo, error) { return f.f.Stat() }
+
 // Sync flushes what was written to the disk.
 func (f *File) Sync() error {
 	if f.dir.NoSync {
