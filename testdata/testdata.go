@@ -5,12 +5,15 @@ package testdata
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Path returns the path of a fixture, named from this folder with slashes.
@@ -87,4 +90,28 @@ func SmallDisk(t testing.TB, size int) string {
 		}
 	})
 	return dir
+}
+
+// Nobody is the user, and the group, that Unprivileged stands for.
+const Nobody = 65534
+
+// Unprivileged calls do as a user to whom the files in dir, a t.TempDir, belong and
+// who must keep to their modes. It is so for the goroutine that calls it alone.
+func Unprivileged(t testing.TB, dir string, do func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		do()
+		return
+	}
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, Nobody, Nobody))
+	})
+	if err = errors.Join(err, os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread() // whose user it is
+	defer runtime.UnlockOSThread()
+	unix.SetfsuidRetUid(Nobody)
+	defer unix.SetfsuidRetUid(0)
+	do()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,8 +30,8 @@ var actions = []action{
 	{"info", 0, 1, info},
 }
 
-// findAction returns the action of the first name, and the other names, padded with
-// empty ones.
+// findAction returns the action of the first name, and the other names, with a "-" for
+// each that is missing.
 func findAction(names []string) (action, []string, error) {
 	if len(names) > 0 {
 		for _, a := range actions {
@@ -41,7 +42,7 @@ func findAction(names []string) (action, []string, error) {
 			if n := len(names); n < a.least || n > a.most {
 				return a, nil, usage("%s takes %d to %d names, got %d", a.name, a.least, a.most, n)
 			}
-			return a, append(names, make([]string, a.most-len(names))...), nil
+			return a, append(names, slices.Repeat([]string{"-"}, a.most-len(names))...), nil
 		}
 	}
 	return action{}, nil, usage("you must specify an action: signature, delta, patch, diff or info")
@@ -216,7 +217,7 @@ func describe(s delta.Stats) string {
 }
 
 func nameOf(name string) string {
-	if name == "" || name == "-" {
+	if name == "-" {
 		return "from standard input"
 	}
 	return name

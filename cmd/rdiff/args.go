@@ -73,14 +73,40 @@ func either(field func(*options) *bool, what, no, yes string) func(*options, str
 }
 
 func number(field func(*options) *int) func(*options, string) error {
-	return func(o *options, s string) error {
-		n, err := strconv.ParseInt(s, 0, 32)
-		if err != nil {
-			return usage("invalid numeric value %q", s)
-		}
-		*field(o) = int(n)
-		return nil
+	return func(o *options, s string) (err error) {
+		*field(o), err = parseNumber(s)
+		return err
 	}
+}
+
+// parseNumber reads a number as rdiff does, by strtol(3): after blanks and a sign,
+// 0x is before a hexadecimal number and 0 before an octal one. Nothing is 0.
+func parseNumber(s string) (int, error) {
+	if s == "" {
+		return 0, nil
+	}
+	digits := strings.TrimLeft(s, " \t\n\v\f\r")
+	sign := int64(1)
+	if strings.HasPrefix(digits, "-") {
+		sign = -1
+	}
+	if strings.IndexAny(digits, "+-") == 0 {
+		digits = digits[1:]
+	}
+	base := 10
+	if strings.HasPrefix(digits, "0x") || strings.HasPrefix(digits, "0X") {
+		base, digits = 16, digits[2:]
+	} else if strings.HasPrefix(digits, "0") {
+		base = 8
+	}
+	n, err := strconv.ParseUint(digits, base, 32)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return 0, usage("invalid numeric value %q", s)
+	}
+	if signed := sign * int64(n); err == nil && signed == int64(int32(signed)) {
+		return int(signed), nil
+	}
+	return 0, usage("number too large or too small: %q", s)
 }
 
 // parse reads arguments as rdiff does: flags anywhere up to a "--", short ones in

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"puavo-image-repository/delta"
@@ -20,6 +21,13 @@ const (
 
 // errParam is wrapped by the error for wrong sizes of blocks or sums.
 var errParam = errors.New("no such signature")
+
+// existsError is the error for an output that exists. Its first line is librsync's.
+type existsError string
+
+func (e existsError) Error() string {
+	return fmt.Sprintf("File exists %q, aborting!\nGive --force to replace it, or name another output.", string(e))
+}
 
 func exitCode(err error) int {
 	is := func(target error) bool { return errors.Is(err, target) }

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"slices"
 
 	"puavo-image-repository/cmd/internal/outfile"
 	"puavo-image-repository/delta/mmap"
@@ -15,6 +17,7 @@ type job struct {
 	options
 	stdin          *os.File
 	stdout, stderr io.Writer
+	inputs         []fs.FileInfo
 	closers        []func()
 }
 
@@ -27,7 +30,7 @@ func (j *job) close() {
 // open opens an input. It also returns the size, -1 if that is not known.
 func (j *job) open(name string) (f *os.File, size int64, err error) {
 	f = j.stdin
-	if name != "" && name != "-" {
+	if name != "-" {
 		if f, err = os.Open(name); err != nil {
 			return nil, 0, err
 		}
@@ -42,6 +45,7 @@ func (j *job) open(name string) (f *os.File, size int64, err error) {
 	case !info.Mode().IsRegular():
 		return f, -1, nil
 	}
+	j.inputs = append(j.inputs, info)
 	return f, info.Size(), nil
 }
 
@@ -96,15 +100,21 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// create begins to write an output, standard output if it has no name.
+// create begins to write an output, standard output if its name is -. The inputs must
+// be open: an output that is one of them is not written in place.
 func (j *job) create(name string) (*output, error) {
-	if name == "" || name == "-" {
+	if name == "-" {
 		return &output{Writer: j.stdout, commit: func() error { return nil }}, nil
 	}
-	if _, err := os.Stat(name); err == nil && !j.force {
-		return nil, fmt.Errorf("file exists: %s; give --force to replace it", name)
+	old, err := os.Stat(name)
+	if err == nil && !j.force {
+		return nil, existsError(name)
 	}
-	f, err := outfile.Create(name, 0)
+	begin := outfile.Create
+	if err == nil && slices.ContainsFunc(j.inputs, func(in fs.FileInfo) bool { return os.SameFile(in, old) }) {
+		begin = outfile.Replace
+	}
+	f, err := begin(name, 0)
 	if err != nil {
 		return nil, err
 	}

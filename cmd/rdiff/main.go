@@ -63,8 +63,14 @@ func moduleVersion() string {
 }
 
 const version = `rdiff (puavo-image-repository %s)
-Compatible with rdiff of librsync 2.3.
+Copyright (C) 2026 by the authors of puavo-image-repository.
+Compatible with rdiff of librsync 2.3: commands, options, files and exit codes.
 Capabilities: 64 bit files
+
+puavo-image-repository comes with NO WARRANTY, to the extent permitted by law.
+You may redistribute copies of it under the terms of the Apache License,
+Version 2.0 (Apache-2.0).  For more information about these matters, see the
+file named LICENSE.
 `
 
 const help = `Usage: rdiff [OPTIONS] signature [BASIS [SIGNATURE]]

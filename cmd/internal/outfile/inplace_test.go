@@ -6,39 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
-
 	"puavo-image-repository/testdata"
 )
-
-const nobody = 65534
-
-// unprivileged calls do as a user to whom the files in dir belong and who has to keep
-// to their modes.
-func unprivileged(t *testing.T, dir string, do func()) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		do()
-		return
-	}
-	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, nobody, nobody))
-	})
-	if err = errors.Join(err, os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	runtime.LockOSThread() // whose user it is
-	defer runtime.UnlockOSThread()
-	unix.SetfsuidRetUid(nobody)
-	defer unix.SetfsuidRetUid(0)
-	do()
-}
 
 // oldFile makes a file with the mode 0640 in a new directory and returns the paths of
 // both.
@@ -88,7 +62,7 @@ func TestInPlace(t *testing.T) {
 			if c.path != "" {
 				path = filepath.Join(dir, c.path)
 			}
-			unprivileged(t, dir, func() { err = Write(path, c.mode, []byte("new")) })
+			testdata.Unprivileged(t, dir, func() { err = Write(path, c.mode, []byte("new")) })
 			data, _ := os.ReadFile(file)
 			after, statErr := os.Stat(file)
 			if err = errors.Join(err, statErr); err != nil || string(data) != "new" || !os.SameFile(before, after) || after.Mode() != c.want {
@@ -168,7 +142,7 @@ func TestReplace(t *testing.T) {
 	if other, _ := os.ReadFile(dir + "/other"); string(data) != "new" || string(other) != "the old content" {
 		t.Errorf("%q, and %q as the other", data, other)
 	}
-	unprivileged(t, dir, func() {
+	testdata.Unprivileged(t, dir, func() {
 		os.Chmod(dir, 0o555)
 		_, err = Replace(dir+"/other", 0)
 	})
@@ -183,11 +157,11 @@ func TestOwner(t *testing.T) {
 		t.Skip("only root may give files away")
 	}
 	_, file := oldFile(t)
-	if err := errors.Join(os.Chown(file, nobody, nobody), Write(file, 0, []byte("new"))); err != nil {
+	if err := errors.Join(os.Chown(file, testdata.Nobody, testdata.Nobody), Write(file, 0, []byte("new"))); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(file)
-	if s := info.Sys().(*syscall.Stat_t); err != nil || s.Uid != nobody || s.Gid != nobody || info.Mode() != 0o640 {
+	if s := info.Sys().(*syscall.Stat_t); err != nil || s.Uid != testdata.Nobody || s.Gid != testdata.Nobody || info.Mode() != 0o640 {
 		t.Errorf("owner %d:%d, mode %v, %v", s.Uid, s.Gid, info.Mode(), err)
 	}
 }
@@ -222,6 +196,7 @@ func TestErrorsNameTheFile(t *testing.T) {
 		size int
 		want error
 	}{
+		{"", 1, fs.ErrNotExist},
 		{dir + "/none/file", 1, fs.ErrNotExist},
 		{file + "/file", 1, syscall.ENOTDIR},
 		{locked + "/file", 1, fs.ErrPermission},
@@ -229,7 +204,7 @@ func TestErrorsNameTheFile(t *testing.T) {
 		{small + "/file", 1 << 20, syscall.ENOSPC},
 	} {
 		var err error
-		unprivileged(t, dir, func() { err = Write(c.path, 0, make([]byte, c.size)) })
+		testdata.Unprivileged(t, dir, func() { err = Write(c.path, 0, make([]byte, c.size)) })
 		if want := (&fs.PathError{Op: "write", Path: c.path, Err: errors.Unwrap(err)}).Error(); !errors.Is(err, c.want) || err.Error() != want {
 			t.Errorf("%v, want %s with %v", err, want, c.want)
 		}

@@ -67,6 +67,8 @@ func create(path string, mode fs.FileMode, inPlace bool) (*File, error) {
 func (f *File) open(mode fs.FileMode, inPlace bool) error {
 	old, err := os.Stat(f.path)
 	switch {
+	case f.path == "":
+		return syscall.ENOENT
 	case errors.Is(err, fs.ErrNotExist):
 		old = nil
 	case err != nil:
