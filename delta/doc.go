@@ -22,7 +22,8 @@
 //
 //	72 73 02 36  49 0100 05  02 58 59  00
 //
-// A length of zero is an error, as it is for rdiff. The source of the format is
+// A length of zero is an error, as it is for rdiff. So is data after the end, which
+// rdiff ignores: ErrTrailing. The source of the format is
 // librsync: doc/formats.md, and the table of opcodes in its prototab.c. librsync
 // itself only writes copies of whole blocks; the format allows any range, and
 // every rdiff patch applies any range.

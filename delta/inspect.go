@@ -22,6 +22,10 @@ var ErrFormat = errors.New("not valid")
 // no signature at all.
 var ErrMagic = fmt.Errorf("%w: another kind of file", ErrFormat)
 
+// ErrTrailing is wrapped, with ErrFormat, by the errors for a delta that is well formed
+// up to its end command and has more data after that.
+var ErrTrailing = errors.New("data after the end command")
+
 func malformed(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrFormat, fmt.Sprintf(format, a...))
 }
@@ -64,7 +68,7 @@ func (c *commands) end() error {
 	case io.EOF:
 		return io.EOF
 	case nil:
-		return malformed("data after the end command")
+		return fmt.Errorf("%w: %w", ErrFormat, ErrTrailing)
 	default:
 		return err
 	}
@@ -111,7 +115,7 @@ func (s *Stats) add(c command) {
 
 // Inspect reads a whole delta and returns what it consists of, which gives the size
 // of its target and the size of the smallest base that it fits. Errors in the delta
-// wrap ErrFormat.
+// wrap ErrFormat; if one wraps ErrTrailing, the Stats are those of the delta before it.
 func Inspect(ctx context.Context, delta io.Reader) (Stats, error) {
 	var s Stats
 	cs, err := newCommands(delta, true)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -31,7 +32,8 @@ type Source interface {
 // memory.
 //
 // Errors in the delta wrap ErrFormat; those of dst, base, delta and ctx are passed
-// on. After an error dst holds the beginning of a target and must not be used.
+// on. After an error dst holds the beginning of a target and must not be used, unless
+// the error wraps ErrTrailing: then dst holds the whole target.
 // Compare the digest of the result: a wrong base of the right size gives no error.
 func Patch(ctx context.Context, dst io.Writer, base Source, delta io.Reader, size int64) error {
 	return Resume(ctx, dst, base, delta, size, Position{}, nil)
@@ -80,7 +82,11 @@ func Resume(ctx context.Context, dst io.Writer, base Source, delta io.Reader, si
 		written: from.Target, mark: mark, marked: from,
 	}
 	err = p.run(cs, size, from.Literal)
-	return cmp.Or(err, p.out.Close()) // what was made before an error is written too
+	// What was made before an error is written too.
+	if writing := p.out.Close(); err == nil || errors.Is(err, ErrTrailing) {
+		err = cmp.Or(writing, err)
+	}
+	return err
 }
 
 // counted counts what is read through it.
@@ -130,19 +136,22 @@ func (p *patcher) run(cs *commands, size, literal int64) error {
 			return err
 		}
 		c, err := cs.next()
-		if err == io.EOF {
-			break
-		} else if err != nil {
+		switch {
+		case err == io.EOF || errors.Is(err, ErrTrailing):
+			if size >= 0 && left != 0 {
+				return malformed("the delta makes %d bytes too few", left)
+			}
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		case err != nil:
 			return err
 		}
 		if err := p.do(c, &left); err != nil {
 			return err
 		}
 	}
-	if size >= 0 && left != 0 {
-		return malformed("the delta makes %d bytes too few", left)
-	}
-	return nil
 }
 
 // do executes a command, which may make at most left bytes of the target.

@@ -2,10 +2,12 @@ package delta
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -49,6 +51,38 @@ func withLiterals(commands ...command) (d []byte, size int64) {
 		size += c.length
 	}
 	return append(d, opEnd), size
+}
+
+// Data after the end is an error of its own only where the target is whole.
+func TestTrailing(t *testing.T) {
+	d := "rs\x02\x36\x05hello\x45\x00\x05\x00"
+	for _, c := range []struct {
+		name  string
+		delta string
+		room  int
+		size  int64
+		want  error
+		other error // what it is not
+	}{
+		{"nothing after it", d, 10, -1, nil, ErrTrailing},
+		{"a byte after it", d + "x", 10, -1, ErrTrailing, errDisk},
+		{"a delta after it", d + d, 10, 10, ErrTrailing, errDisk},
+		{"and the disk full", d + "x", 9, -1, errDisk, ErrTrailing},
+		{"and another size", d + "x", 10, 11, ErrFormat, ErrTrailing},
+	} {
+		dst := &full{c.room}
+		err := Patch(t.Context(), dst, strings.NewReader("0123456789"), strings.NewReader(c.delta), c.size)
+		if !errors.Is(err, c.want) || errors.Is(err, c.other) || c.want == ErrTrailing && (dst.room != 0 || !errors.Is(err, ErrFormat)) {
+			t.Errorf("%s: %v, want %v, not %v", c.name, err, c.want, c.other)
+		}
+	}
+	want, err := Inspect(t.Context(), strings.NewReader(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Inspect(t.Context(), strings.NewReader(d+"x")); got != want || !errors.Is(err, ErrTrailing) {
+		t.Errorf("Inspect: %+v, %v, want %+v", got, err, want)
+	}
 }
 
 // Short copies at the edges of what was read ahead are what the base has there.

@@ -173,13 +173,18 @@ func (f *forgetter) forget(n int) {
 	}
 }
 
-// patch is: patch BASIS [DELTA [NEWFILE]].
+// patch is: patch BASIS [DELTA [NEWFILE]]. It reads the delta once, or again for the
+// statistics.
 func patch(ctx context.Context, j *job, names []string) error {
 	base, size, err := j.whole(names[0])
 	if err != nil {
 		return err
 	}
-	d, deltaSize, err := j.whole(names[1])
+	open := j.open
+	if j.stats || j.verbose {
+		open = j.whole
+	}
+	d, deltaSize, err := open(names[1])
 	if err != nil {
 		return err
 	}
@@ -188,17 +193,28 @@ func patch(ctx context.Context, j *job, names []string) error {
 		return err
 	}
 	start := time.Now()
-	if err := delta.Patch(ctx, out, io.NewSectionReader(base, 0, size), io.NewSectionReader(d, 0, deltaSize), -1); err != nil {
+	err = delta.Patch(ctx, out, io.NewSectionReader(base, 0, size), reader{ctx, d}, -1)
+	if err := j.ignoreTrailing(err, names[1]); err != nil {
 		return fmt.Errorf("applying the delta %s to %s: %w", nameOf(names[1]), nameOf(names[0]), err)
 	}
 	if j.stats || j.verbose {
 		stats, err := delta.Inspect(ctx, io.NewSectionReader(d, 0, deltaSize))
-		if err != nil {
+		if err != nil && !errors.Is(err, delta.ErrTrailing) {
 			return err
 		}
 		j.statistics("patch", describe(stats), deltaSize, out.n, start)
 	}
 	return out.commit()
+}
+
+// ignoreTrailing returns err, unless that says that a delta has data after its end, which
+// rdiff ignores: then it warns.
+func (j *job) ignoreTrailing(err error, name string) error {
+	if !errors.Is(err, delta.ErrTrailing) {
+		return err
+	}
+	fmt.Fprintf(j.stderr, "rdiff: warning: the delta %s has data after its end, which is ignored\n", nameOf(name))
+	return nil
 }
 
 // statistics prints a line as rdiff does.

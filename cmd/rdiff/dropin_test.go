@@ -109,6 +109,32 @@ func TestTexts(t *testing.T) {
 	}
 }
 
+// What follows the end of a delta is ignored, and not silently; but the info says that
+// it is there.
+func TestDataAfterTheEnd(t *testing.T) {
+	inputs(t)
+	_, want, _ := ours(t, t.Context(), []string{"patch", "base", "delta", "-"}, nil)
+	for _, c := range []struct {
+		line  string
+		stdin string
+		names string
+	}{
+		{"patch base delta-trailing", os.DevNull, "delta-trailing"},
+		{"-s patch base delta-trailing -", os.DevNull, "delta-trailing"},
+		{"patch base", "delta-trailing", "from standard input"},
+		{"-v patch base -", "delta-trailing", "from standard input"},
+	} {
+		code, out, stderr := ours(t, t.Context(), strings.Fields(c.line), open(t, c.stdin))
+		warning := "rdiff: warning: the delta " + c.names + " has data after its end, which is ignored\n"
+		if code != 0 || out != want || strings.Count(stderr, warning) != 1 {
+			t.Errorf("%q: exit code %d, or another target: %s", c.line, code, stderr)
+		}
+	}
+	if code, _, stderr := ours(t, t.Context(), []string{"info", "delta-trailing"}, nil); code != corrupt || !strings.Contains(stderr, "data after the end command") {
+		t.Errorf("info: exit code %d: %s", code, stderr)
+	}
+}
+
 // An output is left as stock rdiff leaves it: content, mode, owner and hard links.
 func TestOutputs(t *testing.T) {
 	testdata.Tool(t, "rdiff")
