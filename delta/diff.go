@@ -184,8 +184,9 @@ func findAll(ctx context.Context, size, piece int, newFinder func() finder, emit
 type encoder struct {
 	ctx    context.Context
 	w      *bufio.Writer
-	target []byte
-	done   int     // bytes of target that are in the delta or in pending
+	target []byte  // from start on
+	start  int     // bytes of the target that were dropped
+	done   int     // bytes of the target that are in the delta or in last
 	last   command // a copy not yet written, since the next may continue it
 	head   [17]byte
 	stats  Stats
@@ -243,11 +244,29 @@ func (e *encoder) literal(end int) error {
 		if err := e.ctx.Err(); err != nil {
 			return err
 		}
-		part := e.target[e.done:min(end, e.done+patchBuffer)]
+		part := e.target[e.done-e.start : min(end, e.done+patchBuffer)-e.start]
 		if _, err := e.w.Write(part); err != nil {
 			return err
 		}
 		e.done += len(part)
+	}
+	return nil
+}
+
+// end returns the number of bytes of the target that are known.
+func (e *encoder) end() int { return e.start + len(e.target) }
+
+// drop forgets those bytes of the target that are done. If the others are more than
+// most, all but the last keep of them become a literal.
+func (e *encoder) drop(most, keep int) error {
+	if e.end()-e.done > most {
+		if err := e.literal(e.end() - keep); err != nil {
+			return err
+		}
+	}
+	if n := min(e.done-e.start, len(e.target)); n > 0 {
+		e.target = e.target[:copy(e.target, e.target[n:])]
+		e.start += n
 	}
 	return nil
 }
@@ -267,7 +286,7 @@ func (e *encoder) write(c command) {
 
 // finish writes what is left of the target and the end of the delta.
 func (e *encoder) finish() (Stats, error) {
-	if err := e.literal(len(e.target)); err != nil {
+	if err := e.literal(e.end()); err != nil {
 		return Stats{}, err
 	}
 	e.flush()

@@ -97,7 +97,20 @@
 // searched on all cores. A block that spans two pieces belongs to the one where it
 // begins, and what the next piece has found there too is cut off.
 //
-// Such a delta can be verified without the base. Blocks.Recall says what the base
+// A target that can be read only once, as from a pipe, needs no more than a window of
+// it in memory: Blocks.DiffStream reads a piece, and the stretch behind it in which a
+// run of blocks that began in the piece may go on, while the pieces before it are
+// searched.
+//
+//	reads in order        a goroutine a piece      writes in order
+//	target -> piece n+2   piece n+1 -> matches     piece n, its matches -> delta
+//
+// The caller's goroutine reads and writes; between the two at most two pieces a core
+// wait. What a piece matches depends on it and the stretch alone, so the matches are
+// those of Diff. Only the length of a literal must be known before its bytes are
+// written; so after 1 MiB without a match a literal ends, and the next begins.
+//
+// A delta from a signature can be verified without the base. Blocks.Recall says what the base
 // has where the delta copies from it: what the target has there, if those bytes
 // have the strong sum that the signature gives for the block. That is as good as the
 // base, since nobody can find two blocks with one BLAKE2b-256 sum, by chance or by

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
+	"sync"
 
 	"puavo-image-repository/delta/internal/blocks"
+	"puavo-image-repository/delta/internal/match"
 	"puavo-image-repository/delta/internal/sums"
 	"puavo-image-repository/delta/mmap"
 )
@@ -57,10 +60,151 @@ func (b *Blocks) Close() { b.table.Close() }
 // delta copies whole blocks, as rdiff's does. In all else Blocks.Diff does what
 // Index.Diff does. Copies are only as certain as the strong sums are long.
 func (b *Blocks) Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (Stats, error) {
-	// Short pieces need little of the target in memory; but to begin one costs as
-	// much as a block's length.
-	piece := max(256<<10, 32*b.BlockLen)
-	return encode(ctx, dst, target, piece, progress, func() finder { return b.table.NewFinder(target) })
+	return encode(ctx, dst, target, b.piece(), progress, func() finder { return b.table.NewFinder(target) })
+}
+
+// piece is the length of the pieces that a target is searched in, in bytes. Short
+// pieces need little of the target in memory; but to begin one costs as much as a
+// block's length.
+func (b *Blocks) piece() int { return max(256<<10, 32*b.BlockLen) }
+
+const (
+	// streamMemory is how many bytes of a target DiffStream holds, unless two pieces
+	// have more.
+	streamMemory = 128 << 20
+	// longestPending is how many bytes, that may yet become a literal, DiffStream holds
+	// besides.
+	longestPending = 1 << 20
+)
+
+// DiffStream does what Diff does for a target that is read once. The delta is the same,
+// but that literals over 1 MiB are cut in parts. Of the target it holds in memory 2 MiB,
+// and 0.6 MiB a core, for blocks of 8 KiB or less; for longer ones up to 190 MiB, or 110
+// blocks if these are more. It passes the errors of target on.
+func (b *Blocks) DiffStream(ctx context.Context, dst io.Writer, target io.Reader, progress func(n int)) (Stats, error) {
+	if progress == nil {
+		progress = func(int) {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s := &stream{r: target, piece: b.piece(), before: b.BlockLen - 1, behind: b.table.Behind()}
+	out := newEncoder(ctx, dst, nil)
+	var group sync.WaitGroup
+	defer group.Wait() // nobody looks at the signature after the return
+	defer cancel()
+	for searched := s.most(); ; {
+		p, err := s.next(ctx)
+		if err != nil {
+			return Stats{}, err
+		}
+		if p != nil {
+			group.Go(func() { p.search(ctx, b.table) })
+		}
+		for len(s.pending) > 0 && (p == nil || len(s.pending) > searched) {
+			n, err := s.encode(out)
+			if err != nil {
+				return Stats{}, err
+			}
+			progress(n)
+		}
+		if p == nil {
+			return out.finish()
+		}
+	}
+}
+
+// stream reads a target in pieces.
+type stream struct {
+	r     io.Reader
+	ended bool
+	// Of each piece, and of what a Finder looks at before and behind it, the length.
+	piece, before, behind int
+
+	pending []*part  // those that were read and not encoded, in order
+	free    [][]byte // to be used again
+	rest    []byte   // the end of the last part, with which the next begins
+	start   int      // of rest in the target
+	lo      int      // of the next piece in rest
+}
+
+// part is the piece data[lo:hi] of a target, and what a Finder looks at around it.
+type part struct {
+	data    []byte
+	start   int // of data in the target
+	lo, hi  int
+	matches []match.Match
+	done    chan error // of the search; it has room for one
+}
+
+// most returns how many parts are searched while the next one is read.
+func (s *stream) most() int {
+	return min(2*runtime.GOMAXPROCS(0), max(1, streamMemory/(s.before+s.piece+s.behind)-1))
+}
+
+// next reads the next part. It returns nil at the end.
+func (s *stream) next(ctx context.Context) (*part, error) {
+	p := &part{start: s.start, lo: s.lo, done: make(chan error, 1)}
+	if n := len(s.free); n > 0 {
+		p.data, s.free = s.free[n-1], s.free[:n-1]
+	}
+	p.data = append(p.data[:0], s.rest...) // which may be the same memory
+	if err := s.fill(ctx, p); err != nil {
+		return nil, err
+	}
+	p.hi = min(p.lo+s.piece, len(p.data))
+	if p.hi == p.lo {
+		return nil, nil
+	}
+	keep := max(0, p.hi-s.before)
+	s.rest, s.start, s.lo = p.data[keep:], p.start+keep, p.hi-keep
+	s.pending = append(s.pending, p)
+	return p, nil
+}
+
+// fill reads what a part lacks. It allocates memory as the bytes arrive.
+func (s *stream) fill(ctx context.Context, p *part) error {
+	size := p.lo + s.piece + s.behind
+	for !s.ended && len(p.data) < size {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p.data = slices.Grow(p.data, min(size-len(p.data), 256<<10))
+		n, err := io.ReadAtLeast(s.r, p.data[len(p.data):min(cap(p.data), size)], 1)
+		p.data = p.data[:len(p.data)+n]
+		if err == io.EOF {
+			s.ended = true
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// search finds the matches in a part.
+func (p *part) search(ctx context.Context, table *blocks.Table) {
+	p.done <- mmap.Guard(func() (err error) {
+		p.matches, err = table.NewFinder(p.data).Find(ctx, p.lo, p.hi)
+		return err
+	})
+}
+
+// encode encodes the first of the pending parts, once it is searched, and returns the
+// length of its piece. What may become a literal is kept, at least its last bytes, as
+// the base's last block may begin there.
+func (s *stream) encode(out *encoder) (int, error) {
+	p := s.pending[0]
+	if err := <-p.done; err != nil {
+		return 0, err
+	}
+	out.target = append(out.target, p.data[p.lo:p.hi]...)
+	for _, m := range p.matches {
+		m.Target += p.start
+		if err := out.copy(m); err != nil {
+			return 0, err
+		}
+	}
+	s.pending = s.pending[1:]
+	s.free = append(s.free, p.data)
+	return p.hi - p.lo, out.drop(longestPending+s.before, s.before)
 }
 
 // Recall returns a base for Verify where the signature's own base, of baseSize

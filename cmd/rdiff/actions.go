@@ -91,9 +91,21 @@ func (j *job) form(size int64) (delta.Signature, error) {
 	return form, nil
 }
 
+// longestStreamed is the length in bytes of the longest blocks for which a delta is
+// made of a stream, since the memory that takes grows with them.
+const longestStreamed = 1 << 20
+
 // makeDelta is: delta SIGNATURE [NEWFILE [DELTA]].
 func makeDelta(ctx context.Context, j *job, names []string) error {
-	signature, target, out, err := j.two(names)
+	signature, err := j.mapped(names[0])
+	if err != nil {
+		return err
+	}
+	target, size, err := j.open(names[1])
+	if err != nil {
+		return err
+	}
+	out, err := j.create(names[2])
 	if err != nil {
 		return err
 	}
@@ -104,24 +116,27 @@ func makeDelta(ctx context.Context, j *job, names []string) error {
 	}
 	defer blocks.Close()
 	j.statistics("loadsig", fmt.Sprintf("signature[%d blocks, %d bytes per block]", blocks.Blocks, blocks.BlockLen), int64(len(signature)), 0, start)
-	return j.diff(ctx, out, target, blocks.Diff)
-}
-
-// two opens two inputs, mapped, and the output of what is made of both.
-func (j *job) two(names []string) (first, second []byte, out *output, err error) {
-	if first, err = j.mapped(names[0]); err != nil {
-		return nil, nil, nil, err
+	if !atStart(target, size) && blocks.BlockLen <= longestStreamed {
+		return j.diff(out, func() (delta.Stats, error) { return blocks.DiffStream(ctx, out, reader{ctx, target}, nil) })
 	}
-	if second, err = j.mapped(names[1]); err != nil {
-		return nil, nil, nil, err
+	data, err := j.bytes(target, size)
+	if err != nil {
+		return err
 	}
-	out, err = j.create(names[2])
-	return first, second, out, err
+	return j.diffMapped(ctx, out, data, blocks.Diff)
 }
 
 // diff is: diff BASIS NEWFILE [DELTA].
 func diff(ctx context.Context, j *job, names []string) error {
-	base, target, out, err := j.two(names)
+	base, err := j.mapped(names[0])
+	if err != nil {
+		return err
+	}
+	target, err := j.mapped(names[1])
+	if err != nil {
+		return err
+	}
+	out, err := j.create(names[2])
 	if err != nil {
 		return err
 	}
@@ -130,18 +145,23 @@ func diff(ctx context.Context, j *job, names []string) error {
 		return fmt.Errorf("reading %s: %w", nameOf(names[0]), err)
 	}
 	defer index.Close()
-	return j.diff(ctx, out, target, index.Diff)
+	return j.diffMapped(ctx, out, target, index.Diff)
 }
 
-// diff writes a delta of the target, which is mapped.
-func (j *job) diff(ctx context.Context, out *output, target []byte, diff func(context.Context, io.Writer, []byte, func(int)) (delta.Stats, error)) error {
-	start := time.Now()
+// diffMapped writes a delta of the target, which is mapped.
+func (j *job) diffMapped(ctx context.Context, out *output, target []byte, diff func(context.Context, io.Writer, []byte, func(int)) (delta.Stats, error)) error {
 	f := &forgetter{target: target, w: out}
-	stats, err := diff(ctx, f, target, f.progress)
+	return j.diff(out, func() (delta.Stats, error) { return diff(ctx, f, target, f.progress) })
+}
+
+// diff writes a delta by calling write.
+func (j *job) diff(out *output, write func() (delta.Stats, error)) error {
+	start := time.Now()
+	stats, err := write()
 	if err != nil {
 		return fmt.Errorf("making the delta: %w", err)
 	}
-	j.statistics("delta", describe(stats), int64(len(target)), out.n, start)
+	j.statistics("delta", describe(stats), stats.Target(), out.n, start)
 	return out.commit()
 }
 

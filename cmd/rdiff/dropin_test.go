@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"puavo-image-repository/delta"
 	"puavo-image-repository/testdata"
 )
 
@@ -132,6 +133,59 @@ func TestDataAfterTheEnd(t *testing.T) {
 	}
 	if code, _, stderr := ours(t, t.Context(), []string{"info", "delta-trailing"}, nil); code != corrupt || !strings.Contains(stderr, "data after the end command") {
 		t.Errorf("info: exit code %d: %s", code, stderr)
+	}
+}
+
+// What is read once is not kept in a file: there is no place for one here.
+func TestStreamed(t *testing.T) {
+	testdata.Tool(t, "rdiff")
+	inputs(t)
+	base, target := random(3_000_000), append(random(3_000_000)[:1_500_000:1_500_000], random(2_000_000)[100:]...)
+	writeFile(t, "base", base)
+	stock(t, []string{"-f", "-b", "2048", "signature", "base", "sig"}, nil)
+	if err := syscall.Mkfifo("fifo", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tmp := os.Getenv("TMPDIR")
+	t.Setenv("TMPDIR", "none")
+	for name, c := range map[string]struct {
+		line  string
+		stdin []byte
+		want  string // of stock rdiff, from the output
+	}{
+		"standard input":          {"delta sig - o", target, string(target)},
+		"standard input, omitted": {"delta sig", target, string(target)},
+		"a named pipe":            {"delta sig fifo o", nil, string(target)},
+		"with statistics":         {"-s delta sig - o", target, string(target)},
+		"nothing":                 {"delta sig - o", []byte{}, ""},
+	} {
+		if c.stdin == nil {
+			go os.WriteFile("fifo", target, 0) // ends with the reading
+		}
+		code, out, stderr := ours(t, t.Context(), strings.Fields(c.line), piped(t, c.stdin))
+		if out != "" {
+			writeFile(t, "o", []byte(out))
+		}
+		if _, got := stock(t, []string{"patch", "base", "o"}, nil); code != 0 || got != c.want {
+			t.Errorf("%s: exit code %d, or another target of stock rdiff: %s", name, code, stderr)
+		}
+		d, _ := os.ReadFile("o")
+		if info, _ := delta.Inspect(t.Context(), bytes.NewReader(d)); len(c.want) > 0 && info.CopyBytes < 2_900_000 {
+			t.Errorf("%s: %+v", name, info)
+		}
+		if code, got, stderr := ours(t, t.Context(), []string{"patch", "base"}, piped(t, d)); code != 0 || got != c.want {
+			t.Errorf("%s: exit code %d of patch, or another target: %s", name, code, stderr)
+		}
+		os.Remove("o")
+	}
+	// Of blocks longer than what is streamed, a file holds what is read.
+	ours(t, t.Context(), []string{"-f", "-b", "1048577", "signature", "base", "sig"}, nil)
+	if code, _, stderr := ours(t, t.Context(), []string{"delta", "sig", "-", "o"}, piped(t, target)); code != ioError || !strings.Contains(stderr, "none/rdiff-") {
+		t.Errorf("long blocks, no place: exit code %d: %s", code, stderr)
+	}
+	t.Setenv("TMPDIR", tmp)
+	if code, _, stderr := ours(t, t.Context(), []string{"delta", "sig", "-", "o"}, piped(t, target)); code != 0 {
+		t.Errorf("long blocks: exit code %d: %s", code, stderr)
 	}
 }
 

@@ -49,13 +49,24 @@ func (j *job) open(name string) (f *os.File, size int64, err error) {
 	return f, info.Size(), nil
 }
 
-// whole opens an input to read at any offset. It copies an input that is no regular
-// file, or not at its start, to a temporary file.
+// atStart reports whether an input is a regular file, as its size says, and at its start.
+func atStart(f *os.File, size int64) bool {
+	at, err := f.Seek(0, io.SeekCurrent)
+	return size >= 0 && err == nil && at == 0
+}
+
+// whole opens an input to read at any offset.
 func (j *job) whole(name string) (f *os.File, size int64, err error) {
 	if f, size, err = j.open(name); err != nil {
 		return nil, 0, err
 	}
-	if at, err := f.Seek(0, io.SeekCurrent); size >= 0 && err == nil && at == 0 {
+	return j.seekable(f, size)
+}
+
+// seekable returns an input that can be read at any offset: one that is no regular file,
+// or not at its start, is copied to a temporary file.
+func (j *job) seekable(f *os.File, size int64) (*os.File, int64, error) {
+	if atStart(f, size) {
 		return f, size, nil
 	}
 	spool, err := os.CreateTemp("", "rdiff-")
@@ -75,7 +86,16 @@ func (j *job) whole(name string) (f *os.File, size int64, err error) {
 
 // mapped opens an input and returns its bytes.
 func (j *job) mapped(name string) ([]byte, error) {
-	f, _, err := j.whole(name)
+	f, size, err := j.open(name)
+	if err != nil {
+		return nil, err
+	}
+	return j.bytes(f, size)
+}
+
+// bytes returns the bytes of an input.
+func (j *job) bytes(f *os.File, size int64) ([]byte, error) {
+	f, _, err := j.seekable(f, size)
 	if err != nil {
 		return nil, err
 	}

@@ -82,8 +82,10 @@ const help = `Usage: rdiff [OPTIONS] signature [BASIS [SIGNATURE]]
 signature, delta and patch are those of rdiff(1). diff makes a delta of two
 files: smaller than one from a signature, and as good for patch. info prints what
 a signature or delta holds. Commands can be cut short, as in "sig". A name that
-is missing or - stands for standard input or output; inputs that must be read
-twice are kept in a temporary file. An output file appears when it is complete.
+is missing or - stands for standard input or output. NEWFILE of delta and DELTA
+of patch are read as they come; another input that is no regular file is first
+copied to a temporary file. An output file appears when it is complete; where it
+has other hard links or cannot be replaced, it is written in place.
 
 Options:
   -v, --verbose             Print statistics, and what a signature holds

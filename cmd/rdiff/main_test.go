@@ -167,6 +167,18 @@ func open(t *testing.T, name string) *os.File {
 	return f
 }
 
+// piped returns a pipe from which data is read.
+func piped(t *testing.T, data []byte) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { w.Write(data); w.Close() }() // ends with the reading
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
 // Standard input may be a file, read from its start or not, or a pipe.
 func TestStandardInput(t *testing.T) {
 	testdata.Tool(t, "rdiff")
@@ -175,15 +187,7 @@ func TestStandardInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pipe := func() *os.File {
-		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() { w.Write(base); w.Close() }() // ends with the reading
-		t.Cleanup(func() { r.Close() })
-		return r
-	}
+	pipe := func() *os.File { return piped(t, base) }
 	later := open(t, "base")
 	later.Seek(50_000, io.SeekStart)
 	for name, c := range map[string]struct {

@@ -65,7 +65,7 @@ func (f *Finder) Find(ctx context.Context, lo, hi int) ([]match.Match, error) {
 	}
 	f.idle = maxIdle*(hi-lo) + 16*f.BlockLen
 	windows := len(f.target) - f.BlockLen + 1
-	f.end, f.run = min(hi, windows), min(hi+max(leastOverrun, 4*f.BlockLen), windows)
+	f.end, f.run = min(hi, windows), min(hi+f.overrun(), windows)
 	if lo < f.end {
 		f.batch[0] = f.Weak.Sum(f.window(lo))
 	}
@@ -83,6 +83,13 @@ func (f *Finder) Find(ctx context.Context, lo, hi int) ([]match.Match, error) {
 	}
 	return f.found, ctx.Err()
 }
+
+// Behind returns how many bytes behind a piece, at most, Find looks at. A target that
+// ends there gives the same matches.
+func (t *Table) Behind() int { return t.overrun() + t.BlockLen }
+
+// overrun is how many bytes behind a piece a run of blocks goes on.
+func (t *Table) overrun() int { return max(leastOverrun, 4*t.BlockLen) }
 
 func (f *Finder) window(at int) []byte { return f.target[at : at+f.BlockLen] }
 
