@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -31,7 +32,7 @@ func flags() []cli.Flag {
 		&cli.IntFlag{Name: "targets", Value: 3, Usage: "make deltas to the `N` newest images of a series"},
 		&cli.IntFlag{Name: "bases", Usage: "make deltas from the `N` nearest images only", DefaultText: "all"},
 		&cli.BoolFlag{Name: "no-downgrades", Usage: "make no deltas to older images"},
-		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "publish no delta larger than this share `R` of its image"},
+		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "publish no delta larger than this share `R` of its image, at most 1"},
 		&cli.StringFlag{Name: "effort", Value: string(delta.Default), Usage: "work this `HARD` on small deltas: fast, default or best"},
 		jobsFlag(),
 		memoryFlag(),
@@ -153,10 +154,11 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 		return o, command.Usage("--jobs %d, want 1 or more", o.Jobs)
 	case p.Targets < 0 || p.Bases < 0:
 		return o, command.Usage("--targets and --bases cannot be negative")
-	case !(p.MaxRatio > 0) || math.IsInf(p.MaxRatio, 0):
-		return o, command.Usage("--max-delta-ratio %v, want more than 0", p.MaxRatio)
 	case !c.Bool("no-config") && len(c.StringSlice("config")) > 0 && c.String("puavo-os") != "":
 		return o, command.Usage("--config and --puavo-os exclude each other")
+	}
+	if err := cmp.Or(checkRatio(o.Policy.MaxRatio), checkSigning(c)); err != nil {
+		return o, err
 	}
 	var err error
 	if grace := c.String("grace"); grace != "" && grace != "0" {
@@ -172,6 +174,20 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 	}
 	o.URL, err = parseURL(c.String("repository"))
 	return o, err
+}
+
+// checkRatio refuses a share of an image that is none. Whoever gives more than 1 most
+// likely means percent.
+func checkRatio(r float64) error {
+	switch {
+	case !(r > 0) || math.IsInf(r, 0):
+		return command.Usage("--max-delta-ratio %v, want more than 0", r)
+	case r >= 2 && r <= 100:
+		return command.Usage("--max-delta-ratio %v, want at most 1 (did you mean %v?)", r, r/100)
+	case r > 1:
+		return command.Usage("--max-delta-ratio %v, want at most 1", r)
+	}
+	return nil
 }
 
 // parseMemory returns a number of bytes that suffices for a run, 0 for an empty

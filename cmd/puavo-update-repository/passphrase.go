@@ -42,6 +42,20 @@ func expireFlag(role string) cli.Flag {
 	return &cli.StringFlag{Name: "expire-" + role, Value: days, Usage: usage}
 }
 
+// checkSigning refuses options of a build that say how to sign, where nothing says with
+// which keys: whoever gives them believes that the mirror is signed.
+func checkSigning(c *cli.Context) error {
+	if c.String("sign-keys") != "" {
+		return nil
+	}
+	for _, f := range append(expireFlags(), passphraseFlag()) {
+		if name := f.Names()[0]; c.IsSet(name) && c.String(name) != "" {
+			return command.Usage("--%s is for signing; give --sign-keys too", name)
+		}
+	}
+	return nil
+}
+
 // keyOptions returns the options for the keys in a directory.
 func keyOptions(c *cli.Context, dir string, screen *ui.Screen) (o trust.Options, err error) {
 	o = trust.Options{
