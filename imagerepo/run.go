@@ -206,6 +206,9 @@ func (r *run) scan() (err error) {
 	if err := apart.Check(o.ImageDir, o.MirrorDir); err != nil {
 		return err
 	}
+	for _, reason := range o.Config.Ignored() {
+		o.Log.Warn("ignored", "reason", reason)
+	}
 	r.source, err = source.Open(o.ImageDir, o.FollowLinks)
 	for _, reason := range r.source.Skipped {
 		o.Log.Warn("skipped", "reason", reason)

@@ -2,8 +2,10 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"puavo-image-repository/meta"
@@ -17,6 +19,23 @@ type Config struct {
 	// ScanRest says that series without images count for nothing, and that the image
 	// directory is scanned if no series is left.
 	ScanRest bool
+}
+
+// Ignored returns an error for each series that wants deltas to images which are not
+// its own. No run makes them.
+func (c Config) Ignored() (all []error) {
+	for _, s := range c.Series {
+		var targets []string
+		for _, n := range slices.SortedFunc(maps.Keys(s.Extra), meta.Name.Compare) {
+			if !slices.Contains(s.Images, n) {
+				targets = append(targets, n.String())
+			}
+		}
+		if len(targets) > 0 {
+			all = append(all, fmt.Errorf("series %q: extra_rdiffs of %s, which are not among its images; add them there, or remove them from extra_rdiffs", s.Name, strings.Join(targets, ", ")))
+		}
+	}
+	return all
 }
 
 // LoadConfig reads series files. A series may be in only one of them, and there must

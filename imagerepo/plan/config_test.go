@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"puavo-image-repository/meta"
 )
 
 const image1 = "puavo-os-amxa-buster-2021-04-13-192449-amd64.img"
@@ -52,5 +54,36 @@ func TestLoadConfig(t *testing.T) {
 	}
 	if _, err := LoadConfig([]string{filepath.Join(dir, "none")}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// What extra_rdiffs says of images that are not in the series is ignored, and reported.
+func TestIgnored(t *testing.T) {
+	const image2, image3 = "puavo-os-amxa-buster-2021-04-13-193910-amd64.img", "puavo-os-amxa-buster-2022-01-17-120001-amd64.img"
+	for _, c := range []struct {
+		name, config string
+		want         []string
+	}{
+		{"none", `{"a": ["` + image1 + `"]}`, nil},
+		{"one of the series", `{"a": {"images": ["` + image1 + `"], "extra_rdiffs": {"` + image1 + `": ["` + image2 + `"]}}}`, nil},
+		{"two that are not", `{"a": {"images": ["` + image1 + `"], "extra_rdiffs": {"` + image3 + `": [], "` + image2 + `": ["` + image1 + `"]}}}`,
+			[]string{`series "a": extra_rdiffs of ` + image2 + ", " + image3 + ", which are not among its images"}},
+		{"of another series", `{"a": ["` + image1 + `"], "b": {"images": [], "extra_rdiffs": {"` + image1 + `": ["` + image2 + `"]}}}`,
+			[]string{`series "b": extra_rdiffs of ` + image1}},
+	} {
+		series, err := meta.ParseConfig([]byte(c.config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := Config{Series: series}.Ignored()
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %v, want %q", c.name, got, c.want)
+			continue
+		}
+		for i, err := range got {
+			if !strings.HasPrefix(err.Error(), c.want[i]) {
+				t.Errorf("%s: %v, want %q", c.name, err, c.want[i])
+			}
+		}
 	}
 }
