@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -39,7 +41,8 @@ func (c Config) Ignored() (all []error) {
 }
 
 // LoadConfig reads series files. A series may be in only one of them, and there must
-// be at least one series.
+// be at least one series. The error for what a file says wraps ErrConfig, that for a file
+// that cannot be read does not.
 func LoadConfig(files []string) (Config, error) {
 	c, err := loadSeries(files)
 	if err == nil && len(files) > 0 && len(c.Series) == 0 {
@@ -49,12 +52,14 @@ func LoadConfig(files []string) (Config, error) {
 }
 
 // LoadPuavoOS reads the series files of a puavo-os source tree,
-// config/images/*.json.
+// config/images/*.json. Its errors are those of LoadConfig.
 func LoadPuavoOS(dir string) (Config, error) {
 	folder := filepath.Join(dir, "config", "images")
 	entries, err := os.ReadDir(folder)
-	if err != nil {
+	if info, statErr := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && statErr == nil && info.IsDir() {
 		return Config{}, fmt.Errorf("%w: %s is no puavo-os source tree: %w", ErrConfig, dir, err)
+	} else if err != nil {
+		return Config{}, fmt.Errorf("%s is no puavo-os source tree: %w; check the path", dir, err)
 	}
 	var files []string
 	for _, e := range entries {
@@ -72,8 +77,10 @@ func loadSeries(files []string) (Config, error) {
 	in := make(map[string]string)
 	for _, file := range files {
 		data, err := untrusted.ReadFile(file, meta.MaxDocument)
-		if err != nil {
+		if errors.Is(err, untrusted.ErrTooLarge) {
 			return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
+		} else if err != nil {
+			return Config{}, fmt.Errorf("the series file: %w; check the path", err)
 		}
 		series, err := meta.ParseConfig(data)
 		if err != nil {

@@ -31,24 +31,29 @@ func TestLoadConfig(t *testing.T) {
 	write("os/config/images/README", "not a series file")
 	bad := write("bad.json", `{"c": ["../x"]}`)
 	for _, c := range []struct {
-		name string
-		load func() (Config, error)
-		want int // series
-		says string
+		name  string
+		load  func() (Config, error)
+		want  int  // series
+		wrong bool // whether the error is an ErrConfig
+		says  string
 	}{
-		{"none", func() (Config, error) { return LoadConfig(nil) }, 0, ""},
-		{"two", func() (Config, error) { return LoadConfig([]string{a, b}) }, 2, ""},
-		{"one twice", func() (Config, error) { return LoadConfig([]string{a, a}) }, 0, `series "a" is in`},
-		{"wrong", func() (Config, error) { return LoadConfig([]string{a, bad}) }, 0, bad + `: series "c": images[0]: "../x"`},
-		{"missing", func() (Config, error) { return LoadConfig([]string{filepath.Join(dir, "none")}) }, 0, "no such file"},
-		{"tree", func() (Config, error) { return LoadPuavoOS(filepath.Join(dir, "os")) }, 2, ""},
-		{"no tree", func() (Config, error) { return LoadPuavoOS(dir) }, 0, "no puavo-os source tree"},
+		{"none", func() (Config, error) { return LoadConfig(nil) }, 0, false, ""},
+		{"two", func() (Config, error) { return LoadConfig([]string{a, b}) }, 2, false, ""},
+		{"one twice", func() (Config, error) { return LoadConfig([]string{a, a}) }, 0, true, `series "a" is in`},
+		{"wrong", func() (Config, error) { return LoadConfig([]string{a, bad}) }, 0, true, bad + `: series "c": images[0]: "../x"`},
+		{"missing", func() (Config, error) { return LoadConfig([]string{filepath.Join(dir, "none")}) }, 0, false, "no such file"},
+		{"tree", func() (Config, error) { return LoadPuavoOS(filepath.Join(dir, "os")) }, 2, false, ""},
+		{"no tree", func() (Config, error) { return LoadPuavoOS(dir) }, 0, true, "no puavo-os source tree"},
+		{"a directory", func() (Config, error) { return LoadConfig([]string{dir}) }, 0, false, "is a directory"},
+		{"unending", func() (Config, error) { return LoadConfig([]string{"/dev/zero"}) }, 0, true, "it has more than"},
+		{"missing tree", func() (Config, error) { return LoadPuavoOS(filepath.Join(dir, "none")) }, 0, false, "none/config/images: no such file"},
+		{"a file for a tree", func() (Config, error) { return LoadPuavoOS(a) }, 0, false, "a.json/config/images: not a directory"},
 	} {
 		got, err := c.load()
 		if len(got.Series) != c.want || (err != nil) != (c.says != "") {
 			t.Errorf("%s: %+v, %v", c.name, got, err)
 		}
-		if err != nil && (!errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), c.says)) {
+		if err != nil && (errors.Is(err, ErrConfig) != c.wrong || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %v, want one that says %q", c.name, err, c.says)
 		}
 	}

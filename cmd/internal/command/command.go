@@ -33,7 +33,7 @@ const (
 
 // ExitCodes explains the exit codes, for --help.
 const ExitCodes = `0 done, 1 failed, 2 wrong usage, 3 nothing usable found (corrupt or
-   contradictory input), 130 interrupted`
+   contradictory input; a file that cannot be opened is 1), 130 interrupted`
 
 // ErrUsage is wrapped by the errors for wrong arguments.
 var ErrUsage = errors.New("wrong usage")

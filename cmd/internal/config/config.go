@@ -27,6 +27,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -70,8 +71,8 @@ func (s Source) Help() string {
 // if the variable is empty; without the variable, s.File if it exists.
 //
 // env is os.LookupEnv, or stands for it. Errors wrap command.ErrUsage, and begin with
-// the line, as file:number, or the variable that is wrong. A flag of an unknown type
-// is an error that does not.
+// the line, as file:number, or the variable that is wrong. Errors for a file that cannot
+// be read, and for a flag of an unknown type, do not.
 func (s Source) Configure(app *cli.App, env func(string) (string, bool)) error {
 	lines, err := s.lines(env)
 	if err != nil {
@@ -118,29 +119,27 @@ func (s setting) wrong(format string, a ...any) error {
 // lines returns the lines of the config file, none without a file.
 func (s Source) lines(env func(string) (string, bool)) ([]setting, error) {
 	name, named := env(s.variable())
-	if !named {
-		return readFile(s.File)
-	}
-	if name == "" {
+	if named && name == "" {
 		return nil, nil
 	}
-	lines, err := readFile(name)
-	if err == nil && lines == nil {
-		err = usageError{fmt.Errorf("%s: %s does not exist", s.variable(), name)}
+	lines, err := readFile(cmp.Or(name, s.File))
+	switch {
+	case !named && errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case named && errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: %w", s.variable(), err)
 	}
 	return lines, err
 }
 
-// readFile returns the lines of a file, nil if it does not exist.
+// readFile returns the lines of a file.
 func readFile(name string) ([]setting, error) {
 	text, err := untrusted.ReadFile(name, maxFile)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
 	case errors.Is(err, untrusted.ErrTooLarge):
 		return nil, usageError{fmt.Errorf("%s: a config file has at most %d bytes", name, maxFile)}
 	case err != nil:
-		return nil, usageError{err}
+		return nil, fmt.Errorf("the config file: %w; check the path", err)
 	}
 	return parse(name, string(text))
 }
