@@ -215,7 +215,7 @@ func parseURL(s string) (string, error) {
 		s = "https://" + s
 	}
 	u, err := url.Parse(s)
-	if err == nil && u.User != nil {
+	if err == nil && u.User != nil || err != nil && strings.Contains(s, "@") { // a password is not shown
 		return "", command.Usage("--repository has a user or password, which the meta would publish")
 	}
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" {

@@ -493,6 +493,32 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
+// A URL without its scheme, or with a wrong one, is taken for a directory: the error
+// shows no password of it.
+func TestOpenHidesPassword(t *testing.T) {
+	for where, says := range map[string]string{
+		"user:secret@host/path":      "mirror: open …@host/path: no such file or directory; want a directory, or a URL such as https://",
+		"user:se@cret/secret@host":   "mirror: open …@host: no such file or directory; want a directory, or a URL such as https://",
+		"https:/user:secret@host":    "mirror: open …@host: no such file or directory; want a directory, or a URL such as https://",
+		"ftp://user:secret@host":     "mirror …@host: want a directory or a http, https or file URL",
+		"user:secret://secret@host":  "mirror …@host: want a directory or a http, https or file URL",
+		"host/path":                  "mirror: open host/path: no such file or directory; want a directory, or a URL such as https://",
+		"https://user:secret@host:x": "this is not the URL of a mirror",
+	} {
+		_, err := Open(where, Options{})
+		if err == nil || !strings.HasPrefix(err.Error(), says) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, want %q", where, err, says)
+		}
+	}
+	dir := filepath.Join(t.TempDir(), "user@host")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if m := open(t, dir, Options{}); m.String() != dir {
+		t.Errorf("a directory with an @: %s", m)
+	}
+}
+
 func TestContentRange(t *testing.T) {
 	for s, want := range map[string][2]int64{
 		"bytes 0-9/10": {0, 10}, "bytes 5-9/10": {5, 10}, "bytes 5-9/*": {5, -1},

@@ -110,15 +110,27 @@ func Open(where string, o Options) (*Mirror, error) {
 		case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 			return openSite(u, o)
 		case u.Scheme != "file" || u.Host != "" && u.Host != "localhost":
-			return nil, fmt.Errorf("mirror %s: want a directory or a http, https or file URL", u.Redacted())
+			return nil, fmt.Errorf("mirror %s: want a directory or a http, https or file URL", withoutUser(where))
 		}
 		dir = u.Path
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
+			failed.Path = withoutUser(failed.Path)
+		}
 		return nil, fmt.Errorf("mirror: %w; want a directory, or a URL such as https://images.example.org", err)
 	}
 	return &Mirror{root: root, shown: root.Name(), limit: limiter(o.Rate)}, nil
+}
+
+// withoutUser returns a place, such as a URL without its scheme, without what may be a
+// user and a password.
+func withoutUser(where string) string {
+	if at := strings.LastIndex(where, "@"); at >= 0 {
+		return "…" + where[at:]
+	}
+	return where
 }
 
 // String returns where the mirror is, without a password.
