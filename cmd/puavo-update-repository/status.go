@@ -25,16 +25,32 @@ func statusCommand(stdout, stderr io.Writer) *cli.Command {
 		UsageText: "puavo-update-repository status [options] MIRROR_DIR",
 		Description: `Prints the images of each series, the deltas between them with their sizes and
    their shares of the images they make, how the last run went, and until when
-   the signatures hold. Of those in the last third of their time it warns.
+   the signatures hold. Of those in the last third of their time it warns, with
+   --quiet too.
 
    Exit codes: ` + command.ExitCodes,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print it as JSON"},
-		}, command.Flags("has no effect")...),
+		}, statusFlags()...),
 		Action: func(c *cli.Context) error {
-			return status(c, stdout, command.Start(c, stderr))
+			screen := command.Start(c, stderr)
+			if c.Bool("quiet") {
+				screen = ui.New(stderr, ui.Options{JSON: c.String("log-format") == "json"}) // with warnings
+			}
+			return status(c, stdout, screen)
 		},
 	}
+}
+
+// statusFlags returns the flags that all commands have, with what they do here.
+func statusFlags() []cli.Flag {
+	flags := command.Flags("print the files of each series too")
+	for _, f := range flags {
+		if quiet, ok := f.(*cli.BoolFlag); ok && quiet.Name == "quiet" {
+			quiet.Usage = "print only warnings, and how the last run failed"
+		}
+	}
+	return flags
 }
 
 // fullStatus is what status prints as JSON.
@@ -57,20 +73,30 @@ func status(c *cli.Context, w io.Writer, screen *ui.Screen) error {
 		return err
 	}
 	warnExpiry(screen, signed)
-	if c.Bool("json") {
+	switch {
+	case c.Bool("json"):
 		return command.JSON(w, fullStatus{s, signed})
+	case !c.Bool("quiet"):
+		return printStatus(w, fullStatus{s, signed}, c.Bool("verbose"))
+	case s.LastRun != nil && s.LastRun.Error != "":
+		_, err = io.WriteString(w, describeRun(s.LastRun))
 	}
+	return err
+}
+
+// printStatus prints a status, with the files if that is asked for.
+func printStatus(w io.Writer, s fullStatus, files bool) error {
 	for _, series := range s.Series {
-		if err := printSeries(w, series); err != nil {
+		if err := printSeries(w, series, files); err != nil {
 			return err
 		}
 	}
-	_, err = fmt.Fprintf(w, "%d series, %d images of %s, %d deltas of %s\n%s",
+	_, err := fmt.Fprintf(w, "%d series, %d images of %s, %d deltas of %s\n%s",
 		len(s.Series), s.Images, ui.Bytes(s.ImageBytes), s.Deltas, ui.Bytes(s.DeltaBytes), describeRun(s.LastRun))
-	if err != nil || signed == nil {
+	if err != nil || s.Signed == nil {
 		return err
 	}
-	return printExpiry(w, signed)
+	return printExpiry(w, s.Signed)
 }
 
 // warnExpiry warns of signatures that expire soon, and says what to do.
@@ -88,8 +114,8 @@ func warnExpiry(screen *ui.Screen, signed []trust.RoleStatus) {
 }
 
 // printSeries prints a series as a matrix: a row for each base, a column for each
-// image that deltas make.
-func printSeries(w io.Writer, s audit.SeriesStatus) error {
+// image that deltas make. With files it lists those too.
+func printSeries(w io.Writer, s audit.SeriesStatus, files bool) error {
 	fmt.Fprintf(w, "%s\n", s.Name)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "to\tsize\t")
@@ -111,8 +137,26 @@ func printSeries(w io.Writer, s audit.SeriesStatus) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if files {
+		if err := printFiles(w, s); err != nil {
+			return err
+		}
+	}
 	_, err := fmt.Fprintln(w)
 	return err
+}
+
+// printFiles lists the files of a series, by their paths in the mirror: each image, and
+// the deltas to it.
+func printFiles(w io.Writer, s audit.SeriesStatus) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, im := range s.Images {
+		fmt.Fprintf(t, "%s\t\t  %s\n", ui.Bytes(im.Size), im.File)
+		for _, d := range im.Deltas {
+			fmt.Fprintf(t, "%s\t%.1f %%\t  %s\n", ui.Bytes(d.Size), 100*d.Share, meta.DeltaPath(d.File))
+		}
+	}
+	return t.Flush()
 }
 
 // base is a row of the matrix.
