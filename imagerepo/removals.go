@@ -122,7 +122,7 @@ func (r *remover) forget(removed []plan.Removal) error {
 }
 
 func (r *remover) forgetOne(old plan.Removal) error {
-	n, err := meta.ParseName(old.Name())
+	n, err := meta.ParseOldName(old.Name())
 	isImage := err == nil
 	if !old.Forget {
 		return r.unplace(old.Name(), isImage)

@@ -343,7 +343,7 @@ func (r *run) suspect(name string) error {
 		r.ledger.Suspect(name)
 		return nil
 	}
-	n, err := meta.ParseName(name)
+	n, err := meta.ParseOldName(name)
 	if err != nil {
 		return nil // a record that is not ours
 	}

@@ -11,7 +11,8 @@
 //	puavo-os-amxa-buster-2022-01-20-173248-amd64.img
 //	puavo-os-amxa-buster-2022-01-17-120001--2022-01-20-173248-amd64.rdiff
 //
-// The version is YYYY-MM-DD-hhmmss; in JSON it is its 14 digits.
+// The version is a date and time, YYYY-MM-DD-hhmmss; in JSON it is its 14 digits. In
+// documents any digits are taken: earlier versions of the tools published them.
 //
 // # meta/<series>.json
 //

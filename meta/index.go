@@ -66,7 +66,7 @@ func parseIndex(data []byte) (Index, error) {
 		if e.Newest == "" {
 			continue
 		}
-		if _, err := ParseName(e.Newest); err != nil {
+		if _, err := ParseOldName(e.Newest); err != nil {
 			return Index{}, fmt.Errorf("series[%d]: newest: %w", i, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -64,6 +65,31 @@ func TestParseName(t *testing.T) {
 		}
 		if err == nil && got.String() != c.in {
 			t.Errorf("%q: String gives %q", c.in, got)
+		}
+	}
+}
+
+// A version is a date and time. What has other digits was taken by earlier versions, and
+// is where it is published or installed.
+func TestParseVersion(t *testing.T) {
+	for version, says := range map[string]string{
+		"2022-13-20-173248": "month 13", "2022-00-20-173248": "month 00", "2022-01-32-173248": "day 32", "2022-01-00-173248": "day 00",
+		"2022-02-29-173248": "day 29", "2022-01-20-243248": "hour 24", "2022-01-20-176048": "minute 60", "2022-01-20-173260": "second 60",
+		"2022-13-32-256161": "month 13", "2024-02-29-000000": "", "0000-01-01-235959": "", "9999-12-31-235959": "",
+	} {
+		image, from, to := "a-"+version+"-b.img", "a-"+version+"--2022-01-20-173248-b.rdiff", "a-2022-01-20-173248--"+version+"-b.rdiff"
+		_, err := ParseName(image)
+		_, _, fromErr := ParseDeltaName(from)
+		_, _, toErr := ParseDeltaName(to)
+		for name, err := range map[string]error{image: err, from: fromErr, to: toErr} {
+			if want := strconv.Quote(name) + ": there is no " + says + "; the version in the name must be a date and time"; (err != nil) != (says != "") || err != nil && !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%v, want %q", err, says)
+			}
+		}
+		old, err := ParseOldName(image)
+		base, target, deltaErr := ParseOldDeltaName(to)
+		if err != nil || deltaErr != nil || old.String() != image || DeltaName(base, Name{Version: target}) != to {
+			t.Errorf("%s: %v, %v, %v, %q, %v", version, old, err, base, target, deltaErr)
 		}
 	}
 }
@@ -236,6 +262,7 @@ func TestParseSeriesAccepts(t *testing.T) {
 		"no puavo-conf":   strings.Replace(good, `"puavo-conf":{},`, "", 1),
 		"null puavo-conf": strings.Replace(good, `"puavo-conf":{}`, `"puavo-conf":null`, 1),
 		"no diffs":        strings.Replace(good, `"diffs":[],`, "", 1),
+		"no date":         strings.NewReplacer("2022-01-17", "2022-00-99", "20220117", "20220099").Replace(good),
 		"newest first":    `{"buster":{"images":[` + good[strings.Index(good, `{"diffs":[{`):len(good)-4] + `,` + good[strings.Index(good, `{"diffs":[]`):strings.Index(good, `,{"diffs":[{`)] + `]}}`,
 	} {
 		if doc == good {

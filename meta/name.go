@@ -2,9 +2,11 @@ package meta
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"puavo-image-repository/meta/untrusted"
 )
@@ -13,6 +15,12 @@ import (
 // made from it (a delta's, a temporary one) stays within the 255 bytes that
 // file systems allow.
 const maxName = 180
+
+// versionLayout is the form of a version, for package time.
+const versionLayout = "2006-01-02-150405"
+
+// versionParts is where the parts of a version begin that can be out of range.
+var versionParts = map[string]int{"month": 5, "day": 8, "hour": 11, "minute": 13, "second": 15}
 
 const (
 	word    = `[A-Za-z0-9]+(?:[._+-][A-Za-z0-9]+)*?`
@@ -35,6 +43,19 @@ type Name struct {
 
 // ParseName parses the file name of an image.
 func ParseName(s string) (Name, error) {
+	n, err := ParseOldName(s)
+	if err == nil {
+		err = checkVersion(s, n.Version)
+	}
+	if err != nil {
+		return Name{}, err
+	}
+	return n, nil
+}
+
+// ParseOldName is ParseName for what is published or installed already: it takes any
+// digits for a version, as earlier versions of the tools did.
+func ParseOldName(s string) (Name, error) {
 	var m []string
 	if len(s) <= maxName {
 		m = imageName.FindStringSubmatch(s)
@@ -45,15 +66,31 @@ func ParseName(s string) (Name, error) {
 	return Name{Prefix: m[1], Version: m[2], Arch: m[3]}, nil
 }
 
+// checkVersion returns an error for the version in a file's name if it is no date and
+// time.
+func checkVersion(file, version string) error {
+	_, err := time.Parse(versionLayout, version)
+	wrong, ok := errors.AsType[*time.ParseError](err)
+	if !ok {
+		return err
+	}
+	part, _, _ := strings.Cut(strings.TrimPrefix(wrong.Message, ": "), " ") // of "month out of range"
+	if at, known := versionParts[part]; known {
+		part += " " + version[at:at+2]
+	}
+	return fmt.Errorf("%s: there is no %s; the version in the name must be a date and time, <YYYY-MM-DD-hhmmss>", untrusted.Quote(file), part)
+}
+
 // String returns the file name.
 func (n Name) String() string { return n.ID() + ".img" }
 
 // MarshalText returns the image's file name.
 func (n Name) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
 
-// UnmarshalText parses an image's file name.
+// UnmarshalText parses an image's file name, as ParseOldName does: it is for what the
+// tools have written.
 func (n *Name) UnmarshalText(text []byte) (err error) {
-	*n, err = ParseName(string(text))
+	*n, err = ParseOldName(string(text))
 	return err
 }
 
@@ -85,8 +122,22 @@ func DeltaName(base, target Name) string {
 // ParseDeltaName parses the file name of a delta into the name of its base and
 // the version of its target.
 func ParseDeltaName(s string) (base Name, targetVersion string, err error) {
+	base, targetVersion, err = ParseOldDeltaName(s)
+	for _, v := range []string{base.Version, targetVersion} {
+		if err == nil {
+			err = checkVersion(s, v)
+		}
+	}
+	if err != nil {
+		return Name{}, "", err
+	}
+	return base, targetVersion, nil
+}
+
+// ParseOldDeltaName is to ParseDeltaName what ParseOldName is to ParseName.
+func ParseOldDeltaName(s string) (base Name, targetVersion string, err error) {
 	var m []string
-	if len(s) <= maxName+len("--2006-01-02-150405.rdiff") {
+	if len(s) <= maxName+len("--"+versionLayout+".rdiff") {
 		m = deltaName.FindStringSubmatch(s)
 	}
 	if m == nil {

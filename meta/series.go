@@ -191,7 +191,7 @@ func (js *jsonSeries) series(name string) (Series, error) {
 }
 
 func (ji *jsonImage) image() (Image, error) {
-	name, err := ParseName(ji.Filename)
+	name, err := ParseOldName(ji.Filename)
 	if err != nil {
 		return Image{}, err
 	}
@@ -219,7 +219,7 @@ func (ji *jsonImage) image() (Image, error) {
 }
 
 func (jd *jsonDiff) diff(target Name) (Diff, error) {
-	base, version, err := ParseDeltaName(jd.Filename)
+	base, version, err := ParseOldDeltaName(jd.Filename)
 	if err != nil {
 		return Diff{}, err
 	}

@@ -191,7 +191,7 @@ func cell(target audit.ImageStatus, base string) string {
 
 // version returns the version of an image, or its file name if that has none.
 func version(file string) string {
-	n, err := meta.ParseName(file)
+	n, err := meta.ParseOldName(file)
 	if err != nil {
 		return file
 	}

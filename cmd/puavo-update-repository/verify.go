@@ -188,7 +188,7 @@ func losesNothing(ctx context.Context, o imagerepo.Options, found audit.Report) 
 	plan, err := imagerepo.MakePlan(ctx, o)
 	for _, r := range plan.Remove {
 		known := slices.ContainsFunc(found.Findings, func(f audit.Finding) bool { return f.Path == r.Path }) // damaged, or leaving
-		if _, noImage := meta.ParseName(r.Path); noImage == nil && !known {
+		if _, noImage := meta.ParseOldName(r.Path); noImage == nil && !known {
 			return fmt.Errorf("%s is in the mirror and not among the images in %s, so it would leave the mirror; name the directory that has all images by --images, or build the mirror again", r.Path, o.ImageDir)
 		}
 	}

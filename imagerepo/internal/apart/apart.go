@@ -93,7 +93,7 @@ func sign(dir string) string {
 		names func(data []byte) []string
 	}{{mirror.CKSUMS, inCKSUMS}, {mirror.Index, inIndex}} {
 		if slices.ContainsFunc(list.names(read(dir, list.name)), func(image string) bool {
-			_, err := meta.ParseName(image)
+			_, err := meta.ParseOldName(image)
 			return err == nil && regular(filepath.Join(dir, image))
 		}) {
 			return "its " + list.name + " names its images"
@@ -150,7 +150,7 @@ func swapped(imageDir, mirrorDir, what string) error {
 func hasImages(dir string) bool {
 	entries, _ := os.ReadDir(dir)
 	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
-		_, err := meta.ParseName(e.Name())
+		_, err := meta.ParseOldName(e.Name())
 		return err == nil
 	})
 }

@@ -24,6 +24,10 @@ const (
 	rdiff   = "puavo-os-amxa-buster-2021-04-13-192449--2022-01-20-173248-amd64.rdiff"
 	doc     = "puavo-os-amxa-buster-amd64.json"
 	foreign = "notes.txt"
+
+	// of earlier versions, which took any digits for a date
+	odd      = "puavo-os-amxa-buster-2022-13-20-173248-amd64.img"
+	oddDelta = "puavo-os-amxa-buster-2021-04-13-192449--2022-13-20-173248-amd64.rdiff"
 )
 
 func TestPaths(t *testing.T) {
@@ -37,6 +41,8 @@ func TestPaths(t *testing.T) {
 		foreign:         {foreign, false},
 		"index.json":    {"meta/index.json", true}, // of a series of that name
 		"x.img":         {"x.img", false},
+		odd:             {odd, true},
+		oddDelta:        {"rdiffs/" + oddDelta, true},
 		"x.rdiff":       {"rdiffs/x.rdiff", false},
 		"a b.json":      {"meta/a b.json", false},
 		"":              {"", false},

@@ -58,9 +58,9 @@ func IsOurName(name string) bool {
 	var err error
 	switch path.Ext(name) {
 	case ".img":
-		_, err = meta.ParseName(name)
+		_, err = meta.ParseOldName(name)
 	case ".rdiff":
-		_, _, err = meta.ParseDeltaName(name)
+		_, _, err = meta.ParseOldDeltaName(name)
 	case ".json":
 		_, err = meta.ParseSeriesName(name[:len(name)-len(".json")])
 	default:

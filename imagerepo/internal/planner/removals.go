@@ -115,7 +115,7 @@ func (g *guard) addDocument(s meta.Series) {
 func (g *guard) addUnlisted() {
 	images, lost := make(map[string]int), make(map[string]int)
 	for name, record := range g.in.Holds.Records {
-		n, err := meta.ParseName(name)
+		n, err := meta.ParseOldName(name)
 		_, there := g.in.Holds.Has(name)
 		if err != nil || g.all[n] || !there || !record.Placed || record.Orphaned != 0 {
 			continue

@@ -86,9 +86,9 @@ func (f Files) Has(name string) bool {
 	if f[name] {
 		return true
 	}
-	n, err := meta.ParseName(name)
+	n, err := meta.ParseOldName(name)
 	if err != nil {
-		n, _, err = meta.ParseDeltaName(name)
+		n, _, err = meta.ParseOldDeltaName(name)
 	}
 	return err == nil && f[n.Series()]
 }

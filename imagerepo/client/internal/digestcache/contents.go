@@ -57,7 +57,7 @@ func parse(data []byte) contents {
 
 // isCacheable reports whether a file is an image or a partial image, by its name.
 func isCacheable(file string) bool {
-	_, err := meta.ParseName(strings.TrimSuffix(file, assemble.PartialSuffix))
+	_, err := meta.ParseOldName(strings.TrimSuffix(file, assemble.PartialSuffix))
 	return err == nil
 }
 

@@ -101,7 +101,7 @@ func isLabel(e fs.DirEntry) bool {
 	if kind != defaultLabel && kind != backupLabel {
 		return false
 	}
-	if _, err := meta.ParseName(strings.TrimSuffix(e.Name(), kind) + ".img"); err != nil {
+	if _, err := meta.ParseOldName(strings.TrimSuffix(e.Name(), kind) + ".img"); err != nil {
 		return false
 	}
 	info, err := e.Info()

@@ -29,7 +29,7 @@ func (im Image) isInstalled() bool { return im.File == im.Name.String() }
 func split(file string) (n meta.Name, suffix string, ok bool) {
 	for _, suffix := range []string{"", assemble.PartialSuffix, assemble.JournalSuffix, assemble.NextJournalSuffix} {
 		if image, ok := strings.CutSuffix(file, suffix); ok {
-			if n, err := meta.ParseName(image); err == nil {
+			if n, err := meta.ParseOldName(image); err == nil {
 				return n, suffix, true
 			}
 		}
