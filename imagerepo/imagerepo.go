@@ -108,6 +108,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/plan"
+	"puavo-image-repository/meta"
 )
 
 var (
@@ -249,7 +250,7 @@ func Remembered(mirrorDir string) (Options, error) {
 	}
 	var o remembered
 	if err := json.Unmarshal(last.Options, &o); err != nil {
-		return Options{}, fmt.Errorf("%s does not tell how it was built: %w; build it once from its image directory", mirrorDir, err)
+		return Options{}, fmt.Errorf("%s does not tell how it was built: %w; build it once from its image directory", mirrorDir, meta.PlainJSON(err))
 	}
 	return Options{
 		ImageDir: o.ImageDir, MirrorDir: mirrorDir, URL: o.URL, Config: o.Config, Policy: o.Policy, Effort: o.Effort,

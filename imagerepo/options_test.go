@@ -1,7 +1,9 @@
 package imagerepo
 
 import (
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -35,5 +37,24 @@ func TestZeroOptions(t *testing.T) {
 		if s.Made != c.deltas {
 			t.Errorf("%s: %+v", c.name, s)
 		}
+	}
+}
+
+// What a mirror remembers of its last run can be of another kind, or damaged.
+func TestRememberedOfAnotherKind(t *testing.T) {
+	p := newPlace(t, image3, image4)
+	p.build()
+	file := filepath.Join(p.MirrorDir, ".repo/run.json")
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := regexp.MustCompile(`"url": "[^"]*"`)
+	if err := os.WriteFile(file, change.ReplaceAll(data, []byte(`"url": 7`)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	want := p.MirrorDir + " does not tell how it was built: url is a number, want a string; build it once from its image directory"
+	if _, err := Remembered(p.MirrorDir); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -163,18 +163,21 @@ func parseNames(list []string) ([]Name, error) {
 	return names, nil
 }
 
-// decode unmarshals one JSON document; its errors give the line, escaped and bounded.
+// decode unmarshals one JSON document; its errors give the line where that is known,
+// escaped and bounded.
 func decode(data []byte, v any) error {
 	if len(data) > MaxDocument {
 		return fmt.Errorf("%d bytes, at most %d are taken", len(data), MaxDocument)
 	}
-	err := untrusted.Error(json.Unmarshal(data, v)) // encoding/json quotes values as a whole
-	var offset int64
+	err := json.Unmarshal(data, v)
+	offset := int64(-1)
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
 		offset = e.Offset
 	} else if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		offset = e.Offset
-	} else {
+	}
+	err = untrusted.Error(PlainJSON(err)) // encoding/json quotes values as a whole
+	if offset < 0 {
 		return err
 	}
 	line := 1 + bytes.Count(data[:min(offset, int64(len(data)))], []byte("\n"))

@@ -3,7 +3,9 @@ package meta
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 )
 
 // The limits of documents. They bound the memory and disk that a document can cost
@@ -25,7 +27,7 @@ func (l *list[T]) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	if first != json.Delim('[') {
-		return fmt.Errorf("%.20q is not an array", data)
+		return inList("", json.Unmarshal(data, new([]json.RawMessage)))
 	}
 	*l = list[T]{}
 	for d.More() {
@@ -34,9 +36,29 @@ func (l *list[T]) UnmarshalJSON(data []byte) error {
 		}
 		var element T
 		if err := d.Decode(&element); err != nil {
-			return fmt.Errorf("[%d]: %v", len(*l), err) //nolint:errorlint // its offset counts from here
+			return inElement(len(*l), err)
 		}
 		*l = append(*l, element)
 	}
 	return nil
+}
+
+// inElement returns an error for an element of an array with the place of it.
+func inElement(i int, err error) error {
+	place := fmt.Sprintf("[%d]", i)
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return inList(place, err)
+	}
+	return fmt.Errorf("%s: %w", place, err)
+}
+
+// inList returns an UnmarshalTypeError for an array with the place in it. What the array
+// is in, encoding/json puts before that; but not its offset in the document.
+func inList(place string, err error) error {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		wrong.Field = strings.Trim(place+"."+wrong.Field, ".")
+		wrong.Offset = -1
+		return wrong
+	}
+	return err
 }

@@ -23,8 +23,8 @@ func TestLimits(t *testing.T) {
 		{"too many URLs", series(`{"urls": [` + many(`""`, n) + `]}`), "more than 10000"},
 		{"too large", series(strings.Repeat(" ", MaxDocument)), "at most"},
 		{"too deep", series(strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20)), "depth"},
-		{"images that are no array", `{"a": {"images": {}}}`, "not an array"},
-		{"an element of another kind", series(`{}, 7`), "[1]: "},
+		{"images that are no array", `{"a": {"images": {}}}`, "images is an object, want an array"},
+		{"an element of another kind", series(`{}, 7`), "images[1] is a number, want an object"},
 	} {
 		var err error
 		took := testdata.Allocated(func() { _, err = ParseSeries([]byte(c.doc)) })

@@ -91,7 +91,7 @@ type (
 		jsonDigests
 	}
 	jsonDigests struct {
-		CRC    uint32          `json:"cksum,string"`
+		CRC    decimal         `json:"cksum"`
 		SHA256 cksum.Digest256 `json:"sha256"`
 		SHA512 cksum.Digest512 `json:"sha512"`
 		BLAKE3 cksum.Digest256 `json:"blake3,omitzero"`
@@ -126,7 +126,7 @@ func encode(v any) ([]byte, error) {
 }
 
 func digests(s cksum.Sums) jsonDigests {
-	return jsonDigests{s.CRC, s.SHA256, s.SHA512, s.BLAKE3}
+	return jsonDigests{decimal(s.CRC), s.SHA256, s.SHA512, s.BLAKE3}
 }
 
 // ErrFormat is wrapped by the errors for malformed documents of a mirror.
@@ -244,6 +244,6 @@ func (jd *jsonDigests) file(size int64, urls []string) (File, error) {
 		return File{}, errors.New("no sha512")
 	}
 	return File{URLs: urls, Sums: cksum.Sums{
-		Size: size, CRC: jd.CRC, SHA256: jd.SHA256, SHA512: jd.SHA512, BLAKE3: jd.BLAKE3,
+		Size: size, CRC: uint32(jd.CRC), SHA256: jd.SHA256, SHA512: jd.SHA512, BLAKE3: jd.BLAKE3,
 	}}, nil
 }

@@ -19,6 +19,7 @@ import (
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/tuf"
+	"puavo-image-repository/meta"
 	"puavo-image-repository/meta/untrusted"
 )
 
@@ -178,7 +179,7 @@ func (k *Keys) load() error {
 	}
 	next, err := metadata.Root().FromBytes(data)
 	if err != nil {
-		return fmt.Errorf("%s: %w; copy it again, or remove it and start again", k.path(nextName), err)
+		return fmt.Errorf("%s: %w; copy it again, or remove it and start again", k.path(nextName), meta.PlainJSON(err))
 	}
 	if next.Signed.Version > int64(len(roots)) { // or it is complete already
 		k.next = &root{next, data}
@@ -223,7 +224,7 @@ func readRoots(dir atomicfile.Dir, folder string) (roots []root, err error) {
 			err = fmt.Errorf("it is version %d", trusted.Root.Signed.Version)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w; restore it from a copy", filepath.Join(dir.Name(), name), err)
+			return nil, fmt.Errorf("%s: %w; restore it from a copy", filepath.Join(dir.Name(), name), meta.PlainJSON(err))
 		}
 		roots = append(roots, root{trusted.Root, data})
 	}

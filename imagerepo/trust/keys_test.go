@@ -206,6 +206,9 @@ func TestOpenFails(t *testing.T) {
 		{"no roots", change("1.root.json", gone), "has no 1.root.json; make keys by keys init", nil},
 		{"changed root", change("1.root.json", flip), "1.root.json: ", nil},
 		{"damaged root", change("1.root.json", text), "restore it from a copy", nil},
+		{"a root of another kind", change("1.root.json", func(data []byte) []byte {
+			return []byte(strings.Replace(string(data), `"version": 1`, `"version": "1"`, 1))
+		}), "1.root.json: signed.version is a string, want a whole number; restore it from a copy", nil},
 		{"large root", change("1.root.json", func([]byte) []byte { return make([]byte, maxFile+1) }), "bytes", nil},
 		{"a gap", func(p *place) {
 			data, _ := os.ReadFile(filepath.Join(p.Dir, "1.root.json"))
@@ -215,6 +218,10 @@ func TestOpenFails(t *testing.T) {
 			data, _ := os.ReadFile(filepath.Join(p.Dir, "1.root.json"))
 			os.WriteFile(filepath.Join(p.Dir, "2.root.json"), data, 0o644)
 		}, "2.root.json: ", nil},
+		{"next of another kind", func(p *place) {
+			data, _ := os.ReadFile(filepath.Join(p.Dir, "1.root.json"))
+			os.WriteFile(filepath.Join(p.Dir, nextName), []byte(strings.Replace(string(data), `"roles": {`, `"roles": 7, "x": {`, 1)), 0o644)
+		}, "next.root.json: signed.roles is a number, want an object; copy it again", nil},
 		{"damaged next", func(p *place) { os.WriteFile(filepath.Join(p.Dir, nextName), []byte("x"), 0o644) }, "next.root.json: ", nil},
 	} {
 		p := newPlace(t)
@@ -236,6 +243,7 @@ func TestBadKeys(t *testing.T) {
 	}{
 		{"wrong passphrase", func(p *place, _ string) { p.secret = "sesame open" }, ": wrong passphrase, or a damaged file", ErrPassphrase},
 		{"damaged", func(p *place, file string) { os.WriteFile(file, []byte("{}"), 0o600) }, "restore the file from a copy", ErrPassphrase},
+		{"another kind of file", func(_ *place, file string) { os.WriteFile(file, []byte(`{"kdf":[]}`), 0o600) }, "damaged file: kdf is an array, want an object; give", ErrPassphrase},
 		{"no PEM", func(p *place, file string) {
 			sealed, _ := encrypt([]byte("no pem"), []byte(secret))
 			os.WriteFile(file, sealed, 0o600)

@@ -14,6 +14,8 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"puavo-image-repository/meta"
 )
 
 var keyName = regexp.MustCompile(`^(root|targets|snapshot|timestamp)\.([0-9a-f]{8})\.key$`)
@@ -161,7 +163,7 @@ func seal(private ed25519.PrivateKey, passphrase []byte) ([]byte, error) {
 func unseal(sealed, passphrase []byte) (ed25519.PrivateKey, error) {
 	text, err := decrypt(sealed, passphrase)
 	if err != nil {
-		return nil, fmt.Errorf("%w, or a damaged file: %w", ErrPassphrase, err)
+		return nil, fmt.Errorf("%w, or a damaged file: %w", ErrPassphrase, meta.PlainJSON(err))
 	}
 	defer clear(text)
 	block, _ := pem.Decode(text)

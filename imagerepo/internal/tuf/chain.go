@@ -10,6 +10,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
+	"puavo-image-repository/meta"
 	"puavo-image-repository/meta/untrusted"
 )
 
@@ -19,7 +20,7 @@ import (
 func Verify(ctx context.Context, root []byte, read ReadFunc) (trusted *trustedmetadata.TrustedMetadata, err error) {
 	err = recovered(func() (err error) {
 		if trusted, err = trustedmetadata.New(root); err != nil {
-			return untrusted.Error(err)
+			return untrusted.Error(meta.PlainJSON(err))
 		}
 		trusted.RefTime = time.Time{}
 		c := chain{read: read, trusted: trusted}

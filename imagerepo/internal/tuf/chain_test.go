@@ -1,6 +1,7 @@
 package tuf
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,13 @@ func TestVerify(t *testing.T) {
 		{"by an old root, keys unchanged", func(r *repo) []byte { r.rotate("root"); return nil }, "timestamp snapshot targets", nil, ""},
 		{"by an old root, keys changed", func(r *repo) []byte { r.rotate("snapshot"); return nil }, "timestamp", ErrRefused, "not signed by enough"},
 		{"no root", func(*repo) []byte { return []byte("{}") }, "nothing", nil, "missing"},
+		{"a root of another kind", func(r *repo) []byte {
+			return bytes.Replace(r.files["1.root.json"], []byte(`"version":1`), []byte(`"version":[]`), 1)
+		}, "nothing", nil, "signed.version is an array, want a whole number"},
+		{"a timestamp of another kind", func(r *repo) []byte {
+			r.files["timestamp.json"] = []byte(`{"signed":{"meta":7}}`)
+			return nil
+		}, "", ErrRefused, "not trusted: tuf/timestamp.json: signed.meta is a number, want an object"},
 		{"no timestamp", func(r *repo) []byte { delete(r.files, "timestamp.json"); return nil }, "", fs.ErrNotExist, "not exist"},
 		{"no snapshot", func(r *repo) []byte { delete(r.files, "1.snapshot.json"); return nil }, "timestamp", ErrRefused, "tuf/1.snapshot.json is named but not there"},
 		{"changed targets", func(r *repo) []byte { r.files["1.targets.json"][9] ^= 1; return nil }, "timestamp snapshot", ErrRefused, "tuf/1.targets.json"},

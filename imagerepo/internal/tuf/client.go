@@ -13,6 +13,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/meta"
 	"puavo-image-repository/meta/untrusted"
 )
 
@@ -32,7 +33,7 @@ type Client struct {
 // CheckRoot returns an error for data that is no root.
 func CheckRoot(data []byte) error {
 	_, err := trustedmetadata.New(data)
-	return untrusted.Error(err)
+	return untrusted.Error(meta.PlainJSON(err))
 }
 
 // Refresh reads and verifies the metadata of a mirror, and returns the documents that

@@ -8,6 +8,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"puavo-image-repository/meta"
 	"puavo-image-repository/meta/untrusted"
 )
 
@@ -37,7 +38,7 @@ func refused(name string, err error) error {
 			return fmt.Errorf("%w: %s: %s: %w", ErrRefused, name, a.says, untrusted.Error(err))
 		}
 	}
-	return fmt.Errorf("%w: %s: %w", ErrRefused, name, untrusted.Error(err))
+	return fmt.Errorf("%w: %s: %w", ErrRefused, name, untrusted.Error(meta.PlainJSON(err)))
 }
 
 // refuseMissing wraps the error for a file that is named, but does not exist, in

@@ -138,17 +138,17 @@ func (r *repo) signTargets(keys []ed25519.PrivateKey) {
 }
 
 func (r *repo) signSnapshot(keys []ed25519.PrivateKey) {
-	r.snapshot.Signed.Meta["targets.json"] = meta(r.targets.Signed.Version, r.files[fmt.Sprintf("%d.targets.json", r.targets.Signed.Version)])
+	r.snapshot.Signed.Meta["targets.json"] = metaOf(r.targets.Signed.Version, r.files[fmt.Sprintf("%d.targets.json", r.targets.Signed.Version)])
 	r.files[fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version)] = sign(r.snapshot, keys)
 }
 
 func (r *repo) signTimestamp(keys []ed25519.PrivateKey) {
-	r.timestamp.Signed.Meta["snapshot.json"] = meta(r.snapshot.Signed.Version, r.files[fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version)])
+	r.timestamp.Signed.Meta["snapshot.json"] = metaOf(r.snapshot.Signed.Version, r.files[fmt.Sprintf("%d.snapshot.json", r.snapshot.Signed.Version)])
 	r.files["timestamp.json"] = sign(r.timestamp, keys)
 }
 
-// meta tells of a file as snapshot and timestamp do.
-func meta(version int64, data []byte) *metadata.MetaFiles {
+// metaOf tells of a file as snapshot and timestamp do.
+func metaOf(version int64, data []byte) *metadata.MetaFiles {
 	digest := sha256.Sum256(data)
 	m := metadata.MetaFile(version)
 	m.Length, m.Hashes = int64(len(data)), metadata.Hashes{"sha256": digest[:]}
