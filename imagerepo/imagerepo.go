@@ -263,6 +263,9 @@ func advise(err error) error {
 	if _, ok := errors.AsType[*SeriesError](err); ok {
 		return err // its reasons have it
 	}
+	if _, ok := errors.AsType[unreadable](err); ok {
+		return err
+	}
 	for errno, advice := range map[syscall.Errno]string{
 		syscall.ENOSPC: "make room and run again: what is done is kept",
 		syscall.EDQUOT: "make room and run again: what is done is kept",

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -56,12 +57,21 @@ func (c *confs) read(ctx context.Context, n meta.Name) error {
 		conf, err = map[string]json.RawMessage{}, nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %s: puavo-conf definitions: %w; copy or make the image again, or move it away", plan.ErrInput, c.source.File(n), err)
+		return confError(c.source.File(n), err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.images[n] = conf
 	return nil
+}
+
+// confError returns the error for the puavo-conf of an image. That the file cannot be read
+// is no fault of what it holds.
+func confError(file string, err error) error {
+	if _, unread := errors.AsType[*fs.PathError](err); unread {
+		return fmt.Errorf("puavo-conf definitions: %w", err)
+	}
+	return fmt.Errorf("%w: %s: puavo-conf definitions: %w; copy or make the image again, or move it away", plan.ErrInput, file, err)
 }
 
 // of returns the puavo-conf of an image, nil if it was not read.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,13 +42,21 @@ func (e *SeriesError) Error() string {
 	return b.String()
 }
 
-// Unwrap returns the errors of the series if none was built.
-func (e *SeriesError) Unwrap() (all []error) {
+// Unwrap returns the errors of the series if none was built: those that are not the fault
+// of the input, and all if there are none of these.
+func (e *SeriesError) Unwrap() []error {
 	if e.Built > 0 {
 		return nil
 	}
+	var all, others []error
 	for _, f := range e.Failed {
 		all = append(all, f.Err)
+		if !errors.Is(f.Err, plan.ErrInput) && !errors.Is(f.Err, plan.ErrConfig) {
+			others = append(others, f.Err)
+		}
+	}
+	if len(others) > 0 {
+		return others
 	}
 	return all
 }
@@ -85,6 +94,7 @@ func (f *failures) plan(p plan.Plan) error {
 // tolerate returns nil for an error that is the fault of one of these images: the
 // series that need it fail, the others go on. If strict it returns all errors.
 func (f *failures) tolerate(ctx context.Context, err error, images ...meta.Name) error {
+	err = f.adviseUnreadable(err)
 	if err == nil || f.strict || ctx.Err() != nil || !f.isFault(err) {
 		return err
 	}
@@ -109,6 +119,30 @@ func (f *failures) isFault(err error) bool {
 	}
 	path, ok := errors.AsType[*fs.PathError](err)
 	return ok && filepath.Dir(path.Path) == f.imageDir && !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE)
+}
+
+// unreadable is the error for an image that cannot be read, with what to do.
+type unreadable struct {
+	error
+	advice string
+}
+
+func (u unreadable) Error() string { return u.error.Error() + "; " + u.advice }
+
+func (u unreadable) Unwrap() error { return u.error }
+
+// adviseUnreadable adds to an error what to do if an image cannot be read.
+func (f *failures) adviseUnreadable(err error) error {
+	image, ok := errors.AsType[*fs.PathError](err)
+	switch {
+	case !ok || filepath.Dir(image.Path) != f.imageDir:
+		return err
+	case errors.Is(image.Err, fs.ErrPermission):
+		return unreadable{err, fmt.Sprintf("make it readable to the user who runs this, with the ID %d, or for all by chmod 0644", os.Geteuid())}
+	case errors.Is(image.Err, syscall.EIO):
+		return unreadable{err, "its disk fails: copy or make the image again, on another disk"}
+	}
+	return err
 }
 
 // needs reports whether a series has one of the images, or a delta from it.
