@@ -51,7 +51,9 @@
 //
 // The tool owns what a record says that it has put into the mirror. A file without a
 // record is used if it proves to be what is wanted under its name, and owned from then
-// on if a document named it; else it stays, and is reported. Options.Adopt makes the
+// on if a document named it, or if it is a copy of its image: such a copy becomes a link,
+// where that can be. All else stays, and is reported: another file, and a link to the
+// image that somebody made. Options.Adopt makes the
 // tool the owner of every image and delta.
 //
 // A run that would take all images of a series, or more than half of all and at least

@@ -238,13 +238,16 @@ func (l *linker) digest(ctx context.Context, file string) (cksum.Digest256, erro
 	return blake3(l.progress.Reader(ctx, f))
 }
 
-// take uses a file in the mirror that has the content of an image. If it is the tool's
-// own, or a document named it and no record says whose it is, it is taken over, and
-// replaced by a link where that can be, so that it does not take its space twice.
+// take uses a file in the mirror that has the content of an image. It is taken over,
+// unless a record says that it is somebody's, and replaced by a link where that can be,
+// so that it does not take its space twice.
 func (l *linker) take(im plan.Image) error {
 	record := l.ledger.Of(im.File)
-	if !l.holds.Takes(im.File) {
+	if !l.holds.TakesCopy(im.File) {
 		return l.keepCopy(im.File)
+	}
+	if !l.holds.Takes(im.File) {
+		l.log.Info("a copy of the image is in the mirror, and taken over", "file", im.File)
 	}
 	record.Placed, record.Orphaned = true, 0
 	if err := l.ledger.Put(im.File, record); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
@@ -49,11 +50,34 @@ func (p *place) when(kind atomicfile.Kind, to string, do func()) (stop func()) {
 	})
 }
 
+// ofSomebody puts a copy of an image into the mirror that is known as somebody's, as
+// earlier versions of the program knew all copies.
+func (p *place) ofSomebody(image string) {
+	p.t.Helper()
+	os.Remove(filepath.Join(p.MirrorDir, image))
+	p.put(image, p.read(image))
+	info, err := os.Stat(filepath.Join(p.MirrorDir, image))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	m, err := mirror.Open(p.MirrorDir, false, p.Log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	records, _, err := m.State.Load()
+	record := records[image]
+	record.Placed, record.Copy = false, state.StampOf(info)
+	if err := errors.Join(err, m.State.Put(image, record), m.Close()); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // A copy of somebody's is not taken for the image that has its name since, however
 // often that is tried.
 func TestForeignCopyOfAnotherImage(t *testing.T) {
 	p := newPlace(t, image3, image4)
-	p.put(image4, p.read(image4))
+	p.build()
+	p.ofSomebody(image4)
 	p.build()
 	p.write(image4, p.read(other))
 	for range 2 {
@@ -61,6 +85,72 @@ func TestForeignCopyOfAnotherImage(t *testing.T) {
 			t.Errorf("%v, want that the file is not the tool's own", err)
 		}
 		p.valid()
+	}
+}
+
+// A copy of an image that somebody has put into the mirror is the tool's own from then on,
+// and a link where that can be: it leaves the mirror with the image. What a record says
+// is somebody's, and a link of his to the image, stay.
+func TestCopyOfImage(t *testing.T) {
+	link := func(p *place) {
+		file := filepath.Join(p.MirrorDir, image4)
+		if err := errors.Join(os.Remove(file), os.Link(filepath.Join(p.ImageDir, image4), file)); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(p *place)
+		links  uint64
+		taken  bool
+	}{
+		{"a copy before the first run", func(*place) {}, 2, true},
+		{"a copy of an image that was a base", func(p *place) {
+			os.Remove(filepath.Join(p.MirrorDir, image4))
+			p.Config = plan.Config{Series: []meta.SeriesConfig{{Name: "release", Images: names(image2, image3), Extra: map[meta.Name][]meta.Name{name(image3): names(image4)}}}}
+			p.build()
+			p.put(image4, p.read(image4))
+			p.Config = plan.Config{}
+		}, 2, true},
+		{"a run that ended when the image was read", func(p *place) {
+			ctx, cancel := context.WithCancel(p.t.Context())
+			defer cancel()
+			stop := p.when(atomicfile.Rename, mirror.SignaturePath(name(image4)), cancel)
+			defer stop()
+			if _, _, err := Build(ctx, p.Options); !errors.Is(err, context.Canceled) {
+				p.t.Errorf("not cancelled: %v", err)
+			}
+		}, 2, true},
+		{"a copy where no link can be", func(p *place) {
+			p.MirrorDir = filepath.Join(testdata.SmallDisk(p.t, 16<<20), "mirror")
+			p.put(image4, p.read(image4))
+		}, 1, true},
+		{"a copy that an earlier version has found", func(p *place) { p.build(); p.ofSomebody(image4) }, 1, false},
+		{"such a copy that was touched", func(p *place) {
+			p.build()
+			p.ofSomebody(image4)
+			os.Chtimes(filepath.Join(p.MirrorDir, image4), time.Time{}, time.Now().Add(time.Second))
+		}, 1, false},
+		{"a link", link, 2, false},
+		{"a link to an image that was copied again", func(p *place) { link(p); p.build(); p.add(image4) }, 1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, image2, image3, image4)
+			p.put(image4, p.read(image4))
+			c.change(p)
+			p.build()
+			info, err := os.Stat(filepath.Join(p.MirrorDir, image4))
+			if err != nil || info.Sys().(*syscall.Stat_t).Nlink != c.links {
+				t.Errorf("%+v, %v; want %d links", info.Sys(), err, c.links)
+			}
+			if s := p.build(); s.Changed {
+				t.Errorf("another run changes something: %+v", s)
+			}
+			p.remove(image4)
+			if p.build(); p.there(image4) == c.taken {
+				t.Errorf("it left, and is there: %v", !c.taken)
+			}
+		})
 	}
 }
 
@@ -278,7 +368,8 @@ func TestPublishedIsFlushed(t *testing.T) {
 // What is taken over as asked for is removed when it leaves.
 func TestAdoptOwnsWhatIsKept(t *testing.T) {
 	p := newPlace(t, image3, image4)
-	p.put(image4, p.read(image4))
+	p.build()
+	p.ofSomebody(image4)
 	p.build()
 	p.Adopt = true
 	p.build()

@@ -38,6 +38,13 @@ func (v Inventory) Takes(name string) bool {
 	return v.Owns(name) || v.Listed[name] && v.Records[name] == nil
 }
 
+// TakesCopy reports whether the file of that name, which is a copy of its image, is taken
+// over: whoever put it there, unless a record knows this file as somebody's.
+func (v Inventory) TakesCopy(name string) bool {
+	record, file := v.Records[name], v.Files[PathOf(name)]
+	return v.Owns(name) || record == nil || record.Stamp.Inode != file.Inode && record.Copy.Inode != file.Inode
+}
+
 // Has returns the stamp of the file of that name, and whether it is there.
 func (v Inventory) Has(name string) (state.Stamp, bool) {
 	stamp, ok := v.Files[PathOf(name)]
