@@ -84,7 +84,9 @@
 // is the tool's own before the file exists, and goes when the disk has forgotten the
 // file; and because an image that is replaced under its name is withdrawn from meta
 // and lists first. What the documents name was flushed by a run that ended without an
-// error, whoever put it there.
+// error, whoever put it there. Where a file system refuses to flush directories, or files
+// that are only read, it is up to that how much of this holds when power is lost, see
+// package atomicfile.
 //
 // A delta is published only after it was applied by a second implementation of
 // the format and gave the target's digest.

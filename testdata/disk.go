@@ -43,15 +43,31 @@ func NewDisk(t testing.TB, kind string) *Disk {
 
 func (d *Disk) mount() {
 	d.t.Helper()
-	d.Dir = d.t.TempDir()
-	if out, err := exec.Command("mount", "-o", "loop", d.device, d.Dir).CombinedOutput(); err != nil {
+	d.Dir = mountFile(d.t, d.kind, d.device)
+}
+
+// mountFile mounts the file system on a file for the time of the test and returns where.
+// It skips the test where that is not allowed; where CI is set, it fails instead.
+func mountFile(t testing.TB, kind, file string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-o", "loop", file, dir).CombinedOutput(); err != nil {
 		if os.Getenv("CI") != "" {
-			d.t.Fatalf("mounting %s: %v: %s", d.kind, err, out)
+			t.Fatalf("mounting %s: %v: %s", kind, err, out)
 		}
-		d.t.Skipf("mounting %s: %v: %s", d.kind, err, out)
+		t.Skipf("mounting %s: %v: %s", kind, err, out)
 	}
-	dir := d.Dir
-	d.t.Cleanup(func() { exec.Command("umount", dir).Run() }) // it may be already
+	t.Cleanup(func() { exec.Command("umount", dir).Run() }) // it may be already
+	return dir
+}
+
+// Squashfs makes a squashfs of what is in a directory, mounts it for the time of the test
+// and returns where. It skips or fails the test as NewDisk does.
+func Squashfs(t testing.TB, dir string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "squashfs")
+	Run(t, "mksquashfs", dir, file, "-quiet", "-no-progress")
+	return mountFile(t, "squashfs", file)
 }
 
 // Cut cuts the power: the disk is mounted again with what was on it, as the file

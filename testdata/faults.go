@@ -68,6 +68,25 @@ func ReadOnly(t testing.TB, dir string) string {
 	return at
 }
 
+// Bind mounts a directory at another place too for the time of the test and returns where.
+// It skips the test where mounting is not allowed; where CI is set, it fails instead.
+func Bind(t testing.TB, dir string) string {
+	t.Helper()
+	at := t.TempDir()
+	if err := syscall.Mount(dir, at, "", syscall.MS_BIND, ""); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("mounting a directory: %v", err)
+		}
+		t.Skipf("mounting a directory: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return at
+}
+
 // MountReadOnly mounts a directory read-only at another, or at itself.
 func MountReadOnly(dir, at string) (unmount func() error, err error) {
 	if err := syscall.Mount(dir, at, "", syscall.MS_BIND, ""); err != nil {

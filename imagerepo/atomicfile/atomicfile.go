@@ -18,6 +18,12 @@
 // google/renameio does nearly this, but knows no os.Root and does not flush the
 // directory.
 //
+// Some file systems refuse to flush what this process only reads: squashfs, erofs and
+// others that are read-only have nothing to flush, CIFS and some of FUSE cannot flush a
+// directory. They answer EINVAL or ENOTSUP. That is no error of Sync and SyncDir: no
+// program can do more there, and how much a power cut costs is up to the file system. For
+// a file that was written it is an error, of File.Sync and Commit.
+//
 // Observe shows a test each change before it is made, so that the order can be
 // checked and each change can be made to fail.
 package atomicfile
@@ -28,6 +34,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+
+	"golang.org/x/sys/unix"
 )
 
 // Dir is a directory in which files are changed. Its reading methods are those of
@@ -131,11 +139,13 @@ func (d Dir) MkdirAll(name string, mode fs.FileMode) error {
 	return d.change(Change{Kind: Mkdir, Name: name}, func() error { return d.root.MkdirAll(name, mode) })
 }
 
-// Sync flushes a file to the disk that is already there.
-func (d Dir) Sync(name string) error { return d.flush(Flush, name) }
+// Sync flushes a file to the disk that is already there, whoever wrote it, unless its
+// file system refuses that, see the package documentation.
+func (d Dir) Sync(name string) error { return unlessRefused(d.flush(Flush, name)) }
 
-// SyncDir flushes to the disk which names a directory has.
-func (d Dir) SyncDir(name string) error { return d.flush(FlushDir, name) }
+// SyncDir flushes to the disk which names a directory has, unless its file system
+// refuses that.
+func (d Dir) SyncDir(name string) error { return unlessRefused(d.flush(FlushDir, name)) }
 
 func (d Dir) flush(kind Kind, name string) error {
 	if d.NoSync {
@@ -150,12 +160,21 @@ func (d Dir) flush(kind Kind, name string) error {
 	})
 }
 
+// unlessRefused returns the error of a flush, nil where the file system does not flush
+// what is only read.
+func unlessRefused(err error) error {
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		return nil
+	}
+	return err
+}
+
 // Replace writes a whole file, and reports whether it did: a file that holds
 // data already is left as it is.
 func (d Dir) Replace(tmp, name string, data []byte) (written bool, err error) {
 	if old, err := d.ReadFile(name); err == nil && bytes.Equal(old, data) {
 		if d.Reflush {
-			return false, errors.Join(d.Sync(name), d.SyncDir(path.Dir(name)))
+			return false, errors.Join(d.flush(Flush, name), d.SyncDir(path.Dir(name)))
 		}
 		return false, nil
 	}

@@ -177,3 +177,70 @@ func TestScratch(t *testing.T) {
 		t.Error("in no directory")
 	}
 }
+
+// A file system that refuses to flush what is only read, or a directory, keeps nobody
+// from his work. What was written must be flushed, and any other fault is one.
+func TestRefusedFlush(t *testing.T) {
+	write := func(d Dir) error { _, err := d.Replace("tmp", "file", []byte("new")); return err }
+	rewrite := func(d Dir) error {
+		d.Reflush = true
+		_, err := d.Replace("tmp", "old", []byte("old"))
+		return err
+	}
+	for _, c := range []struct {
+		name string
+		kind Kind // of the changes that fail
+		do   func(d Dir) error
+		ok   bool // with EINVAL and ENOTSUP
+	}{
+		{"a file that is there", Flush, func(d Dir) error { return d.Sync("old") }, true},
+		{"a directory", FlushDir, func(d Dir) error { return d.SyncDir(".") }, true},
+		{"the directory of a new file", FlushDir, write, true},
+		{"the directory of a file that is left", FlushDir, rewrite, true},
+		{"a new file", Flush, write, false},
+		{"a file that was written before", Flush, rewrite, false},
+		{"a file that is being written", Flush, func(d Dir) error {
+			f, err := d.Begin("tmp", "file")
+			if err != nil {
+				return err
+			}
+			defer f.Discard()
+			return f.Sync()
+		}, false},
+	} {
+		for _, errno := range []syscall.Errno{syscall.EINVAL, syscall.ENOTSUP, syscall.EIO, syscall.ENOSPC, syscall.EROFS} {
+			path := t.TempDir()
+			os.WriteFile(filepath.Join(path, "old"), []byte("old"), 0o666)
+			stop := Observe(path, func(next Change) error {
+				if next.Kind == c.kind {
+					return &os.PathError{Op: "sync", Path: next.Name, Err: errno}
+				}
+				return nil
+			})
+			err := c.do(open(t, path))
+			stop()
+			if want := c.ok && (errno == syscall.EINVAL || errno == syscall.ENOTSUP); want != (err == nil) || err != nil && !errors.Is(err, errno) {
+				t.Errorf("%s, %v: %v", c.name, errno, err)
+			}
+		}
+	}
+}
+
+// The kernel's own file systems refuse: proc flushes neither files nor directories.
+func TestRefusedByProc(t *testing.T) {
+	d := open(t, "/proc")
+	f, err := d.Open("version")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Sync(); !errors.Is(err, syscall.EINVAL) {
+		t.Skipf("it does not: %v", err)
+	}
+	if err := errors.Join(d.Sync("version"), d.SyncDir(".")); err != nil {
+		t.Error(err)
+	}
+	if err := d.Sync("none"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("of no file: %v", err)
+	}
+}
