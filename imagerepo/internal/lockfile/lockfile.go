@@ -69,13 +69,16 @@ func try(dir, name string) (*Lock, error) {
 	return l, nil
 }
 
+// flock is a variable since tests have one that fails as those of networks do.
+var flock = unix.Flock
+
 // take locks an open file, if that is still the one of its name and of no other.
 func take(f *os.File) error {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err := flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("%s is %w by %s; wait for its end", f.Name(), ErrHeld, holder(f))
 	} else if err != nil {
-		return fmt.Errorf("locking %s: %w", f.Name(), err)
+		return fmt.Errorf("locking %s: %w%s", f.Name(), err, advice(err))
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -85,6 +88,18 @@ func take(f *os.File) error {
 		return fmt.Errorf("%s is %w by another process, which has just replaced it; run again", f.Name(), ErrHeld)
 	}
 	return singular(f.Name(), info)
+}
+
+// advice returns what to do about a lock that cannot be taken though nobody holds it, ""
+// where that is unknown.
+func advice(err error) string {
+	for _, errno := range []unix.Errno{unix.ENOLCK, unix.ENOSYS, unix.EPERM, unix.EOPNOTSUPP, unix.EIO} {
+		if errors.Is(err, errno) {
+			return "; its file system seems not to lock files: put its directory on a local disk," +
+				" or run the lock daemon (of NFS 3 rpc.statd) here and on the server"
+		}
+	}
+	return ""
 }
 
 // Say adds to the line what the holder does, such as "making a.img, 3 h left", for

@@ -56,6 +56,31 @@ func TestAcquire(t *testing.T) {
 	}
 }
 
+// A lock that a file system cannot take is an error that names it, and says what to do
+// where that is known. Nobody has it then.
+func TestNoLocks(t *testing.T) {
+	t.Cleanup(func() { flock = unix.Flock })
+	for errno, advised := range map[unix.Errno]bool{
+		unix.ENOLCK: true, unix.ENOSYS: true, unix.EPERM: true, unix.EOPNOTSUPP: true, unix.EIO: true, unix.EBADF: false,
+	} {
+		dir := t.TempDir()
+		flock = func(int, int) error { return errno }
+		_, err := Acquire(dir, "lock")
+		if !errors.Is(err, errno) || errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), "locking "+filepath.Join(dir, "lock")+": ") {
+			t.Errorf("%v: %v", errno, err)
+		}
+		says := strings.Contains(err.Error(), "put its directory on a local disk, or run the lock daemon")
+		if says != advised {
+			t.Errorf("%v: advised %v: %v", errno, says, err)
+		}
+		if who, held := Holder(dir, "lock"); held {
+			t.Errorf("%v: held by %s", errno, who)
+		}
+		flock = unix.Flock
+		acquire(t, dir, "lock").Release()
+	}
+}
+
 // What the holder says is what those hear who have to wait, and the last of it counts.
 func TestSay(t *testing.T) {
 	dir := t.TempDir()
