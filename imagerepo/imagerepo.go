@@ -16,6 +16,7 @@
 //	.repo/               private to this package, not to be uploaded:
 //	  lock               held while a run works
 //	  run.json           how the last run went, and the options that a repair needs
+//	  signed.json        when tuf was signed, where its version does not tell, see package trust
 //	  state/             what is known of each file, see package state
 //	  signatures/        an rdiff signature of each image
 //	  tmp/               files that are being written; emptied by the next run

@@ -49,6 +49,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
 		&cli.StringFlag{Name: "sign-keys", Usage: "sign what is published with the keys in `DIR`, see keys --help"},
 		passphraseFlag(),
+		ignoreClockFlag(),
 	}, append(expireFlags(), command.Flags("print what becomes of each file")...)...)
 }
 

@@ -25,6 +25,10 @@ func passphraseFlag() cli.Flag {
 	return &cli.StringFlag{Name: "passphrase-file", Usage: "take the passphrase of the keys from `FILE`, less the end of its line", DefaultText: "$" + passphraseEnv + ", or a prompt"}
 }
 
+func ignoreClockFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "ignore-clock", Usage: "sign even if the clock is more than an hour behind the last signing"}
+}
+
 // expireFlags returns the flags for the lifetimes of signatures that each run makes.
 func expireFlags() (flags []cli.Flag) {
 	for _, role := range []string{trust.Root, trust.Targets, trust.Snapshot, trust.Timestamp} {
@@ -60,7 +64,8 @@ func checkSigning(c *cli.Context) error {
 func keyOptions(c *cli.Context, dir string, screen *ui.Screen) (o trust.Options, err error) {
 	o = trust.Options{
 		Dir: dir, Log: screen.Log(), Lifetimes: make(map[string]time.Duration),
-		Passphrase: func(fresh bool) ([]byte, error) { return passphrase(c, fresh) },
+		Passphrase:  func(fresh bool) ([]byte, error) { return passphrase(c, fresh) },
+		IgnoreClock: c.Bool("ignore-clock"),
 	}
 	for _, role := range trust.Roles() {
 		if o.Lifetimes[role], err = units.Duration(c.String("expire-" + role)); err != nil {

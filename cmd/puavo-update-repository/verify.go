@@ -45,6 +45,7 @@ func verifyCommand(stdout, stderr io.Writer) *cli.Command {
 			&cli.BoolFlag{Name: "json", Usage: "print what was found as JSON"},
 			&cli.StringFlag{Name: "sign-keys", Usage: "sign what --repair publishes with the keys in `DIR`"},
 			passphraseFlag(),
+			ignoreClockFlag(),
 		}, command.Flags("print what becomes of each file that is made again")...),
 		Action: func(c *cli.Context) error { return verify(c, stdout, command.Start(c, stderr)) },
 	}

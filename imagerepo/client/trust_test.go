@@ -273,6 +273,7 @@ func TestUntrusted(t *testing.T) {
 			os.RemoveAll(s.path("tuf"))
 			o := s.options()
 			o.Now = func() time.Time { return time.Now().AddDate(0, 0, -31) }
+			o.IgnoreClock = true
 			s.signAs(o)
 			return nil
 		}, client.ErrUntrusted, "freeze"},

@@ -149,7 +149,8 @@ func (k *Keys) Close() error {
 	return k.dir.Close()
 }
 
-// withLock changes the directory under its lock, and then reads it again.
+// withLock has a root signed under the lock of the directory, unless the clock is behind,
+// and then reads the directory again.
 func (k *Keys) withLock(change func() error) error {
 	if err := k.checkOpen(); err != nil {
 		return err
@@ -158,8 +159,13 @@ func (k *Keys) withLock(change func() error) error {
 	if err != nil {
 		return err
 	}
-	if err = k.load(); err == nil {
-		err = change()
+	for _, step := range []func() error{k.load, k.checkClock, change} {
+		if err = step(); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		k.recordClock()
 	}
 	return errors.Join(err, k.load(), lock.Release())
 }

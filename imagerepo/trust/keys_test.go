@@ -54,7 +54,7 @@ func TestModes(t *testing.T) {
 			if err := Init(p.Options); err != nil {
 				t.Fatal(err)
 			}
-			want := ". 700, 1.root.json 644, root.x.key 600, snapshot.x.key 600, targets.x.key 600, timestamp.x.key 600"
+			want := ". 700, .signed 600, 1.root.json 644, root.x.key 600, snapshot.x.key 600, targets.x.key 600, timestamp.x.key 600"
 			if got := modes(t, p.Dir); got != want {
 				t.Errorf("umask %03o: %s", umask, got)
 			}
@@ -63,7 +63,7 @@ func TestModes(t *testing.T) {
 			if _, err := p.keys().Rotate(Targets, ""); err != nil {
 				t.Fatal(err)
 			}
-			want = ". 700, 1.root.json 644, next.root.json 644, snapshot.x.key 600, targets.x.key 600, targets.x.key 600, timestamp.x.key 600"
+			want = ". 700, .signed 600, 1.root.json 644, next.root.json 644, snapshot.x.key 600, targets.x.key 600, targets.x.key 600, timestamp.x.key 600"
 			if got := modes(t, p.Dir); got != want {
 				t.Errorf("umask %03o, changed: %s", umask, got)
 			}

@@ -19,15 +19,18 @@ import (
 	"puavo-image-repository/imagerepo/internal/tuf"
 )
 
-// Check reads the private keys that signing a mirror needs, so that a missing key or a
-// wrong passphrase is reported before the work begins. It warns of a root that expires
-// soon or lacks signatures. Keys inside the mirror would be published, which is an
+// Check reads the private keys that signing a mirror needs, so that a missing key, a
+// wrong passphrase, a clock that is behind or a mirror of other keys is reported before
+// the work begins. It warns of a root that expires soon or lacks signatures. Keys inside the mirror would be published, which is an
 // error. The mirror need not exist yet.
 func (k *Keys) Check(mirrorDir string) error {
 	if err := k.checkOpen(); err != nil {
 		return err
 	}
 	if err := k.checkOutside(mirrorDir); err != nil {
+		return err
+	}
+	if err := k.checkMirror(mirrorDir); err != nil {
 		return err
 	}
 	newest := k.newest()
@@ -167,8 +170,8 @@ type newFile struct {
 	data []byte
 }
 
-// newSigning reads what a mirror has. It reads the roots of the keys again: hours may
-// have passed since Check.
+// newSigning reads what a mirror has, and refuses a clock that is behind. It reads the
+// roots of the keys again: hours may have passed since Check.
 func (k *Keys) newSigning(ctx context.Context, dir atomicfile.Dir) (*signing, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -189,9 +192,11 @@ func (k *Keys) newSigning(ctx context.Context, dir atomicfile.Dir) (*signing, er
 	}
 	s.before = s.valid
 	if s.before.targets == nil && s.published > 0 {
-		s.before, err = readMetadata(ctx, dir, k.roots[s.published-1].data)
+		if s.before, err = readMetadata(ctx, dir, k.roots[s.published-1].data); err != nil {
+			return nil, err
+		}
 	}
-	return s, err
+	return s, s.checkClock()
 }
 
 // compareRoots finds the newest root of the mirror. Each must be one of the keys
@@ -306,8 +311,10 @@ func (s *signing) signTimestamp(snapshot *metadata.MetaFiles) error {
 	m := metadata.Timestamp(s.expires(Timestamp))
 	m.Signed.Meta[tuf.FileName(Snapshot)] = snapshot
 	m.Signed.Version = s.nextVersion(s.before.version(Timestamp))
-	_, err := addMetadata(s, Timestamp, m, 0)
-	return err
+	if _, err := addMetadata(s, Timestamp, m, 0); err != nil {
+		return err
+	}
+	return s.addRecord(m.Signed.Version)
 }
 
 // expiresSoon reports whether metadata must be renewed.

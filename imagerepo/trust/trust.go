@@ -26,6 +26,7 @@
 //	                 of TUF do it, mode 0600
 //	<n>.root.json    the n-th root, complete, with all before it; mode 0644
 //	next.root.json   the root that comes next and still lacks signatures
+//	.signed          when a root was last signed here, see Clock; mode 0600
 //	.lock            held while the directory is changed
 //
 // All private keys of a directory have one passphrase. A new root needs signatures by
@@ -73,6 +74,19 @@
 //
 // Renew takes the documents from the signed targets, not from the mirror: it never
 // signs a document that no build made. After a targets key was stolen, build.
+//
+// # Clock
+//
+// A clock that is behind would sign what has expired already, and nobody would notice
+// before the clients refuse it. So nothing is signed while the clock is more than an hour
+// behind the last signing. Two places tell of that: the version of the mirror's timestamp,
+// which depends neither on lifetimes nor on the times of files; and .signed in the keys
+// directory, for roots, and for mirrors that are new.
+//
+// With Options.IgnoreClock signing goes on, with the versions that follow. The version of a
+// timestamp can then be more than an hour ahead of the clock; .repo/signed.json in the
+// mirror says when that version was signed. So IgnoreClock is needed once after a clock
+// that was ahead.
 //
 // Source: https://theupdateframework.github.io/specification/latest/, sections 3, 4
 // and 6.
@@ -147,8 +161,10 @@ type Options struct {
 	// Lifetimes is how long metadata is valid that is signed now, by role. A role
 	// that is missing, or has 0, gets its DefaultLifetime.
 	Lifetimes map[string]time.Duration
-	Log       *slog.Logger     // gets warnings; nil discards them
-	Now       func() time.Time // nil is time.Now
+	// IgnoreClock signs even if the clock is more than an hour behind the last signing.
+	IgnoreClock bool
+	Log         *slog.Logger     // gets warnings; nil discards them
+	Now         func() time.Time // nil is time.Now
 }
 
 // complete returns the options with the defaults filled in, or an error that names the
