@@ -6,7 +6,7 @@
 //
 // # The mirror
 //
-//	<image>.img          hard link to the image, or a copy where that cannot be
+//	<image>.img          hard link to the image; where that cannot be, a reflink or a copy
 //	rdiffs/<delta>.rdiff see package delta
 //	meta/<series>.json   see package meta
 //	index.json           the series, see package meta
@@ -28,6 +28,11 @@
 // its digests and its signature. One base at a time is indexed by each job, and
 // all targets are diffed against it; a delta is digested while it is written, and
 // verified while the next is made. What takes longest comes first.
+//
+// Whether an image can be linked into the mirror, or share its blocks, only trying it
+// tells. So a build first gives each one a temporary name there, before anything else is
+// changed; then it is known which must be copied, and whether the space will do. MakePlan
+// guesses, see package sharing.
 //
 //	image directory                    mirror
 //	   |  each job reads an image        ^  link or copy, signature, record

@@ -19,13 +19,16 @@ import (
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
+	"puavo-image-repository/imagerepo/internal/sharing"
 	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
 
-// linker puts images into the mirror.
+// linker puts images into the mirror. First prepare gives them temporary names there, as
+// far as they can share their bytes, so that it is known how much space the others take;
+// then link gives them their own names; in the end discard removes what was not needed.
 type linker struct {
 	source    *source.Dir
 	root      atomicfile.Dir
@@ -36,13 +39,60 @@ type linker struct {
 	progress  *meter.Meter
 	jobs      int
 	log       *slog.Logger
+	shared    map[meta.Name]sharing.Shared // by prepare
+}
+
+// placed reports whether the plan has an image put into the mirror.
+func placed(im plan.Image) bool { return im.Action == plan.Link || im.Action == plan.Replace }
+
+// prepare gives the images that the plan links or replaces temporary names in the mirror,
+// and marks those that must be copied instead.
+func (l *linker) prepare(ctx context.Context, images []plan.Image) error {
+	for i := range images {
+		im := &images[i]
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !placed(*im) || !l.failed.wants(im.Name) {
+			continue
+		}
+		err := l.share(*im)
+		if err != nil {
+			err = fmt.Errorf("linking %s into the mirror: %w", im.File, err)
+		}
+		if err := l.failed.tolerate(ctx, err, im.Name); err != nil {
+			return err
+		}
+		im.Copied = err == nil && l.shared[im.Name].Way == sharing.Copy
+	}
+	return nil
+}
+
+// share gives an image its temporary name in the mirror, if it can share its bytes. Whether
+// the image is the one that was found, place sees.
+func (l *linker) share(im plan.Image) error {
+	return l.renaming(func() (err error) {
+		l.shared[im.Name], err = sharing.Share(l.root, l.source.File(im.Name), mirror.TmpPath(im.File))
+		return err
+	}, l.source.Stamp(im.Name).Inode)
+}
+
+// discard removes the temporary names of images that did not get their own.
+func (l *linker) discard() (err error) {
+	for n := range l.shared {
+		tmp := mirror.TmpPath(n.String())
+		if _, statErr := l.root.Lstat(tmp); statErr == nil {
+			err = errors.Join(err, l.renaming(func() error { return l.root.Remove(tmp) }, l.source.Stamp(n).Inode))
+		}
+	}
+	return err
 }
 
 // link puts the images into the mirror that the plan links or replaces. Those that will
 // be read are flushed then.
 func (l *linker) link(ctx context.Context, images, unread []plan.Image) error {
 	for _, im := range images {
-		if im.Action != plan.Link && im.Action != plan.Replace || !l.failed.wants(im.Name) {
+		if !placed(im) || !l.failed.wants(im.Name) {
 			continue
 		}
 		flush := !slices.ContainsFunc(unread, func(other plan.Image) bool { return other.Name == im.Name })
@@ -86,33 +136,58 @@ func (l *linker) linkImage(ctx context.Context, im plan.Image, replace, flush bo
 	return err
 }
 
-// place links or copies an image into the mirror, where nothing has its name.
+// place gives an image its name in the mirror, which nothing has.
 func (l *linker) place(ctx context.Context, im plan.Image) error {
-	file, err := filepath.EvalSymlinks(l.source.File(im.Name))
-	if err != nil {
-		return err
-	}
+	file := l.source.File(im.Name)
 	if info, err := os.Stat(file); err == nil && info.Mode()&0o004 == 0 {
 		l.log.Warn("others may not read this image, nor perhaps does a web server; chmod it to 0644", "file", file)
+	}
+	if _, prepared := l.shared[im.Name]; !prepared {
+		if err := l.share(im); err != nil {
+			return err
+		}
 	}
 	if err := l.source.Unchanged(im.Name); err != nil {
 		return err
 	}
-	var linkErr error
-	err = l.renaming(func() error {
-		linkErr = l.root.LinkFrom(file, im.File)
-		return linkErr
+	switch s := l.shared[im.Name]; s.Way {
+	case sharing.Link:
+		return l.placeLink(im)
+	case sharing.Reflink:
+		return l.placeReflink(im)
+	default:
+		return l.copyImage(ctx, im, s.NoLink)
+	}
+}
+
+// placeLink gives the link that an image has under its temporary name its own name. It
+// is no renaming, which would replace what has got the name meanwhile.
+func (l *linker) placeLink(im plan.Image) error {
+	tmp := mirror.TmpPath(im.File)
+	err := l.renaming(func() error {
+		if err := l.root.Link(tmp, im.File); err != nil {
+			return err
+		}
+		return l.root.Remove(tmp)
 	}, l.source.Stamp(im.Name).Inode)
-	switch {
-	case errors.Is(linkErr, fs.ErrExist):
+	if errors.Is(err, fs.ErrExist) {
 		return mirror.Foreign(im.File)
-	case linkErr != nil:
-		return l.copyImage(ctx, im, linkErr)
-	case err != nil:
+	} else if err != nil {
 		return err
 	}
 	l.progress.Add(im.Size)
 	return l.checkLink(im, im.File)
+}
+
+// placeReflink gives the reflink of an image its own name.
+func (l *linker) placeReflink(im plan.Image) error {
+	dst, err := l.root.Resume(mirror.TmpPath(im.File), im.File, im.Size)
+	if err != nil {
+		return err
+	}
+	defer dst.Discard()
+	l.progress.Add(im.Size)
+	return l.commit(im, dst)
 }
 
 // checkLink makes sure that a link in the mirror is of the image that was found, and
@@ -143,9 +218,8 @@ func (l *linker) removeFile(path string) error {
 	return l.renaming(func() error { return l.root.Remove(path) }, l.holds.Files[path].Inode)
 }
 
-// copyImage copies an image into the mirror, sharing its blocks where the file
-// system can.
-func (l *linker) copyImage(ctx context.Context, im plan.Image, linkErr error) error {
+// copyImage copies an image into the mirror.
+func (l *linker) copyImage(ctx context.Context, im plan.Image, noLink error) error {
 	src, err := os.Open(l.source.File(im.Name))
 	if err != nil {
 		return err
@@ -156,21 +230,22 @@ func (l *linker) copyImage(ctx context.Context, im plan.Image, linkErr error) er
 		return err
 	}
 	defer dst.Discard()
-	if dst.Clone(src) == nil {
-		l.progress.Add(im.Size)
-	} else {
-		l.log.Warn("the image cannot be linked into the mirror: it is copied and takes its space twice", "image", im.File, "reason", linkErr)
-		if _, err := io.Copy(dst, l.progress.Reader(ctx, src)); err != nil {
-			return err
-		}
+	l.log.Warn("the image cannot be linked into the mirror: it is copied and takes its space twice", "image", im.File, "reason", noLink)
+	if _, err := io.Copy(dst, l.progress.Reader(ctx, src)); err != nil {
+		return err
 	}
+	return l.commit(im, dst)
+}
+
+// commit gives a file that has the bytes of an image its name in the mirror.
+func (l *linker) commit(im plan.Image, f *atomicfile.File) error {
 	if err := l.source.Unchanged(im.Name); err != nil {
 		return err
 	}
 	if _, err := l.root.Lstat(im.File); err == nil {
 		return mirror.Foreign(im.File)
 	}
-	if err := dst.Commit(); err != nil {
+	if err := f.Commit(); err != nil {
 		return err
 	}
 	return l.recordCopy(im.File)

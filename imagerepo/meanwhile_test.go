@@ -237,7 +237,7 @@ func TestLinkedImageDir(t *testing.T) {
 	if err := os.Symlink(real, p.ImageDir); err != nil {
 		t.Fatal(err)
 	}
-	stop := p.when(atomicfile.LinkFrom, image4, func() { os.Remove(filepath.Join(real, image4)) })
+	stop := p.when(atomicfile.LinkFrom, mirror.TmpPath(image4), func() { os.Remove(filepath.Join(real, image4)) })
 	defer stop()
 	p.oneFails()
 }
@@ -410,7 +410,7 @@ func TestFileThatAppears(t *testing.T) {
 	p := newPlace(t, image3, image4, other)
 	p.build()
 	p.add(image2)
-	stop := p.when(atomicfile.LinkFrom, image2, func() { p.put(image2, []byte(text)) })
+	stop := p.when(atomicfile.Link, image2, func() { p.put(image2, []byte(text)) })
 	p.oneFails()
 	stop()
 	p.oneFails()

@@ -9,17 +9,21 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"puavo-image-repository/imagerepo/internal/apart"
 	"puavo-image-repository/imagerepo/internal/budget"
+	"puavo-image-repository/imagerepo/internal/diskspace"
 	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/planner"
 	"puavo-image-repository/imagerepo/internal/published"
+	"puavo-image-repository/imagerepo/internal/sharing"
 	"puavo-image-repository/imagerepo/internal/source"
+	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
@@ -57,7 +61,15 @@ func (r *run) foresee(ctx context.Context) error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return cmp.Or(r.makePlan(ctx), r.failed.err())
+	if err := r.makePlan(ctx); err != nil {
+		return err
+	}
+	tmp := diskspace.Existing(filepath.Join(r.options.MirrorDir, mirror.TmpPath("")))
+	for i := range r.plan.Images {
+		im := &r.plan.Images[i]
+		im.Copied = placed(*im) && sharing.Likely(r.source.File(im.Name), tmp) == sharing.Copy
+	}
+	return cmp.Or(r.estimate(), r.failed.err())
 }
 
 func (r *run) build(ctx context.Context) (err error) {
@@ -70,7 +82,7 @@ func (r *run) build(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if r.mirror, err = mirror.Open(r.options.MirrorDir, r.options.NoSync, r.options.Log); err != nil {
+	if err := r.open(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.mirror.Close()) }()
@@ -78,13 +90,45 @@ func (r *run) build(ctx context.Context) (err error) {
 	if err := cmp.Or(r.makePlan(ctx), r.unbuildable()); err != nil {
 		return err
 	}
+	s := r.stages()
+	defer func() { err = errors.Join(err, s.linker.discard()) }()
+	if err := s.linker.prepare(ctx, r.plan.Images); err != nil {
+		return err
+	}
+	if err := r.estimate(); err != nil {
+		return err
+	}
 	if err := planner.CheckSpace(r.plan.Estimate, r.options.MirrorDir); err != nil && !r.options.IgnoreSpace {
 		return err
 	}
-	if err := r.carryOut(ctx); err != nil {
+	if err := r.carryOut(ctx, s); err != nil {
 		return err
 	}
 	return r.failed.err()
+}
+
+// open opens the mirror. That removes what a dead run has left there, and so, of links to
+// images, changes the change times of these.
+func (r *run) open() error {
+	var inodes []uint64
+	for _, stamp := range r.source.Images {
+		inodes = append(inodes, stamp.Inode)
+	}
+	recorded := func(meta.Name, state.Stamp, state.Stamp) error { return nil } // no record is read yet
+	return r.source.Renaming(func() (err error) {
+		r.mirror, err = mirror.Open(r.options.MirrorDir, r.options.NoSync, r.options.Log)
+		return err
+	}, recorded, inodes...)
+}
+
+// estimate adds to the plan what it is expected to need.
+func (r *run) estimate() (err error) {
+	var rate float64
+	if r.mirror != nil {
+		rate = r.mirror.LastRun().Rate
+	}
+	r.plan.Estimate, err = planner.Estimate(r.plan, r.budget, r.options.MirrorDir, rate)
+	return err
 }
 
 // stages are what carries out a plan, each with the things it needs.
@@ -102,7 +146,7 @@ func (r *run) stages() stages {
 	publisher := &publisher{docs: r.docs, ledger: r.ledger, root: m, sign: o.Sign, log: o.Log}
 	linker := &linker{
 		source: r.source, root: m, ledger: r.ledger, holds: r.holds, failed: r.failed,
-		publisher: publisher, progress: progress, jobs: r.budget.Jobs, log: o.Log,
+		publisher: publisher, progress: progress, jobs: r.budget.Jobs, log: o.Log, shared: make(map[meta.Name]sharing.Shared),
 	}
 	return stages{publisher: publisher, linker: linker,
 		reader: &reader{
@@ -120,8 +164,7 @@ func (r *run) stages() stages {
 }
 
 // carryOut has each stage do its part of the plan.
-func (r *run) carryOut(ctx context.Context) error {
-	s := r.stages()
+func (r *run) carryOut(ctx context.Context, s stages) error {
 	defer func() { r.results.changed = r.results.changed || s.publisher.changed || r.ledger.Changed() }()
 	if err := s.publisher.withdrawReplaced(ctx, r.plan.Images); err != nil {
 		return err
@@ -248,7 +291,7 @@ func (r *run) makePlan(ctx context.Context) error {
 }
 
 // planOnce makes the plan without the series that are known to have failed.
-func (r *run) planOnce() (err error) {
+func (r *run) planOnce() error {
 	in := planner.Input{
 		Found: r.source.Found, Series: r.series, Holds: r.holds, Policy: r.options.Policy, Now: r.start,
 		Failed: r.failed.all(), Suspect: r.options.Suspect,
@@ -265,16 +308,8 @@ func (r *run) planOnce() (err error) {
 			return err
 		}
 	}
-	var rate float64
-	if r.mirror != nil {
-		last := r.mirror.LastRun()
-		rate = last.Rate
-		if r.plan.Adopted || last.Success.IsZero() {
-			r.plan.LeftAlone = mirror.OtherTools(r.mirror.Root.FS())
-		}
-	}
-	if r.plan.Estimate, err = planner.Estimate(r.plan, r.budget, r.source.Path, r.options.MirrorDir, rate); err != nil {
-		return err
+	if r.mirror != nil && (r.plan.Adopted || r.mirror.LastRun().Success.IsZero()) {
+		r.plan.LeftAlone = mirror.OtherTools(r.mirror.Root.FS())
 	}
 	return r.budget.Check(r.plan.Bases())
 }

@@ -57,9 +57,17 @@ func (r report) plan(p plan.Plan) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(r.w, "About %v: reads %s, writes %s, takes up to %s of memory and %s of the %s that are free.\n",
-		time.Duration(e.Seconds*float64(time.Second)).Round(time.Second), ui.Bytes(e.Read), ui.Bytes(e.Write), ui.Bytes(e.Memory), ui.Bytes(e.Space), ui.Bytes(e.Free))
+	_, err := fmt.Fprintf(r.w, "About %v: reads %s, writes %s, takes up to %s of memory and %s of the %s that are free%s.\n",
+		time.Duration(e.Seconds*float64(time.Second)).Round(time.Second), ui.Bytes(e.Read), ui.Bytes(e.Write), ui.Bytes(e.Memory), ui.Bytes(e.Space), ui.Bytes(e.Free), copies(e))
 	return err
+}
+
+// copies returns a clause about the space for images that will most likely be copied.
+func copies(e plan.Estimate) string {
+	if e.Copies == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", likely %s of it for copies of images that cannot be linked into the mirror", ui.Bytes(e.Copies))
 }
 
 // imageVerb returns what a run does about an image.

@@ -111,6 +111,9 @@ type Image struct {
 	// hold.
 	Read    bool `json:"read"`
 	Touched bool `json:"touched,omitempty"`
+	// Copied says that the image is copied, since it cannot share its bytes with the
+	// mirror: a build has tried that; of a plan alone it is most likely so.
+	Copied bool `json:"copied,omitempty"`
 }
 
 // Published reports whether the documents name the image.
@@ -166,6 +169,7 @@ type Estimate struct {
 	Write   int64   `json:"write"`   // bytes
 	Memory  int64   `json:"memory"`  // bytes at the peak, besides mapped files
 	Space   int64   `json:"space"`   // bytes that the mirror grows by, before anything is removed
+	Copies  int64   `json:"copies"`  // bytes of Space for images that are copied, see Image.Copied
 	Free    int64   `json:"free"`    // bytes free on its disk
 	Orphans int64   `json:"orphans"` // bytes of orphans that wait for their removal
 }

@@ -3,9 +3,13 @@
 package diskspace
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"math/bits"
+	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +38,17 @@ func Free(dir atomicfile.Dir) (int64, error) {
 		return math.MaxInt64, nil
 	}
 	return int64(low), nil
+}
+
+// Existing returns a directory, or the nearest above it that is there: it will be made in
+// that.
+func Existing(dir string) string {
+	for {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // Used returns how many bytes of the disk a file takes, 0 if it does not exist.

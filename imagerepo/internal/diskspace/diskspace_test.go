@@ -41,3 +41,15 @@ func TestFreeAndUsed(t *testing.T) {
 		t.Error("a closed directory has room")
 	}
 }
+
+func TestExisting(t *testing.T) {
+	top := t.TempDir()
+	os.Symlink("none", filepath.Join(top, "dangling"))
+	for dir, want := range map[string]string{
+		top: top, filepath.Join(top, "a"): top, filepath.Join(top, "a", "b", "c"): top, filepath.Join(top, "dangling", "a"): top, "/": "/", "none": ".", "": ".",
+	} {
+		if got := Existing(dir); got != want {
+			t.Errorf("%q: %q, want %q", dir, got, want)
+		}
+	}
+}

@@ -2,18 +2,14 @@ package planner
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/budget"
+	"puavo-image-repository/imagerepo/internal/diskspace"
 	"puavo-image-repository/imagerepo/plan"
 )
 
@@ -28,14 +24,17 @@ const (
 
 // Estimate returns what the plan is expected to need. Rate is the work that the last
 // run did in a second, in bytes, 0 where that is not known.
-func Estimate(p plan.Plan, b budget.Budget, imageDir, mirrorDir string, rate float64) (plan.Estimate, error) {
-	copies, free, err := disks(imageDir, mirrorDir)
+func Estimate(p plan.Plan, b budget.Budget, mirrorDir string, rate float64) (plan.Estimate, error) {
+	dir, err := atomicfile.Open(diskspace.Existing(mirrorDir))
 	if err != nil {
 		return plan.Estimate{}, err
 	}
-	e := volume(p, copies)
+	defer dir.Close()
+	e := volume(p)
+	if e.Free, err = diskspace.Free(dir); err != nil {
+		return plan.Estimate{}, err
+	}
 	e.Memory = b.Peak(p.Bases())
-	e.Free = free
 	e.Seconds = float64(Remaining(p)) / cmp.Or(rate, float64(usualRate*runtime.NumCPU()))
 	return e, nil
 }
@@ -45,15 +44,19 @@ func CheckSpace(e plan.Estimate, mirrorDir string) error {
 	if e.Space <= e.Free {
 		return nil
 	}
-	return fmt.Errorf("%w: the run needs about %d MiB for %s and its disk has %d MiB; make room, or see with --ignore-space how far it gets",
-		plan.ErrSpace, e.Space>>20, mirrorDir, e.Free>>20)
+	copies := ""
+	if e.Copies > 0 {
+		copies = fmt.Sprintf(", %d MiB of them for copies of images that cannot be linked there,", e.Copies>>20)
+	}
+	return fmt.Errorf("%w: the run needs about %d MiB for %s%s and its disk has %d MiB; make room, or see with --ignore-space how far it gets",
+		plan.ErrSpace, e.Space>>20, mirrorDir, copies, e.Free>>20)
 }
 
-// volume estimates what a plan reads and writes. Where copies is set, images cannot be
-// linked into the mirror.
-func volume(p plan.Plan, copies bool) (e plan.Estimate) {
+// volume estimates what a plan reads and writes.
+func volume(p plan.Plan) (e plan.Estimate) {
 	for _, im := range p.Images {
-		if copies && (im.Action == plan.Link || im.Action == plan.Replace) {
+		if im.Copied {
+			e.Copies += im.Size
 			e.Read += im.Size
 			e.Write += im.Size
 		}
@@ -129,21 +132,4 @@ func usualDelta(p plan.Plan) float64 {
 	}
 	slices.Sort(known)
 	return known[len(known)/2]
-}
-
-// disks reports whether images must be copied, because the two directories are on
-// different disks, and how many bytes are free on the mirror's.
-func disks(imageDir, mirrorDir string) (copies bool, free int64, err error) {
-	for {
-		if _, err := os.Stat(mirrorDir); !errors.Is(err, fs.ErrNotExist) || mirrorDir == filepath.Dir(mirrorDir) {
-			break
-		}
-		mirrorDir = filepath.Dir(mirrorDir) // it will be made
-	}
-	var images, mirror unix.Stat_t
-	var disk unix.Statfs_t
-	if err := errors.Join(unix.Stat(imageDir, &images), unix.Stat(mirrorDir, &mirror), unix.Statfs(mirrorDir, &disk)); err != nil {
-		return false, 0, fmt.Errorf("looking at the disks of %s and %s: %w", imageDir, mirrorDir, err)
-	}
-	return images.Dev != mirror.Dev, int64(disk.Bavail) * disk.Bsize, nil
 }

@@ -12,6 +12,7 @@ func TestEstimate(t *testing.T) {
 	image := func(file string, a plan.Action, read bool) plan.Image {
 		return plan.Image{Name: name(file), File: file, Size: gib, Action: a, Read: read}
 	}
+	copied := func(im plan.Image) plan.Image { im.Copied = true; return im }
 	deltaOf := func(base, target string, a plan.Action, size int64) plan.Delta {
 		return plan.Delta{Base: name(base), Target: name(target), Action: a, Size: size, TargetSize: gib, BaseSize: gib}
 	}
@@ -19,33 +20,36 @@ func TestEstimate(t *testing.T) {
 	for _, c := range []struct {
 		name              string
 		plan              plan.Plan
-		copies            bool
+		copies            int64
 		read, write, work int64
 	}{
-		{"nothing", plan.Plan{}, true, 0, 0, 0},
+		{"nothing", plan.Plan{}, 0, 0, 0, 0},
 		{"nothing to do", plan.Plan{
 			Images: []plan.Image{image(image1, plan.Keep, false), image(image2, plan.Keep, false)},
 			Deltas: []plan.Delta{deltaOf(image1, image2, plan.Keep, gib/8)},
-		}, true, 0, 0, 0},
+		}, 0, 0, 0, 0},
 		{"first run", plan.Plan{
 			Images: []plan.Image{image(image1, plan.Link, true), image(image2, plan.Link, true)},
 			Deltas: []plan.Delta{deltaOf(image1, image2, plan.Make, 0)},
-		}, false, 4 * gib, 2*signature + gib/3, 6 * gib},
+		}, 0, 4 * gib, 2*signature + gib/3, 6 * gib},
 		{"first run on two disks", plan.Plan{
-			Images: []plan.Image{image(image1, plan.Link, true), image(image2, plan.Link, true)},
+			Images: []plan.Image{copied(image(image1, plan.Link, true)), copied(image(image2, plan.Link, true))},
 			Deltas: []plan.Delta{deltaOf(image1, image2, plan.Make, 0)},
-		}, true, 6 * gib, 2*gib + 2*signature + gib/3, 6 * gib},
+		}, 2 * gib, 6 * gib, 2*gib + 2*signature + gib/3, 6 * gib},
+		{"one of two disks", plan.Plan{
+			Images: []plan.Image{copied(image(image1, plan.Replace, true)), image(image2, plan.Link, true)},
+		}, gib, 3 * gib, gib + 2*signature, 4 * gib},
 		{"a new image", plan.Plan{
 			Images: []plan.Image{image(image1, plan.Keep, false), image(image2, plan.Keep, false), image(image3, plan.Link, true)},
 			Deltas: []plan.Delta{deltaOf(image1, image2, plan.Keep, gib/8), deltaOf(image2, image3, plan.Make, 0), deltaOf(image2, image3, plan.Drop, 0)},
-		}, false, 3 * gib, signature + gib/8, 4 * gib},
+		}, 0, 3 * gib, signature + gib/8, 4 * gib},
 		{"an adopted mirror", plan.Plan{
 			Images: []plan.Image{image(image1, plan.Keep, true), image(image2, plan.Keep, true)},
 			Deltas: []plan.Delta{deltaOf(image1, image2, plan.Check, 0)},
-		}, false, 3 * gib, 2 * signature, 4 * gib},
+		}, 0, 3 * gib, 2 * signature, 4 * gib},
 	} {
-		e := volume(c.plan, c.copies)
-		if e.Read != c.read || e.Write != c.write || e.Space != c.write || Remaining(c.plan) != c.work {
+		e := volume(c.plan)
+		if e.Read != c.read || e.Copies != c.copies || e.Write != c.write || e.Space != c.write || Remaining(c.plan) != c.work {
 			t.Errorf("%s: %+v, work %d; want read %d, write %d, work %d", c.name, e, Remaining(c.plan), c.read, c.write, c.work)
 		}
 	}
