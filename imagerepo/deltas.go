@@ -149,7 +149,7 @@ func (j *job) omit(reason error) error {
 // the next job is begun.
 func (j *job) begin(ctx context.Context) (rest func() error, err error) {
 	var file state.Stamp
-	if info, err := j.maker.mirror.Root.Stat(meta.DeltaPath(j.delta.File)); err == nil {
+	if info, err := j.maker.mirror.Root.Lstat(meta.DeltaPath(j.delta.File)); err == nil && info.Mode().IsRegular() {
 		file = state.StampOf(info)
 	}
 	action := j.delta.Action

@@ -198,7 +198,7 @@ func TestWithdrawn(t *testing.T) {
 	p.replace(image3)
 	signed := 0
 	p.Sign = func(_ context.Context, dir atomicfile.Dir) (bool, error) {
-		data, err := dir.ReadFile(doc)
+		data, err := dir.ReadFile(doc, meta.MaxDocument)
 		info, statErr := dir.Stat(image3)
 		if signed++; signed == 1 && (strings.Contains(string(data), `"filename":"`+image3) || statErr != nil || !os.SameFile(info, was)) {
 			t.Errorf("%v: signed first is %s", statErr, data)

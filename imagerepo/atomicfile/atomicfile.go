@@ -24,6 +24,9 @@
 // program can do more there, and how much a power cut costs is up to the file system. For
 // a file that was written it is an error, of File.Sync and Commit.
 //
+// What is read is a regular file, and its size is bounded: whoever else may change the
+// directory can put a pipe in the place of a file, or a file of any size.
+//
 // Observe shows a test each change before it is made, so that the order can be
 // checked and each change can be made to fail.
 package atomicfile
@@ -38,9 +41,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dir is a directory in which files are changed. Its reading methods are those of
-// an os.Root. It can be used concurrently, for different files. The zero Dir is no
-// directory.
+// Dir is a directory in which files are changed. It can be used concurrently, for
+// different files. The zero Dir is no directory.
 type Dir struct {
 	root    *os.Root
 	path    string
@@ -55,7 +57,7 @@ type Dir struct {
 
 // Open opens a directory. Whoever calls it calls Close.
 func Open(path string) (Dir, error) {
-	root, err := os.OpenRoot(path)
+	root, err := OpenRoot(path)
 	if err != nil {
 		return Dir{}, err
 	}
@@ -64,6 +66,9 @@ func Open(path string) (Dir, error) {
 
 // Sub opens a directory in this one, with the same settings.
 func (d Dir) Sub(name string) (Dir, error) {
+	if err := d.wantDir(name); err != nil {
+		return Dir{}, err
+	}
 	root, err := d.root.OpenRoot(name)
 	if err != nil {
 		return Dir{}, err
@@ -81,12 +86,6 @@ func (d Dir) IsZero() bool { return d.root == nil }
 // Name returns the path that was opened.
 func (d Dir) Name() string { return d.path }
 
-// FS returns the directory for reading.
-func (d Dir) FS() fs.FS { return d.root.FS() }
-
-// Open opens a file for reading.
-func (d Dir) Open(name string) (*os.File, error) { return d.root.Open(name) }
-
 // Stat returns what is known of a file, or of what a symbolic link leads to.
 func (d Dir) Stat(name string) (fs.FileInfo, error) { return d.root.Stat(name) }
 
@@ -95,9 +94,6 @@ func (d Dir) Lstat(name string) (fs.FileInfo, error) { return d.root.Lstat(name)
 
 // Readlink returns where a symbolic link leads.
 func (d Dir) Readlink(name string) (string, error) { return d.root.Readlink(name) }
-
-// ReadFile returns the content of a file.
-func (d Dir) ReadFile(name string) ([]byte, error) { return d.root.ReadFile(name) }
 
 // Rename gives a file another name, and takes that from the file that has it. It
 // lasts once the directory of the new name is flushed.
@@ -152,7 +148,7 @@ func (d Dir) flush(kind Kind, name string) error {
 		return nil
 	}
 	return d.change(Change{Kind: kind, Name: name}, func() error {
-		f, err := d.root.Open(name)
+		f, err := d.open(name, os.O_RDONLY, d.root.Stat, fs.ModeDir)
 		if err != nil {
 			return err
 		}
@@ -170,9 +166,9 @@ func unlessRefused(err error) error {
 }
 
 // Replace writes a whole file, and reports whether it did: a file that holds
-// data already is left as it is.
+// data already is left as it is. What is no regular file is replaced by one.
 func (d Dir) Replace(tmp, name string, data []byte) (written bool, err error) {
-	if old, err := d.ReadFile(name); err == nil && bytes.Equal(old, data) {
+	if old, err := d.ReadFile(name, int64(len(data))); err == nil && bytes.Equal(old, data) {
 		if d.Reflush {
 			return false, errors.Join(d.flush(Flush, name), d.SyncDir(path.Dir(name)))
 		}

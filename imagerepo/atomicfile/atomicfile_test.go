@@ -61,13 +61,13 @@ func TestCommitAndDiscard(t *testing.T) {
 		if _, err := io.WriteString(f, c.name); err != nil {
 			t.Fatal(err)
 		}
-		if b, _ := root.ReadFile("file"); string(b) == c.name {
+		if b, _ := root.ReadFile("file", 1<<10); string(b) == c.name {
 			t.Errorf("%s: the file is there before it was committed", c.name)
 		}
 		if err := c.finish(f); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		if b, _ := root.ReadFile("file"); string(b) != c.want {
+		if b, _ := root.ReadFile("file", 1<<10); string(b) != c.want {
 			t.Errorf("%s: file holds %q, want %q", c.name, b, c.want)
 		}
 		if got := names(t, root); got != "file" && c.want != "" {
@@ -114,7 +114,7 @@ func TestReplace(t *testing.T) {
 		if err != nil || written != c.written {
 			t.Errorf("%d: written %v, %v", i, written, err)
 		}
-		if b, err := root.ReadFile("file"); err != nil || string(b) != c.data {
+		if b, err := root.ReadFile("file", 1<<10); err != nil || string(b) != c.data {
 			t.Errorf("%d: file holds %q, %v", i, b, err)
 		}
 	}

@@ -80,7 +80,7 @@ func TestOrder(t *testing.T) {
 			_, err = f.Write(text)
 			err = errors.Join(err, f.Sync(), f.Keep())
 			f.Discard()
-			if data, _ := d.ReadFile("old"); string(data) != "olol" {
+			if data, _ := d.ReadFile("old", 1<<10); string(data) != "olol" {
 				t.Errorf("the file holds %q", data)
 			}
 			return err
@@ -128,7 +128,7 @@ func TestEachChangeFails(t *testing.T) {
 		if seen[n] == FlushDir { // it may or may not have lasted
 			want = "new"
 		}
-		if data, _ := d.ReadFile("file"); string(data) != want || names(t, d) != "file" {
+		if data, _ := d.ReadFile("file", 1<<10); string(data) != want || names(t, d) != "file" {
 			t.Errorf("%v: the file holds %q, and there are %s", seen, data, names(t, d))
 		}
 	}

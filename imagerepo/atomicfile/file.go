@@ -48,7 +48,7 @@ func (d Dir) removeLeft(tmp string) error {
 func (d Dir) Resume(tmp, name string, size int64) (*File, error) {
 	f := &File{dir: d, tmp: tmp, name: name}
 	err := d.change(Change{Kind: Write, Name: tmp}, func() (err error) {
-		if f.f, err = d.root.OpenFile(tmp, os.O_RDWR, 0); err != nil {
+		if f.f, err = d.open(tmp, os.O_RDWR, d.root.Lstat, 0); err != nil {
 			return err
 		}
 		if err = f.f.Truncate(size); err != nil {

@@ -16,12 +16,13 @@ import (
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // content is what one look finds of a file: first that it exists, then its digests.
 type content struct {
 	file *file
-	info fs.FileInfo // nil if it is missing or cannot be examined
+	info fs.FileInfo // nil if it is missing or is not to be read
 	sums cksum.Sums  // zero until it was read
 	bad  bool        // it is missing, cannot be read, or is not as claimed
 }
@@ -66,17 +67,19 @@ func bytesOf(unread []*content) (n int64) {
 // stat examines a file without reading it.
 func (k *checker) stat(f *file) *content {
 	info, err := statFile(k.root, f.path)
-	if err == nil {
-		return &content{file: f, info: info}
-	}
 	c := &content{file: f, bad: true}
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case f.document != nil && errors.Is(f.document.malformed, untrusted.ErrTooLarge):
+		// It was reported, and is not read.
+	case err == nil:
+		return &content{file: f, info: info}
+	case errors.Is(err, fs.ErrNotExist):
 		detail := f.namers()
 		if why, ok := errors.AsType[noFile](err); ok {
 			detail += "; " + string(why)
 		}
 		k.found.add(f.path, Missing, detail)
-	} else {
+	default:
 		k.found.add(f.path, Unreadable, err.Error())
 	}
 	k.addContradictions(c)

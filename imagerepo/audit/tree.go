@@ -88,12 +88,8 @@ func statFile(root atomicfile.Dir, name string) (fs.FileInfo, error) {
 		return nil, noFile(path.Dir(name) + " is no directory")
 	case err != nil || info.Mode().IsRegular():
 		return info, err
-	case info.IsDir():
-		return nil, noFile("it is a directory")
-	case info.Mode()&fs.ModeSymlink != 0:
-		return nil, noFile("it is a symbolic link")
 	default:
-		return nil, noFile("it is no regular file")
+		return nil, noFile("it is " + atomicfile.Describe(info.Mode()))
 	}
 }
 

@@ -33,7 +33,7 @@ type signedRecord struct {
 
 // checkClock returns an error for a clock that is behind the last signing of a root.
 func (k *Keys) checkClock() error {
-	data, err := readFile(k.dir, clockName, maxClock)
+	data, err := k.dir.ReadFile(clockName, maxClock)
 	if err != nil {
 		return nil // keys of a version that did not record it
 	}
@@ -92,7 +92,7 @@ func (s *signing) lastSigned() time.Time {
 		return time.Time{}
 	}
 	var record signedRecord
-	data, err := readFile(s.dir, signedName, maxClock)
+	data, err := s.dir.ReadFile(signedName, maxClock)
 	if err == nil && json.Unmarshal(data, &record) == nil && record.Version == version {
 		return record.Signed
 	}

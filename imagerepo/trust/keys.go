@@ -20,7 +20,6 @@ import (
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/tuf"
 	"puavo-image-repository/meta"
-	"puavo-image-repository/meta/untrusted"
 )
 
 const (
@@ -177,7 +176,7 @@ func (k *Keys) load() error {
 		return err
 	}
 	k.roots, k.next = roots, nil
-	data, err := readFile(k.dir, nextName, maxFile)
+	data, err := k.dir.ReadFile(nextName, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
@@ -217,7 +216,7 @@ func readRoots(dir atomicfile.Dir, folder string) (roots []root, err error) {
 		if n != int64(i)+1 {
 			return nil, fmt.Errorf("%s: %s is there, but not %s; copy it there", dir.Name(), name, tuf.RootName(int64(i)+1))
 		}
-		data, err := readFile(dir, name, maxFile)
+		data, err := dir.ReadFile(name, maxFile)
 		if err != nil {
 			return nil, err
 		}
@@ -251,20 +250,6 @@ func rootVersions(dir atomicfile.Dir, folder string) (versions []int64, err erro
 	}
 	slices.Sort(versions)
 	return versions, nil
-}
-
-// readFile returns a file of at most most bytes.
-func readFile(dir atomicfile.Dir, name string, most int64) ([]byte, error) {
-	f, err := dir.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := untrusted.ReadAll(f, most)
-	if errors.Is(err, untrusted.ErrTooLarge) {
-		err = fmt.Errorf("%s: %w", filepath.Join(dir.Name(), name), err)
-	}
-	return data, err
 }
 
 // write writes a file of the directory with a mode, whatever the umask.

@@ -43,7 +43,7 @@ func readFunc(dir atomicfile.Dir) tuf.ReadFunc {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		return readFile(dir, name, most)
+		return dir.ReadFile(name, most)
 	}
 }
 
@@ -75,7 +75,7 @@ func (m metadataSet) addPaths(all map[string]bool) {
 // meta that it names.
 func readDocuments(dir atomicfile.Dir) (map[string][]byte, error) {
 	documents := make(map[string][]byte)
-	data, err := readFile(dir, mirror.Index, maxFile)
+	data, err := dir.ReadFile(mirror.Index, maxFile)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func readDocuments(dir atomicfile.Dir) (map[string][]byte, error) {
 	}
 	documents[mirror.Index] = data
 	for _, e := range index.Series {
-		if documents[e.Meta], err = readFile(dir, e.Meta, maxFile); err != nil {
+		if documents[e.Meta], err = dir.ReadFile(e.Meta, maxFile); err != nil {
 			return nil, err
 		}
 	}

@@ -131,7 +131,7 @@ func (k *Keys) signer(role, id string) (signature.Signer, error) {
 
 // readKey reads and decrypts a private key.
 func (k *Keys) readKey(name string) (ed25519.PrivateKey, error) {
-	sealed, err := readFile(k.dir, name, maxFile)
+	sealed, err := k.dir.ReadFile(name, maxFile)
 	if err != nil {
 		return nil, err
 	}

@@ -212,7 +212,7 @@ func (s *signing) compareRoots() error {
 		if n > int64(len(s.keys.roots)) {
 			return fmt.Errorf("%s has %s, and %s does not; copy it there, with what else it lacks", s.dir.Name(), name, keysDir)
 		}
-		data, err := readFile(s.dir, name, maxFile)
+		data, err := s.dir.ReadFile(name, maxFile)
 		if err != nil {
 			return err
 		}

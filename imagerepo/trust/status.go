@@ -121,14 +121,14 @@ func Verify(ctx context.Context, mirrorDir string) (faults []Fault, err error) {
 // verifyDocument returns the fault of a document or of its signed copy, nil for none.
 func verifyDocument(dir atomicfile.Dir, name string, t *metadata.TargetFiles) *Fault {
 	where := tuf.TargetPath(name, t)
-	signed, err := readFile(dir, where, maxFile)
+	signed, err := dir.ReadFile(where, maxFile)
 	if err == nil {
 		err = t.VerifyLengthHashes(signed)
 	}
 	if err != nil {
 		return &Fault{Path: where, Detail: err.Error()}
 	}
-	if now, err := readFile(dir, name, maxFile); err != nil || !bytes.Equal(now, signed) {
+	if now, err := dir.ReadFile(name, maxFile); err != nil || !bytes.Equal(now, signed) {
 		return &Fault{Path: name, Detail: "it is not the one that was signed; build with --sign-keys", Stale: true}
 	}
 	return nil

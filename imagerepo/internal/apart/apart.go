@@ -13,9 +13,9 @@ import (
 	"strings"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
-	"puavo-image-repository/meta/untrusted"
 )
 
 // Check returns an error for directories that would get mixed up.
@@ -124,12 +124,13 @@ func regular(path string) bool {
 }
 
 // read returns a document of a directory, nothing if it is none.
-func read(dir, name string) []byte {
-	path := filepath.Join(dir, name)
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+func read(path, name string) []byte {
+	dir, err := atomicfile.Open(path)
+	if err != nil {
 		return nil
 	}
-	data, _ := untrusted.ReadFile(path, meta.MaxDocument)
+	defer dir.Close()
+	data, _ := dir.ReadFile(name, meta.MaxDocument)
 	return data
 }
 

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"puavo-image-repository/testdata"
 )
 
 const image = "os-2021-01-01-000000-amd64.img"
@@ -66,6 +68,30 @@ func TestCheck(t *testing.T) {
 		}
 		if swapped := strings.HasPrefix(c.name, "swapped"); errors.Is(err, ErrSwapped) != swapped {
 			t.Errorf("%s: %v is ErrSwapped: %v", c.name, err, !swapped)
+		}
+	}
+}
+
+// Lists that are no files, or far too large, are not waited at nor read.
+func TestOddLists(t *testing.T) {
+	for _, list := range []string{"CKSUMS", "index.json"} {
+		for _, kind := range append(testdata.OddFiles(t), testdata.Odd{Name: "2 GiB", Make: testdata.Sparse}) {
+			dir := t.TempDir()
+			makeFiles(t, dir, "i/"+image)
+			t.Chdir(filepath.Join(dir, "i")) // the path of a socket is short
+			if err := kind.Make(list); err != nil {
+				t.Fatal(err)
+			}
+			testdata.Promptly(t, kind.Name, func() {
+				used := testdata.Allocated(func() {
+					if err := Check(filepath.Join(dir, "i"), filepath.Join(dir, "m")); err != nil {
+						t.Errorf("%s is %s: %v", list, kind.Name, err)
+					}
+				})
+				if used > 1<<20 {
+					t.Errorf("%s is %s: it takes %d bytes of memory", list, kind.Name, used)
+				}
+			})
 		}
 	}
 }

@@ -44,9 +44,12 @@ type Wrong struct {
 	Source cksum.Digest512 `json:"source"` // the file's SHA-512
 }
 
+// maxJournal bounds a journal, in bytes.
+const maxJournal = 1 << 20
+
 // readJournal reads the journal of an image, if there is one.
 func readJournal(dir atomicfile.Dir, image meta.Name) (j journal, ok bool) {
-	data, err := dir.ReadFile(JournalName(image))
+	data, err := dir.ReadFile(JournalName(image), maxJournal)
 	return j, err == nil && json.Unmarshal(data, &j) == nil
 }
 

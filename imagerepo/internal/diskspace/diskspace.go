@@ -20,7 +20,7 @@ import (
 // Free returns how many bytes can still be written in a directory without the
 // privileges of root.
 func Free(dir atomicfile.Dir) (int64, error) {
-	f, err := dir.Open(".")
+	f, err := dir.OpenDir(".")
 	if err != nil {
 		return 0, err
 	}

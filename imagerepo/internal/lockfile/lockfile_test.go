@@ -214,6 +214,23 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A directory that is none is not waited at.
+func TestNoDirectory(t *testing.T) {
+	kind := testdata.OddFile(t, "a pipe")
+	dir := filepath.Join(t.TempDir(), "dir")
+	if err := kind.Make(dir); err != nil {
+		t.Fatal(err)
+	}
+	testdata.Promptly(t, kind.Name, func() {
+		if _, err := Acquire(dir, "lock"); !errors.Is(err, unix.ENOTDIR) {
+			t.Errorf("%s: %v", kind.Name, err)
+		}
+		if _, held := Holder(dir, "lock"); held {
+			t.Errorf("%s is held", kind.Name)
+		}
+	})
+}
+
 // look returns what is in a directory, but for its content.
 func look(t *testing.T, dir string) string {
 	t.Helper()

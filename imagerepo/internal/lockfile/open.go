@@ -9,13 +9,15 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"puavo-image-repository/imagerepo/atomicfile"
 )
 
 // open opens the file of a lock, and nothing that is no regular file, in whose
 // place nothing is made or waited at. The directories of name may be links within
 // dir.
 func open(dir, name string, flags int) (*os.File, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := atomicfile.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -63,22 +65,10 @@ func openAt(folder *os.File, base, where string, flags int) (*os.File, error) {
 
 // regular returns an error for what is no regular file.
 func regular(where string, mode fs.FileMode) error {
-	what := "no regular file"
-	switch {
-	case mode.IsRegular():
+	if mode.IsRegular() {
 		return nil
-	case mode.IsDir():
-		what = "a directory"
-	case mode&fs.ModeSymlink != 0:
-		what = "a symbolic link"
-	case mode&fs.ModeNamedPipe != 0:
-		what = "a pipe"
-	case mode&fs.ModeSocket != 0:
-		what = "a socket"
-	case mode&fs.ModeDevice != 0:
-		what = "a device"
 	}
-	return refuse(where, what)
+	return refuse(where, atomicfile.Describe(mode))
 }
 
 // singular returns an error for a file that has another name too: it is somebody's

@@ -3,10 +3,15 @@ package mirror
 import (
 	"encoding/json"
 	"time"
+
+	"puavo-image-repository/meta"
 )
 
 // runFile holds what is remembered of the last run.
 const runFile = Private + "/run.json"
+
+// maxRun bounds it, in bytes: the series files may be part of the options.
+const maxRun = meta.MaxDocument
 
 // Run is what is remembered of the last run that got the lock.
 type Run struct {
@@ -30,7 +35,7 @@ type Run struct {
 // cannot be read, the zero Run.
 func (m *Mirror) LastRun() Run {
 	var r Run
-	data, err := m.Root.ReadFile(runFile)
+	data, err := m.Root.ReadFile(runFile, maxRun)
 	if err != nil || json.Unmarshal(data, &r) != nil {
 		return Run{}
 	}

@@ -22,6 +22,7 @@ import (
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // Documents are those of one mirror. They can be used concurrently.
@@ -62,10 +63,10 @@ func Load(dir atomicfile.Dir, own func(name string) bool) (*Documents, error) {
 	}
 	for _, e := range entries {
 		doc := mirror.MetaDir + "/" + e.Name()
-		if !e.Type().IsRegular() || !counts(doc) {
+		if !counts(doc) {
 			continue
 		}
-		data, err := dir.ReadFile(doc)
+		data, err := readDocument(dir, doc)
 		if err != nil {
 			return nil, err
 		}
@@ -112,17 +113,23 @@ func (d *Documents) readLists(own func(name string) bool) (counts func(doc strin
 }
 
 func (d *Documents) read(name string, parse func([]byte)) error {
-	info, err := d.dir.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	data, err := d.dir.ReadFile(name)
-	if err == nil {
+	data, err := readDocument(d.dir, name)
+	if err == nil && data != nil {
 		parse(data)
 	}
 	return err
+}
+
+// readDocument returns a document, nil for what is missing, no regular file or too large:
+// that names nothing.
+func readDocument(dir atomicfile.Dir, name string) ([]byte, error) {
+	data, err := dir.ReadFile(name, meta.MaxDocument)
+	for _, nothing := range []error{fs.ErrNotExist, atomicfile.ErrNotRegular, untrusted.ErrTooLarge} {
+		if errors.Is(err, nothing) {
+			return nil, nil
+		}
+	}
+	return data, err
 }
 
 // index finds out what the meta says of each file.

@@ -90,7 +90,7 @@ func words(t *testing.T, dir atomicfile.Dir) string {
 	t.Helper()
 	all := ""
 	for _, doc := range []string{"meta/a.json", "meta/b.json", "index.json", "CKSUMS", "SHA256SUMS"} {
-		data, _ := dir.ReadFile(doc)
+		data, _ := dir.ReadFile(doc, meta.MaxDocument)
 		all += string(data)
 	}
 	return all
@@ -140,7 +140,7 @@ func TestWithdraw(t *testing.T) {
 // checkSums checks that SHA256SUMS has the digests of the documents.
 func checkSums(t *testing.T, when string, dir atomicfile.Dir) {
 	t.Helper()
-	data, err := dir.ReadFile("SHA256SUMS")
+	data, err := dir.ReadFile("SHA256SUMS", meta.MaxDocument)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func checkSums(t *testing.T, when string, dir atomicfile.Dir) {
 			continue
 		}
 		docs++
-		data, readErr := dir.ReadFile(l.Path)
+		data, readErr := dir.ReadFile(l.Path, meta.MaxDocument)
 		if err = errors.Join(err, readErr); sumsOf(string(data)).SHA256 != l.SHA256 {
 			t.Errorf("%s: SHA256SUMS has another digest of %s", when, l.Path)
 		}
@@ -165,7 +165,7 @@ func checkSums(t *testing.T, when string, dir atomicfile.Dir) {
 // something of it was withdrawn.
 func TestKept(t *testing.T) {
 	dir, _ := mirrorOf(t)
-	a, _ := dir.ReadFile("meta/a.json")
+	a, _ := dir.ReadFile("meta/a.json", meta.MaxDocument)
 	a = append(a, "  \n"...)
 	os.WriteFile(filepath.Join(dir.Name(), "meta/a.json"), a, 0o666)
 	d := load(t, dir)
@@ -173,7 +173,7 @@ func TestKept(t *testing.T) {
 	if _, err := d.Write(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := dir.ReadFile("meta/a.json"); !bytes.Equal(got, a) {
+	if got, _ := dir.ReadFile("meta/a.json", meta.MaxDocument); !bytes.Equal(got, a) {
 		t.Errorf("%s\nwant\n%s", got, a)
 	}
 	checkSums(t, "kept", dir)

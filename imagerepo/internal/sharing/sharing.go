@@ -12,7 +12,6 @@ package sharing
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"puavo-image-repository/imagerepo/atomicfile"
@@ -64,7 +63,7 @@ func Share(dir atomicfile.Dir, file, tmp string) (Shared, error) {
 // reflink reports whether it could make a reflink of a file. An error is of what a copy
 // would need too.
 func reflink(dir atomicfile.Dir, file, tmp string) (bool, error) {
-	from, err := os.Open(file)
+	from, err := atomicfile.OpenRegular(file)
 	if err != nil {
 		return false, err
 	}

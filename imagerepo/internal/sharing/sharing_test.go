@@ -180,7 +180,7 @@ func share(t *testing.T, file, dir string, want Way) {
 		if err != nil || got.Way != want || (got.NoLink == nil) != (want == Link) {
 			t.Errorf("%+v, %v, want %v", got, err, want)
 		}
-		data, err := d.ReadFile("tmp")
+		data, err := d.ReadFile("tmp", 1<<20)
 		if there := err == nil; there != (want != Copy) || there && string(data) != text {
 			t.Errorf("there is %q, %v", data, err)
 		}

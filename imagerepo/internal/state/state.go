@@ -89,6 +89,9 @@ func New(root atomicfile.Dir, dir, tmp string) *Dir { return &Dir{root, dir, tmp
 
 const suffix = ".json"
 
+// maxRecord bounds a record, in bytes. The puavo-conf in it has 32 MiB at most.
+const maxRecord = 64 << 20
+
 func (d *Dir) path(name string) string { return d.dir + "/" + name + suffix }
 
 // Load reads all records. Those that cannot be read, or are damaged, are left out
@@ -104,7 +107,7 @@ func (d *Dir) Load() (records map[string]*Record, damaged []string, err error) {
 		if !ok {
 			continue
 		}
-		data, err := d.root.ReadFile(d.path(name))
+		data, err := d.root.ReadFile(d.path(name), maxRecord)
 		var r *Record
 		if err == nil {
 			r, err = decode(name, data)

@@ -77,7 +77,7 @@ func (c *chain) verify(ctx context.Context) error {
 
 func (c *chain) timestamp(ctx context.Context) error {
 	// An expired one still protects from a rollback.
-	_, _ = c.trusted.UpdateTimestamp(c.store.read(FileName(metadata.TIMESTAMP)))
+	_, _ = c.trusted.UpdateTimestamp(c.store.read(FileName(metadata.TIMESTAMP), maxTimestamp))
 	name := MetadataPath(metadata.TIMESTAMP, 0)
 	data, err := c.fetch(ctx, name, maxTimestamp)
 	if err != nil {
@@ -101,7 +101,7 @@ func (c *chain) timestamp(ctx context.Context) error {
 
 func (c *chain) snapshot(ctx context.Context) error {
 	file := FileName(metadata.SNAPSHOT)
-	if _, err := c.trusted.UpdateSnapshot(c.store.read(file), true); err == nil {
+	if _, err := c.trusted.UpdateSnapshot(c.store.read(file, maxSnapshot), true); err == nil {
 		return nil
 	}
 	name, data, err := c.fetchNamed(ctx, metadata.SNAPSHOT, c.trusted.Timestamp.Signed.Meta[file], maxSnapshot)
@@ -119,7 +119,7 @@ func (c *chain) snapshot(ctx context.Context) error {
 
 func (c *chain) targets(ctx context.Context) error {
 	file := FileName(metadata.TARGETS)
-	if _, err := c.trusted.UpdateTargets(c.store.read(file)); err == nil {
+	if _, err := c.trusted.UpdateTargets(c.store.read(file, maxTargets)); err == nil {
 		return nil
 	}
 	name, data, err := c.fetchNamed(ctx, metadata.TARGETS, c.trusted.Snapshot.Signed.Meta[file], maxTargets)

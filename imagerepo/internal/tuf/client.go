@@ -81,8 +81,8 @@ func (c Client) time() time.Time {
 // firstRoot returns the newest root that was trusted before, if it began from the
 // same given root; otherwise the given one.
 func (c Client) firstRoot(s store) (*trustedmetadata.TrustedMetadata, error) {
-	if bytes.Equal(s.read("pinned"), c.pin()) {
-		if trusted, err := trustedmetadata.New(s.read(FileName(metadata.ROOT))); err == nil {
+	if bytes.Equal(s.read("pinned", maxPin), c.pin()) {
+		if trusted, err := trustedmetadata.New(s.read(FileName(metadata.ROOT), maxRoot)); err == nil {
 			return trusted, nil
 		}
 	}
@@ -111,12 +111,12 @@ type store struct {
 	readOnly bool
 }
 
-// read returns a file, nil if it cannot be read.
-func (s store) read(name string) []byte {
+// read returns a file, nil if it cannot be read or has more than most bytes.
+func (s store) read(name string, most int64) []byte {
 	if s.dir.IsZero() {
 		return nil
 	}
-	data, err := s.dir.ReadFile(name)
+	data, err := s.dir.ReadFile(name, most)
 	if err != nil {
 		return nil
 	}

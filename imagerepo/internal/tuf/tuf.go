@@ -59,6 +59,7 @@ package tuf
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"path"
@@ -73,13 +74,15 @@ const (
 	TargetsDir = Dir + "/targets"
 )
 
-// The largest metadata, in bytes, and how many roots may follow the trusted one.
+// The largest metadata and the largest file "pinned", in bytes, and how many roots may
+// follow the trusted one.
 const (
 	maxRoot      = 512 << 10
 	maxTimestamp = 16 << 10
 	maxSnapshot  = 2 << 20
 	maxTargets   = 16 << 20
 	maxRoots     = 256
+	maxPin       = 2*sha256.Size + 1
 )
 
 // ReadFunc returns the file of a mirror with a path such as tuf/timestamp.json. Its

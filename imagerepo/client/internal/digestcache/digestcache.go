@@ -150,10 +150,7 @@ func (c *Cache) Preserve(change func() error) error {
 
 // load reads the file, and adds what was found out before.
 func (c *Cache) load() {
-	var data []byte
-	if info, err := c.dir.Lstat(fileName); err == nil && info.Mode().IsRegular() && info.Size() <= maxFile {
-		data, _ = c.dir.ReadFile(fileName)
-	}
+	data, _ := c.dir.ReadFile(fileName, maxFile)
 	before := c.contents.valid(c.dir)
 	c.contents = parse(data)
 	c.contents.Files = c.contents.valid(c.dir)
@@ -173,7 +170,7 @@ func (c *Cache) save() error {
 	if err != nil {
 		return err
 	}
-	if info, err := c.dir.Lstat(fileName); err == nil && !info.Mode().IsRegular() { // reading a pipe would wait
+	if info, err := c.dir.Lstat(fileName); err == nil && info.IsDir() { // which no file can replace
 		if err := c.dir.Remove(fileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
 )
 
 // What is known is written as the documentation says.
@@ -54,6 +55,7 @@ func TestForeign(t *testing.T) {
 		}},
 		{"a directory", func(p string) error { return os.Mkdir(p, 0o777) }},
 		{"a pipe", func(p string) error { return syscall.Mkfifo(p, 0o666) }},
+		{"2 GiB", testdata.Sparse},
 		{"a symbolic link", func(p string) error { return os.Symlink("/etc/passwd", p) }},
 	} {
 		dir := t.TempDir()

@@ -39,13 +39,13 @@ func ForgetChoice(ctx context.Context, images string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	block, err := untrusted.ReadFile(file, maxEnvironment)
+	target, err := filepath.EvalSymlinks(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		log.Warn("GRUB has no environment block in the images directory; there is no choice to forget", "file", file)
 		return nil
 	}
 	if err == nil {
-		err = edit(ctx, file, block)
+		err = edit(ctx, target)
 	}
 	if err != nil {
 		return fmt.Errorf("GRUB's environment block %s: %w", file, err)
@@ -53,18 +53,17 @@ func ForgetChoice(ctx context.Context, images string, log *slog.Logger) error {
 	return nil
 }
 
-// edit removes the choice from a file that holds an environment block, or from what a
-// symbolic link leads to.
-func edit(ctx context.Context, file string, block []byte) error {
-	file, err := filepath.EvalSymlinks(file)
-	if err != nil {
-		return err
-	}
+// edit removes the choice from a file that holds an environment block.
+func edit(ctx context.Context, file string) error {
 	dir, err := atomicfile.Open(filepath.Dir(file))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
+	block, err := dir.ReadFile(filepath.Base(file), maxEnvironment)
+	if err != nil {
+		return err
+	}
 	info, err := dir.Stat(filepath.Base(file))
 	if err != nil {
 		return err
@@ -83,7 +82,7 @@ func edit(ctx context.Context, file string, block []byte) error {
 	if err := unset(ctx, filepath.Join(dir.Name(), temporary)); err != nil {
 		return err
 	}
-	if edited, err := dir.ReadFile(temporary); err != nil || bytes.Equal(edited, block) {
+	if edited, err := dir.ReadFile(temporary, maxEnvironment); err != nil || bytes.Equal(edited, block) {
 		return err
 	}
 	return f.Commit()

@@ -3,6 +3,7 @@ package grub
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -111,6 +112,28 @@ func TestNoBlock(t *testing.T) {
 	}
 	if got := list(t, images); got != "" {
 		t.Errorf("left are %s", got)
+	}
+}
+
+// What is no environment block, or far too large, is neither waited at nor read.
+func TestOddBlock(t *testing.T) {
+	for _, kind := range append(testdata.OddFiles(t), testdata.Odd{Name: "2 GiB", Make: testdata.Sparse}) {
+		images, block := place(t, chosen...)
+		t.Chdir(filepath.Dir(block)) // the path of a socket is short
+		if err := errors.Join(os.Remove(block), kind.Make(filepath.Base(block))); err != nil {
+			t.Fatal(err)
+		}
+		testdata.Promptly(t, kind.Name, func() {
+			used := testdata.Allocated(func() {
+				// Of a link to nothing there is a warning.
+				if log, err := forget(t.Context(), images); err == nil && log == "" || err != nil && !strings.Contains(err.Error(), block) {
+					t.Errorf("%s: %v", kind.Name, err)
+				}
+			})
+			if used > 1<<20 {
+				t.Errorf("%s: it takes %d bytes of memory", kind.Name, used)
+			}
+		})
 	}
 }
 
