@@ -268,6 +268,7 @@ func TestOneSeam(t *testing.T) {
 		"cmd/internal/outfile/outfile.go":     "OpenFile", // of a device or a pipe, to write through
 		"cmd/internal/ui/passphrase.go":       "OpenFile", // of the terminal
 		"cmd/rdiff/files.go":                  "Remove",   // of what is copied from a pipe, which has no name then
+		"delta/mmap/mmap.go":                  "OpenFile", // for reading
 		"imagerepo/client/apply.go":           "OpenFile", // for reading
 		"imagerepo/internal/fetch/mirror.go":  "OpenRoot", // for reading
 		"imagerepo/internal/mirror/mirror.go": "MkdirAll", // of the mirror itself

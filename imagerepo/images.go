@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 
@@ -46,7 +45,7 @@ func (c *confs) read(ctx context.Context, n meta.Name) error {
 	if c.of(n) != nil {
 		return nil
 	}
-	f, err := os.Open(c.source.File(n))
+	f, err := c.source.Open(n)
 	if err != nil {
 		return err
 	}
@@ -137,7 +136,7 @@ func (r *reader) compare(ctx context.Context, images []plan.Image) (unread []pla
 // isKnown reports whether a touched image is what is known of it: then it need not be
 // read. Whoever touched it may have written it.
 func (r *reader) isKnown(ctx context.Context, im plan.Image) (same bool, err error) {
-	f, err := os.Open(r.source.File(im.Name))
+	f, err := r.source.Open(im.Name)
 	if err != nil {
 		return false, err
 	}
@@ -194,7 +193,7 @@ func (r *reader) read(ctx context.Context, images []plan.Image) error {
 
 // readImage reads an image for its digests and its signature.
 func (r *reader) readImage(ctx context.Context, im plan.Image) error {
-	f, err := os.Open(r.source.File(im.Name))
+	f, err := r.source.Open(im.Name)
 	if err != nil {
 		return err
 	}

@@ -220,7 +220,7 @@ func (l *linker) removeFile(path string) error {
 
 // copyImage copies an image into the mirror.
 func (l *linker) copyImage(ctx context.Context, im plan.Image, noLink error) error {
-	src, err := os.Open(l.source.File(im.Name))
+	src, err := l.source.Open(im.Name)
 	if err != nil {
 		return err
 	}

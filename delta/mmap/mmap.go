@@ -8,7 +8,9 @@
 package mmap
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -18,8 +20,9 @@ import (
 // ends their use, which the caller calls. The bytes are those of the file at the
 // time they are looked at; beyond the end of a file that became shorter, looking
 // is a fault, see Guard. An empty file has no bytes, and to unmap it does nothing.
+// What is no regular file is an error; a pipe is not waited at.
 func Open(path string) (data []byte, unmap func() error, err error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -27,12 +30,17 @@ func Open(path string) (data []byte, unmap func() error, err error) {
 	return Map(f)
 }
 
+var errNotRegular = errors.New("it is no regular file")
+
 // Map does what Open does for an open file, which stays the caller's and may be
 // closed afterwards. It maps from the file's start, wherever that is read.
 func Map(f *os.File) (data []byte, unmap func() error, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, &fs.PathError{Op: "map", Path: f.Name(), Err: errNotRegular}
 	}
 	if info.Size() == 0 {
 		return nil, func() error { return nil }, nil

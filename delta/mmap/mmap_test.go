@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"puavo-image-repository/testdata"
 )
 
 func TestOpen(t *testing.T) {
@@ -31,7 +33,22 @@ func TestOpen(t *testing.T) {
 	if _, _, err := Open(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	if _, _, err := Open(dir); err == nil {
-		t.Error("a directory is mapped")
+}
+
+// What is no regular file is not mapped, and not waited at.
+func TestOddFiles(t *testing.T) {
+	t.Chdir(t.TempDir()) // the path of a socket is short
+	for _, kind := range testdata.OddFiles(t) {
+		if err := kind.Make("odd"); err != nil {
+			t.Fatal(err)
+		}
+		testdata.Promptly(t, kind.Name, func() {
+			if _, _, err := Open("odd"); err == nil {
+				t.Errorf("%s is mapped", kind.Name)
+			}
+		})
+		if err := os.Remove("odd"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

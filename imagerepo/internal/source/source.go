@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
@@ -148,6 +149,16 @@ func private(imageDir string, n meta.Name) error {
 
 // File returns the path of an image.
 func (d *Dir) File(n meta.Name) string { return filepath.Join(d.Path, n.String()) }
+
+// Open opens an image for reading. What has its name and is no regular file is an
+// ErrChanged, and not waited at.
+func (d *Dir) Open(n meta.Name) (*os.File, error) {
+	f, err := atomicfile.OpenRegular(d.File(n))
+	if errors.Is(err, atomicfile.ErrNotRegular) {
+		err = fmt.Errorf("%s %w", d.File(n), ErrChanged)
+	}
+	return f, err
+}
 
 // Stamp returns the stamp of an image as it was found, or as Renaming took it again.
 func (d *Dir) Stamp(n meta.Name) state.Stamp {
