@@ -49,7 +49,7 @@ func TestBeforeRemembered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := plan.LoadConfig([]string{testdata.Path("before/config/amxa.json"), testdata.Path("before/config/long.json")})
+	config, err := plan.LoadConfig(t.Context(), []string{testdata.Path("before/config/amxa.json"), testdata.Path("before/config/long.json")})
 	if err != nil {
 		t.Fatal(err)
 	}

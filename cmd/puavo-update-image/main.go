@@ -37,7 +37,7 @@ const upToDate command.Code = 4
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	app := newApp(stdout, stderr)
-	if err := configuration.Configure(app, os.LookupEnv); err != nil {
+	if err := configuration.Configure(ctx, app, os.LookupEnv); err != nil {
 		return err
 	}
 	return command.Run(ctx, app, args, stdout, stderr)

@@ -230,8 +230,8 @@ func loadConfig(c *cli.Context) (plan.Config, error) {
 	case c.Bool("no-config"):
 		return plan.Config{}, nil
 	case tree != "":
-		return plan.LoadPuavoOS(tree)
+		return plan.LoadPuavoOS(c.Context, tree)
 	default:
-		return plan.LoadConfig(c.StringSlice("config"))
+		return plan.LoadConfig(c.Context, c.StringSlice("config"))
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -100,7 +101,7 @@ func signKeys(c *cli.Context, mirrorDir string, screen *ui.Screen) (*trust.Keys,
 // passphrase returns the passphrase of the keys. It asks twice for a fresh one.
 func passphrase(c *cli.Context, fresh bool) ([]byte, error) {
 	if file := c.String("passphrase-file"); file != "" {
-		return readPassphrase(file)
+		return readPassphrase(c.Context, file)
 	}
 	if p := os.Getenv(passphraseEnv); p != "" {
 		return []byte(p), nil
@@ -113,8 +114,8 @@ func passphrase(c *cli.Context, fresh bool) ([]byte, error) {
 }
 
 // readPassphrase returns the passphrase that is the only line of a file.
-func readPassphrase(file string) ([]byte, error) {
-	p, err := untrusted.ReadFile(file, maxPassphrase+2) // with the end of the line
+func readPassphrase(ctx context.Context, file string) ([]byte, error) {
+	p, err := untrusted.ReadFile(ctx, file, maxPassphrase+2) // with the end of the line
 	if err != nil && !errors.Is(err, untrusted.ErrTooLarge) {
 		return nil, fmt.Errorf("the passphrase: %w", err)
 	}

@@ -115,7 +115,7 @@ type Options struct {
 	// AllowDowngrade allows, if a root is trusted, an image older than the one in use.
 	AllowDowngrade bool
 
-	CACertificate string // path of a PEM file of certificates to trust besides the system's
+	CACertificate string // path of a PEM file of certificates to trust besides the system's; read once
 	Rate          int64  // bytes a second to download at most; 0 is no limit
 	Patience      Patience
 	// MaxTime is how long the image may take; 0 is 12 hours. A source that cannot end
@@ -233,7 +233,7 @@ func Update(ctx context.Context, o Options) (Result, error) {
 			return Result{}, err
 		}
 	}
-	ms, err := newMirrors(o, dir)
+	ms, err := newMirrors(ctx, o, dir)
 	if err != nil {
 		return Result{}, err
 	}

@@ -62,7 +62,7 @@ func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
 	if err != nil {
 		return nil, err
 	}
-	ms, err := newMirrors(o, dir)
+	ms, err := newMirrors(ctx, o, dir)
 	if err != nil {
 		return nil, err
 	}

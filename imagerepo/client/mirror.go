@@ -3,10 +3,12 @@ package client
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
+	"sync"
 
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/source"
@@ -28,11 +30,15 @@ type mirrors struct {
 	dir     *imagedir.Dir
 	root    []byte // to trust, nil for none
 	opened  map[string]*fetch.Mirror
+	// authorities reads Options.CACertificate when it is first called: a pipe can be read
+	// only once.
+	authorities func() (*x509.CertPool, error)
 }
 
-func newMirrors(o Options, dir *imagedir.Dir) (*mirrors, error) {
-	root, err := readRoot(o.Trust)
-	return &mirrors{options: o, dir: dir, root: root, opened: make(map[string]*fetch.Mirror)}, err
+func newMirrors(ctx context.Context, o Options, dir *imagedir.Dir) (*mirrors, error) {
+	root, err := readRoot(ctx, o.Trust)
+	authorities := sync.OnceValues(func() (*x509.CertPool, error) { return fetch.Authorities(ctx, o.CACertificate) })
+	return &mirrors{options: o, dir: dir, root: root, opened: make(map[string]*fetch.Mirror), authorities: authorities}, err
 }
 
 func (ms *mirrors) close() {
@@ -87,7 +93,7 @@ func (ms *mirrors) open(where string, payloadOnly bool) (*fetch.Mirror, error) {
 		return m, nil
 	}
 	o := fetch.Options{
-		CACertificate: ms.options.CACertificate, Rate: ms.options.Rate, Patience: fetch.Patience(ms.options.Patience),
+		Authorities: ms.authorities, Rate: ms.options.Rate, Patience: fetch.Patience(ms.options.Patience),
 		PayloadOnly: payloadOnly, Log: ms.options.Log,
 	}
 	if payloadOnly {
@@ -114,12 +120,12 @@ func isPermanent(err error) bool {
 }
 
 // readRoot returns the root to trust, nil if no path is given.
-func readRoot(path string) ([]byte, error) {
+func readRoot(ctx context.Context, path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
 	const most = 1 << 20
-	data, err := untrusted.ReadFile(path, most)
+	data, err := untrusted.ReadFile(ctx, path, most)
 	if err != nil {
 		return nil, fmt.Errorf("the root to trust: %w", err)
 	}

@@ -1,17 +1,22 @@
 package client_test
 
 import (
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"puavo-image-repository/imagerepo/client"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
 )
 
 // Mirrors are tried in order, each with its own meta.
@@ -169,4 +174,27 @@ func TestPassword(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Certificates that come from a pipe are those of all mirrors.
+func TestCertificatesFromAPipe(t *testing.T) {
+	p := newPlace(t, image2)
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(secure.Close)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+		os.WriteFile(pipe, data, 0) // once
+	}()
+	o := p.options(secure.URL, "")
+	o.Mirrors, o.CACertificate = append(o.Mirrors, secure.URL+"/other"), pipe
+	testdata.Promptly(t, "a pipe", func() {
+		_, err := client.Update(t.Context(), o)
+		if got := strings.Count(fmt.Sprint(err), "404"); got != 2 {
+			t.Errorf("%d mirrors answer, want 2: %v", got, err)
+		}
+	})
 }

@@ -58,7 +58,7 @@ func NewPlan(ctx context.Context, o Options) (Plan, error) {
 	}
 	defer dir.Close()
 	var p Plan
-	ms, err := newMirrors(o, dir)
+	ms, err := newMirrors(ctx, o, dir)
 	if err != nil {
 		return Plan{}, err
 	}

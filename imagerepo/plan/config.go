@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,11 +41,11 @@ func (c Config) Ignored() (all []error) {
 	return all
 }
 
-// LoadConfig reads series files. A series may be in only one of them, and there must
-// be at least one series. The error for what a file says wraps ErrConfig, that for a file
+// LoadConfig reads series files, which may be pipes. A series may be in only one of
+// them, and there must be at least one series. The error for what a file says wraps ErrConfig, that for a file
 // that cannot be read does not.
-func LoadConfig(files []string) (Config, error) {
-	c, err := loadSeries(files)
+func LoadConfig(ctx context.Context, files []string) (Config, error) {
+	c, err := loadSeries(ctx, files)
 	if err == nil && len(files) > 0 && len(c.Series) == 0 {
 		err = fmt.Errorf("%w: no series is named in %s", ErrConfig, strings.Join(files, ", "))
 	}
@@ -53,7 +54,7 @@ func LoadConfig(files []string) (Config, error) {
 
 // LoadPuavoOS reads the series files of a puavo-os source tree,
 // config/images/*.json. Its errors are those of LoadConfig.
-func LoadPuavoOS(dir string) (Config, error) {
+func LoadPuavoOS(ctx context.Context, dir string) (Config, error) {
 	folder := filepath.Join(dir, "config", "images")
 	entries, err := os.ReadDir(folder)
 	if info, statErr := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && statErr == nil && info.IsDir() {
@@ -67,16 +68,16 @@ func LoadPuavoOS(dir string) (Config, error) {
 			files = append(files, filepath.Join(folder, e.Name()))
 		}
 	}
-	c, err := loadSeries(files)
+	c, err := loadSeries(ctx, files)
 	c.ScanRest = true
 	return c, err
 }
 
-func loadSeries(files []string) (Config, error) {
+func loadSeries(ctx context.Context, files []string) (Config, error) {
 	var c Config
 	in := make(map[string]string)
 	for _, file := range files {
-		data, err := untrusted.ReadFile(file, meta.MaxDocument)
+		data, err := untrusted.ReadFile(ctx, file, meta.MaxDocument)
 		if errors.Is(err, untrusted.ErrTooLarge) {
 			return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
 		} else if err != nil {

@@ -37,17 +37,17 @@ func TestLoadConfig(t *testing.T) {
 		wrong bool // whether the error is an ErrConfig
 		says  string
 	}{
-		{"none", func() (Config, error) { return LoadConfig(nil) }, 0, false, ""},
-		{"two", func() (Config, error) { return LoadConfig([]string{a, b}) }, 2, false, ""},
-		{"one twice", func() (Config, error) { return LoadConfig([]string{a, a}) }, 0, true, `series "a" is in`},
-		{"wrong", func() (Config, error) { return LoadConfig([]string{a, bad}) }, 0, true, bad + `: series "c": images[0]: "../x"`},
-		{"missing", func() (Config, error) { return LoadConfig([]string{filepath.Join(dir, "none")}) }, 0, false, "no such file"},
-		{"tree", func() (Config, error) { return LoadPuavoOS(filepath.Join(dir, "os")) }, 2, false, ""},
-		{"no tree", func() (Config, error) { return LoadPuavoOS(dir) }, 0, true, "no puavo-os source tree"},
-		{"a directory", func() (Config, error) { return LoadConfig([]string{dir}) }, 0, false, "is a directory"},
-		{"unending", func() (Config, error) { return LoadConfig([]string{"/dev/zero"}) }, 0, true, "it has more than"},
-		{"missing tree", func() (Config, error) { return LoadPuavoOS(filepath.Join(dir, "none")) }, 0, false, "none/config/images: no such file"},
-		{"a file for a tree", func() (Config, error) { return LoadPuavoOS(a) }, 0, false, "a.json/config/images: not a directory"},
+		{"none", func() (Config, error) { return LoadConfig(t.Context(), nil) }, 0, false, ""},
+		{"two", func() (Config, error) { return LoadConfig(t.Context(), []string{a, b}) }, 2, false, ""},
+		{"one twice", func() (Config, error) { return LoadConfig(t.Context(), []string{a, a}) }, 0, true, `series "a" is in`},
+		{"wrong", func() (Config, error) { return LoadConfig(t.Context(), []string{a, bad}) }, 0, true, bad + `: series "c": images[0]: "../x"`},
+		{"missing", func() (Config, error) { return LoadConfig(t.Context(), []string{filepath.Join(dir, "none")}) }, 0, false, "no such file"},
+		{"tree", func() (Config, error) { return LoadPuavoOS(t.Context(), filepath.Join(dir, "os")) }, 2, false, ""},
+		{"no tree", func() (Config, error) { return LoadPuavoOS(t.Context(), dir) }, 0, true, "no puavo-os source tree"},
+		{"a directory", func() (Config, error) { return LoadConfig(t.Context(), []string{dir}) }, 0, false, "is a directory"},
+		{"unending", func() (Config, error) { return LoadConfig(t.Context(), []string{"/dev/zero"}) }, 0, true, "it has more than"},
+		{"missing tree", func() (Config, error) { return LoadPuavoOS(t.Context(), filepath.Join(dir, "none")) }, 0, false, "none/config/images: no such file"},
+		{"a file for a tree", func() (Config, error) { return LoadPuavoOS(t.Context(), a) }, 0, false, "a.json/config/images: not a directory"},
 	} {
 		got, err := c.load()
 		if len(got.Series) != c.want || (err != nil) != (c.says != "") {
@@ -57,7 +57,7 @@ func TestLoadConfig(t *testing.T) {
 			t.Errorf("%s: %v, want one that says %q", c.name, err, c.says)
 		}
 	}
-	if _, err := LoadConfig([]string{filepath.Join(dir, "none")}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := LoadConfig(t.Context(), []string{filepath.Join(dir, "none")}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
 	}
 }

@@ -10,51 +10,10 @@
 package untrusted
 
 import (
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
-
-// ErrTooLarge is wrapped by the error for more bytes than allowed.
-var ErrTooLarge = errors.New("too large")
-
-// tooLarge is the error for more bytes than this number.
-type tooLarge int64
-
-func (e tooLarge) Error() string { return fmt.Sprintf("it has more than %d bytes", int64(e)) }
-
-func (tooLarge) Unwrap() error { return ErrTooLarge }
-
-// ReadAll reads r to its end. It reads at most most+1 bytes; if it gets more than
-// most, it returns no data and an error that wraps ErrTooLarge. With any other
-// error it returns what it read until then.
-func ReadAll(r io.Reader, most int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, most+1))
-	if int64(len(data)) > most {
-		return nil, tooLarge(most)
-	}
-	return data, err
-}
-
-// ReadFile reads a whole file that a user named, by ReadAll. The file may be a pipe. An
-// error is a *fs.PathError.
-func ReadFile(name string, most int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := ReadAll(f, most)
-	if errors.Is(err, ErrTooLarge) {
-		err = &fs.PathError{Op: "read", Path: name, Err: err}
-	}
-	return data, err
-}
 
 // The lengths of what is shown, in bytes, the ellipsis and quotes included.
 const (

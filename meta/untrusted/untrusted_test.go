@@ -2,90 +2,12 @@ package untrusted
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"unicode/utf8"
 )
-
-func TestReadAll(t *testing.T) {
-	broken := errors.New("broken")
-	for _, c := range []struct {
-		name string
-		r    io.Reader
-		most int64
-		want string
-		err  error
-	}{
-		{"nothing", strings.NewReader(""), 0, "", nil},
-		{"less", strings.NewReader("abc"), 4, "abc", nil},
-		{"as much", strings.NewReader("abc"), 3, "abc", nil},
-		{"byte by byte", iotest.OneByteReader(strings.NewReader("abc")), 3, "abc", nil},
-		{"more", strings.NewReader("abcd"), 3, "", ErrTooLarge},
-		{"anything where nothing may be", strings.NewReader("a"), 0, "", ErrTooLarge},
-		{"without end", endless{}, 1 << 10, "", ErrTooLarge},
-		{"an error", io.MultiReader(strings.NewReader("ab"), iotest.ErrReader(broken)), 3, "ab", broken},
-		{"an error where it ends", io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(broken)), 3, "abc", broken},
-	} {
-		got, err := ReadAll(c.r, c.most)
-		if string(got) != c.want || !errors.Is(err, c.err) {
-			t.Errorf("%s: %q, %v; want %q, %v", c.name, got, err, c.want, c.err)
-		}
-		if c.err == ErrTooLarge && err.Error() != fmt.Sprintf("it has more than %d bytes", c.most) {
-			t.Errorf("%s: %v", c.name, err)
-		}
-	}
-}
-
-type endless struct{}
-
-func (endless) Read(p []byte) (int, error) { return len(p), nil }
-
-func TestReadFile(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "f")
-	if err := os.WriteFile(file, []byte("abc"), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	_, err = io.WriteString(w, "abc")
-	if err := errors.Join(err, w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		name, file string
-		most       int64
-		says       string
-	}{
-		{"a file", file, 3, ""},
-		{"a pipe", fmt.Sprintf("/dev/fd/%d", r.Fd()), 3, ""},
-		{"too large", file, 2, "read " + file + ": it has more than 2 bytes"},
-		{"unending", "/dev/zero", 2, "read /dev/zero: it has more than 2 bytes"},
-		{"missing", file + "x", 2, "open " + file + "x: no such file or directory"},
-		{"a directory", dir, 2, "read " + dir + ": is a directory"},
-	} {
-		got, err := ReadFile(c.file, c.most)
-		if c.says == "" {
-			if string(got) != "abc" || err != nil {
-				t.Errorf("%s: %q, %v", c.name, got, err)
-			}
-			continue
-		}
-		if _, ok := errors.AsType[*fs.PathError](err); !ok || err.Error() != c.says {
-			t.Errorf("%s: %v, want %s", c.name, err, c.says)
-		}
-	}
-}
 
 func TestShow(t *testing.T) {
 	long := strings.Repeat("ä", maxShown)

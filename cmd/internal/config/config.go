@@ -28,6 +28,7 @@ package config
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -73,8 +74,8 @@ func (s Source) Help() string {
 // env is os.LookupEnv, or stands for it. Errors wrap command.ErrUsage, and begin with
 // the line, as file:number, or the variable that is wrong. Errors for a file that cannot
 // be read, and for a flag of an unknown type, do not.
-func (s Source) Configure(app *cli.App, env func(string) (string, bool)) error {
-	lines, err := s.lines(env)
+func (s Source) Configure(ctx context.Context, app *cli.App, env func(string) (string, bool)) error {
+	lines, err := s.lines(ctx, env)
 	if err != nil {
 		return err
 	}
@@ -117,12 +118,12 @@ func (s setting) wrong(format string, a ...any) error {
 }
 
 // lines returns the lines of the config file, none without a file.
-func (s Source) lines(env func(string) (string, bool)) ([]setting, error) {
+func (s Source) lines(ctx context.Context, env func(string) (string, bool)) ([]setting, error) {
 	name, named := env(s.variable())
 	if named && name == "" {
 		return nil, nil
 	}
-	lines, err := readFile(cmp.Or(name, s.File))
+	lines, err := readFile(ctx, cmp.Or(name, s.File))
 	switch {
 	case !named && errors.Is(err, fs.ErrNotExist):
 		return nil, nil
@@ -133,8 +134,8 @@ func (s Source) lines(env func(string) (string, bool)) ([]setting, error) {
 }
 
 // readFile returns the lines of a file.
-func readFile(name string) ([]setting, error) {
-	text, err := untrusted.ReadFile(name, maxFile)
+func readFile(ctx context.Context, name string) ([]setting, error) {
+	text, err := untrusted.ReadFile(ctx, name, maxFile)
 	switch {
 	case errors.Is(err, untrusted.ErrTooLarge):
 		return nil, usageError{fmt.Errorf("%s: a config file has at most %d bytes", name, maxFile)}

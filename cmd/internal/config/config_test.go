@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/testdata"
 )
 
 var source = Source{File: "/etc/puavo-update-image.conf", Prefix: "PUAVO_UPDATE_IMAGE_"}
@@ -85,7 +87,7 @@ func writeConfig(t *testing.T, text string) string {
 func runConfigured(t *testing.T, env func(string) (string, bool), args ...string) (string, error) {
 	t.Helper()
 	app := configured()
-	if err := source.Configure(app, env); err != nil {
+	if err := source.Configure(t.Context(), app, env); err != nil {
 		return "", err
 	}
 	var stdout bytes.Buffer
@@ -227,7 +229,7 @@ func TestConfigFile(t *testing.T) {
 		{"empty", writeConfig(t, ""), ""},
 		{"unending", "/dev/zero", "FILE: a config file has at most 65536 bytes"},
 	} {
-		_, err := source.lines(func(name string) (string, bool) { return c.file, name == source.variable() })
+		_, err := source.lines(t.Context(), func(name string) (string, bool) { return c.file, name == source.variable() })
 		got := ""
 		if err != nil {
 			got = strings.ReplaceAll(err.Error(), c.file, "FILE")
@@ -237,7 +239,7 @@ func TestConfigFile(t *testing.T) {
 		}
 	}
 	absent := Source{File: filepath.Join(dir, "none"), Prefix: source.Prefix}
-	if lines, err := absent.lines(func(string) (string, bool) { return "", false }); lines != nil || err != nil {
+	if lines, err := absent.lines(t.Context(), func(string) (string, bool) { return "", false }); lines != nil || err != nil {
 		t.Errorf("a file that is not named and not there: %v, %v", lines, err)
 	}
 }
@@ -253,16 +255,34 @@ func TestPipe(t *testing.T) {
 	if err := errors.Join(err, w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	got, err := readFile(fmt.Sprintf("/dev/fd/%d", r.Fd()))
+	got, err := readFile(t.Context(), fmt.Sprintf("/dev/fd/%d", r.Fd()))
 	if err != nil || len(got) != 1 || got[0].key != "quiet" {
 		t.Errorf("%v, %v", got, err)
 	}
 }
 
+// Reading a pipe whose writer writes nothing ends with the context.
+func TestPipeCancelled(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	env := func(name string) (string, bool) { return fmt.Sprintf("/dev/fd/%d", r.Fd()), name == source.variable() }
+	testdata.Promptly(t, "a pipe", func() {
+		if err := source.Configure(ctx, configured(), env); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 // A flag of a type that is not known here is noticed at once.
 func TestConfigureTypes(t *testing.T) {
 	app := &cli.App{Flags: []cli.Flag{&cli.DurationFlag{Name: "wait", Value: time.Second}}}
-	err := source.Configure(app, environment(t, ""))
+	err := source.Configure(t.Context(), app, environment(t, ""))
 	if err == nil || errors.Is(err, command.ErrUsage) || !strings.Contains(err.Error(), "--wait: a flag of type *cli.DurationFlag") {
 		t.Errorf("got %v", err)
 	}

@@ -102,11 +102,12 @@ func TestCertificates(t *testing.T) {
 			defer s.Close()
 			o := Options{Patience: hasty}
 			if c.given {
-				o.CACertificate = filepath.Join(t.TempDir(), "ca.pem")
+				ca := filepath.Join(t.TempDir(), "ca.pem")
 				data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Certificate[0]})
-				if err := os.WriteFile(o.CACertificate, data, 0o666); err != nil {
+				if err := os.WriteFile(ca, data, 0o666); err != nil {
 					t.Fatal(err)
 				}
+				o.Authorities = fromFile(t, ca)
 			}
 			_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
 			m := open(t, "https://"+net.JoinHostPort(c.host, port), o)

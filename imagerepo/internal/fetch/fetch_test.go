@@ -3,6 +3,7 @@ package fetch
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -107,6 +108,11 @@ func open(t *testing.T, where string, o Options) *Mirror {
 	}
 	t.Cleanup(func() { m.Close() })
 	return m
+}
+
+// fromFile returns Options.Authorities that reads a file.
+func fromFile(t *testing.T, ca string) func() (*x509.CertPool, error) {
+	return func() (*x509.CertPool, error) { return Authorities(t.Context(), ca) }
 }
 
 // get fetches the file from a place on.
@@ -435,7 +441,7 @@ func TestRedirects(t *testing.T) {
 		plain.URL:             "",
 		"https://127.0.0.1:1": "refused",
 	} {
-		m := open(t, where, Options{CACertificate: ca, Patience: Patience{Attempts: 2, Wait: time.Millisecond}})
+		m := open(t, where, Options{Authorities: fromFile(t, ca), Patience: Patience{Attempts: 2, Wait: time.Millisecond}})
 		data, err := get(t.Context(), m, Request{})
 		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) || err == nil && !bytes.Equal(data, content) {
 			t.Errorf("%s: %d bytes, %v", where, len(data), err)
@@ -486,7 +492,7 @@ func TestOpenFails(t *testing.T) {
 		"nowhere": "", "ftp://x/y": "", "https://": "", "https://x/?q": "", "https://x/#f": "", "file://host/dir": "", "http://%zz": "",
 		"https://x": bad, "https://y": bad + "none",
 	} {
-		if m, err := Open(where, Options{CACertificate: ca}); err == nil {
+		if m, err := Open(where, Options{Authorities: fromFile(t, ca)}); err == nil {
 			m.Close()
 			t.Errorf("%s was opened", where)
 		}

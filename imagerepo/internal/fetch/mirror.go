@@ -49,6 +49,7 @@ import (
 	"strings"
 	"time"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/meta/untrusted"
 
 	"golang.org/x/time/rate"
@@ -56,11 +57,13 @@ import (
 
 // Options say how a mirror is read. The zero Options are the usual ones.
 type Options struct {
-	CACertificate string // path of a PEM file of certificates to trust besides the system's
-	Rate          int64  // bytes a second at most; 0 is no limit
-	Patience      Patience
-	PayloadOnly   bool         // the site must answer itself: no redirects to others, no password
-	Log           *slog.Logger // takes at level Info why something is fetched again; nil discards
+	// Authorities returns the certificates to trust; nil, or a nil pool: the system's. It
+	// is called for a web site only.
+	Authorities func() (*x509.CertPool, error)
+	Rate        int64 // bytes a second at most; 0 is no limit
+	Patience    Patience
+	PayloadOnly bool         // the site must answer itself: no redirects to others, no password
+	Log         *slog.Logger // takes at level Info why something is fetched again; nil discards
 }
 
 // Patience says when a web site is given up. Zero fields are the usual ones.
@@ -114,7 +117,7 @@ func Open(where string, o Options) (*Mirror, error) {
 		}
 		dir = u.Path
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := atomicfile.OpenRoot(dir)
 	if err != nil {
 		if failed, ok := errors.AsType[*fs.PathError](err); ok {
 			failed.Path = withoutUser(failed.Path)
@@ -154,8 +157,8 @@ func openSite(u *url.URL, o Options) (*Mirror, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableCompression = true
-	if o.CACertificate != "" {
-		pool, err := certificates(o.CACertificate)
+	if o.Authorities != nil {
+		pool, err := o.Authorities()
 		if err != nil {
 			return nil, err
 		}
@@ -179,9 +182,13 @@ const maxHeader = 64 << 10
 // maxCertificates is the largest file of certificates, in bytes.
 const maxCertificates = 16 << 20
 
-// certificates returns those of the system and those of a file.
-func certificates(file string) (*x509.CertPool, error) {
-	data, err := untrusted.ReadFile(file, maxCertificates)
+// Authorities returns the certificates of the system and those of a PEM file, which may
+// be a pipe. Without a file it returns nil.
+func Authorities(ctx context.Context, file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := untrusted.ReadFile(ctx, file, maxCertificates)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package sharing
 
 import (
+	"context"
 	"strconv"
 	"strings"
 
@@ -64,8 +65,8 @@ func (i inode) sameDisk(other inode) bool {
 	if i.sameMount(other) {
 		return true
 	}
-	const most = 16 << 20 // bytes
-	mounts, err := untrusted.ReadFile("/proc/self/mountinfo", most)
+	const most = 16 << 20                                                                 // bytes
+	mounts, err := untrusted.ReadFile(context.Background(), "/proc/self/mountinfo", most) // the kernel answers at once
 	if err != nil {
 		return false
 	}
@@ -110,7 +111,7 @@ var protected = "/proc/sys/fs/protected_hardlinks"
 
 // unprotected reports whether everybody may link to every file.
 func unprotected() bool {
-	data, err := untrusted.ReadFile(protected, 16)
+	data, err := untrusted.ReadFile(context.Background(), protected, 16) // likewise
 	return err == nil && strings.TrimSpace(string(data)) == "0"
 }
 

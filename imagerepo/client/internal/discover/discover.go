@@ -129,7 +129,7 @@ func (n notes) String() string { return strings.Join(n, "; ") }
 // run returns the servers of the first domain that has any.
 func (s *search) run(ctx context.Context) []string {
 	s.version = s.readVersion(ctx)
-	own := s.readDomain()
+	own := s.readDomain(ctx)
 	if servers := s.inDomain(ctx, own); len(servers) > 0 || ctx.Err() != nil {
 		return servers
 	}
@@ -160,8 +160,8 @@ func (s *search) readVersion(ctx context.Context) string {
 }
 
 // readDomain returns the domain that the machine's file gives, "" if it gives none.
-func (s *search) readDomain() string {
-	data, err := untrusted.ReadFile(s.machine.DomainFile, maxDomain)
+func (s *search) readDomain(ctx context.Context) string {
+	data, err := untrusted.ReadFile(ctx, s.machine.DomainFile, maxDomain)
 	if err != nil {
 		s.notes.add("domain", err)
 		return ""
