@@ -38,10 +38,11 @@ var arrows = []struct {
 	{"imagerepo", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/plan", "imagerepo/internal/..."}},
 	{"imagerepo/plan", []string{"meta", "meta/untrusted"}},
 	{"imagerepo/atomicfile", []string{"meta/untrusted"}},
+	{"imagerepo/through", nil},
 	{"imagerepo/audit", []string{"cksum", "delta", "delta/mmap", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"imagerepo/trust", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"imagerepo/client", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
-	{"imagerepo/client/internal/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
+	{"imagerepo/client/internal/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/through", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
 	{"imagerepo/internal/base", []string{"cksum", "delta", "delta/mmap", "imagerepo/internal/meter"}},
 	{"imagerepo/internal/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/plan", "imagerepo/internal/..."}},
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
@@ -51,7 +52,7 @@ var arrows = []struct {
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
 	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units"}},
-	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/plan", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/outfile", "cmd/internal/ui", "cmd/internal/units"}},
+	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/plan", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/outfile", "cmd/internal/ui", "cmd/internal/units"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }
@@ -271,6 +272,7 @@ func TestOneSeam(t *testing.T) {
 		"delta/mmap/mmap.go":                  "OpenFile", // for reading
 		"imagerepo/client/apply.go":           "OpenFile", // for reading
 		"imagerepo/internal/mirror/mirror.go": "MkdirAll", // of the mirror itself
+		"imagerepo/through/through.go":        "OpenFile", // of a device or a pipe, to write through
 		"imagerepo/trust/keys.go":             "Mkdir",    // of the directory of keys itself
 		"meta/untrusted/read.go":              "OpenFile", // for reading
 	}

@@ -92,7 +92,7 @@ func TestBeforeMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeExpiry(file, mirror, signed); err != nil {
+	if err := writeExpiry(t.Context(), file, mirror, signed); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, old) {

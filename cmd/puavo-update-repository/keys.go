@@ -222,7 +222,7 @@ func (k keysTool) renew(c keysCall) error {
 			return err
 		}
 		if file := c.String("metrics-file"); file != "" {
-			if err := writeExpiry(file, c.args[1], signed); err != nil {
+			if err := writeExpiry(c.Context.Context, file, c.args[1], signed); err != nil {
 				return err
 			}
 		}

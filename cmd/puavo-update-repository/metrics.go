@@ -2,10 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,7 +14,9 @@ import (
 	"puavo-image-repository/cmd/internal/outfile"
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/audit"
+	"puavo-image-repository/imagerepo/through"
 	"puavo-image-repository/imagerepo/trust"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // metrics are those of the last run, in the text format of Prometheus,
@@ -37,7 +39,7 @@ type metrics struct {
 	signed      []trust.RoleStatus
 }
 
-// write replaces the file with the metrics of a mirror, or makes it. The last success
+// write writes the metrics of a mirror to what a path leads to. The last success
 // is the one that the mirror remembers, as status prints it.
 func (m metrics) write(file, mirror string) (err error) {
 	if m.mirror, err = filepath.Abs(mirror); err != nil {
@@ -46,15 +48,19 @@ func (m metrics) write(file, mirror string) (err error) {
 	if last := audit.LastRunOf(mirror); last != nil && !last.Success.IsZero() {
 		m.lastSuccess = last.Success.Unix()
 	}
-	return replace(file, m.format())
+	data := m.format()
+	return explain(file, through.Write(file, data, func(file string) error { return replace(file, data) }))
 }
 
-// replace writes a file that everybody may read.
-func replace(file string, data []byte) error {
-	if err := outfile.Write(file, 0o644, data); err != nil {
-		return fmt.Errorf("metrics file %s: %w; check its directory, or give another file", file, err)
+// replace replaces a file by one that everybody may read.
+func replace(file string, data []byte) error { return outfile.Write(file, 0o644, data) }
+
+// explain returns an error of a metrics file with what to do, nil for nil.
+func explain(file string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("metrics file %s: %w; check its directory, or give another file", file, err)
 }
 
 // format returns the metrics as a file.
@@ -101,24 +107,39 @@ func appendExpiry(b *bytes.Buffer, mirror string, signed []trust.RoleStatus) {
 }
 
 // writeExpiry replaces only the expiry of the signatures in a mirror's metrics, for
-// a renewal without a run.
-func writeExpiry(file, mirror string, signed []trust.RoleStatus) error {
+// a renewal without a run. What is no regular file gets the expiry alone.
+func writeExpiry(ctx context.Context, file, mirror string, signed []trust.RoleStatus) error {
 	mirror, err := filepath.Abs(mirror)
-	old, readErr := os.ReadFile(file)
-	if err == nil && !errors.Is(readErr, fs.ErrNotExist) {
-		err = readErr
-	}
 	if err != nil {
-		return fmt.Errorf("metrics file %s: %w", file, err)
+		return explain(file, err)
 	}
-	var b bytes.Buffer
-	for line := range bytes.Lines(old) {
-		if !bytes.Contains(line, []byte(prefix+expiresName)) {
-			b.Write(line)
+	var expiry bytes.Buffer
+	appendExpiry(&expiry, mirror, signed)
+	return explain(file, through.Write(file, expiry.Bytes(), func(file string) error {
+		old, err := readWithout(ctx, file, prefix+expiresName)
+		if err != nil {
+			return err
+		}
+		return replace(file, append(old, expiry.Bytes()...))
+	}))
+}
+
+// maxMetrics bounds a metrics file, in bytes.
+const maxMetrics = 1 << 20
+
+// readWithout returns the lines of a file in which a text is not. The file may be
+// missing.
+func readWithout(ctx context.Context, file, text string) (lines []byte, err error) {
+	data, err := untrusted.ReadFile(ctx, file, maxMetrics)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for line := range bytes.Lines(data) {
+		if !bytes.Contains(line, []byte(text)) {
+			lines = append(lines, line...)
 		}
 	}
-	appendExpiry(&b, mirror, signed)
-	return replace(file, b.Bytes())
+	return lines, nil
 }
 
 const (

@@ -106,7 +106,7 @@ puavo_repository_signature_expires_timestamp_seconds{mirror="/srv/mirror",role="
 				t.Fatal(err)
 			}
 		}
-		if err := writeExpiry(file, "/srv/mirror", signed(1500)); err != nil {
+		if err := writeExpiry(t.Context(), file, "/srv/mirror", signed(1500)); err != nil {
 			t.Fatal(err)
 		}
 		got, err := os.ReadFile(file)
@@ -114,7 +114,7 @@ puavo_repository_signature_expires_timestamp_seconds{mirror="/srv/mirror",role="
 			t.Errorf("%v, got\n%s\nwant\n%s", err, got, want)
 		}
 	}
-	if err := writeExpiry(filepath.Dir(file), "/srv/mirror", nil); err == nil || !strings.Contains(err.Error(), "metrics file ") {
+	if err := writeExpiry(t.Context(), filepath.Dir(file), "/srv/mirror", nil); err == nil || !strings.Contains(err.Error(), "metrics file ") {
 		t.Errorf("a directory: %v", err)
 	}
 }

@@ -32,10 +32,11 @@
 // one of the routes to an image, rdiff_fetch to image_patch or image_download or
 // image_sync, so not all phases come.
 //
-// The file is written under its name with .tmp added, and renamed, so that no reader
-// sees a part of it. It is not flushed to the disk: after a power cut it may be empty,
-// or tell of an update that has ended. It is not written if nothing has changed, and
-// not removed after the update.
+// A regular file is written under its name with .tmp added, and renamed, so that no reader
+// sees a part of it; of a symbolic link that is done to what it leads to. It is not
+// flushed to the disk: after a power cut it may be empty, or tell of an update that has
+// ended. It is not written if nothing has changed, and not removed after the update.
+// Anything else, such as a pipe, is written to, if it takes that at once.
 package stats
 
 import (
@@ -45,6 +46,7 @@ import (
 	"path/filepath"
 
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/through"
 )
 
 // Name is the name that the file has in the images directory.
@@ -111,17 +113,23 @@ func (f *File) Phase(image, phase string, done, total int64) {
 	}
 }
 
-// write replaces the file. The directory is opened each time: it may be made later.
+// write writes to what the path leads to.
 func (f *File) write(s state) error {
-	dir, err := atomicfile.Open(filepath.Dir(f.path))
+	text := fmt.Appendf(nil, "image %s\nphase %s\nprogress %d\n", s.image, s.phase, s.percent)
+	return through.Write(f.path, text, func(file string) error { return replace(file, text) })
+}
+
+// replace replaces a regular file. The directory is opened each time: it may be made
+// later.
+func replace(file string, text []byte) error {
+	dir, err := atomicfile.Open(filepath.Dir(file))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
 	dir.NoSync = true
-	name := filepath.Base(f.path)
-	text := fmt.Sprintf("image %s\nphase %s\nprogress %d\n", s.image, s.phase, s.percent)
-	_, err = dir.Replace(name+".tmp", name, []byte(text))
+	name := filepath.Base(file)
+	_, err = dir.Replace(name+".tmp", name, text)
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"puavo-image-repository/testdata"
@@ -166,25 +167,89 @@ func TestNone(t *testing.T) {
 	}
 }
 
-// A path may have no directory, and nothing follows a link.
+// A path may have no directory. What a link leads to is replaced, or made; the temporary
+// name is no link then.
 func TestPath(t *testing.T) {
-	dir := t.TempDir()
-	t.Chdir(dir)
-	if err := os.WriteFile("other", []byte("kept"), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{Name, Name + ".tmp"} {
-		if err := os.Symlink("other", name); err != nil {
+	text := "image " + image + "\nphase starting\nprogress 0\n"
+	for _, c := range []struct {
+		name    string
+		prepare func() error
+		file    string // which has the text
+		left    string
+	}{
+		{"nothing", func() error { return nil }, Name, Name},
+		{"a file", func() error { return os.WriteFile(Name, []byte("old"), 0o666) }, Name, Name},
+		{"2 GiB", func() error { return testdata.Sparse(Name) }, Name, Name},
+		{"a link to a file", func() error { return errors.Join(os.WriteFile("other", nil, 0o666), os.Symlink("other", Name)) }, "other", Name + " other"},
+		{"a link to nothing", func() error { return os.Symlink("other", Name) }, "other", Name + " other"},
+		{"a link at the temporary name", func() error {
+			return errors.Join(os.WriteFile("kept", nil, 0o666), os.Symlink("kept", Name+".tmp"))
+		}, Name, Name + " kept"},
+	} {
+		dir := t.TempDir()
+		t.Chdir(dir)
+		if err := c.prepare(); err != nil {
 			t.Fatal(err)
 		}
+		links, _ := os.Readlink(Name)
+		log, lines := logged()
+		if used := testdata.Allocated(func() { New(Name, log).Phase(image, Starting, 0, 0) }); used > 1<<20 {
+			t.Errorf("%s: it takes %d bytes of memory", c.name, used)
+		}
+		if got := read(t, c.file); got != text || strings.Contains(c.left, "kept") && read(t, "kept") != "" {
+			t.Errorf("%s: %s holds %q", c.name, c.file, got)
+		}
+		if after, _ := os.Readlink(Name); after != links || names(t, dir) != c.left || lines.Len() > 0 {
+			t.Errorf("%s: left are %s, the link leads to %q, logged is %q", c.name, names(t, dir), after, lines)
+		}
+	}
+}
+
+// A pipe gets what is new as long as there is a reader. One without a reader is not waited
+// at, but warned of, once; it may come.
+func TestPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), Name)
+	if err := syscall.Mkfifo(path, 0o666); err != nil {
+		t.Fatal(err)
 	}
 	log, lines := logged()
-	New(Name, log).Phase(image, Starting, 0, 0)
-	if got := read(t, Name); !strings.HasPrefix(got, "image "+image) || read(t, "other") != "kept" {
-		t.Errorf("the file holds %q, the target of the link %q", got, read(t, "other"))
+	f := New(path, log)
+	testdata.Promptly(t, "no reader", func() {
+		f.Phase(image, Starting, 0, 0)
+		f.Phase(image, RdiffFetch, 1, 2)
+	})
+	if got := lines.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "no process reads from this pipe") {
+		t.Errorf("logged is %q", got)
 	}
-	if got := names(t, dir); got != Name+" other" || lines.Len() > 0 {
-		t.Errorf("left are %s, logged is %q", got, lines)
+	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	f.Phase(image, RdiffFetch, 2, 2)
+	f.Phase(image, RdiffFetch, 2, 2)
+	f.Phase(image, Finished, 0, 0)
+	want := "image " + image + "\nphase rdiff_fetch\nprogress 100\nimage " + image + "\nphase finished\nprogress 100\n"
+	got := make([]byte, 1<<10)
+	if n, err := r.Read(got); string(got[:n]) != want || err != nil {
+		t.Errorf("read %q, %v, want %q", got[:n], err, want)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode()&fs.ModeNamedPipe == 0 || strings.Count(lines.String(), "\n") != 1 {
+		t.Errorf("left is %v, %v, logged is %q", info, err, lines)
+	}
+}
+
+// A device stays one.
+func TestDevice(t *testing.T) {
+	kind := testdata.OddFile(t, "a device")
+	path := filepath.Join(t.TempDir(), Name)
+	if err := kind.Make(path); err != nil {
+		t.Fatal(err)
+	}
+	log, lines := logged()
+	New(path, log).Phase(image, Starting, 0, 0)
+	if info, err := os.Lstat(path); err != nil || info.Mode()&fs.ModeDevice == 0 || lines.Len() > 0 {
+		t.Errorf("left is %v, %v, logged is %q", info, err, lines)
 	}
 }
 
@@ -216,7 +281,7 @@ func TestFailures(t *testing.T) {
 			"its name is a directory's", Name,
 			func(dir string) error { return os.MkdirAll(filepath.Join(dir, Name, "sub"), 0o777) },
 			func(dir string) error { return os.RemoveAll(filepath.Join(dir, Name)) },
-			"exists",
+			"is a directory",
 		},
 		{
 			"the temporary name is a directory's", Name,
