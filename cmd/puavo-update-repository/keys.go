@@ -13,6 +13,7 @@ import (
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/imagerepo/trust"
+	"puavo-image-repository/meta/untrusted"
 )
 
 func keysCommand(stdout, stderr io.Writer) *cli.Command {
@@ -145,7 +146,7 @@ func (k keysTool) list(c keysCall) error {
 			if key.Here {
 				where = "here"
 			}
-			fmt.Fprintf(t, "%s\t%.8s\t%s\t%s\t%s\n", key.Role, key.ID, need, key.State, where)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", key.Role, shortID(key.ID), need, key.State, where)
 		}
 		if err := t.Flush(); err != nil {
 			return err
@@ -234,11 +235,20 @@ func (k keysTool) renew(c keysCall) error {
 func printChanges(w io.Writer, p trust.Proposal) error {
 	what := "changes no keys"
 	if len(p.Changes) > 0 {
-		what = strings.Join(p.Changes, ", ")
+		what = ""
+		for i, change := range p.Changes {
+			if i > 0 {
+				what += ", "
+			}
+			what += untrusted.Show(change)
+		}
 	}
 	_, err := fmt.Fprintf(w, "Root %d: %s.\n", p.Version, what)
 	return err
 }
+
+// shortID returns how people call a key. The id may come from another machine.
+func shortID(id string) string { return untrusted.Show(fmt.Sprintf("%.8s", id)) }
 
 // printMissing prints what to do about a new root.
 func printMissing(w io.Writer, dir string, p trust.Proposal) error {
@@ -249,7 +259,7 @@ func printMissing(w io.Writer, dir string, p trust.Proposal) error {
 	for _, m := range p.Missing {
 		var ids []string
 		for _, id := range m.Keys {
-			ids = append(ids, fmt.Sprintf("%.8s", id))
+			ids = append(ids, shortID(id))
 		}
 		if _, err := fmt.Fprintf(w, "Root %d lacks %d of the signatures that root %d demands, of these keys: %s\n", p.Version, m.Signatures, m.Of, strings.Join(ids, " ")); err != nil {
 			return err

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"puavo-image-repository/imagerepo/audit"
+	"puavo-image-repository/imagerepo/trust"
 )
 
 // Names and errors that others wrote do no harm to a terminal.
@@ -23,5 +25,30 @@ func TestShowsForeignText(t *testing.T) {
 	run := audit.LastRun{Began: time.Unix(1_700_000_000, 0), Error: "2 of 3 series:\n  a: \x1b[2J\r\n  b: c"}
 	if got := describeRun(&run); !strings.HasSuffix(got, "failed: 2 of 3 series:\n  a: \\x1b[2J\\r\n  b: c\n") {
 		t.Errorf("got %q", got)
+	}
+	run.Error = strings.Repeat("x\n", 1<<20)
+	if got := describeRun(&run); len(got) > 32<<10 {
+		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// Nor do the ids of keys in a root that another made.
+func TestShowsForeignKeys(t *testing.T) {
+	const id = "\x1b[2J\u009b\u202e and more"
+	p := trust.Proposal{
+		Version: 2, Changes: []string{"root gets the key \x1b[2J", "root needs 2 signatures, not 1"},
+		Missing: []trust.Missing{{Of: 1, Signatures: 1, Keys: []string{id, "0123456789abcdef"}}},
+	}
+	var b strings.Builder
+	if err := errors.Join(printChanges(&b, p), printMissing(&b, "keys", p)); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{
+		`Root 2: root gets the key \x1b[2J, root needs 2 signatures, not 1.` + "\n",
+		`of these keys: \x1b[2J\u009b\u202e a 01234567` + "\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("want %q in %q", want, b.String())
+		}
 	}
 }

@@ -198,22 +198,13 @@ func version(file string) string {
 	return n.Version
 }
 
-// showLines returns a text of several lines for people.
-func showLines(text string) string {
-	lines := strings.Split(text, "\n")
-	for i := range lines {
-		lines[i] = untrusted.Show(lines[i])
-	}
-	return strings.Join(lines, "\n")
-}
-
 func describeRun(r *audit.LastRun) string {
 	if r == nil {
 		return ""
 	}
 	const layout = "2006-01-02 15:04:05"
 	took := time.Duration(r.Seconds * float64(time.Second)).Round(10 * time.Millisecond)
-	s, reason := fmt.Sprintf("last run %s, %v: ", r.Began.Local().Format(layout), took), showLines(r.Error)
+	s, reason := fmt.Sprintf("last run %s, %v: ", r.Began.Local().Format(layout), took), untrusted.ShowLines(r.Error)
 	switch {
 	case r.Error == "":
 		return s + "done\n"
