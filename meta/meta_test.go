@@ -349,6 +349,10 @@ func TestNearest(t *testing.T) {
 			t.Errorf("%q: %q, want %q", wrong, got, want)
 		}
 	}
+	long := strings.Repeat("images", 1<<10)
+	if n := testing.AllocsPerRun(1, func() { nearest(long, seriesKeys) }); n > 0 { // it is not compared
+		t.Errorf("of a long word: %v allocations", n)
+	}
 	for _, c := range []struct {
 		a, b string
 		want int

@@ -7,7 +7,11 @@ import "math"
 func nearest(wrong string, words []string) (near string) {
 	least := math.MaxInt
 	for _, w := range words {
-		if d := distance(wrong, w); d <= len(w)/3 && d < least {
+		most := len(w) / 3
+		if len(wrong) > len(w)+most { // or a long one would take long
+			continue
+		}
+		if d := distance(wrong, w); d <= most && d < least {
 			near, least = w, d
 		}
 	}

@@ -196,8 +196,13 @@ func check(s setting, flags []cli.Flag, before []setting) error {
 	return s.wrong("unknown key %.60q; the keys are the options of --help", s.key)
 }
 
-// nearest returns the name of the flag that a key resembles, "" if it resembles none.
+// nearest returns the name of the flag that a key resembles, "" if it resembles none, as
+// a long one does.
 func nearest(key string, flags []cli.Flag) string {
+	const most = 64
+	if len(key) > most {
+		return ""
+	}
 	var names []cli.Flag // without aliases, which are no keys
 	for _, f := range flags {
 		names = append(names, &cli.StringFlag{Name: nameOf(f)})

@@ -173,6 +173,7 @@ func TestConfigErrors(t *testing.T) {
 		{"Quiet = true", "", `FILE:1: unknown key "Quiet"; did you mean quiet?`},
 		{"ÄÖÜ = true", "", `FILE:1: unknown key "ÄÖÜ"; the keys are the options of --help`},
 		{strings.Repeat("ä", 70) + " = true", "", `FILE:1: unknown key "` + strings.Repeat("ä", 60) + `"; the keys are the options of --help`},
+		{"mirror" + strings.Repeat("r", 60) + " = true", "", `FILE:1: unknown key "mirror` + strings.Repeat("r", 54) + `"; the keys are the options of --help`},
 		{"help = true", "", `FILE:1: unknown key "help"; did you mean `},
 		{"quiet", "", `FILE:1: "quiet", want a line such as quiet = true`},
 		{"quiet true\nnope = 1", "", `FILE:1: "quiet true", want a line such as quiet = true`},

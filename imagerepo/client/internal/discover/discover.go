@@ -43,9 +43,10 @@ import (
 
 const (
 	limit      = 5 * time.Second
-	maxServers = 8   // of one SRV record; the rest is left out
-	maxNotes   = 8   // in an error
-	maxDomain  = 512 // bytes of the file with the domain
+	maxServers = 8       // of one SRV record; the rest is left out
+	maxNotes   = 8       // in an error
+	maxDomain  = 512     // bytes of the file with the domain
+	maxSetting = 4 << 10 // bytes that the command puavo-conf prints
 )
 
 // Machine says how a machine learns of its network. All fields are needed.
@@ -148,7 +149,9 @@ func (s *search) readVersion(ctx context.Context) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.machine.Settings, key)
 	cmd.WaitDelay = s.machine.Limit / 10 // for a process that it started and that holds its output
-	out, err := cmd.Output()
+	var out setting
+	cmd.Stdout = &out
+	err := cmd.Run()
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		return ""
 	}
@@ -157,6 +160,19 @@ func (s *search) readVersion(ctx context.Context) string {
 		return word
 	}
 	return ""
+}
+
+// setting is what a command prints. One that prints too much is ended, and has printed
+// nothing.
+type setting []byte
+
+func (s *setting) Write(p []byte) (int, error) {
+	if len(*s)+len(p) > maxSetting {
+		*s = nil
+		return 0, untrusted.ErrTooLarge
+	}
+	*s = append(*s, p...)
+	return len(p), nil
 }
 
 // readDomain returns the domain that the machine's file gives, "" if it gives none.

@@ -117,6 +117,8 @@ func TestFind(t *testing.T) {
 		{"no version", atSchool, "school.example.org", versions(""), "boot.school.example.org:872"},
 		{"no command", atSchool, "school.example.org", "", "boot.school.example.org:872"},
 		{"a command that fails", atSchool, "school.example.org", "exit 1", "boot.school.example.org:872"},
+		{"a command that prints much", atSchool, "school.example.org", versions("2012") + "; yes | head -c 10000", "boot.school.example.org:872"},
+		{"a command that prints without end", atSchool, "school.example.org", "exec yes 2012", "boot.school.example.org:872"},
 
 		{"several servers", atSchool, "order.example.org", "", "a.order.example.org:873 b.order.example.org:873 c.order.example.org:873"},
 		{"more servers than are taken", atSchool, "many.example.org", "",
