@@ -50,11 +50,11 @@ func findAction(names []string) (action, []string, error) {
 
 // sign is: signature [BASIS [SIGNATURE]].
 func sign(ctx context.Context, j *job, names []string) error {
-	f, size, err := j.open(names[0])
+	f, size, err := j.open(ctx, names[0])
 	if err != nil {
 		return err
 	}
-	out, err := j.create(names[1])
+	out, err := j.create(ctx, names[1])
 	if err != nil {
 		return err
 	}
@@ -97,15 +97,15 @@ const longestStreamed = 1 << 20
 
 // makeDelta is: delta SIGNATURE [NEWFILE [DELTA]].
 func makeDelta(ctx context.Context, j *job, names []string) error {
-	signature, err := j.mapped(names[0])
+	signature, err := j.mapped(ctx, names[0])
 	if err != nil {
 		return err
 	}
-	target, size, err := j.open(names[1])
+	target, size, err := j.open(ctx, names[1])
 	if err != nil {
 		return err
 	}
-	out, err := j.create(names[2])
+	out, err := j.create(ctx, names[2])
 	if err != nil {
 		return err
 	}
@@ -128,15 +128,15 @@ func makeDelta(ctx context.Context, j *job, names []string) error {
 
 // diff is: diff BASIS NEWFILE [DELTA].
 func diff(ctx context.Context, j *job, names []string) error {
-	base, err := j.mapped(names[0])
+	base, err := j.mapped(ctx, names[0])
 	if err != nil {
 		return err
 	}
-	target, err := j.mapped(names[1])
+	target, err := j.mapped(ctx, names[1])
 	if err != nil {
 		return err
 	}
-	out, err := j.create(names[2])
+	out, err := j.create(ctx, names[2])
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (f *forgetter) forget(n int) {
 // patch is: patch BASIS [DELTA [NEWFILE]]. It reads the delta once, or again for the
 // statistics.
 func patch(ctx context.Context, j *job, names []string) error {
-	base, size, err := j.whole(names[0])
+	base, size, err := j.whole(ctx, names[0])
 	if err != nil {
 		return err
 	}
@@ -204,11 +204,11 @@ func patch(ctx context.Context, j *job, names []string) error {
 	if j.stats || j.verbose {
 		open = j.whole
 	}
-	d, deltaSize, err := open(names[1])
+	d, deltaSize, err := open(ctx, names[1])
 	if err != nil {
 		return err
 	}
-	out, err := j.create(names[2])
+	out, err := j.create(ctx, names[2])
 	if err != nil {
 		return err
 	}

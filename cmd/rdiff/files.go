@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"puavo-image-repository/cmd/internal/outfile"
 	"puavo-image-repository/delta/mmap"
@@ -27,15 +29,18 @@ func (j *job) close() {
 	}
 }
 
-// open opens an input. It also returns the size, -1 if that is not known.
-func (j *job) open(name string) (f *os.File, size int64, err error) {
+// open opens an input, of which reading ends when ctx does. It also returns the size, -1
+// if that is not known.
+func (j *job) open(ctx context.Context, name string) (f *os.File, size int64, err error) {
 	f = j.stdin
 	if name != "-" {
-		if f, err = os.Open(name); err != nil {
+		if f, err = await(ctx, name, func() (*os.File, error) { return os.Open(name) }); err != nil {
 			return nil, 0, err
 		}
 		j.closers = append(j.closers, func() { f.Close() })
 	}
+	stop := context.AfterFunc(ctx, func() { f.SetReadDeadline(time.Unix(1, 0)) })
+	j.closers = append(j.closers, func() { stop() })
 	info, err := f.Stat()
 	switch {
 	case err != nil:
@@ -49,6 +54,28 @@ func (j *job) open(name string) (f *os.File, size int64, err error) {
 	return f, info.Size(), nil
 }
 
+// await opens a file. For the other end of a pipe it waits as long as ctx does.
+func await[File any](ctx context.Context, name string, open func() (File, error)) (File, error) {
+	if info, err := os.Stat(name); err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
+		return open()
+	}
+	type result struct {
+		file File
+		err  error
+	}
+	opened := make(chan result, 1)
+	go func() { // which ends with the process, if the other end does not come
+		file, err := open()
+		opened <- result{file, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.file, r.err
+	case <-ctx.Done():
+		return *new(File), ctx.Err()
+	}
+}
+
 // atStart reports whether an input is a regular file, as its size says, and at its start.
 func atStart(f *os.File, size int64) bool {
 	at, err := f.Seek(0, io.SeekCurrent)
@@ -56,8 +83,8 @@ func atStart(f *os.File, size int64) bool {
 }
 
 // whole opens an input to read at any offset.
-func (j *job) whole(name string) (f *os.File, size int64, err error) {
-	if f, size, err = j.open(name); err != nil {
+func (j *job) whole(ctx context.Context, name string) (f *os.File, size int64, err error) {
+	if f, size, err = j.open(ctx, name); err != nil {
 		return nil, 0, err
 	}
 	return j.seekable(f, size)
@@ -85,8 +112,8 @@ func (j *job) seekable(f *os.File, size int64) (*os.File, int64, error) {
 }
 
 // mapped opens an input and returns its bytes.
-func (j *job) mapped(name string) ([]byte, error) {
-	f, size, err := j.open(name)
+func (j *job) mapped(ctx context.Context, name string) ([]byte, error) {
+	f, size, err := j.open(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +149,7 @@ func (o *output) Write(p []byte) (int, error) {
 
 // create begins to write an output, standard output if its name is -. The inputs must
 // be open: an output that is one of them is not written in place.
-func (j *job) create(name string) (*output, error) {
+func (j *job) create(ctx context.Context, name string) (*output, error) {
 	if name == "-" {
 		return &output{Writer: j.stdout, commit: func() error { return nil }}, nil
 	}
@@ -134,7 +161,7 @@ func (j *job) create(name string) (*output, error) {
 	if err == nil && slices.ContainsFunc(j.inputs, func(in fs.FileInfo) bool { return os.SameFile(in, old) }) {
 		begin = outfile.Replace
 	}
-	f, err := begin(name, 0)
+	f, err := await(ctx, name, func() (*outfile.File, error) { return begin(name, 0) })
 	if err != nil {
 		return nil, err
 	}

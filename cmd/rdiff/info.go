@@ -39,7 +39,7 @@ type deltaInfo struct {
 
 // info is: info [FILE].
 func info(ctx context.Context, j *job, names []string) error {
-	f, size, err := j.whole(names[0])
+	f, size, err := j.whole(ctx, names[0])
 	if err != nil {
 		return err
 	}
