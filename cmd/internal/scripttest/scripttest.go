@@ -4,6 +4,12 @@
 //	tool NAME...            skip the script where a tool is not installed; where CI
 //	                        is set, fail instead
 //	exits CODE COMMAND...   run the command, which must exit with that code
+//	interrupted PIPE COMMAND...
+//	                        run the command, which must read the pipe, and send it SIGTERM
+//	                        while it does: it must exit with code 130
+//	odd KIND PATH           put a pipe, a directory, a dangling link, a device or a file of
+//	                        2 GiB in the place of what is there; where a device cannot be
+//	                        made, skip the script, or fail where CI is set
 //	readonly DIR            mount DIR read-only until the script ends; where that is
 //	                        not allowed, skip the script, or fail where CI is set
 //	tree DIR                print the files in DIR but not in DIR/.repo, sorted; for
@@ -58,7 +64,7 @@ func Run(t *testing.T, vars ...string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"tool": tool, "exits": exits, "readonly": readOnly, "tree": tree,
+			"tool": tool, "exits": exits, "interrupted": interrupted, "odd": odd, "readonly": readOnly, "tree": tree,
 		},
 	})
 }
@@ -135,6 +141,34 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// termination opens the pipe of a command, which waits until the command does, and ends the
+// command.
+const termination = `pipe=$1
+shift
+"$@" &
+exec 9>"$pipe"
+kill -TERM $!
+wait $!`
+
+func interrupted(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: interrupted PIPE COMMAND...")
+	}
+	// Whatever the command does, nothing is left of it after a minute.
+	exits(ts, false, append([]string{"130", "timeout", "-k", "5", "60", "sh", "-c", termination, "sh"}, args...))
+}
+
+func odd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: odd KIND PATH")
+	}
+	err := testdata.PutOdd(args[0], ts.MkAbs(args[1]))
+	if args[0] == "device" && errors.Is(err, fs.ErrPermission) {
+		skip(ts, fmt.Sprintf("making a device: %v", err))
+	}
+	ts.Check(err)
 }
 
 func tree(ts *testscript.TestScript, neg bool, args []string) {
