@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -57,9 +58,9 @@ func TestImageBecomesAPipe(t *testing.T) {
 		to    string
 		image string
 	}{
-		{"before it is read", atomicfile.LinkFrom, image4, image4},
-		{"before it is a base", atomicfile.Create, ".repo/tmp/" + meta.DeltaName(n3, n4), image3},
-		{"before it is a target", atomicfile.Create, ".repo/tmp/" + meta.DeltaName(n3, n4), image4},
+		{"before it is read", atomicfile.LinkFrom, mirror.TmpPath(image4), image4},
+		{"before it is a base", atomicfile.Create, mirror.TmpPath(meta.DeltaName(n3, n4)), image3},
+		{"before it is a target", atomicfile.Create, mirror.TmpPath(meta.DeltaName(n3, n4)), image4},
 	} {
 		p := newPlace(t, image3, image4, other)
 		swapped := false

@@ -165,3 +165,48 @@ func TestFS(t *testing.T) {
 		}
 	}
 }
+
+// What takes the place of a file after it was looked at is not waited at either.
+func TestSwapped(t *testing.T) {
+	d := open(t, t.TempDir())
+	path := filepath.Join(d.Name(), "file")
+	if err := os.WriteFile(path, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	look := func(name string) (fs.FileInfo, error) {
+		info, err := d.Lstat(name)
+		return info, errors.Join(err, testdata.PutOdd("pipe", path))
+	}
+	testdata.Promptly(t, "a pipe", func() {
+		if f, err := d.open("file", os.O_RDONLY, look, 0); !errors.Is(err, ErrNotRegular) {
+			t.Errorf("%v, %v", f, err)
+		}
+	})
+}
+
+// A regular file is opened by any path, also through a link, and nothing else.
+func TestOpenRegular(t *testing.T) {
+	t.Chdir(t.TempDir()) // the path of a socket is short
+	if err := errors.Join(os.WriteFile("file", nil, 0o666), os.Symlink("file", "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"file", "link"} {
+		if err := closed(OpenRegular(name)); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, kind := range testdata.OddFiles(t) {
+		if err := kind.Make("odd"); err != nil {
+			t.Fatal(err)
+		}
+		testdata.Promptly(t, kind.Name, func() {
+			_, err := OpenRegular("odd")
+			if _, ok := errors.AsType[*fs.PathError](err); !ok {
+				t.Errorf("%s: %v", kind.Name, err)
+			}
+		})
+		if err := os.Remove("odd"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

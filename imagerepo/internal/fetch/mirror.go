@@ -162,7 +162,9 @@ func openSite(u *url.URL, o Options) (*Mirror, error) {
 		if err != nil {
 			return nil, err
 		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+		if pool != nil {
+			transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+		}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
