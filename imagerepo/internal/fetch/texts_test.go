@@ -20,7 +20,8 @@ const (
 	rude  = "\x1b[2J\x07\x7f" + marks
 )
 
-// serveText serves an answer, whatever it is, to each request, and returns the URL.
+// serveText serves an answer, whatever it is, to one request a connection, and returns
+// the URL.
 // HERE in it stands for the URL.
 func serveText(t *testing.T, answer string) string {
 	t.Helper()
@@ -80,7 +81,7 @@ func TestTexts(t *testing.T) {
 	medium := strings.Repeat("b", 32<<10) // within the limit of headers
 	ok := func(header string) string { return "HTTP/1.1 200 OK\r\n" + header + "\r\nContent-Length: 1\r\n\r\nx" }
 	found := func(location string) string {
-		return "HTTP/1.1 302 Found\r\nLocation: " + location + "\r\nContent-Length: 0\r\n\r\n"
+		return "HTTP/1.1 302 Found\r\nLocation: " + location + "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 	}
 	for _, c := range []struct{ name, answer, says string }{
 		{"a status", "HTTP/1.1 418 " + rude + "\r\n\r\n", `418 \x1b[2J\a\x7f\u009b31m\u202e\xff`},
