@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,8 @@ import (
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/trust"
+	"puavo-image-repository/meta/untrusted"
+	"puavo-image-repository/testdata"
 )
 
 var testMetrics = metrics{
@@ -117,6 +121,44 @@ puavo_repository_signature_expires_timestamp_seconds{mirror="/srv/mirror",role="
 	if err := writeExpiry(t.Context(), filepath.Dir(file), "/srv/mirror", nil); err == nil || !strings.Contains(err.Error(), "metrics file ") {
 		t.Errorf("a directory: %v", err)
 	}
+}
+
+// A renewal reads no old metrics of what is no regular file, none that are far too large,
+// and none when it is cancelled; then the file stays as it is.
+func TestExpiryOfOddFiles(t *testing.T) {
+	signed := []trust.RoleStatus{{Role: trust.Root, Expires: time.Unix(500, 0)}}
+	t.Chdir(t.TempDir())
+	if err := errors.Join(testdata.Sparse("large"), os.WriteFile("old", []byte("old\n"), 0o644), testdata.PutOdd("pipe", "pipe")); err != nil {
+		t.Fatal(err)
+	}
+	used := testdata.Allocated(func() {
+		if err := writeExpiry(t.Context(), "large", "/m", signed); !errors.Is(err, untrusted.ErrTooLarge) {
+			t.Errorf("2 GiB: %v", err)
+		}
+	})
+	if used > 1<<20 {
+		t.Errorf("2 GiB: it takes %d bytes of memory", used)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := writeExpiry(cancelled, "old", "/m", signed); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if got, err := os.ReadFile("old"); string(got) != "old\n" || err != nil {
+		t.Errorf("cancelled: left is %q, %v", got, err)
+	}
+	r, err := os.OpenFile("pipe", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got := make([]byte, 1<<10)
+	testdata.Promptly(t, "a pipe", func() {
+		err := writeExpiry(t.Context(), "pipe", "/m", signed)
+		if n, readErr := r.Read(got); err != nil || readErr != nil || !strings.HasSuffix(string(got[:n]), `{mirror="/m",role="root"} 500`+"\n") {
+			t.Errorf("a pipe: %v, read %q, %v", err, got[:n], readErr)
+		}
+	})
 }
 
 // The name of a mirror can have any bytes.
