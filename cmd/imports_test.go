@@ -48,7 +48,7 @@ var arrows = []struct {
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
 	{"cmd/internal/command", []string{"meta/untrusted", "cmd/internal/background", "cmd/internal/ui"}},
 	{"cmd/internal/config", []string{"meta/untrusted", "cmd/internal/command"}},
-	{"cmd/internal/outfile", []string{"imagerepo/atomicfile"}},
+	{"cmd/internal/outfile", []string{"imagerepo/atomicfile", "imagerepo/through"}},
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
 	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units"}},

@@ -32,7 +32,7 @@ func Write(path string, data []byte, replace func(file string) error) error {
 		return err
 	}
 	if isMissing || info.Mode().IsRegular() {
-		file, isOpen, err := follow(path)
+		file, isOpen, err := Follow(path)
 		if err != nil {
 			return err
 		}
@@ -49,10 +49,10 @@ func Write(path string, data []byte, replace func(file string) error) error {
 
 var errNoReader = errors.New("no process reads from this pipe; start the one that does first")
 
-// follow returns the path of the file that symbolic links lead to, which need not be
-// there. isOpen says that they lead to an open file of a process instead, as /dev/stdout
-// does, which need not have a path.
-func follow(path string) (file string, isOpen bool, err error) {
+// Follow returns the path of the file that symbolic links lead to, which need not exist.
+// isOpen says that they lead to an open file of a process instead, as /dev/stdout does,
+// which need not have a path.
+func Follow(path string) (file string, isOpen bool, err error) {
 	for range 40 { // as many as the system follows
 		if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
 			path = filepath.Join(dir, filepath.Base(path)) // so that .. leads to where the system goes

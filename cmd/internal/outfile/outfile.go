@@ -31,6 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/through"
 )
 
 // File is a file that is being written. It is not for concurrent use.
@@ -76,11 +77,11 @@ func (f *File) open(mode fs.FileMode, inPlace bool) error {
 	case !old.Mode().IsRegular():
 		return f.through(old, 0)
 	}
-	path, err := follow(f.path)
+	path, isOpen, err := through.Follow(f.path)
 	if err != nil {
 		return err
 	}
-	if inPlace && old != nil && stays(path, old) {
+	if inPlace && old != nil && (isOpen || stays(path, old)) {
 		return f.through(old, mode)
 	}
 	if f.file, err = begin(path, old, mode); inPlace && isRefused(err) {
@@ -89,31 +90,12 @@ func (f *File) open(mode fs.FileMode, inPlace bool) error {
 	return err
 }
 
-// follow returns the path of the file that a symbolic link leads to, which need not
-// be there.
-func follow(path string) (string, error) {
-	for range 40 { // as many as the system follows
-		if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
-			path = filepath.Join(dir, filepath.Base(path)) // so that .. leads to where the system goes
-		}
-		target, err := os.Readlink(path)
-		if err != nil || strings.HasPrefix(path, "/proc/") {
-			return path, nil // it is no link, or one to an open file, whatever it says
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(path), target)
-		}
-		path = target
-	}
-	return "", syscall.ELOOP
-}
-
 // stays reports whether a regular file must not be replaced by another.
 func stays(path string, old fs.FileInfo) bool {
 	var s unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, 0, 0, &s)
 	mounted := err == nil && s.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
-	return mounted || strings.HasPrefix(path, "/proc/") || old.Sys().(*syscall.Stat_t).Nlink != 1
+	return mounted || old.Sys().(*syscall.Stat_t).Nlink != 1
 }
 
 // isRefused reports whether an error says that a file cannot be made in a directory,
