@@ -75,7 +75,7 @@ func checkForUpdate(c *cli.Context, con console) error {
 	if err != nil {
 		return err
 	}
-	p, err := client.NewPlan(c.Context, o)
+	p, err := client.Check(c.Context, o)
 	if err != nil {
 		return err
 	}

@@ -44,10 +44,32 @@ type File struct {
 // maxCandidates is how many candidates a plan has at most.
 const maxCandidates = 5
 
+// Check returns whether Update would do something: the Plan without candidates.
+func Check(ctx context.Context, o Options) (Plan, error) {
+	return plan(ctx, o, func(*mirrors, *offer, []LocalImage) ([]Candidate, error) { return []Candidate{}, nil })
+}
+
 // NewPlan returns what Update would do, from the first mirror that answers and has
 // the image. It changes nothing, takes no lock, and reads no image: a wrong one
 // counts as right unless it is known to be wrong.
 func NewPlan(ctx context.Context, o Options) (Plan, error) {
+	return plan(ctx, o, func(ms *mirrors, of *offer, local []LocalImage) ([]Candidate, error) {
+		begun, err := ms.dir.Begun()
+		if err != nil {
+			return nil, err
+		}
+		return candidates(ms.dir, source.Choice{
+			Wanted: &of.Wanted, Sources: ms.sources(ctx, of), Bases: local, Begun: begun, Failures: source.NewFailures(begun),
+			Downgrades: ms.options.Image != "", Steps: route.MaxSteps,
+		}), ctx.Err()
+	})
+}
+
+// chooser returns the candidates of an offer that start from local images.
+type chooser func(ms *mirrors, of *offer, local []LocalImage) ([]Candidate, error)
+
+// plan returns a Plan with the candidates of a chooser.
+func plan(ctx context.Context, o Options, choose chooser) (Plan, error) {
 	o, err := o.checked()
 	if err != nil {
 		return Plan{}, err
@@ -68,13 +90,13 @@ func NewPlan(ctx context.Context, o Options) (Plan, error) {
 		if err != nil {
 			return err
 		}
-		p, err = newPlan(ctx, ms, of)
+		p, err = planOffer(ms, of, choose)
 		return err
 	})
 	return p, err
 }
 
-func newPlan(ctx context.Context, ms *mirrors, of *offer) (Plan, error) {
+func planOffer(ms *mirrors, of *offer, choose chooser) (Plan, error) {
 	o, dir := ms.options, ms.dir
 	p := Plan{Mirror: of.mirror.String(), Image: of.Target.Name, Disabled: dir.Disabled(), Candidates: []Candidate{}}
 	var err error
@@ -95,15 +117,8 @@ func newPlan(ctx context.Context, ms *mirrors, of *offer) (Plan, error) {
 		p.UpToDate = isInUse(o, dir, of.Target.Name)
 		return p, nil
 	}
-	begun, err := dir.Begun()
-	if err != nil {
-		return Plan{}, err
-	}
-	p.Candidates = candidates(dir, source.Choice{
-		Wanted: &of.Wanted, Sources: ms.sources(ctx, of), Bases: local, Begun: begun, Failures: source.NewFailures(begun),
-		Downgrades: o.Image != "", Steps: route.MaxSteps,
-	})
-	return p, ctx.Err()
+	p.Candidates, err = choose(ms, of, local)
+	return p, err
 }
 
 // notWrong returns the local images that are not known to be wrong.
