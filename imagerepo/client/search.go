@@ -217,9 +217,13 @@ func (w *search) watch(r Route, i int) func(left int64) error {
 		next = time.Now().Add(lookEvery)
 		needed := pace.Time(left, rate)
 		w.dir.Say(fmt.Sprintf("making %s at %.1f kB/s, %v left", w.offer.Target.Name, rate/1e3, needed.Round(time.Second)))
-		if whole && needed > time.Until(w.end) && w.leaves(mirror, rate) {
+		if !whole || needed <= time.Until(w.end) {
+			return nil
+		}
+		if w.leaves(mirror, rate) {
 			return fmt.Errorf("%w: %.1f kB/s, %d bytes are left", source.ErrTooSlow, rate/1e3, left)
 		}
+		p = pace.Over(w.options.rateWindow()) // to ask again takes another window
 		return nil
 	}
 }
