@@ -13,8 +13,7 @@ import (
 	"puavo-image-repository/testdata"
 )
 
-// What is no regular file is neither read nor waited at, whoever asks; what is to be a
-// directory must be one.
+// A file that is not regular is not read, and nobody waits for it. A directory must be one.
 func TestOddFiles(t *testing.T) {
 	for _, kind := range testdata.OddFiles(t) {
 		path := filepath.Join(t.TempDir(), "d") // the path of a socket is short

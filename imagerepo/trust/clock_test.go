@@ -88,7 +88,7 @@ func (p *place) keysDir() string {
 	return strings.Join(names, "\n")
 }
 
-// After a clock that was ahead, what is to be ignored is so once.
+// After a clock that was ahead, IgnoreClock is needed once.
 func TestClockWasAhead(t *testing.T) {
 	p := newPlace(t)
 	p.now = p.now.Add(100 * day)

@@ -217,7 +217,7 @@ func TestErrorsNameTheFile(t *testing.T) {
 	}
 }
 
-// What made Commit fail is told of the file too.
+// An error of Commit names the file.
 func TestCommitNamesTheFile(t *testing.T) {
 	dir := t.TempDir()
 	f, err := Create(dir+"/file", 0)
