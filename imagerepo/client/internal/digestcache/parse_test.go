@@ -117,6 +117,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"files":{"` + imageA + `.tmp":{"size":5,"blake3":"` + right.BLAKE3.String() + `"},"../x":{"blake3":"` + right.BLAKE3.String() + `"}}}`))
 	f.Add([]byte(`{"files":{"` + imageA + `":{"size":5,"mtime":1,"ctime":2,"inode":3}}}`))
 	f.Add([]byte(`{"files":null,"pending":""}`))
+	f.Add([]byte(`{"pending":"os-2022-02-32-000000-amd64.img"}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		cache.contents = parse(data)
@@ -126,7 +127,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		if n := cache.Pending(); n != (meta.Name{}) {
-			if _, err := meta.ParseName(n.String()); err != nil {
+			if _, err := meta.ParseOldName(n.String()); err != nil {
 				t.Error(err)
 			}
 		}
