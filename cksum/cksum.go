@@ -1,5 +1,5 @@
-// Package cksum computes all digests of a stream in one read, and parses and
-// formats the two lists of digests of a mirror.
+// Package cksum computes the digests of a stream in one read, chooses the one to check
+// a content by, and parses and formats the two lists of digests of a mirror.
 //
 // # Digests
 //
@@ -10,6 +10,21 @@
 //     It finds accidents, not attacks.
 //   - SHA256 and SHA512: FIPS 180-4.
 //   - BLAKE3: the default hash mode with 32 bytes of output; the fast one.
+//
+// # Which digest is compared
+//
+// A content is proven by one digest of those that a document names for it, the fastest
+// ([Sums.Fastest]):
+//
+//  1. BLAKE3
+//  2. SHA-256, where the processor has instructions for it
+//  3. SHA-512
+//  4. SHA-256
+//
+// A zero digest is one that the document does not name. Digests of several documents
+// are never put together: what one of them proves says nothing of another's. For the
+// same reason only a digest that was computed is remembered of a content, and not those
+// that were named with it.
 //
 // # CKSUMS
 //

@@ -17,14 +17,16 @@ type crc struct {
 	scratch [4096]byte // a multiple of 16, see reverseBits
 }
 
-// write adds p to the CRC.
-func (c *crc) write(p []byte) {
+// Write adds p to the CRC. It never returns an error.
+func (c *crc) Write(p []byte) (int, error) {
+	written := len(p)
 	for len(p) > 0 {
 		n := copy(c.scratch[:], p)
 		reverseBits(c.scratch[:(n+15)&^15])
 		c.reg = update(c.reg, c.scratch[:n])
 		p = p[n:]
 	}
+	return written, nil
 }
 
 // sum returns the CRC of what was written, followed by size.

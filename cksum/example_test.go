@@ -34,6 +34,21 @@ func ExampleHash() {
 	// Output: b7d65b48420d1033…
 }
 
+// Check a content by one of the digests that are known of it.
+func ExampleSums_Fastest() {
+	var known cksum.Sums // with a BLAKE3 it would be that one
+	if err := known.SHA512.UnmarshalText([]byte("d9e6762dd1c8eaf6d61b3c6192fc408d4d6d5f1176d0c29169bc24e71c3f274ad27fcd5811b313d681f7e55ec02d73d499c95455b6b5bb503acf574fba8ffe85")); err != nil {
+		log.Fatal(err)
+	}
+	want := known.Fastest()
+	h := cksum.NewFor(want)
+	if _, err := io.Copy(h, strings.NewReader("123456789")); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(h.Sums().Compare(want))
+	// Output: true <nil>
+}
+
 // Add a file to a list.
 func ExampleAppendCKSUMS() {
 	lines, err := cksum.ParseCKSUMS(strings.NewReader("930766865 9 b.img\n"))

@@ -68,9 +68,9 @@ func FuzzCRC(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, split int) {
 		split = min(max(split, 0), len(data))
 		var parts, whole crc
-		parts.write(data[:split])
-		parts.write(data[split:])
-		whole.write(data)
+		parts.Write(data[:split])
+		parts.Write(data[split:])
+		whole.Write(data)
 		size := int64(len(data))
 		want := referenceCRC(data, size)
 		if got := whole.sum(size); got != want {

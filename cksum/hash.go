@@ -1,8 +1,6 @@
 package cksum
 
 import (
-	"crypto/sha256"
-	"crypto/sha512"
 	"hash"
 	"io"
 	"sync"
@@ -15,31 +13,62 @@ const bufferSize = 256 << 10
 // They and the goroutines would cost it more than they save.
 const short = 64 << 10
 
-// Hash computes all digests of what is written to it. Make one with [New]. It is
-// not safe for concurrent use.
+// Hash computes digests of what is written to it. Make one with [New], or with
+// [NewFor] for some of them. It is not safe for concurrent use.
 //
 // For a stream of more than 64 KiB it computes the digests concurrently with each
-// other and with the writer, on up to three cores, as fast as SHA-512 alone if
-// these are free. For that it holds two buffers, 512 KiB together. Its goroutines
-// end by themselves within milliseconds, so a Hash may be abandoned at any time.
+// other and with the writer, all of them on up to three cores, as fast as SHA-512
+// alone if these are free. For that it holds two buffers, 512 KiB together. Its
+// goroutines end by themselves within milliseconds, so a Hash may be abandoned at any
+// time.
 type Hash struct {
-	size   int64
-	crc    crc
-	sha256 hash.Hash
-	sha512 hash.Hash
-	blake3 hash.Hash
+	size  int64
+	crc   *crc // nil if it is not computed
+	proof []digesting
+	lanes []io.Writer // to all of these; each is written to by one goroutine
 
 	filling []byte         // what was written last; nil if nothing was buffered yet
 	full    []byte         // what was written before it, for what is running
 	running sync.WaitGroup // has the digests until it is done
 }
 
-// New returns a Hash to which nothing has been written.
-func New() *Hash {
-	return &Hash{sha256: sha256.New(), sha512: sha512.New(), blake3: NewBLAKE3()}
+// digesting is a digest while it is computed.
+type digesting struct {
+	by   algorithm
+	hash hash.Hash
 }
 
-// Write adds p to all digests. It never returns an error.
+// New returns a Hash of all digests, to which nothing has been written. SHA-512 takes
+// as long as the others together.
+func New() *Hash {
+	h := &Hash{crc: new(crc)}
+	h.compute(bySHA512)
+	h.compute(bySHA256)
+	h.compute(byBLAKE3, h.crc)
+	return h
+}
+
+// NewFor returns a Hash of the digests that want has, and no others, to which nothing
+// has been written. It does not compute the CRC. [Sums.Compare] compares its Sums with
+// want.
+func NewFor(want Sums) *Hash {
+	h := new(Hash)
+	for _, a := range fastestFirst {
+		if a.isKnown(want) {
+			h.compute(a)
+		}
+	}
+	return h
+}
+
+// compute has h compute a digest, in one goroutine with what else is written to.
+func (h *Hash) compute(a algorithm, besides ...io.Writer) {
+	d := digesting{a, a.new()}
+	h.proof = append(h.proof, d)
+	h.lanes = append(h.lanes, io.MultiWriter(append(besides, d.hash)...))
+}
+
+// Write adds p to the digests. It never returns an error.
 func (h *Hash) Write(p []byte) (int, error) {
 	written := len(p)
 	if h.filling == nil && h.size+int64(written) <= short {
@@ -55,17 +84,33 @@ func (h *Hash) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// Sums returns the size and the digests of everything written so far. It does not
-// change h: you may write more after it.
+// Sums returns the size and the digests of everything written so far; those that h does
+// not compute are zero. It does not change h: you may write more after it.
 func (h *Hash) Sums() Sums {
 	h.running.Wait()
 	h.digest(h.filling)
 	h.filling = h.filling[:0]
-	s := Sums{Size: h.size, CRC: h.crc.sum(h.size)}
-	h.sha256.Sum(s.SHA256[:0])
-	h.sha512.Sum(s.SHA512[:0])
-	h.blake3.Sum(s.BLAKE3[:0])
+	s := Sums{Size: h.size}
+	if h.crc != nil {
+		s.CRC = h.crc.sum(h.size)
+	}
+	for _, d := range h.proof {
+		d.hash.Sum(d.by.of(&s)[:0])
+	}
 	return s
+}
+
+// ReadFrom reads r to its end, right into the buffer, and returns how many bytes that
+// were. It passes an error of r on. With it, io.Copy needs no buffer.
+func (h *Hash) ReadFrom(r io.Reader) (int64, error) {
+	before := h.size
+	for {
+		if err := h.readOnce(r); err == io.EOF {
+			return h.size - before, nil
+		} else if err != nil {
+			return h.size - before, err
+		}
+	}
 }
 
 // readOnce adds one read of r, right into the buffer.
@@ -94,23 +139,18 @@ func (h *Hash) add(n int) {
 }
 
 // swap empties the buffer: it waits for the digests of the other one, and then
-// starts those of this one. The three goroutines wait for nothing; SHA-512 takes as
-// long as the others together.
+// starts those of this one, in goroutines that wait for nothing.
 func (h *Hash) swap() {
 	h.running.Wait()
 	h.filling, h.full = h.full[:0], h.filling
-	h.running.Go(func() { h.sha512.Write(h.full) })
-	h.running.Go(func() { h.sha256.Write(h.full) })
-	h.running.Go(func() {
-		h.crc.write(h.full)
-		h.blake3.Write(h.full)
-	})
+	for _, lane := range h.lanes {
+		h.running.Go(func() { lane.Write(h.full) })
+	}
 }
 
-// digest adds p to all digests, while nothing is running.
+// digest adds p to the digests, while nothing is running.
 func (h *Hash) digest(p []byte) {
-	h.crc.write(p)
-	h.sha256.Write(p)
-	h.sha512.Write(p)
-	h.blake3.Write(p)
+	for _, lane := range h.lanes {
+		lane.Write(p)
+	}
 }
