@@ -112,8 +112,8 @@ var changes = []struct {
 	// it is made. Where a delta was changed the full image is made.
 	run, next string
 }{
-	{"junk of the same size", func(m *changing) { m.replace(inverted(m.content()), time.Hour) }, "SHA-512", "SHA-512"},
-	{"junk of the same size and time", func(m *changing) { m.replace(inverted(m.content()), 0) }, "SHA-512", "SHA-512"},
+	{"junk of the same size", func(m *changing) { m.replace(inverted(m.content()), time.Hour) }, "its BLAKE3", "its BLAKE3"},
+	{"junk of the same size and time", func(m *changing) { m.replace(inverted(m.content()), 0) }, "its BLAKE3", "its BLAKE3"},
 	{"shorter", func(m *changing) { m.replace(half(m.content()), time.Hour) }, "bytes, want", "bytes, want"},
 	{"shorter than what has come", func(m *changing) { m.replace(m.content()[:1000], time.Hour) }, "bytes, want", "bytes, want"},
 	{"longer", func(m *changing) { m.replace(longer(m.content()), time.Hour) }, "bytes, want", "bytes, want"},

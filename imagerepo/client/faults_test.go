@@ -96,7 +96,7 @@ var faults = []struct {
 	{"a part of it", status(http.StatusPartialContent), nil, nil, "a part of the file"},
 	{"an error page", text("<!DOCTYPE html>"), damaged, client.ErrVerify, ""},
 	{"empty", text(""), []error{client.ErrVerify}, client.ErrVerify, "has 0 bytes"},
-	{"a bit flipped", body(flip), damaged, client.ErrVerify, "SHA-512"},
+	{"a bit flipped", body(flip), damaged, client.ErrVerify, "its BLAKE3"},
 	{"magic number flipped", body(func(b []byte) []byte { b[0] ^= 1; return b }), damaged, client.ErrVerify, ""},
 	{"last byte missing", body(func(b []byte) []byte { return b[:len(b)-1] }), []error{client.ErrVerify}, client.ErrVerify, "bytes, want"},
 	{"half of it", body(half), []error{client.ErrVerify}, client.ErrVerify, "bytes, want"},

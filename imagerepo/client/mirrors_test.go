@@ -110,7 +110,14 @@ func withoutDeltas(data []byte) []byte {
 }
 
 func anotherDigest(data []byte) []byte {
-	return edited(data, func(newest *meta.Image) { newest.Sums.SHA512[0]++ })
+	return edited(data, becomesAnother)
+}
+
+// becomesAnother changes the digests of an image.
+func becomesAnother(im *meta.Image) {
+	im.Sums.SHA512[0]++
+	im.Sums.SHA256[0]++
+	im.Sums.BLAKE3[0]++
 }
 
 // What came of a file from one mirror is gone on with from the next, if it has the

@@ -234,7 +234,7 @@ func TestUntrusted(t *testing.T) {
 		{"an image that was replaced", nil, image4, func(_ *testing.T, s *signed, _ *place) http.Handler {
 			s.write(image4, flip(imageData(image4)))
 			return nil
-		}, client.ErrVerify, "SHA-512"},
+		}, client.ErrVerify, "its BLAKE3"},
 		{"another image under its name", nil, image4, func(_ *testing.T, s *signed, _ *place) http.Handler {
 			s.write(image4, imageData(image3))
 			return nil
@@ -262,7 +262,7 @@ func TestUntrusted(t *testing.T) {
 			return nil
 		}, client.ErrUntrusted, "fast-forward"},
 		{"key compromise: one key of two that are needed", []string{image3}, "", func(t *testing.T, s *signed, _ *place) http.Handler {
-			s.edit(func(m *meta.Series) { m.Newest().Sums.SHA512[0]++ }) // by the one key that there is until then
+			s.edit(func(m *meta.Series) { becomesAnother(m.Newest()) }) // by the one key that there is until then
 			keys := must(trust.Open(s.options()))
 			defer keys.Close()
 			must(keys.Add(trust.Targets, 2))
@@ -303,10 +303,10 @@ func TestUntrusted(t *testing.T) {
 				d.Sums = sumsOf(b)
 				d.Sums.Size = int64(len(b))
 				s.write(meta.DeltaPath(d.Filename), b)
-				m.Newest().Sums.SHA512[0]++ // nor does the full image do
+				becomesAnother(m.Newest()) // nor does the full image do
 			})
 			return nil
-		}, client.ErrVerify, "SHA-512"},
+		}, client.ErrVerify, "its BLAKE3"},
 		{"a path that leads out", []string{image3}, "", func(_ *testing.T, s *signed, _ *place) http.Handler {
 			data := must(os.ReadFile(s.path(series)))
 			s.write(series, bytes.ReplaceAll(data, []byte(`"filename":"`+image4), []byte(`"filename":"../`+image4)))

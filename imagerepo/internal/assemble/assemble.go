@@ -36,13 +36,14 @@
 //	                            |
 //	            +---------------+---------------------------+
 //	            |                                           |
-//	    [one buffer of 1 MiB]                       [one checkpoint]
+//	    [two buffers of 256 KiB]                    [one checkpoint]
 //	            |                                           |
-//	hasher   SHA-512, compared at the end        saver   flush the image, then
+//	hasher   digest, compared at the end         saver   flush the image, then
 //	                                                     replace the journal
 //
 // The full image needs no writer: the caller copies from the mirror to the partial
-// image, a hasher takes its SHA-512 meanwhile, and a saver saves the checkpoints.
+// image, a hasher takes its digest meanwhile, and a saver saves the checkpoints. The
+// digest of a delta has such buffers and a hasher too.
 //
 // The writer gives the saver a checkpoint once the image is written up to there. A
 // checkpoint is saved once a second at most, and is dropped while another is being
@@ -50,7 +51,9 @@
 // what is on the disk.
 //
 // A call that continues reads the partial image again, so the digest at the end
-// notices what a crash or a bad disk made of it. A delta that comes in a single call
+// notices what a crash or a bad disk made of it. It is the fastest of those that
+// Job.Sums has, see package cksum; a SHA-512 that is only named still tells the journal
+// which image and which source are meant. A delta that comes in a single call
 // is compared with its own digest too. Of one that comes in parts the beginning is
 // gone; the digest of the image decides. If that is wrong, all starts over, once, and
 // past all caches: one of them may hold an old file, or may have held one of the parts.
@@ -99,12 +102,12 @@ func local(err error) error {
 type Job struct {
 	Dir   atomicfile.Dir // holds the partial image, its journal and the base; no other process may change them
 	Image meta.Name      // names the partial image and its journal
-	Sums  cksum.Sums     // of the image: size and SHA-512
+	Sums  cksum.Sums     // of the image, all from one document: size, SHA-512, and what else it names
 	Base  string         // file in Dir that the delta is applied to; "": the full image is downloaded
 
 	Mirror     *fetch.Mirror
 	Source     string     // path in the mirror of the delta, or of the full image
-	SourceSums cksum.Sums // of that file: size and SHA-512, and BLAKE3 if known
+	SourceSums cksum.Sums // of that file, likewise
 	Wrong      []Wrong    // files to remember, for Look
 
 	Log      *slog.Logger            // takes why the work continues or starts over; nil discards

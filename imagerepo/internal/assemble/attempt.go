@@ -93,7 +93,7 @@ func (a *attempt) begin() {
 		return
 	}
 	a.imageVerifier = newVerifier(a.Image.String(), a.Sums, a.Progress)
-	a.sourceVerifier = newFastVerifier(file, a.SourceSums)
+	a.sourceVerifier = newVerifier(file, a.SourceSums, nil)
 	if a.resumed {
 		a.sourceVerifier.skip(from.Position.Delta)
 	}

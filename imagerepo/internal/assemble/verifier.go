@@ -2,42 +2,26 @@ package assemble
 
 import (
 	"context"
-	"crypto/sha512"
 	"fmt"
-	"hash"
 	"io"
 
 	"puavo-image-repository/cksum"
 )
 
-// verifier compares what is written to it with a size and a digest.
+// verifier compares what is written to it with a size and a digest, the fastest of
+// those that the document names.
 type verifier struct {
 	name     string // in errors
 	want     cksum.Sums
 	size     int64                   // bytes written
-	digest   digest                  // nil after skip: then the size alone is compared
+	digest   *cksum.Hash             // nil after skip: then the size alone is compared
 	passed   bool                    // the digest was compared, and is right
 	progress func(done, total int64) // may be nil
 }
 
-// digest is what a verifier uses of a hash.Hash.
-type digest interface {
-	io.Writer
-	Sum(b []byte) []byte
-}
-
-// newVerifier returns a verifier that compares the SHA-512.
 func newVerifier(name string, want cksum.Sums, progress func(done, total int64)) *verifier {
-	return &verifier{name: name, want: want, digest: newBackgroundSHA512(), progress: progress}
-}
-
-// newFastVerifier returns a verifier that compares the BLAKE3, which takes a
-// quarter of the time, if it is known, or else the SHA-512.
-func newFastVerifier(name string, want cksum.Sums) *verifier {
-	if (want.BLAKE3 == cksum.Digest256{}) {
-		return newVerifier(name, want, nil)
-	}
-	return &verifier{name: name, want: want, digest: cksum.NewBLAKE3()}
+	want = want.Fastest()
+	return &verifier{name: name, want: want, digest: cksum.NewFor(want), progress: progress}
 }
 
 // Write counts and digests p. It refuses what exceeds the size.
@@ -65,11 +49,12 @@ func (v *verifier) check() error {
 	if v.digest == nil {
 		return nil
 	}
-	switch sum := v.digest.Sum(nil); {
-	case len(sum) == len(v.want.SHA512) && cksum.Digest512(sum) != v.want.SHA512:
-		return fmt.Errorf("%w: %s has another SHA-512", ErrVerify, v.name)
-	case len(sum) == len(v.want.BLAKE3) && cksum.Digest256(sum) != v.want.BLAKE3:
-		return fmt.Errorf("%w: %s has another BLAKE3", ErrVerify, v.name)
+	comparable, wrong := v.digest.Sums().Compare(v.want)
+	if wrong != nil {
+		return fmt.Errorf("%w: %s: %w", ErrVerify, v.name, wrong)
+	}
+	if !comparable {
+		return fmt.Errorf("%w: %s: no digest of it is known", ErrVerify, v.name)
 	}
 	v.passed = true
 	return nil
@@ -122,37 +107,4 @@ func (r *contextReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return r.r.Read(p)
-}
-
-// backgroundSHA512 is a SHA-512 that hashes one buffer in a goroutine while its
-// user fills the next.
-type backgroundSHA512 struct {
-	hash hash.Hash
-	buf  []byte
-	idle chan struct{} // holds a token, and is empty while buf is hashed
-}
-
-func newBackgroundSHA512() *backgroundSHA512 {
-	b := &backgroundSHA512{hash: sha512.New(), idle: make(chan struct{}, 1)}
-	b.idle <- struct{}{}
-	return b
-}
-
-// Write copies p and begins to hash it. It waits for the call before.
-func (b *backgroundSHA512) Write(p []byte) (int, error) {
-	<-b.idle
-	b.buf = append(b.buf[:0], p...)
-	// The next call waits for its end.
-	go func() {
-		b.hash.Write(b.buf)
-		b.idle <- struct{}{}
-	}()
-	return len(p), nil
-}
-
-// Sum appends the digest of all that was written.
-func (b *backgroundSHA512) Sum(p []byte) []byte {
-	<-b.idle
-	defer func() { b.idle <- struct{}{} }()
-	return b.hash.Sum(p)
 }

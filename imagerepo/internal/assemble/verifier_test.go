@@ -1,9 +1,7 @@
 package assemble
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha512"
 	"errors"
 	"io"
 	"strings"
@@ -20,18 +18,18 @@ func TestVerifyingReader(t *testing.T) {
 	h := cksum.New()
 	io.WriteString(h, right)
 	all := h.Sums()
-	installed := all // by a repository that has no BLAKE3
-	installed.BLAKE3 = cksum.Digest256{}
-	for kind, c := range map[string]func() *verifier{
-		"SHA-512":   func() *verifier { return newVerifier("file", all, nil) },
-		"BLAKE3":    func() *verifier { return newFastVerifier("file", all) },
-		"no BLAKE3": func() *verifier { return newFastVerifier("file", installed) },
+	predecessor := all // its meta has no BLAKE3
+	predecessor.BLAKE3 = cksum.Digest256{}
+	for says, want := range map[string]cksum.Sums{
+		"BLAKE3":  all,
+		"SHA-512": {Size: all.Size, SHA512: all.SHA512},
+		"SHA-":    predecessor, // 256 or 512
 	} {
-		t.Run(kind, func(t *testing.T) { testVerifyingReader(t, right, c) })
+		t.Run(says, func(t *testing.T) { testVerifyingReader(t, right, want, says) })
 	}
 }
 
-func testVerifyingReader(t *testing.T, right string, newVerifier func() *verifier) {
+func testVerifyingReader(t *testing.T, right string, want cksum.Sums, other string) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	broken := errors.New("broken")
@@ -46,7 +44,7 @@ func testVerifyingReader(t *testing.T, right string, newVerifier func() *verifie
 		{"empty", t.Context(), func() io.Reader { return strings.NewReader("") }, ErrVerify, "0 bytes, want 19"},
 		{"short", t.Context(), func() io.Reader { return strings.NewReader(right[1:]) }, ErrVerify, "18 bytes, want 19"},
 		{"long", t.Context(), func() io.Reader { return strings.NewReader(right + "s") }, ErrVerify, "more than its 19"},
-		{"other", t.Context(), func() io.Reader { return strings.NewReader(strings.ToUpper(right)) }, ErrVerify, "another"},
+		{"other", t.Context(), func() io.Reader { return strings.NewReader(strings.ToUpper(right)) }, ErrVerify, "file: its " + other},
 		{"broken", t.Context(), func() io.Reader { return io.MultiReader(strings.NewReader(right[:9]), iotest.ErrReader(broken)) }, broken, "broken"},
 		{"broken at the end", t.Context(), func() io.Reader { return io.MultiReader(strings.NewReader(right), iotest.ErrReader(broken)) }, broken, "broken"},
 		{"cancelled", cancelled, func() io.Reader { return strings.NewReader(right) }, context.Canceled, ""},
@@ -58,7 +56,7 @@ func testVerifyingReader(t *testing.T, right string, newVerifier func() *verifie
 			"with the end":  iotest.DataErrReader,
 			"bytes and end": func(r io.Reader) io.Reader { return iotest.DataErrReader(iotest.OneByteReader(r)) },
 		} {
-			got, err := io.ReadAll(&verifyingReader{ctx: c.ctx, r: cut(c.r()), v: newVerifier()})
+			got, err := io.ReadAll(&verifyingReader{ctx: c.ctx, r: cut(c.r()), v: newVerifier("file", want, nil)})
 			if !errors.Is(err, c.err) || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%s, %s: %v, want %v that says %q", c.name, pieces, err, c.err, c.says)
 			}
@@ -86,36 +84,41 @@ func TestSkip(t *testing.T) {
 		{3, "6 more", ErrVerify},
 		{11, "", ErrVerify},
 	} {
-		for _, v := range []*verifier{newVerifier("file", want, nil), newFastVerifier("file", want)} {
-			v.skip(c.after)
-			got, err := io.ReadAll(&verifyingReader{ctx: t.Context(), r: strings.NewReader(c.text), v: v})
-			if !errors.Is(err, c.err) || err == nil && string(got) != c.text {
-				t.Errorf("%q after %d of 10 bytes: %q, %v; want %v", c.text, c.after, got, err, c.err)
-			}
+		v := newVerifier("file", want, nil)
+		v.skip(c.after)
+		got, err := io.ReadAll(&verifyingReader{ctx: t.Context(), r: strings.NewReader(c.text), v: v})
+		if !errors.Is(err, c.err) || err == nil && string(got) != c.text {
+			t.Errorf("%q after %d of 10 bytes: %q, %v; want %v", c.text, c.after, got, err, c.err)
 		}
 	}
 }
 
-// What a digest was given may be changed meanwhile.
-func TestBackgroundSHA512(t *testing.T) {
-	var text []byte
-	for i := range 1000 {
-		text = append(text, byte(i))
+// Of several digests one decides, and without any nothing is right.
+func TestOneDigest(t *testing.T) {
+	h := cksum.New()
+	io.WriteString(h, "the bytes of a file")
+	all := h.Sums()
+	with := func(change func(s *cksum.Sums)) cksum.Sums {
+		s := all
+		change(&s)
+		return s
 	}
-	want := sha512.Sum512(text)
-	for _, size := range []int{1, 7, 128, 999, 1000} {
-		d := newBackgroundSHA512()
-		piece := make([]byte, size)
-		for rest := text; len(rest) > 0; {
-			n := copy(piece, rest)
-			d.Write(piece[:n])
-			clear(piece)
-			rest = rest[n:]
-		}
-		for range 2 {
-			if got := d.Sum(nil); !bytes.Equal(got, want[:]) {
-				t.Errorf("in pieces of %d: %x, want %x", size, got, want)
-			}
+	for _, c := range []struct {
+		name string
+		want cksum.Sums
+		says string // "": right
+	}{
+		{"all", all, ""},
+		{"another SHA-512 and SHA-256", with(func(s *cksum.Sums) { s.SHA512[0]++; s.SHA256[0]++ }), ""},
+		{"another BLAKE3", with(func(s *cksum.Sums) { s.BLAKE3[0]++ }), "its BLAKE3 is"},
+		{"another SHA-512, alone", with(func(s *cksum.Sums) { *s = cksum.Sums{Size: s.Size, SHA512: s.SHA512}; s.SHA512[0]++ }), "its SHA-512 is"},
+		{"none", cksum.Sums{Size: all.Size, CRC: all.CRC}, "no digest of it is known"},
+	} {
+		v := newVerifier("file", c.want, nil)
+		io.WriteString(v, "the bytes of a file")
+		err := v.check()
+		if v.passed != (c.says == "") || v.passed != (err == nil) || err != nil && (!errors.Is(err, ErrVerify) || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: passed is %v, %v; want %q", c.name, v.passed, err, c.says)
 		}
 	}
 }

@@ -2,10 +2,8 @@ package digestcache
 
 import (
 	"context"
-	"crypto/sha512"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 
@@ -28,9 +26,9 @@ func (c *Cache) Known(file string, want cksum.Sums) (right, known bool) {
 }
 
 // Check compares a file with its size and its digest: nil if they are right, an
-// error that wraps ErrWrong if not. If the digest is not known, the file is read,
-// with calls of progress, which may be nil. The digest that is taken is the BLAKE3
-// if there is one to compare with, or else the SHA-512.
+// error that wraps ErrWrong if not. All of want must be from one document. Only if no
+// digest is known that want has as well, the file is read, with calls of progress, which
+// may be nil; then one digest is computed, the fastest of those that want has.
 func (c *Cache) Check(ctx context.Context, file string, want cksum.Sums, progress func(done, total int64)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -46,8 +44,10 @@ func (c *Cache) Check(ctx context.Context, file string, want cksum.Sums, progres
 	if err != nil {
 		return err
 	}
-	_, err = e.compare(file, want)
-	return err
+	if known, err := e.compare(file, want); known || err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: no digest to compare it with", file)
 }
 
 // compare is Check without reading. The error counts only if the result is known.
@@ -65,23 +65,14 @@ func (c *Cache) compare(file string, info fs.FileInfo, want cksum.Sums) (known b
 	return e.compare(file, want)
 }
 
-// compare compares an entry with a digest. The SHA-512 decides: images are verified
-// by it when they are made.
+// compare compares an entry with the digests that it should have. All that are known of
+// both were computed of the content and are of one document, so all must be right.
 func (e entry) compare(file string, want cksum.Sums) (known bool, err error) {
-	var none cksum.Sums
-	switch {
-	case e.SHA512 != none.SHA512 && want.SHA512 != none.SHA512:
-		if e.SHA512 != want.SHA512 {
-			err = fmt.Errorf("%s: %w: its SHA-512 is %s, want %s", file, ErrWrong, e.SHA512, want.SHA512)
-		}
-	case e.BLAKE3 != none.BLAKE3 && want.BLAKE3 != none.BLAKE3:
-		if e.BLAKE3 != want.BLAKE3 {
-			err = fmt.Errorf("%s: %w: its BLAKE3 is %s, want %s", file, ErrWrong, e.BLAKE3, want.BLAKE3)
-		}
-	default:
-		return false, fmt.Errorf("%s: no digest to compare it with", file)
+	known, err = e.sums().Compare(want)
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %w", file, ErrWrong, err)
 	}
-	return true, err
+	return known, err
 }
 
 // digest takes the digest of a file, and remembers it with the stamp from before:
@@ -96,43 +87,45 @@ func (c *Cache) digest(ctx context.Context, file string, want cksum.Sums, progre
 	if err != nil {
 		return entry{}, err
 	}
-	e := entry{stamp: stampOf(before)}
-	var h hash.Hash
-	var sum []byte
-	if (want.BLAKE3 != cksum.Digest256{}) {
-		h, sum = cksum.NewBLAKE3(), e.BLAKE3[:0]
-	} else {
-		h, sum = sha512.New(), e.SHA512[:0]
-	}
+	h := cksum.NewFor(want.Fastest())
 	if err := read(ctx, h, f, file, want.Size, progress); err != nil {
 		return entry{}, err
 	}
-	h.Sum(sum)
+	e := newEntry(before, h.Sums())
 	c.contents.add(file, e)
 	c.save()
 	return e, nil
 }
 
 // read digests size bytes, which must be all.
-func read(ctx context.Context, h hash.Hash, f io.Reader, file string, size int64, progress func(done, total int64)) error {
-	buf := make([]byte, 1<<20)
-	var done int64
-	for {
-		n, err := f.Read(buf)
-		done += int64(n)
-		h.Write(buf[:n])
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case done > size || err == io.EOF && done < size:
-			return fmt.Errorf("%s: %w: its size was changed while it was read", file, ErrWrong)
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
-		}
-		if progress != nil {
-			progress(done, size)
-		}
+func read(ctx context.Context, h *cksum.Hash, f io.Reader, file string, size int64, progress func(done, total int64)) error {
+	in := &counted{ctx: ctx, r: f, size: size, progress: progress}
+	switch _, err := io.Copy(h, in); {
+	case ctx.Err() != nil: // it may have ended with the last byte
+		return ctx.Err()
+	case err != nil:
+		return err
+	case in.done != size:
+		return fmt.Errorf("%s: %w: its size was changed while it was read", file, ErrWrong)
 	}
+	return nil
+}
+
+// counted reads little beyond size, and nothing after the end of its context.
+type counted struct {
+	ctx        context.Context
+	r          io.Reader
+	done, size int64 // bytes
+	progress   func(done, total int64)
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil || c.done > c.size {
+		return 0, io.EOF
+	}
+	n, err := c.r.Read(p)
+	if c.done += int64(n); c.progress != nil && n > 0 && c.done <= c.size {
+		c.progress(c.done, c.size)
+	}
+	return n, err
 }

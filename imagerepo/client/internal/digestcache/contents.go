@@ -1,6 +1,7 @@
 package digestcache
 
 import (
+	"cmp"
 	"encoding/json"
 	"io/fs"
 	"maps"
@@ -19,11 +20,21 @@ type contents struct {
 	Pending meta.Name        `json:"pending,omitzero"`
 }
 
-// entry is what is known of one file.
+// entry is what is known of one file. Its digests were computed of the content.
 type entry struct {
 	stamp
 	SHA512 cksum.Digest512 `json:"sha512,omitzero"`
+	SHA256 cksum.Digest256 `json:"sha256,omitzero"`
 	BLAKE3 cksum.Digest256 `json:"blake3,omitzero"`
+}
+
+func newEntry(info fs.FileInfo, s cksum.Sums) entry {
+	return entry{stampOf(info), s.SHA512, s.SHA256, s.BLAKE3}
+}
+
+// sums returns the digests.
+func (e entry) sums() cksum.Sums {
+	return cksum.Sums{SHA512: e.SHA512, SHA256: e.SHA256, BLAKE3: e.BLAKE3}
 }
 
 // stamp tells, without reading it, whether a file was changed.
@@ -42,7 +53,9 @@ func stampOf(info fs.FileInfo) stamp {
 	return s
 }
 
-// parse parses the file. What is damaged is left out.
+// parse parses the file. What is damaged is left out, and so is a BLAKE3 next to a
+// SHA-512: earlier versions computed the one alone, and took the other from the meta.
+// Every meta has a SHA-512 to compare.
 func parse(data []byte) contents {
 	var k contents
 	if json.Unmarshal(data, &k) != nil {
@@ -52,6 +65,12 @@ func parse(data []byte) contents {
 		k.Files = make(map[string]entry)
 	}
 	maps.DeleteFunc(k.Files, func(file string, e entry) bool { return !isCacheable(file) || e.isEmpty() })
+	for file, e := range k.Files {
+		if (e.SHA512 != cksum.Digest512{}) {
+			e.BLAKE3 = cksum.Digest256{}
+			k.Files[file] = e
+		}
+	}
 	return k
 }
 
@@ -61,9 +80,7 @@ func isCacheable(file string) bool {
 	return err == nil
 }
 
-func (e entry) isEmpty() bool {
-	return e.SHA512 == cksum.Digest512{} && e.BLAKE3 == cksum.Digest256{}
-}
+func (e entry) isEmpty() bool { return e.sums() == cksum.Sums{} }
 
 // entry returns what is known of a file, if it was not changed since.
 func (k contents) entry(file string, info fs.FileInfo) (entry, bool) {
@@ -104,12 +121,9 @@ func (k contents) add(file string, e entry) {
 		return
 	}
 	if old := k.Files[file]; old.stamp == e.stamp {
-		if (e.SHA512 == cksum.Digest512{}) {
-			e.SHA512 = old.SHA512
-		}
-		if (e.BLAKE3 == cksum.Digest256{}) {
-			e.BLAKE3 = old.BLAKE3
-		}
+		e.SHA512 = cmp.Or(e.SHA512, old.SHA512)
+		e.SHA256 = cmp.Or(e.SHA256, old.SHA256)
+		e.BLAKE3 = cmp.Or(e.BLAKE3, old.BLAKE3)
 	}
 	k.Files[file] = e
 }

@@ -10,7 +10,8 @@
 //	  mtime    nanoseconds since 1970
 //	  ctime    nanoseconds since 1970; setting the mtime back changes it
 //	  inode    its number; while these four are the same, so is the content
-//	  sha512   the digests of the content; one that was not taken is left out
+//	  sha512   the digests that were computed of the content; mostly one, others are
+//	  sha256   left out
 //	  blake3
 //	pending  the image that is being put to use; left out if there is none
 //
@@ -21,6 +22,14 @@
 //
 // A file that is damaged, or another's, counts as empty: then the images are read
 // again.
+//
+// # What a digest proves
+//
+// An image is compared with what one document says of it, by the digests that the
+// document has and that were computed of the image. If there are none, the image is read
+// again: another digest that was named together with a right one, here or there, proves
+// nothing. Earlier versions remembered such a BLAKE3 next to the SHA-512 that they had
+// computed; it does not count.
 package digestcache
 
 import (
@@ -84,9 +93,9 @@ func (c *Cache) SetPending(n meta.Name) error {
 	return nil
 }
 
-// Learn remembers digests, the SHA-512 or the BLAKE3 or both, of an image or a
-// partial image that was just verified. It is no error if the file of the cache
-// cannot be written.
+// Learn remembers of an image or a partial image, which was just verified by the fastest
+// of the digests of sums, that digest. It is no error if the file of the cache cannot be
+// written.
 func (c *Cache) Learn(file string, sums cksum.Sums) error {
 	err := c.learn(file, sums)
 	if err == nil {
@@ -109,7 +118,7 @@ func (c *Cache) learn(file string, sums cksum.Sums) error {
 	if err != nil {
 		return err
 	}
-	e := entry{stampOf(info), sums.SHA512, sums.BLAKE3}
+	e := newEntry(info, sums.Fastest())
 	switch {
 	case !info.Mode().IsRegular() || !isCacheable(file) || e.isEmpty():
 		return fmt.Errorf("%s: nothing to learn of it", file)

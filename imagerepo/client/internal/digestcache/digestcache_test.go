@@ -237,11 +237,16 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// What is known answers for the digests that are there on both sides.
+// What is known answers for the digests that were computed and are wanted. Of what is
+// learnt, that is the fastest: the others were named, and compared with nothing.
 func TestKnown(t *testing.T) {
 	right, wrong := sumsOf(imageA), sumsOf(strings.ToUpper(imageA))
 	mixed := right // as from a mirror that is wrong about one
 	mixed.BLAKE3 = wrong.BLAKE3
+	sha512, blake3 := without(right, false, true), without(right, true, false)
+	sha256 := cksum.Sums{Size: right.Size, SHA256: cksum.Digest256{1}}
+	both256 := sha256
+	both256.SHA512 = right.SHA512
 	for _, c := range []struct {
 		name         string
 		learn        []cksum.Sums
@@ -252,13 +257,20 @@ func TestKnown(t *testing.T) {
 		{"nothing, but the size", nil, sumsOf("x"), false, true},
 		{"both", []cksum.Sums{right}, right, true, true},
 		{"both, other", []cksum.Sums{right}, wrong, false, true},
-		{"SHA-512 of both", []cksum.Sums{without(right, false, true)}, right, true, true},
-		{"SHA-512 of BLAKE3", []cksum.Sums{without(right, false, true)}, without(right, true, false), false, false},
-		{"BLAKE3 of both", []cksum.Sums{without(right, true, false)}, right, true, true},
-		{"BLAKE3 of SHA-512", []cksum.Sums{without(right, true, false)}, without(right, false, true), false, false},
-		{"one after the other", []cksum.Sums{without(right, true, false), without(right, false, true)}, without(right, true, false), true, true},
-		{"one after the other, reversed", []cksum.Sums{without(right, false, true), without(right, true, false)}, without(right, false, true), true, true},
-		{"the SHA-512 decides", []cksum.Sums{right}, mixed, true, true},
+		{"both, and the SHA-512 alone is wanted", []cksum.Sums{right}, sha512, false, false},
+		{"SHA-512 of both", []cksum.Sums{sha512}, right, true, true},
+		{"SHA-512 of both, other", []cksum.Sums{sha512}, wrong, false, true},
+		{"SHA-512 of BLAKE3", []cksum.Sums{sha512}, blake3, false, false},
+		{"BLAKE3 of both", []cksum.Sums{blake3}, right, true, true},
+		{"BLAKE3 of SHA-512", []cksum.Sums{blake3}, sha512, false, false},
+		{"SHA-256 of both", []cksum.Sums{sha256}, both256, true, true},
+		{"SHA-256 of SHA-512", []cksum.Sums{sha256}, sha512, false, false},
+		{"SHA-256 of BLAKE3", []cksum.Sums{sha256}, blake3, false, false},
+		{"one after the other", []cksum.Sums{blake3, sha256, sha512}, right, true, true},
+		{"one after the other, the second", []cksum.Sums{blake3, sha256, sha512}, sha256, true, true},
+		{"one after the other, reversed", []cksum.Sums{sha512, sha256, blake3}, sha512, true, true},
+		{"a wrong BLAKE3", []cksum.Sums{right}, mixed, false, true},
+		{"a wrong BLAKE3, and the SHA-512 is known", []cksum.Sums{sha512}, mixed, true, true},
 		{"none wanted", []cksum.Sums{right}, without(right, true, true), false, false},
 	} {
 		dir := t.TempDir()

@@ -35,6 +35,48 @@ func TestFormat(t *testing.T) {
 	}
 }
 
+// Of what earlier versions knew, the SHA-512 was computed of the image. A BLAKE3 next to
+// it had only been named with it, so the image is read before it counts.
+func TestEarlier(t *testing.T) {
+	right, other := sumsOf(imageA), sumsOf(strings.ToUpper(imageA))
+	mixed := right // what a mirror has said to an earlier version, which compared the SHA-512
+	mixed.BLAKE3 = other.BLAKE3
+	for _, c := range []struct {
+		name  string
+		known cksum.Sums
+		want  cksum.Sums
+		read  bool
+		err   error
+	}{
+		{"both", right, right, false, nil},
+		{"both, and the meta has no BLAKE3", right, without(right, false, true), false, nil},
+		{"both, another image", right, other, false, ErrWrong},
+		{"a SHA-512", without(right, false, true), right, false, nil},
+		{"a BLAKE3", without(right, true, false), right, false, nil},
+		{"a BLAKE3, and the meta has none", without(right, true, false), without(right, false, true), true, nil},
+		{"a wrong BLAKE3", mixed, right, false, nil},
+		{"a wrong BLAKE3, wanted", mixed, without(other, true, false), true, ErrWrong},
+		{"a wrong BLAKE3, wanted with its SHA-512", mixed, other, false, ErrWrong},
+	} {
+		dir := t.TempDir()
+		fill(t, dir, imageA)
+		info, err := os.Lstat(filepath.Join(dir, imageA))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.Marshal(contents{Files: map[string]entry{imageA: newEntry(info, c.known)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, dir, fileName+"="+string(data))
+		read := false
+		err = open(t, dir).Check(t.Context(), imageA, c.want, func(int64, int64) { read = true })
+		if read != c.read || !errors.Is(err, c.err) {
+			t.Errorf("%s: read %v, %v; want %v, %v", c.name, read, err, c.read, c.err)
+		}
+	}
+}
+
 // Whatever has the name of what is known, images are opened and checked, and a
 // wrong one is not right.
 func TestForeign(t *testing.T) {
@@ -115,6 +157,7 @@ func FuzzParse(f *testing.F) {
 	right := sumsOf("right")
 	f.Add([]byte(`{"files":{"` + imageA + `":{"size":5,"mtime":1,"ctime":2,"inode":3,"sha512":"` + right.SHA512.String() + `"}},"pending":"` + imageB + `"}`))
 	f.Add([]byte(`{"files":{"` + imageA + `.tmp":{"size":5,"blake3":"` + right.BLAKE3.String() + `"},"../x":{"blake3":"` + right.BLAKE3.String() + `"}}}`))
+	f.Add([]byte(`{"files":{"` + imageA + `":{"size":5,"sha512":"` + right.SHA512.String() + `","blake3":"` + right.BLAKE3.String() + `","sha256":"` + right.BLAKE3.String() + `"}}}`))
 	f.Add([]byte(`{"files":{"` + imageA + `":{"size":5,"mtime":1,"ctime":2,"inode":3}}}`))
 	f.Add([]byte(`{"files":null,"pending":""}`))
 	f.Add([]byte(`{"pending":"os-2022-02-32-000000-amd64.img"}`))
