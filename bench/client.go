@@ -17,8 +17,10 @@ import (
 	"syscall"
 	"time"
 
+	"puavo-image-repository/bench/internal/build"
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/nginx"
+	"puavo-image-repository/bench/internal/report"
 )
 
 // clientOptions are the flags of client.
@@ -101,7 +103,7 @@ func runClient(ctx context.Context, args []string, stdout, stderr io.Writer) err
 
 // prepare builds ours and a mirror, and serves it.
 func (c *clients) prepare(ctx context.Context, images string) error {
-	if err := buildCommand(ctx, "puavo-update-image", c.binary); err != nil {
+	if err := build.Command(ctx, "puavo-update-image", c.binary); err != nil {
 		return err
 	}
 	builder, err := newBuilder(ctx, c.tmp)
@@ -138,7 +140,8 @@ one that an earlier run has seen. Both find base and delta in the page cache, me
 written.
 
 Times are seconds, medians of the rounds, of which every second one is in the opposite order. "times faster" is by the clock, in the same
-round: the median, the least and the most. "CPU" is that of the client's processes, without nginx. "fetched" are the bytes of all bodies, by
+round: the median, the least and the most. "CPU" is what the client's processes take of all processors, by user and system, without nginx;
+"times less" is the median of its ratios in the same round. "fetched" are the bytes of all bodies, by
 nginx' log; "read" is what read calls gave, of files and connections; "written" is all that the client's processes wrote to files, removed or
 not. "memory" and "besides" are of a round before, which is not timed: memory is the peak of anonymous memory of all processes of the client
 together, looked at every 10 ms, besides the most that the directory took on the disk beyond base and new image, looked at every 3 ms.`)
@@ -174,7 +177,7 @@ func (k *contender) process(ctx context.Context) *exec.Cmd {
 type updated struct {
 	measure.Figures
 	fetched, besides int64
-	stages           []stage
+	stages           []measure.Stage
 }
 
 // contenders returns the clients, the installed one first if it can run, each
@@ -272,7 +275,7 @@ func (c *clients) run(ctx context.Context, u *update, k *contender, look bool) (
 	if err != nil {
 		return got, err
 	}
-	got.stages = stages(stdout.String())
+	got.stages = measure.Stages(stdout.String())
 	if got.fetched, err = c.server.Fetched(ctx); err != nil {
 		return got, err
 	}
@@ -321,49 +324,24 @@ func besides(dir string, u *update) (sum int64) {
 	return sum
 }
 
-// stage is a step of the installed client.
-type stage struct {
-	name    string
-	seconds float64
-}
-
-// stages reads what installed.sh prints.
-func stages(text string) (all []stage) {
-	before := -1.0
-	for line := range strings.Lines(text) {
-		clock, name, _ := strings.Cut(strings.TrimSpace(line), " ")
-		now, err := strconv.ParseFloat(clock, 64)
-		if err != nil {
-			continue // ours says other things
-		}
-		if before >= 0 {
-			all = append(all, stage{name, now - before})
-		}
-		before = now
-	}
-	return all
-}
-
 // write writes the table of a pair.
 func (c *clients) write(u *update, all []*contender) error {
 	info, err := os.Stat(u.base)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.w, "\n## %s\n\n%s to %s bytes, a delta of %s, %d rounds, after them a load of %s.\n\n", u.name, group(info.Size()),
-		group(u.target.Sums.Size), group(u.delta.Sums.Size), c.rounds, strings.Join(measure.Load(), " "))
-	t := newTable(c.w)
-	t.line("client", "time s", "times faster", "least", "most", "CPU s", "memory MB", "fetched MB", "read MB", "besides bytes", "written MB")
-	t.line("---", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:")
+	fmt.Fprintf(c.w, "\n## %s\n\n%s to %s bytes, a delta of %s, %d rounds, after them a load of %s.\n\n", u.name, report.Group(info.Size()),
+		report.Group(u.target.Sums.Size), report.Group(u.delta.Sums.Size), c.rounds, strings.Join(measure.Load(), " "))
+	t := report.NewWriter(c.w, "client", "time s", "times faster", "least", "most", "CPU s", "times less", "memory MB", "fetched MB", "read MB", "besides bytes", "written MB")
 	for _, k := range all {
 		of := func(of func(updated) int64) float64 {
 			return column(k.rounds, func(r updated) float64 { return float64(of(r)) })
 		}
-		cells := append([]any{k.name, f2(column(k.rounds, func(r updated) float64 { return r.Seconds }))}, k.faster(all[0])...)
-		t.line(append(cells, f2(column(k.rounds, func(r updated) float64 { return r.CPU })),
-			mb(float64(k.first.Anonymous)), mb(of(func(r updated) int64 { return r.fetched })),
-			mb(of(func(r updated) int64 { return r.Read })), group(k.first.besides),
-			mb(of(func(r updated) int64 { return r.Written })))...)
+		cells := append([]any{k.name, report.Hundredths(column(k.rounds, func(r updated) float64 { return r.Seconds }))}, k.faster(all[0])...)
+		t.Line(append(cells, report.Hundredths(column(k.rounds, func(r updated) float64 { return r.CPU })), k.lessCPU(all[0]),
+			report.MB(float64(k.first.Anonymous)), report.MB(of(func(r updated) int64 { return r.fetched })),
+			report.MB(of(func(r updated) int64 { return r.Read })), report.Group(k.first.besides),
+			report.MB(of(func(r updated) int64 { return r.Written })))...)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -374,14 +352,33 @@ func (c *clients) write(u *update, all []*contender) error {
 // faster returns how many times faster a client is than the installed one: the
 // median, the least and the most of all rounds.
 func (k *contender) faster(than *contender) []any {
-	if than.name != installed {
+	ratios := k.ratios(than, func(r updated) float64 { return r.Seconds })
+	if ratios == nil {
 		return []any{"-", "-", "-"}
 	}
-	var ratios []float64
-	for i, r := range k.rounds {
-		ratios = append(ratios, than.rounds[i].Seconds/r.Seconds)
+	return []any{report.Hundredths(measure.Median(ratios)), report.Hundredths(slices.Min(ratios)), report.Hundredths(slices.Max(ratios))}
+}
+
+// lessCPU writes how many times less CPU a client takes than the installed one: the
+// median.
+func (k *contender) lessCPU(than *contender) string {
+	ratios := k.ratios(than, func(r updated) float64 { return r.CPU })
+	if ratios == nil {
+		return "-"
 	}
-	return []any{f2(measure.Median(ratios)), f2(slices.Min(ratios)), f2(slices.Max(ratios))}
+	return report.Hundredths(measure.Median(ratios))
+}
+
+// ratios returns the installed client's figure to this one's, a round each; none if
+// the other is not the installed one.
+func (k *contender) ratios(than *contender, of func(updated) float64) (all []float64) {
+	if than.name != installed {
+		return nil
+	}
+	for i, r := range k.rounds {
+		all = append(all, of(than.rounds[i])/of(r))
+	}
+	return all
 }
 
 // writeStages writes where the time of the installed client goes.
@@ -391,8 +388,8 @@ func (c *clients) writeStages(k *contender) error {
 	}
 	var parts []string
 	for i, s := range k.rounds[0].stages {
-		seconds := column(k.rounds, func(r updated) float64 { return r.stages[i].seconds })
-		parts = append(parts, fmt.Sprintf("%s %.2f", s.name, seconds))
+		seconds := column(k.rounds, func(r updated) float64 { return r.stages[i].Seconds })
+		parts = append(parts, fmt.Sprintf("%s %.2f", s.Name, seconds))
 	}
 	_, err := fmt.Fprintf(c.w, "\nOf the installed client's seconds: %s.\n", strings.Join(parts, ", "))
 	return err

@@ -33,9 +33,9 @@ func TestClient(t *testing.T) {
 		`(?m)^    go -C bench run . client --corpus ../testdata/images --rounds `+rounds+`$`,
 		`(?m)^- nginx version`, `(?m)^- GNU Wget`, `(?m)^- sha512sum`, `(?m)^- rdiff \(librsync`,
 		`## puavo-os-amxa-\S+2021-04-13-192449-amd64.img to puavo-os-amxa-\S+2021-04-13-193910-amd64.img\n\n315 392 to 315 392 bytes, a delta of \d+ \d+, `+rounds+` rounds`,
-		`\| +client \| time s \| times faster \| least \| most \| CPU s \| memory MB \| fetched MB \| read MB \| besides bytes \| written MB \|`,
-		`\| +installed \| +\d\.\d\d \| +1\.00 \| +1\.00 \| +1\.00 \| +\d\.\d\d \| +(-|[\d.]+) \| +0\.[1-9] \| +\d\.\d \| +[\d ]+ \| +(-|[\d.]+) \|`,
-		`\| +ours \| +\d\.\d\d \| +\d+\.\d\d \| +\d+\.\d\d \| +\d+\.\d\d \| +\d\.\d\d \| +(-|[\d.]+) \| +0\.[1-9] \| +\d\.\d \| +[\d ]+ \| +(-|[\d.]+) \|`,
+		`\| +client \| time s \| times faster \| least \| most \| CPU s \| times less \| memory MB \| fetched MB \| read MB \| besides bytes \| written MB \|`,
+		`\| +installed \| +\d\.\d\d \| +1\.00 \| +1\.00 \| +1\.00 \| +\d\.\d\d \| +1\.00 \| +(-|[\d.]+) \| +0\.[1-9] \| +\d\.\d \| +[\d ]+ \| +(-|[\d.]+) \|`,
+		`\| +ours \| +\d\.\d\d \| +\d+\.\d\d \| +\d+\.\d\d \| +\d+\.\d\d \| +\d\.\d\d \| +\d+\.\d\d \| +(-|[\d.]+) \| +0\.[1-9] \| +\d\.\d \| +[\d ]+ \| +(-|[\d.]+) \|`,
 		`\| +ours, known base \| +\d\.\d\d \| +\d+\.\d\d \|`,
 		`seconds: wget \d\.\d\d, sha512sum of the delta \d\.\d\d, rdiff patch \d\.\d\d, sha512sum of the image \d\.\d\d, sync \d\.\d\d\.`,
 	)
@@ -278,22 +278,6 @@ func TestReset(t *testing.T) {
 	}
 }
 
-func TestStages(t *testing.T) {
-	for _, c := range []struct {
-		text string
-		want []stage
-	}{
-		{"", nil},
-		{"image.img is there.\n", nil},
-		{"10.50 begin\n", nil},
-		{"10.50 begin\n11.00 wget\n13.00 rdiff patch\n", []stage{{"wget", 0.5}, {"rdiff patch", 2}}},
-	} {
-		if got := stages(c.text); !slices.Equal(got, c.want) {
-			t.Errorf("%q: %v, want %v", c.text, got, c.want)
-		}
-	}
-}
-
 // The table relates rounds one by one, to the installed client if there is one.
 func TestWriteClients(t *testing.T) {
 	u := example(t)
@@ -311,7 +295,7 @@ func TestWriteClients(t *testing.T) {
 	}
 	theirs := &contender{name: installed, first: looked(6e6), rounds: rounds(10, 30, 20)}
 	for i := range theirs.rounds {
-		theirs.rounds[i].stages = []stage{{"wget", float64(i)}, {"sync", 5}}
+		theirs.rounds[i].stages = []measure.Stage{{Name: "wget", Seconds: float64(i)}, {Name: "sync", Seconds: 5}}
 	}
 	ours := &contender{name: "ours", first: looked(4096), rounds: rounds(1, 2, 5)}
 	for _, c := range []struct {
@@ -321,10 +305,10 @@ func TestWriteClients(t *testing.T) {
 	}{
 		{"both", []*contender{theirs, ours}, []string{
 			`to 5 000 bytes`, `3 rounds, after them a load of [\d.]+ `,
-			`installed \| +20\.00 \| +1\.00 \| +1\.00 \| +1\.00 \| +10\.00 \| +7\.0 \| +9\.0 \| +6\.0 \| +6 000 000 \| +8\.0 \|`,
-			`ours \| +2\.00 \| +10\.00 \| +4\.00 \| +15\.00 \| +1\.00 \| +7\.0 \| +9\.0 \| +6\.0 \| +4 096 \| +8\.0 \|`,
+			`installed \| +20\.00 \| +1\.00 \| +1\.00 \| +1\.00 \| +10\.00 \| +1\.00 \| +7\.0 \| +9\.0 \| +6\.0 \| +6 000 000 \| +8\.0 \|`,
+			`ours \| +2\.00 \| +10\.00 \| +4\.00 \| +15\.00 \| +1\.00 \| +10\.00 \| +7\.0 \| +9\.0 \| +6\.0 \| +4 096 \| +8\.0 \|`,
 			`seconds: wget 1\.00, sync 5\.00\.`}},
-		{"ours alone", []*contender{ours}, []string{`ours \| +2\.00 \| +- \| +- \| +- \| +1\.00 \|`}},
+		{"ours alone", []*contender{ours}, []string{`ours \| +2\.00 \| +- \| +- \| +- \| +1\.00 \| +- \|`}},
 	} {
 		var out strings.Builder
 		if err := (&clients{rounds: 3, w: &out}).write(u, c.all); err != nil {

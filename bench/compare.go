@@ -7,29 +7,31 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"text/tabwriter"
+	"slices"
 
 	"puavo-image-repository/bench/internal/measure"
+	"puavo-image-repository/bench/internal/peer"
+	"puavo-image-repository/bench/internal/report"
 )
 
 // row is what was measured of a peer over a pair.
 type row struct {
-	peer              peer
-	diff, patch       []measure.Figures // a round each
-	time, size, apply []float64         // ratios to the reference
-	bytes             int64
-	err               error
+	peer                   peer.Peer
+	diff, patch            []measure.Figures // a round each
+	time, cpu, size, apply []float64         // ratios to the reference
+	bytes                  int64
+	err                    error
 }
 
 // compare runs all peers over a pair, in turn, and writes a table.
-func compare(ctx context.Context, w io.Writer, p pair, peers []peer, rounds int, tmp string) error {
+func compare(ctx context.Context, w io.Writer, p pair, peers []peer.Peer, rounds int, tmp string) error {
 	info, err := os.Stat(p.target)
 	if err != nil {
 		return err
 	}
 	var rows []*row
 	for _, peer := range peers {
-		if peer.largest == 0 || info.Size() <= peer.largest {
+		if peer.Largest == 0 || info.Size() <= peer.Largest {
 			rows = append(rows, &row{peer: peer})
 		}
 	}
@@ -50,29 +52,29 @@ func compare(ctx context.Context, w io.Writer, p pair, peers []peer, rounds int,
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\n## %s\n\n%s to %s bytes, %d rounds.\n\n", p.name, group(base.Size()), group(info.Size()), rounds)
+	fmt.Fprintf(w, "\n## %s\n\n%s to %s bytes, %d rounds.\n\n", p.name, report.Group(base.Size()), report.Group(info.Size()), rounds)
 	return write(w, rows)
 }
 
 // round runs a peer once and checks that what it applies is the target.
 func (r *row) round(ctx context.Context, p pair, tmp string) error {
-	f := files{p.base, p.target, filepath.Join(tmp, "sig"), filepath.Join(tmp, "delta"), filepath.Join(tmp, "out")}
-	for _, path := range []string{f.sig, f.delta, f.out} {
+	f := peer.Files{Base: p.base, Target: p.target, Signature: filepath.Join(tmp, "sig"), Delta: filepath.Join(tmp, "delta"), Out: filepath.Join(tmp, "out")}
+	for _, path := range []string{f.Signature, f.Delta, f.Out} {
 		os.Remove(path)
 	}
-	diff, err := measure.Commands(ctx, r.peer.diff(f))
+	diff, err := measure.Commands(ctx, r.peer.Diff(f))
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(f.delta)
+	info, err := os.Stat(f.Delta)
 	if err != nil {
 		return err
 	}
-	patch, err := measure.Commands(ctx, [][]string{r.peer.patch(f)})
+	patch, err := measure.Commands(ctx, [][]string{r.peer.Patch(f)})
 	if err != nil {
 		return err
 	}
-	if err := same(f.out, f.target); err != nil {
+	if err := same(f.Out, f.Target); err != nil {
 		return err
 	}
 	r.bytes, r.diff, r.patch = info.Size(), append(r.diff, diff), append(r.patch, patch)
@@ -108,46 +110,38 @@ func same(a, b string) error {
 func (r *row) relate(ref *row) {
 	for i := range min(len(r.diff), len(ref.diff)) {
 		r.time = append(r.time, r.diff[i].Seconds/ref.diff[i].Seconds)
+		r.cpu = append(r.cpu, r.diff[i].CPU/ref.diff[i].CPU)
 		r.apply = append(r.apply, r.patch[i].Seconds/ref.patch[i].Seconds)
 		r.size = append(r.size, float64(r.bytes)/float64(ref.bytes))
 	}
 }
 
-// table is a table in the making, aligned to be read as text too.
-type table struct{ *tabwriter.Writer }
-
-func newTable(w io.Writer) table {
-	return table{tabwriter.NewWriter(w, 0, 0, 1, ' ', tabwriter.AlignRight|tabwriter.Debug)}
-}
-
-func (t table) line(cells ...any) {
-	for _, c := range cells {
-		fmt.Fprintf(t, "\t%v ", c)
-	}
-	fmt.Fprintln(t, "\t")
-}
-
 // write writes the table of a pair.
 func write(w io.Writer, rows []*row) error {
-	t := newTable(w)
-	line := t.line
-	line("peer", "time s", "ratio", "times faster", "memory MB", "resident MB", "delta MB", "ratio", "patch s", "ratio", "patch memory MB")
-	line("---", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:")
+	t := report.NewWriter(w, "peer", "time s", "ratio", "times faster", "CPU s", "ratio", "memory MB", "resident MB", "delta MB", "ratio",
+		"patch s", "ratio", "patch CPU s", "patch memory MB")
 	for _, r := range rows {
 		if r.err != nil {
-			line(r.peer.name, "failed: "+r.err.Error(), "", "", "", "", "", "", "", "", "")
+			t.Line(append([]any{r.peer.Name, "failed: " + r.err.Error()}, slices.Repeat([]any{""}, 12)...)...)
 			continue
 		}
 		seconds := column(r.diff, func(f measure.Figures) float64 { return f.Seconds })
 		patch := column(r.patch, func(f measure.Figures) float64 { return f.Seconds })
-		line(r.peer.name, f2(seconds), f3(measure.Median(r.time)), f1(1/measure.Median(r.time)),
-			mb(column(r.diff, func(f measure.Figures) float64 { return float64(f.Anonymous) })),
-			mb(column(r.diff, func(f measure.Figures) float64 { return float64(f.Resident) })),
-			fmt.Sprintf("%.2f", float64(r.bytes)/1e6), f3(measure.Median(r.size)), f2(patch), f3(measure.Median(r.apply)),
-			mb(column(r.patch, func(f measure.Figures) float64 { return float64(f.Anonymous) })))
+		t.Line(r.peer.Name, report.Hundredths(seconds), ratioOf(r.time), report.Tenths(1/measure.Median(r.time)),
+			report.Hundredths(column(r.diff, cpu)), ratioOf(r.cpu),
+			report.MB(column(r.diff, anonymous)), report.MB(column(r.diff, func(f measure.Figures) float64 { return float64(f.Resident) })),
+			report.Hundredths(float64(r.bytes)/1e6), ratioOf(r.size),
+			report.Hundredths(patch), ratioOf(r.apply), report.Hundredths(column(r.patch, cpu)), report.MB(column(r.patch, anonymous)))
 	}
 	return t.Flush()
 }
+
+// cpu and anonymous return figures for columns.
+func cpu(f measure.Figures) float64       { return f.CPU }
+func anonymous(f measure.Figures) float64 { return float64(f.Anonymous) }
+
+// ratioOf writes the median of ratios.
+func ratioOf(values []float64) string { return report.Thousandths(measure.Median(values)) }
 
 // column returns the median of one figure over the rounds.
 func column[T any](all []T, of func(T) float64) float64 {
@@ -156,26 +150,4 @@ func column[T any](all []T, of func(T) float64) float64 {
 		values = append(values, of(v))
 	}
 	return measure.Median(values)
-}
-
-func f1(v float64) string { return fmt.Sprintf("%.1f", v) }
-func f2(v float64) string { return fmt.Sprintf("%.2f", v) }
-func f3(v float64) string { return fmt.Sprintf("%.3f", v) }
-
-// mb writes a number of bytes in MB; of a process that was too short to be looked
-// at there is none.
-func mb(v float64) string {
-	if v == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%.1f", v/1e6)
-}
-
-// group writes a number with spaces between thousands.
-func group(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + " " + s[i:]
-	}
-	return s
 }

@@ -1,18 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
+	"puavo-image-repository/bench/internal/build"
+	"puavo-image-repository/bench/internal/generate"
 	"puavo-image-repository/meta"
 )
 
@@ -119,7 +117,7 @@ func realPairs(dir string) ([]pair, error) {
 
 // small returns pairs of the test images and generated ones.
 func small(tmp string) ([]pair, error) {
-	images, err := filepath.Glob(filepath.Join(top, "testdata/images/*amxa*.img"))
+	images, err := filepath.Glob(filepath.Join(build.Top, "testdata/images/*amxa*.img"))
 	if err != nil || len(images) == 0 {
 		return nil, fmt.Errorf("no test images in ../testdata; run it in bench, as go -C bench run . does")
 	}
@@ -135,50 +133,11 @@ func growth(tmp string, largest int) (pairs []pair) {
 	return pairs
 }
 
-// generated returns a pair that is made when it is used: incompressible bytes, of
-// which about a third changes in pieces of all lengths, moves, or is new.
+// generated returns a pair that is made when it is used.
 func generated(tmp, name string, size int64) pair {
 	p := pair{name: name, base: filepath.Join(tmp, "base"), target: filepath.Join(tmp, "target")}
-	p.make = func() error { return generate(p.base, p.target, size) }
+	p.make = func() error { return generate.Pair(p.base, p.target, size) }
 	return p
-}
-
-// generate writes base and target together, block by block.
-func generate(base, target string, size int64) error {
-	b, err := os.Create(base)
-	if err != nil {
-		return err
-	}
-	defer b.Close()
-	t, err := os.Create(target)
-	if err != nil {
-		return err
-	}
-	defer t.Close()
-	bw, tw := bufio.NewWriterSize(b, 1<<20), bufio.NewWriterSize(t, 1<<20)
-	noise := rand.NewChaCha8([32]byte([]byte(strings.Repeat("rs\x02\x36", 8))))
-	r := rand.New(noise)
-	block, fresh := make([]byte, 1<<20), make([]byte, 1<<20)
-	for done := int64(0); done < size; done += int64(len(block)) {
-		noise.Read(block)
-		bw.Write(block)
-		switch r.IntN(6) {
-		case 0: // new
-			noise.Read(fresh)
-			tw.Write(fresh[:r.IntN(len(fresh))])
-		case 1: // changed in many places
-			for at := 0; at < len(block); at += 16 + r.IntN(4096) {
-				block[at]++
-			}
-			tw.Write(block)
-		default:
-			tw.Write(block)
-		}
-	}
-	if err := bw.Flush(); err != nil {
-		return err
-	}
-	return tw.Flush()
 }
 
 // clientCorpus returns a directory of images, and the updates that are measured.
@@ -189,7 +148,7 @@ func clientCorpus(ctx context.Context, o clientOptions, tmp string) (dir string,
 		return o.dir, pairs, err
 	case "small":
 		dir = filepath.Join(tmp, "images")
-		if err := (shape{series: 1, versions: 2, size: 64 << 20}).generate(ctx, dir); err != nil {
+		if err := (generate.Images{Series: 1, Versions: 2, Size: 64 << 20}).Write(ctx, dir); err != nil {
 			return "", nil, err
 		}
 	default:
@@ -257,77 +216,4 @@ func linkOrCopy(from, to string) error {
 	defer w.Close()
 	_, err = io.Copy(w, r)
 	return err
-}
-
-// shape tells of a generated directory of images.
-type shape struct {
-	series, versions int
-	size             int64 // about that of each image
-}
-
-// generate makes a directory of images of incompressible bytes. They are the same
-// each time.
-func (s shape) generate(ctx context.Context, dir string) error {
-	if err := os.Mkdir(dir, 0o777); err != nil {
-		return err
-	}
-	noise := rand.NewChaCha8([32]byte([]byte(strings.Repeat("rs\x02\x36", 8))))
-	for i := range s.series {
-		before := ""
-		for v := range s.versions {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			version := time.Date(2024, 1, 1+v, 12, 0, 0, 0, time.UTC).Format("2006-01-02-150405")
-			path := filepath.Join(dir, fmt.Sprintf("puavo-os-series%02d-%s-amd64.img", i, version))
-			if err := s.create(path, before, noise); err != nil {
-				return err
-			}
-			before = path
-		}
-	}
-	return nil
-}
-
-// create writes an image, as a change of the one before it if there is one.
-func (s shape) create(path, before string, noise *rand.ChaCha8) error {
-	r := io.LimitReader(noise, s.size)
-	if before != "" {
-		f, err := os.Open(before)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		r = f
-	}
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	w := bufio.NewWriterSize(f, 1<<20)
-	if err := change(w, bufio.NewReaderSize(r, 1<<20), noise); err != nil {
-		return err
-	}
-	return w.Flush()
-}
-
-// change copies, and replaces about a tenth: stretches of up to 32 KiB with new
-// ones of another length.
-func change(w io.Writer, r *bufio.Reader, noise *rand.ChaCha8) error {
-	const stretch = 32 << 10
-	random := rand.New(noise)
-	for {
-		if _, err := io.CopyN(w, r, random.Int64N(9*stretch)); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if _, err := io.CopyN(w, noise, random.Int64N(stretch)); err != nil {
-			return err
-		}
-		if _, err := r.Discard(random.IntN(stretch)); err != nil && err != io.EOF {
-			return err
-		}
-	}
 }

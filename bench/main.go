@@ -72,6 +72,7 @@ import (
 	"syscall"
 
 	"puavo-image-repository/bench/internal/measure"
+	"puavo-image-repository/bench/internal/peer"
 )
 
 func main() {
@@ -123,12 +124,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	peers, missing, err := findPeers(ctx, tmp, only, stderr)
+	peers, missing, err := peer.Find(ctx, tmp, only, stderr)
 	if err != nil {
 		return err
 	}
 	if o.corpus == "growth" {
-		peers, missing = slices.DeleteFunc(peers, func(p peer) bool { return p.name != "ours, default" }), nil
+		peers, missing = slices.DeleteFunc(peers, func(p peer.Peer) bool { return p.Name != "ours, default" }), nil
 	}
 	var b strings.Builder
 	out := io.MultiWriter(stdout, &b)
@@ -151,23 +152,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 // heading writes what the results are of.
-func heading(w io.Writer, o options, peers []peer, missing []string) error {
+func heading(w io.Writer, o options, peers []peer.Peer, missing []string) error {
 	fmt.Fprintf(w, "# Results\n\n    go -C bench run . --corpus %s --rounds %d\n\n", o.corpus, o.rounds)
 	for _, line := range measure.Machine() {
 		fmt.Fprintf(w, "- %s\n", line)
 	}
 	seen := make(map[string]bool)
 	for _, p := range peers {
-		if len(p.version) > 0 && !seen[p.version[0]] {
-			seen[p.version[0]] = true
-			fmt.Fprintf(w, "- %s\n", first(p.version...))
+		if len(p.Version) > 0 && !seen[p.Version[0]] {
+			seen[p.Version[0]] = true
+			fmt.Fprintf(w, "- %s\n", first(p.Version...))
 		}
 	}
 	if len(missing) > 0 {
 		fmt.Fprintf(w, "- not installed: %s\n", strings.Join(missing, ", "))
 	}
 	_, err := fmt.Fprintln(w, `
-Times are wall seconds of signature and delta together, medians; "memory" is the peak of anonymous memory, "resident" with the files that
+Times are wall seconds of signature and delta together, "CPU" what these take of all processors, by user and system, medians; "memory" is the peak of anonymous memory, "resident" with the files that
 are mapped or cached for the process. Ratios are to the first row in the same round: below 1 is less than it takes.`)
 	return err
 }

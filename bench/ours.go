@@ -14,7 +14,10 @@ import (
 	"strings"
 	"syscall"
 
+	"puavo-image-repository/bench/internal/build"
+	"puavo-image-repository/bench/internal/generate"
 	"puavo-image-repository/bench/internal/measure"
+	"puavo-image-repository/bench/internal/report"
 )
 
 // built is what was measured of building a repository.
@@ -36,7 +39,7 @@ type outcome struct {
 
 func newBuilder(ctx context.Context, tmp string) (builder, error) {
 	binary := filepath.Join(tmp, "puavo-update-repository")
-	return builder(binary), buildCommand(ctx, "puavo-update-repository", binary)
+	return builder(binary), build.Command(ctx, "puavo-update-repository", binary)
 }
 
 // builderFlags are those of all runs. The summary as JSON costs nothing.
@@ -162,10 +165,10 @@ func (s *step) add(f measure.Figures, made, all int) {
 }
 
 // alone measures ours over generated images.
-func (r *repo) alone(ctx context.Context, name string, s shape) error {
+func (r *repo) alone(ctx context.Context, name string, s generate.Images) error {
 	dir := filepath.Join(r.tmp, name)
 	defer os.RemoveAll(dir)
-	if err := s.generate(ctx, dir); err != nil {
+	if err := s.Write(ctx, dir); err != nil {
 		return err
 	}
 	images, pairs, err := imagesOf(dir)
@@ -184,10 +187,10 @@ func (r *repo) alone(ctx context.Context, name string, s shape) error {
 			return err
 		}
 		idle.add(f, 0, len(b.deltas))
-		if s.series == 1 {
+		if s.Series == 1 {
 			continue // one more is nearly all
 		}
-		if err := r.addOne(ctx, dir, images[s.versions-1], &added); err != nil {
+		if err := r.addOne(ctx, dir, images[s.Versions-1], &added); err != nil {
 			return err
 		}
 	}
@@ -223,9 +226,7 @@ func (r *repo) addOne(ctx context.Context, dir, image string, s *step) error {
 // finish writes the table of ours' runs, and has the mirror checked.
 func (r *repo) finish(ctx context.Context, steps []step, pairs []pair) error {
 	fmt.Fprintln(r.w)
-	t := newTable(r.w)
-	t.line("ours", "time s", "memory MB", "resident MB", "bytes read", "deltas made")
-	t.line("---", "---:", "---:", "---:", "---:", "---:")
+	t := report.NewWriter(r.w, "ours", "time s", "CPU s", "memory MB", "resident MB", "bytes read", "deltas made")
 	for _, s := range steps {
 		if len(s.rounds) == 0 {
 			continue
@@ -233,9 +234,9 @@ func (r *repo) finish(ctx context.Context, steps []step, pairs []pair) error {
 		of := func(of func(measure.Figures) int64) float64 {
 			return column(s.rounds, func(f measure.Figures) float64 { return float64(of(f)) })
 		}
-		t.line(s.name, fmt.Sprintf("%.3f", column(s.rounds, func(f measure.Figures) float64 { return f.Seconds })),
-			mb(of(func(f measure.Figures) int64 { return f.Anonymous })), mb(of(func(f measure.Figures) int64 { return f.Resident })),
-			group(int64(of(func(f measure.Figures) int64 { return f.Read }))), fmt.Sprintf("%d of %d", s.made, s.all))
+		t.Line(s.name, report.Thousandths(column(s.rounds, func(f measure.Figures) float64 { return f.Seconds })), report.Thousandths(column(s.rounds, cpu)),
+			report.MB(of(func(f measure.Figures) int64 { return f.Anonymous })), report.MB(of(func(f measure.Figures) int64 { return f.Resident })),
+			report.Group(int64(of(func(f measure.Figures) int64 { return f.Read }))), fmt.Sprintf("%d of %d", s.made, s.all))
 	}
 	if err := t.Flush(); err != nil {
 		return err

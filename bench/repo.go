@@ -11,7 +11,9 @@ import (
 	"slices"
 	"strings"
 
+	"puavo-image-repository/bench/internal/generate"
 	"puavo-image-repository/bench/internal/measure"
+	"puavo-image-repository/bench/internal/report"
 )
 
 // repo compares whole builds.
@@ -82,11 +84,11 @@ func runRepo(ctx context.Context, args []string, stdout, stderr io.Writer) error
 func (r *repo) run(ctx context.Context, corpus string, o repoOptions) error {
 	switch corpus {
 	case "many":
-		return r.alone(ctx, corpus, shape{series: 10, versions: 20, size: 2 << 20})
+		return r.alone(ctx, corpus, generate.Images{Series: 10, Versions: 20, Size: 2 << 20})
 	case "large":
 		once := *r // which takes minutes, long enough to tell
 		once.rounds = 1
-		return once.alone(ctx, corpus, shape{series: 1, versions: 3, size: int64(o.largest) * 1e9})
+		return once.alone(ctx, corpus, generate.Images{Series: 1, Versions: 3, Size: int64(o.largest) * 1e9})
 	case "real":
 		return r.compare(ctx, corpus, o.dir)
 	default:
@@ -122,9 +124,9 @@ it is said otherwise; it also verifies each delta, flushes what it writes to the
 file runs, two commands at a time: cksum, sha256sum and sha512sum of each image and delta, and rdiff --block-size=128. Its ruby, its mounts
 and its meta are left out.
 
-Times are wall seconds, medians of the rounds. "memory" is the peak of anonymous memory, of the predecessor that of the commands that run at
+Times are wall seconds, "CPU" what all processes take of all processors, by user and system, medians of the rounds. "memory" is the peak of anonymous memory, of the predecessor that of the commands that run at
 the same time; "resident" is with the files that are mapped. "read" is what read calls gave; what is read of mapped files is not in it.
-Ratios are ours to the predecessor's in the same round, and those of sizes of the deltas that both have.
+Ratios are ours to the predecessor's in the same round, of "times" the other way round, and those of sizes of the deltas that both have.
 `, strings.Join(builderFlags, " "))
 	return err
 }
@@ -225,18 +227,17 @@ func (r *repo) head(name string, images []string, pairs []pair) error {
 		linked = "Ours copies the images into its mirror, which the predecessor does not: --tmp is on another file system."
 	}
 	_, err = fmt.Fprintf(r.w, "\n## %s\n\n%d images of %s bytes, %d deltas wanted, %d rounds. %s\n",
-		name, len(images), group(bytes), len(pairs), r.rounds, linked)
+		name, len(images), report.Group(bytes), len(pairs), r.rounds, linked)
 	return err
 }
 
 // writeComparison writes the table of both.
 func (r *repo) writeComparison(theirs, ours []built) error {
 	fmt.Fprintln(r.w)
-	t := newTable(r.w)
-	t.line("builder", "time s", "times faster", "deltas", "delta MB", "ratio", "memory MB", "ratio", "resident MB")
-	t.line("---", "---:", "---:", "---:", "---:", "---:", "---:", "---:", "---:")
+	t := report.NewWriter(r.w, "builder", "time s", "times faster", "CPU s", "times less", "deltas", "delta MB", "ratio", "memory MB", "ratio", "resident MB")
 	among := ours[0].deltas
 	seconds := func(b built) float64 { return b.Seconds }
+	cpu := func(b built) float64 { return b.CPU }
 	size := func(b built) float64 { return float64(sum(b.deltas, among)) }
 	memory := func(b built) float64 { return float64(b.Anonymous) }
 	resident := func(b built) float64 { return float64(b.Resident) }
@@ -246,12 +247,13 @@ func (r *repo) writeComparison(theirs, ours []built) error {
 	}{{"predecessor", theirs}, {"ours", ours}} {
 		b := row.builds
 		if len(b) == 0 {
-			t.line(row.name, "not installed: "+strings.Join(r.missing, ", "), "", "", "", "", "", "", "")
+			t.Line(row.name, "not installed: "+strings.Join(r.missing, ", "), "", "", "", "", "", "", "", "", "")
 			continue
 		}
 		all := b[0].deltas
-		t.line(row.name, f2(column(b, seconds)), ratio(theirs, b, seconds, f1), len(all), fmt.Sprintf("%.2f", float64(sum(all, all))/1e6),
-			ratio(b, theirs, size, f3), mb(column(b, memory)), ratio(b, theirs, memory, f3), mb(column(b, resident)))
+		t.Line(row.name, report.Hundredths(column(b, seconds)), ratio(theirs, b, seconds, report.Tenths),
+			report.Hundredths(column(b, cpu)), ratio(theirs, b, cpu, report.Tenths), len(all), fmt.Sprintf("%.2f", float64(sum(all, all))/1e6),
+			ratio(b, theirs, size, report.Thousandths), report.MB(column(b, memory)), ratio(b, theirs, memory, report.Thousandths), report.MB(column(b, resident)))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"puavo-image-repository/bench/internal/generate"
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/testdata"
 )
@@ -33,10 +34,10 @@ func TestRepo(t *testing.T) {
 		`(?m)^    go -C bench run . repo --corpus ../testdata/images --rounds `+rounds+`$`,
 		`(?m)^- rdiff \(librsync`,
 		`5 images of 1 650 688 bytes, 9 deltas wanted, `+rounds+` rounds. Ours (links|copies) the images`,
-		`\| +builder \| time s \| times faster \| deltas \| delta MB \| ratio \| memory MB \| +ratio \| resident MB \|`,
-		`\| predecessor \| +\d+\.\d\d \| +1\.0 \| +9 \| +\d\.\d\d \| 1\.000 \| +(-|[\d.]+) \| +(-|1\.000) \| +- \|`,
-		`\| +ours \| +\d+\.\d\d \| +\d+\.\d \| +9 \| +\d\.\d\d \| \d\.\d{3} \| +(-|[\d.]+) \| +(-|[\d.]+) \| +[\d.]+ \|`,
-		`\| nothing to do \| +\d+\.\d{3} \| +(-|[\d.]+) \| +[\d.]+ \| +[\d ]+ \| +0 of 9 \|`,
+		`\| +builder \| time s \| times faster \| CPU s \| times less \| deltas \| delta MB \| ratio \| memory MB \| +ratio \| resident MB \|`,
+		`\| predecessor \| +\d+\.\d\d \| +1\.0 \| +\d+\.\d\d \| +1\.0 \| +9 \| +\d\.\d\d \| 1\.000 \| +(-|[\d.]+) \| +(-|1\.000) \| +- \|`,
+		`\| +ours \| +\d+\.\d\d \| +\d+\.\d \| +\d+\.\d\d \| +\d+\.\d \| +9 \| +\d\.\d\d \| \d\.\d{3} \| +(-|[\d.]+) \| +(-|[\d.]+) \| +[\d.]+ \|`,
+		`\| nothing to do \| +\d+\.\d{3} \| +\d+\.\d{3} \| +(-|[\d.]+) \| +[\d.]+ \| +[\d ]+ \| +0 of 9 \|`,
 		`sha256sum -c finds all files of the mirror right, and rdiff patch makes puavo-os-amxa-\S+.img from puavo-os-amxa-\S+.img\.`,
 	)
 	if left, _ := os.ReadDir(tmp); len(left) > 0 {
@@ -55,17 +56,17 @@ func TestAlone(t *testing.T) {
 		t.Errorf("a mirror that was not made yet: %v", err)
 	}
 	for _, c := range []struct {
-		name string
-		shape
+		name      string
+		images    generate.Images
 		want, not string
 	}{
-		{"many", shape{2, 4, 1 << 20}, `\| one new image \|[^\n]+ 5 of 18 \|`, "dry-run"},
-		{"large", shape{1, 3, 2 << 20}, `(?s)--dry-run says:\n\n    \S.*series00-2024-01-03`, "one new"},
+		{"many", generate.Images{Series: 2, Versions: 4, Size: 1 << 20}, `\| one new image \|[^\n]+ 5 of 18 \|`, "dry-run"},
+		{"large", generate.Images{Series: 1, Versions: 3, Size: 2 << 20}, `(?s)--dry-run says:\n\n    \S.*series00-2024-01-03`, "one new"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out strings.Builder
 			r := &repo{ours: ours, tmp: tmp, rounds: 1, w: &out}
-			if err := r.alone(t.Context(), c.name, c.shape); err != nil {
+			if err := r.alone(t.Context(), c.name, c.images); err != nil {
 				t.Fatal(err)
 			}
 			find(t, out.String(), `\| +all \|`, `\| nothing to do \|`, `Checked: sha256sum`, `GB/s of targets`, c.want)
@@ -243,7 +244,7 @@ func TestComplete(t *testing.T) {
 func TestWriteComparison(t *testing.T) {
 	builds := func(anonymous int64, deltas map[string]int64, seconds ...float64) (all []built) {
 		for _, s := range seconds {
-			all = append(all, built{measure.Figures{Seconds: s, Anonymous: anonymous}, deltas})
+			all = append(all, built{measure.Figures{Seconds: s, CPU: s * s, Anonymous: anonymous}, deltas})
 		}
 		return all
 	}
@@ -256,11 +257,11 @@ func TestWriteComparison(t *testing.T) {
 		want         []string
 	}{
 		{"both", theirs, ours, nil, []string{
-			`predecessor \| +20\.00 \| +1\.0 \| +2 \| +17\.00 \| 1\.000 \| +4\.0 \| 1\.000 \|`,
-			`ours \| +2\.00 \| +10\.0 \| +1 \| +2\.00 \| 0\.250 \| +1\.0 \| 0\.250 \|`,
+			`predecessor \| +20\.00 \| +1\.0 \| +400\.00 \| +1\.0 \| +2 \| +17\.00 \| 1\.000 \| +4\.0 \| 1\.000 \|`,
+			`ours \| +2\.00 \| +10\.0 \| +4\.00 \| +100\.0 \| +1 \| +2\.00 \| 0\.250 \| +1\.0 \| 0\.250 \|`,
 			`leaves out 1 deltas`}},
-		{"no rdiff", nil, ours, []string{"rdiff"}, []string{`predecessor \| not installed: rdiff \|`, `ours \| +2\.00 \| +- \| +1 \| +2\.00 \| +- \|`}},
-		{"memory that was not seen", builds(0, nil, 1), builds(0, nil, 2), nil, []string{`ours \| +2\.00 \| +0\.5 \| +0 \| +0\.00 \| +- \| +- \| +- \|`}},
+		{"no rdiff", nil, ours, []string{"rdiff"}, []string{`predecessor \| not installed: rdiff \|`, `ours \| +2\.00 \| +- \| +4\.00 \| +- \| +1 \| +2\.00 \| +- \|`}},
+		{"memory that was not seen", builds(0, nil, 1), builds(0, nil, 2), nil, []string{`ours \| +2\.00 \| +0\.5 \| +4\.00 \| +0\.2 \| +0 \| +0\.00 \| +- \| +- \| +- \|`}},
 	} {
 		var out strings.Builder
 		r := &repo{missing: c.missing, w: &out}
@@ -269,54 +270,4 @@ func TestWriteComparison(t *testing.T) {
 		}
 		find(t, out.String(), c.want...)
 	}
-}
-
-// Generated images are the same each time, and a tenth of each is new.
-func TestShape(t *testing.T) {
-	s := shape{series: 2, versions: 2, size: 8 << 20}
-	var all [2][]string
-	for i := range all {
-		dir := filepath.Join(t.TempDir(), "images")
-		if err := s.generate(t.Context(), dir); err != nil {
-			t.Fatal(err)
-		}
-		images, pairs, err := imagesOf(dir)
-		if err != nil || len(images) != 4 || len(pairs) != 4 {
-			t.Fatalf("%q, %d pairs, %v", images, len(pairs), err)
-		}
-		for _, path := range images {
-			data, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			all[i] = append(all[i], filepath.Base(path)+string(data))
-		}
-	}
-	if !slices.Equal(all[0], all[1]) {
-		t.Error("two directories differ")
-	}
-	if n := len(all[0][1]); n < 7<<20 || n > 9<<20 {
-		t.Errorf("an image of %d bytes", n)
-	}
-	if share := kept(all[0][0], all[0][1]); share < 0.85 || share > 0.95 {
-		t.Errorf("%.2f of an image is kept", share)
-	}
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := s.generate(cancelled, filepath.Join(t.TempDir(), "images")); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
-	}
-}
-
-// kept returns the share of some pieces of a that are in b.
-func kept(a, b string) float64 {
-	const piece, step = 64, 16 << 10
-	n, found := 0, 0
-	for at := 1 << 10; at+piece <= len(a); at += step {
-		n++
-		if strings.Contains(b, a[at:at+piece]) {
-			found++
-		}
-	}
-	return float64(found) / float64(n)
 }

@@ -23,9 +23,10 @@ import (
 // Figures are what was measured of some commands.
 type Figures struct {
 	Seconds             float64 // of the clock
-	CPU                 float64 // seconds of all processors together
+	CPU                 float64 // seconds of all processors together, by user and system
 	Resident, Anonymous int64   // peaks in bytes
 	Read                int64   // bytes of read calls; what is mapped is not among them
+	FromDisk            int64   // bytes that came from a disk, mapped files too
 	Written             int64   // bytes of files that are to go to a disk
 }
 
@@ -42,6 +43,7 @@ func Commands(ctx context.Context, commands [][]string) (Figures, error) {
 		all.Resident = max(all.Resident, f.Resident)
 		all.Anonymous = max(all.Anonymous, f.Anonymous)
 		all.Read += f.Read
+		all.FromDisk += f.FromDisk
 		all.Written += f.Written
 	}
 	return all, nil
@@ -74,17 +76,18 @@ func Time(cmd *exec.Cmd) (Figures, error) {
 type Processes struct {
 	mu   sync.Mutex
 	pids []int
+	cpu  float64 // seconds of those that have ended
 }
 
-// Measure measures a call that runs commands: how long it takes, and the peak of
-// the anonymous memory of all that run at the same time, looked at a hundred
-// times a second.
+// Measure measures a call that runs commands: how long it takes, the seconds of
+// processors that they take, and the peak of the anonymous memory of all that run at
+// the same time, looked at a hundred times a second.
 func (p *Processes) Measure(do func() error) (Figures, error) {
 	peak := Peak(10*time.Millisecond, p.anonymous)
 	start := time.Now()
 	err := do()
 	seconds := time.Since(start).Seconds()
-	return Figures{Seconds: seconds, Anonymous: peak()}, err
+	return Figures{Seconds: seconds, CPU: p.cpu, Anonymous: peak()}, err
 }
 
 // Peak looks at something again and again, until the function that it returns is
@@ -170,6 +173,7 @@ func (p *Processes) Run(cmd *exec.Cmd) (f Figures, err error) {
 	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 	}
 	f.Read, f.Written = field(pid, "io", "rchar:"), field(pid, "io", "write_bytes:")
+	f.FromDisk = field(pid, "io", "read_bytes:")
 	p.mu.Lock()
 	p.pids = slices.DeleteFunc(p.pids, func(other int) bool { return other == pid })
 	p.mu.Unlock()
@@ -177,6 +181,9 @@ func (p *Processes) Run(cmd *exec.Cmd) (f Figures, err error) {
 		return f, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	f.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	p.mu.Lock()
+	p.cpu += f.CPU
+	p.mu.Unlock()
 	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		f.Resident = usage.Maxrss << 10
 	}
