@@ -1,7 +1,11 @@
 package main
 
 import (
+	"encoding"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -22,16 +26,36 @@ func apply(c *cli.Context, con console) error {
 	case o.Base == "" || len(o.Deltas) == 0 || o.Out == "":
 		return command.Usage("--base, --delta and --out are needed")
 	}
-	if !c.IsSet("sha512") {
-		con.screen.Log().Warn("the result is not verified; give --sha512")
-	} else if err := o.SHA512.UnmarshalText([]byte(c.String("sha512"))); err != nil {
-		return command.Usage("--sha512: %v", err)
+	given, err := parseDigests(c, map[string]encoding.TextUnmarshaler{"blake3": &o.BLAKE3, "sha256": &o.SHA256, "sha512": &o.SHA512})
+	if err != nil {
+		return err
+	}
+	if given == 0 {
+		con.screen.Log().Warn("the result is not verified; give --blake3, --sha256 or --sha512")
 	}
 	syscall.Umask(umask) // the new image is the caller's own
-	err := client.Apply(c.Context, o)
+	err = client.Apply(c.Context, o)
 	con.screen.Done()
 	if err == nil && !c.Bool("quiet") {
 		_, err = fmt.Fprintf(con.out, "%s is there.\n", o.Out)
 	}
 	return err
+}
+
+// parseDigests parses the digests of flags that are set, and returns how many are.
+func parseDigests(c *cli.Context, digests map[string]encoding.TextUnmarshaler) (set int, err error) {
+	for _, flag := range slices.Sorted(maps.Keys(digests)) {
+		if !c.IsSet(flag) {
+			continue
+		}
+		text := c.String(flag)
+		if err := digests[flag].UnmarshalText([]byte(text)); err != nil {
+			return 0, command.Usage("--%s: %v", flag, err)
+		}
+		if strings.Trim(text, "0") == "" {
+			return 0, command.Usage("--%s: a digest of zeros, which no image has", flag)
+		}
+		set++
+	}
+	return set, nil
 }

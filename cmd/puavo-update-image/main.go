@@ -57,11 +57,12 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Usage: "bring OS images up to date",
 		UsageText: `puavo-update-image [update] --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]
    puavo-update-image check|plan|list|verify --mirror DIR_OR_URL --images-dir DIR [options]
-   puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--sha512 HEX]`,
+   puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--blake3 HEX]`,
 		Description: `Makes IMAGE, or else the newest image of the series of the default image, or of
    the newest in DIR, by the cheapest route from the images in DIR: over one delta,
    several in a row, or the full image. The image gets its name when it is complete
-   and its SHA-512 is right, and is then put to use.
+   and its digest is right, and is then put to use. The digest is the BLAKE3 if the
+   mirror has one, or else the SHA-256 or the SHA-512, whichever is faster here.
 
    Example:
       puavo-update-image --mirror https://images.example.org --images-dir /images --default-link ltsp.img
@@ -89,12 +90,12 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 				UsageText: "puavo-update-image list --mirror DIR_OR_URL --images-dir DIR [options]",
 				Flags:     looking(linkFlag(), json), Action: action(list),
 			}, {
-				Name: "verify", Usage: "read the images in DIR and compare them with the mirror's digests",
+				Name: "verify", Usage: "read the images in DIR and compare each with one digest of the mirror's, as update does",
 				UsageText: "puavo-update-image verify --mirror DIR_OR_URL --images-dir DIR [options]",
 				Flags:     looking(linkFlag(), json), Action: action(verify),
 			}, {
 				Name: "apply", Usage: "make an image from an old one and deltas, offline",
-				UsageText: "puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--sha512 HEX]",
+				UsageText: "puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--blake3 HEX]",
 				Flags:     slices.Concat(applyFlags(), command.Flags("print what is done")), Action: action(apply),
 			},
 		},
@@ -144,6 +145,8 @@ func applyFlags() []cli.Flag {
 		&cli.StringFlag{Name: "base", Usage: "the old image, a `FILE`"},
 		&cli.StringSliceFlag{Name: "delta", Usage: "a delta, a `FILE`; several are applied one after the other"},
 		&cli.StringFlag{Name: "out", Usage: "the new image, a `FILE` that does not exist yet"},
-		&cli.StringFlag{Name: "sha512", Usage: "the digest `HEX` that the new image must have"},
+		&cli.StringFlag{Name: "blake3", Usage: "the BLAKE3 `HEX` that the new image must have; the fastest to check"},
+		&cli.StringFlag{Name: "sha256", Usage: "the SHA-256 `HEX` that it must have"},
+		&cli.StringFlag{Name: "sha512", Usage: "the SHA-512 `HEX` that it must have; of several digests, all are checked"},
 	}
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/sha512"
 	"errors"
 	"fmt"
 	"io"
@@ -24,8 +23,10 @@ type ApplyOptions struct {
 	Base   string   // path of the old image
 	Deltas []string // paths of the deltas, applied one after the other
 	Out    string   // path of the new image, which must not exist
-	// SHA512 is the new image's; zero if it is not known. Then no delta may make more
-	// than 64 GiB.
+	// Digests that the new image must have; zero ones are not known. Each that is given is
+	// computed and compared. If none is, no delta may make more than 64 GiB.
+	BLAKE3 cksum.Digest256
+	SHA256 cksum.Digest256
 	SHA512 cksum.Digest512
 	// Progress, which may be nil, is called with the bytes made so far and the bytes to
 	// make, of the new image and those on the way to it. The calls come from several
@@ -33,8 +34,13 @@ type ApplyOptions struct {
 	Progress func(done, total int64)
 }
 
-// maxUnknown is the size in bytes of the largest image that is made if its digest is
-// not known: a delta of a few bytes can make an image of any size.
+// sums returns the digests that the new image must have.
+func (o ApplyOptions) sums() cksum.Sums {
+	return cksum.Sums{BLAKE3: o.BLAKE3, SHA256: o.SHA256, SHA512: o.SHA512}
+}
+
+// maxUnknown is the size in bytes of the largest image that is made if no digest of it
+// is known: a delta of a few bytes can make an image of any size.
 const maxUnknown = 64 << 30
 
 // Apply makes an image offline from an old one and deltas. The new image gets its
@@ -120,8 +126,8 @@ func (a *chain) inspect(ctx context.Context, size int64) error {
 			return fmt.Errorf("%s: %w: it needs a base of %d bytes, this one has %d", path, delta.ErrFormat, stats.BaseEnd, size)
 		}
 		size = stats.Target()
-		if a.options.SHA512 == (cksum.Digest512{}) && size > maxUnknown {
-			return fmt.Errorf("%s makes %d bytes; more than %d are only made where the new image's SHA-512 is given", path, size, int64(maxUnknown))
+		if a.options.sums() == (cksum.Sums{}) && size > maxUnknown {
+			return fmt.Errorf("%s makes %d bytes; more than %d are only made where a digest of the new image is given", path, size, int64(maxUnknown))
 		}
 		if size > math.MaxInt64-a.total {
 			return fmt.Errorf("%s: %w: with the deltas before, it makes 2^63 bytes or more", path, delta.ErrFormat)
@@ -165,12 +171,12 @@ func (a *chain) make(ctx context.Context) error {
 		return err
 	}
 	defer out.Discard()
-	digest := sha512.New()
-	if err := a.step(ctx, last, io.MultiWriter(out, digest)); err != nil {
+	digests := cksum.NewFor(a.options.sums())
+	if err := a.step(ctx, last, io.MultiWriter(out, digests)); err != nil {
 		return err
 	}
-	if got := cksum.Digest512(digest.Sum(nil)); a.options.SHA512 != (cksum.Digest512{}) && got != a.options.SHA512 {
-		return fmt.Errorf("%w: what the deltas make of %s has the SHA-512 %s; is it the right base?", ErrVerify, a.options.Base, got)
+	if _, err := digests.Sums().Compare(a.options.sums()); err != nil {
+		return fmt.Errorf("%w: what the deltas make of %s: %w; is it the right base?", ErrVerify, a.options.Base, err)
 	}
 	if err := ctx.Err(); err != nil { // it may have ended with the last byte
 		return err

@@ -26,10 +26,20 @@ func deltaPath(base, target string) string {
 	return filepath.Join(mirrorDir("all"), filepath.FromSlash(deltaFile(base, target)))
 }
 
-func sha512Of(data []byte) cksum.Digest512 {
-	h := cksum.New()
-	h.Write(data)
-	return h.Sums().SHA512
+func sha512Of(data []byte) cksum.Digest512 { return sumsOf(data).SHA512 }
+
+// given has an image checked by some digests.
+func given(o *client.ApplyOptions, of cksum.Sums, names ...string) {
+	for _, name := range names {
+		switch name {
+		case "blake3":
+			o.BLAKE3 = of.BLAKE3
+		case "sha256":
+			o.SHA256 = of.SHA256
+		case "sha512":
+			o.SHA512 = of.SHA512
+		}
+	}
 }
 
 // chain makes image4 of image1 over the images between them.
@@ -59,21 +69,23 @@ func TestApply(t *testing.T) {
 		{"by rdiff", image3, []string{rdiff}, image4},
 		{"by both", image1, []string{deltaPath(image1, image3), rdiff, deltaPath(image4, image2)}, image2},
 	} {
-		for _, digest := range []cksum.Digest512{{}, sha512Of(imageData(c.want))} {
-			t.Run(fmt.Sprintf("%s/%.4s", c.name, digest), func(t *testing.T) {
+		for _, digests := range [][]string{nil, {"blake3"}, {"sha256"}, {"sha512"}, {"blake3", "sha256", "sha512"}} {
+			t.Run(fmt.Sprintf("%s/%v", c.name, digests), func(t *testing.T) {
 				p := newPlace(t, c.base)
 				want := p.files()
 				out, stock := filepath.Join(p.dir, "new.img"), testdata.Path("images/"+c.base)
 				var done, total int64
-				err := client.Apply(t.Context(), client.ApplyOptions{
-					Base: filepath.Join(p.dir, c.base), Deltas: c.deltas, Out: out, SHA512: digest,
+				o := client.ApplyOptions{
+					Base: filepath.Join(p.dir, c.base), Deltas: c.deltas, Out: out,
 					Progress: func(d, of int64) {
 						if d < done {
 							t.Errorf("progress %d after %d", d, done)
 						}
 						done, total = d, of
 					},
-				})
+				}
+				given(&o, sumsOf(imageData(c.want)), digests...)
+				err := client.Apply(t.Context(), o)
 				if err != nil || done != total || done < int64(len(imageData(c.want))) {
 					t.Errorf("%v, progress ends with %d of %d", err, done, total)
 				}
@@ -87,6 +99,14 @@ func TestApply(t *testing.T) {
 				p.want(want)
 			})
 		}
+	}
+}
+
+// wrongOne has a digest be wrong, and the others right.
+func wrongOne(name string) func(*place, *client.ApplyOptions) {
+	return func(_ *place, o *client.ApplyOptions) {
+		given(o, sumsOf(imageData(image4)), "blake3", "sha256", "sha512")
+		given(o, sumsOf(imageData(image3)), name)
 	}
 }
 
@@ -107,6 +127,9 @@ func TestApplyFails(t *testing.T) {
 		says   string
 	}{
 		{"wrong digest", func(p *place, o *client.ApplyOptions) { o.SHA512 = sha512Of(imageData(image3)) }, client.ErrVerify, image1},
+		{"wrong BLAKE3", wrongOne("blake3"), client.ErrVerify, "its BLAKE3 is "},
+		{"wrong SHA-256", wrongOne("sha256"), client.ErrVerify, "its SHA-256 is "},
+		{"wrong SHA-512", wrongOne("sha512"), client.ErrVerify, "its SHA-512 is "},
 		{"other base of the same size", func(p *place, o *client.ApplyOptions) {
 			p.write(image1, make([]byte, len(imageData(image1))))
 			o.SHA512 = sha512Of(imageData(image4))
