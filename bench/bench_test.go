@@ -48,3 +48,36 @@ func TestSame(t *testing.T) {
 		}
 	}
 }
+
+// The pairs of raw are in their order, and what is missing is named.
+func TestRawPairs(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := rawPairs(dir); err == nil || !strings.Contains(err.Error(), "0 images of ext4") || !strings.Contains(err.Error(), "bench/raw.sh") {
+		t.Errorf("an empty directory: %v", err)
+	}
+	for _, r := range rawNames {
+		for _, day := range []string{"20", "10"} {
+			if err := os.WriteFile(filepath.Join(dir, r.prefix+"-2024-01-"+day+"-120000-amd64.img"), nil, 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	pairs, err := rawPairs(dir)
+	if err != nil || len(pairs) != 4 {
+		t.Fatalf("%d pairs, %v", len(pairs), err)
+	}
+	for i, p := range pairs {
+		if p.name != rawNames[i].name || !strings.Contains(p.base, rawNames[i].prefix+"-2024-01-10") || !strings.Contains(p.target, "-2024-01-20") {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+// Each corpus that is measured for itself has a report of its own.
+func TestReportOf(t *testing.T) {
+	for corpus, want := range map[string]string{"real": "RESULTS.md", "small": "RESULTS.md", "raw": "RAW.md", "growth": "GROWTH.md"} {
+		if got := reportOf(corpus); got != want {
+			t.Errorf("%s: %s, want %s", corpus, got, want)
+		}
+	}
+}

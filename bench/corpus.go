@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,9 @@ func corpus(o options, tmp string) ([]pair, error) {
 	case "growth":
 		return growth(tmp, o.growth), nil
 	case "real":
-		return realPairs(o.dir)
+		return realPairs(cmp.Or(o.dir, realDir))
+	case "raw":
+		return rawPairs(cmp.Or(o.dir, rawDir))
 	default:
 		images, err := filepath.Glob(filepath.Join(o.corpus, "*.img"))
 		if err != nil || len(images) < 2 {
@@ -90,6 +93,35 @@ func corpus(o options, tmp string) ([]pair, error) {
 		}
 		return chain(images), nil
 	}
+}
+
+// realDir and rawDir are where the corpora of corpus.sh and raw.sh are, if it is not
+// said otherwise.
+const (
+	realDir = "/var/tmp/corpus"
+	rawDir  = "/var/tmp/raw"
+)
+
+// rawNames are the names of the pairs of raw.sh, in the order in which they are
+// compared, by the prefix of their images.
+var rawNames = []struct{ prefix, name string }{
+	{"ext4", "ext4: files replaced, added and removed in place"},
+	{"iso", "iso: two states of a tree as ISO 9660"},
+	{"records", "records: a table of 16 bytes each, in long runs"},
+	{"disk", "disk: sparse, nearly all of it zeros"},
+}
+
+// rawPairs returns the pairs of raw.sh.
+func rawPairs(dir string) (pairs []pair, err error) {
+	for _, r := range rawNames {
+		images, err := filepath.Glob(filepath.Join(dir, r.prefix+"-*.img"))
+		if err != nil || len(images) != 2 {
+			return nil, fmt.Errorf("%s has %d images of %s, want the two that bench/raw.sh %s makes", dir, len(images), r.prefix, dir)
+		}
+		slices.Sort(images)
+		pairs = append(pairs, pair{name: r.name, base: images[0], target: images[1]})
+	}
+	return pairs, nil
 }
 
 // chain pairs each image with the one before it.

@@ -15,11 +15,14 @@
 //
 //	small   made from testdata and a fixed seed, needs no tools
 //	real    DIR/*.img as bench/corpus.sh DIR makes them, see --dir
+//	raw     DIR/*.img as bench/raw.sh DIR makes them, see --dir: an ext4 and an ISO
+//	        image, a table of records, a sparse disk; images that are no squashfs
 //	growth  generated pairs of 1 GB to --largest GB, for time and memory by size;
 //	        our default effort alone, which is its own reference
 //	DIR     your own images: each is diffed to from the one before it
 //
-// The table is printed, and written to bench/RESULTS.md with --write.
+// The table is printed. With --write it is written to bench/RESULTS.md, that of raw
+// to bench/RAW.md, and that of growth to bench/GROWTH.md.
 //
 // # Whole repositories
 //
@@ -102,12 +105,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&o.corpus, "corpus", "small", "small, real, growth, or a directory of images")
-	flags.StringVar(&o.dir, "dir", "/var/tmp/corpus", "the directory that bench/corpus.sh filled, for real")
+	flags.StringVar(&o.corpus, "corpus", "small", "small, real, raw, growth, or a directory of images")
+	flags.StringVar(&o.dir, "dir", "", "the directory that bench/corpus.sh filled, for real ("+realDir+"), or bench/raw.sh, for raw ("+rawDir+")")
 	flags.StringVar(&o.only, "only", "", "run only the peers that match this regular expression, and rdiff -b 128")
 	flags.IntVar(&o.rounds, "rounds", 3, "how many rounds")
 	flags.IntVar(&o.growth, "largest", 16, "the largest pair of growth, in GB")
-	flags.BoolVar(&o.write, "write", false, "write bench/RESULTS.md too")
+	flags.BoolVar(&o.write, "write", false, "write bench/RESULTS.md too, of raw RAW.md, of growth GROWTH.md")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -146,9 +149,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		p.remove()
 	}
 	if o.write {
-		return os.WriteFile("RESULTS.md", []byte(b.String()), 0o666)
+		return os.WriteFile(reportOf(o.corpus), []byte(b.String()), 0o666)
 	}
 	return nil
+}
+
+// reportOf returns the name of the report of a corpus.
+func reportOf(corpus string) string {
+	switch corpus {
+	case "raw":
+		return "RAW.md"
+	case "growth":
+		return "GROWTH.md"
+	default:
+		return "RESULTS.md"
+	}
 }
 
 // heading writes what the results are of.

@@ -86,7 +86,7 @@ func peers(ours, librsyncGo string) []Peer {
 	}
 	return append(all, rdiff("ours, signature -b 128", ours, "128"), rdiff("ours, signature -b 2048", ours, "2048"),
 		Peer{
-			Name: "librsync-go -b 128", tool: librsyncGo,
+			Name: "librsync-go -b 128", tool: librsyncGo, Largest: 2 << 30, // others take memory, or an hour
 			Diff: func(f Files) [][]string {
 				return [][]string{{librsyncGo, "signature", "-b", "128", f.Base, f.Signature}, {librsyncGo, "delta", f.Signature, f.Target, f.Delta}}
 			},
