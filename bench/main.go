@@ -43,6 +43,22 @@
 //
 // With --write the results are written to bench/REPOSITORY.md.
 //
+// # Disk reads
+//
+//	go -C bench run . reads [flags]
+//
+// builds a repository in a control group of memory, of --limit, with none of the images
+// in the page cache, and tells how often it reads the images from the disk. It needs
+// root, and images on a file system of a disk. Where memory is smaller than the images,
+// that is what takes the time.
+//
+// Corpora:
+//
+//	real    DIR/*.img, see --dir
+//	DIR     your own images
+//
+// With --write the results are written to bench/READS.md.
+//
 // # Clients
 //
 //	go -C bench run . client [flags]
@@ -96,12 +112,21 @@ type options struct {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "repo" {
-		return runRepo(ctx, args[1:], stdout, stderr)
+	if len(args) > 0 && commands[args[0]] != nil {
+		return commands[args[0]](ctx, args[1:], stdout, stderr)
 	}
-	if len(args) > 0 && args[0] == "client" {
-		return runClient(ctx, args[1:], stdout, stderr)
-	}
+	return runPairs(ctx, args, stdout, stderr)
+}
+
+// commands are the subcommands; without one, pairs are compared.
+var commands = map[string]func(ctx context.Context, args []string, stdout, stderr io.Writer) error{
+	"repo":   runRepo,
+	"client": runClient,
+	"reads":  runReads,
+}
+
+// runPairs compares the peers.
+func runPairs(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -183,8 +208,8 @@ func heading(w io.Writer, o options, peers []peer.Peer, missing []string) error 
 		fmt.Fprintf(w, "- not installed: %s\n", strings.Join(missing, ", "))
 	}
 	_, err := fmt.Fprintln(w, `
-Times are wall seconds of signature and delta together, "CPU" what these take of all processors, by user and system, medians; "memory" is the peak of anonymous memory, "resident" with the files that
-are mapped or cached for the process. Ratios are to the first row in the same round: below 1 is less than it takes.`)
+Times are wall seconds of signature and delta together, "CPU" what these take of all processors, by user and system, medians; "memory"
+is the peak of anonymous memory, "resident" with the files that are mapped or cached for the process. Ratios are to the first row in the same round: below 1 is less than it takes.`)
 	return err
 }
 

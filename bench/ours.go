@@ -47,7 +47,11 @@ var builderFlags = []string{"-q", "--json", "-r", "https://images.example.org"}
 
 // build makes or updates a mirror.
 func (b builder) build(ctx context.Context, images, mirror string) (measure.Figures, outcome, error) {
-	cmd := exec.CommandContext(ctx, string(b), append(slices.Clip(builderFlags), images, mirror)...)
+	return summarized(exec.CommandContext(ctx, string(b), append(slices.Clip(builderFlags), images, mirror)...))
+}
+
+// summarized measures a command of the builder, and reads its summary.
+func summarized(cmd *exec.Cmd) (measure.Figures, outcome, error) {
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
 	f, err := measure.Command(cmd)
