@@ -12,7 +12,10 @@
 //	index.json          which meta exists, how many images it has and the newest
 //
 // What a document does not give is not compared: the predecessor's meta has no
-// blake3. The documents are compared with each other as well.
+// blake3. All digests that are given are computed and compared, though one would prove
+// the content: each client compares another of them. What a delta makes is compared by
+// one, the BLAKE3 that was computed of its target. The documents are compared with each
+// other as well.
 //
 // The published meta is what index.json and SHA256SUMS name. Without an
 // index.json that can be read, as in the predecessor's mirrors, all of meta/ is

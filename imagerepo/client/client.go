@@ -9,7 +9,7 @@
 //	sources       candidates, cheapest route                       |
 //	  |             |                                              v
 //	  delta ----> for each step: assemble.Make  --------> <image>.img.tmp
-//	              downloads, patches, hashes               |  size and SHA-512 are right
+//	              downloads, patches, hashes               |  size and digest are right
 //	                                                       v
 //	                                             <image>.img, default link
 //
@@ -31,7 +31,7 @@
 //	<image>.img.lock        while it exists, the image is not removed
 //	rdiffs/<delta>.rdiff    a delta that the installed tools have left; it is used
 //	.trust                  what is known of the signed metadata, if a root is trusted
-//	.image_updates_known    digests of the images, by size, times and inode
+//	.image_updates_known    computed digests of the images, by size, times and inode
 //	.image_updates_lock     flock(2)ed meanwhile, as by the installed tools
 //	<image>.default         labels of the default image and its backup for GRUB, without
 //	<image>.backup          the .img, if that is asked for
@@ -42,8 +42,16 @@
 // The meta says which size and digests the files have. Names in it are parsed
 // strictly, bodies are never read beyond their size, and what does not fit is an
 // error. A local image is compared with its digest before it is put to use, and
-// before it serves as a base if the mirror lists it. The meta of a mirror counts for
-// this mirror alone.
+// before it serves as a base if the mirror lists it.
+//
+// Images and deltas are compared by one digest, the fastest of those that the meta of
+// the file gives, which package cksum chooses: BLAKE3, SHA-256 or SHA-512. Only if that
+// digest of a local image is not known, nor another that this meta gives, the image is
+// read; Verify always reads it. Which image is meant, by a mirror and by what was begun
+// before, is told by the SHA-512, which every meta has. Apply computes the digests that
+// it is given.
+//
+// The meta of a mirror counts for this mirror alone.
 //
 // If a root of trust is given, package tuf verifies all that the meta says, and an
 // image that is older than the one in use is refused.

@@ -182,7 +182,8 @@ func merge(series []*meta.Series, local []imagedir.Image) (all []Listed) {
 	return all
 }
 
-// Verify reads the local images and compares them with what the mirror says of them.
+// Verify reads the local images and compares them with what the mirror says of them:
+// the size and the fastest of the digests, see package cksum.
 // It takes the lock, so that the next update knows the result, unless the directory may
 // not be written. It returns local images only.
 func Verify(ctx context.Context, o Options) ([]Listed, error) {

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"encoding/pem"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/client"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
@@ -62,6 +64,11 @@ func TestMirrors(t *testing.T) {
 		{"no payload", []func(*testing.T) string{with("all", payload(missing)), with("all", nil)}, image4, from(image2), "does not exist", ""},
 		{"payload that is wrong", []func(*testing.T) string{with("all", payload(body(flip))), with("all", nil)}, image4, from(image2), "BLAKE3", ""},
 		{"another image of the same name", []func(*testing.T) string{with("all", payload(missing)), with("all", only(series, body(anotherDigest)))}, "", "", "trying the next mirror", "file does not exist"},
+		{"no BLAKE3", []func(*testing.T) string{with("all", only(series, body(withoutBLAKE3)))}, image4, from(image2), "", ""},
+		{"no BLAKE3, and the other has a wrong one", []func(*testing.T) string{
+			with("all", only(series, body(func(d []byte) []byte { return withoutDeltas(withoutBLAKE3(d)) }))), with("all", only(series, body(anotherBLAKE3))),
+		}, image4, from(image2), "", ""},
+		{"a wrong BLAKE3", []func(*testing.T) string{with("all", only(series, body(anotherBLAKE3)))}, "", "", "BLAKE3", "its BLAKE3 is "},
 		{"the meta of one does not count for the other", []func(*testing.T) string{with("all", payload(missing)), with("early", nil)}, "", "", "trying the next mirror", ""},
 		{"none does", []func(*testing.T) string{with("all", payload(missing)), closed}, "", "", "trying the next mirror", "connection refused"},
 	} {
@@ -111,6 +118,61 @@ func withoutDeltas(data []byte) []byte {
 
 func anotherDigest(data []byte) []byte {
 	return edited(data, becomesAnother)
+}
+
+// withoutBLAKE3 removes the BLAKE3 of all images and deltas, which the predecessor's meta
+// does not have.
+func withoutBLAKE3(data []byte) []byte {
+	s := must(meta.ParseSeries(data))
+	for i := range s.Images {
+		s.Images[i].Sums.BLAKE3 = cksum.Digest256{}
+		for j := range s.Images[i].Diffs {
+			s.Images[i].Diffs[j].Sums.BLAKE3 = cksum.Digest256{}
+		}
+	}
+	return must(s.Encode())
+}
+
+func anotherBLAKE3(data []byte) []byte {
+	return edited(data, func(newest *meta.Image) { newest.Sums.BLAKE3[0]++ })
+}
+
+// An image that was compared by its BLAKE3 is read again for a meta without it: what was
+// named together with that proves nothing.
+func TestComputedDigests(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		first func([]byte) []byte // the meta that the image is made by
+	}{
+		{"right", func(data []byte) []byte { return data }},
+		{"a wrong SHA-512 besides", func(data []byte) []byte {
+			return edited(data, func(newest *meta.Image) { newest.Sums.SHA512[0]++ })
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, image2)
+			if _, err := client.Update(t.Context(), p.options(newSite(t, "all", only(series, body(c.first))).URL, "")); err != nil {
+				t.Fatal(err)
+			}
+			state := func(look func(context.Context, client.Options) ([]client.Listed, error), change func([]byte) []byte) client.State {
+				all := must(look(t.Context(), p.options(newSite(t, "all", only(series, body(change))).URL, "")))
+				return all[slices.IndexFunc(all, func(l client.Listed) bool { return l.Name == name(image4) })].State
+			}
+			for i, s := range []struct {
+				got, want client.State
+			}{
+				{state(client.List, c.first), client.Right},
+				{state(client.List, withoutBLAKE3), client.Unknown},
+				{state(client.Verify, withoutBLAKE3), client.Right},
+				{state(client.List, withoutBLAKE3), client.Right},
+				{state(client.List, func(data []byte) []byte { return withoutBLAKE3(anotherDigest(data)) }), client.Wrong},
+			} {
+				if s.got != s.want {
+					t.Errorf("state %d is %q, want %q", i, s.got, s.want)
+				}
+			}
+		})
+	}
 }
 
 // becomesAnother changes the digests of an image.
