@@ -96,7 +96,7 @@ func runClient(ctx context.Context, args []string, stdout, stderr io.Writer) err
 		}
 	}
 	if o.write {
-		return os.WriteFile("CLIENT.md", []byte(b.String()), 0o666)
+		return writeReport("CLIENT.md", b.String())
 	}
 	return nil
 }

@@ -75,10 +75,19 @@
 //	DIR     your own images: each is made from the one before it
 //
 // With --write the results are written to bench/CLIENT.md.
+//
+// # Pictures
+//
+//	go -C bench run . draw
+//
+// draws the pictures of the reports again, from the figures in their tables, without
+// measuring: bench/pictures/NAME-light.svg and -dark.svg. With --write that is done
+// after each of the above.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -92,6 +101,7 @@ import (
 
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/peer"
+	"puavo-image-repository/bench/internal/pictures"
 )
 
 func main() {
@@ -123,6 +133,28 @@ var commands = map[string]func(ctx context.Context, args []string, stdout, stder
 	"repo":   runRepo,
 	"client": runClient,
 	"reads":  runReads,
+	"draw":   runDraw,
+}
+
+// runDraw draws the pictures of the reports in the folder bench again.
+func runDraw(_ context.Context, args []string, stdout, _ io.Writer) error {
+	if len(args) > 0 {
+		return errors.New("draw takes no arguments: it reads the reports in the folder bench")
+	}
+	written, err := pictures.Draw(".")
+	for _, path := range written {
+		fmt.Fprintln(stdout, path)
+	}
+	return err
+}
+
+// writeReport writes a report into the folder bench, and draws its pictures.
+func writeReport(name, text string) error {
+	if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
+		return err
+	}
+	_, err := pictures.Draw(".")
+	return err
 }
 
 // runPairs compares the peers.
@@ -174,7 +206,7 @@ func runPairs(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		p.remove()
 	}
 	if o.write {
-		return os.WriteFile(reportOf(o.corpus), []byte(b.String()), 0o666)
+		return writeReport(reportOf(o.corpus), b.String())
 	}
 	return nil
 }

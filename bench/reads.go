@@ -107,7 +107,7 @@ func runReads(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return err
 	}
 	if o.write {
-		return os.WriteFile("READS.md", []byte(b.String()), 0o666)
+		return writeReport("READS.md", b.String())
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func runRepo(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		}
 	}
 	if o.write {
-		return os.WriteFile("REPOSITORY.md", []byte(b.String()), 0o666)
+		return writeReport("REPOSITORY.md", b.String())
 	}
 	return nil
 }

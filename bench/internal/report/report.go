@@ -14,6 +14,7 @@ package report
 
 import (
 	"fmt"
+	"html"
 	"io"
 	"math"
 	"slices"
@@ -54,13 +55,15 @@ type Table struct {
 	Heading string   // that it stands below
 	Columns []string // the first one names the rows
 	Rows    [][]string
+	End     int // how many lines of the report there are to its end
 }
 
 // Parse returns the tables of a report in their order. What it does not know as a
 // part of a table it skips.
 func Parse(text string) (tables []Table) {
-	heading, inside := "", false
+	heading, inside, at := "", false, 0
 	for line := range strings.Lines(text) {
+		at++
 		line = strings.TrimSpace(line)
 		if name, ok := strings.CutPrefix(line, "## "); ok {
 			heading = name
@@ -70,11 +73,11 @@ func Parse(text string) (tables []Table) {
 		case cells == nil:
 			inside = false
 		case !inside:
-			tables, inside = append(tables, Table{Heading: heading, Columns: cells}), true
+			tables, inside = append(tables, Table{Heading: heading, Columns: cells, End: at}), true
 		case strings.HasPrefix(cells[0], "---"):
 		default:
 			last := &tables[len(tables)-1]
-			last.Rows = append(last.Rows, cells)
+			last.Rows, last.End = append(last.Rows, cells), at
 		}
 	}
 	return tables
@@ -127,15 +130,16 @@ func (t Table) Names() (names []string) {
 	return names
 }
 
-// Picture returns the lines that show a picture that package pictures draws, dark
-// where the reader has chosen dark colours. The report lies in the folder bench.
+// Picture returns the lines that show a picture that package pictures draws, the dark
+// one where the reader has chosen dark colours, and what it is for those who do not
+// see it. The report lies in the folder bench.
 func Picture(name, alt string) string {
 	return fmt.Sprintf(`
 <picture>
   <source media="(prefers-color-scheme: dark)" srcset="pictures/%[1]s-dark.svg">
   <img alt="%[2]s" src="pictures/%[1]s-light.svg">
 </picture>
-`, name, alt)
+`, name, html.EscapeString(alt))
 }
 
 // Slug returns a heading up to its colon or comma as a part of a file's name: small

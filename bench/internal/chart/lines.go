@@ -1,0 +1,116 @@
+package chart
+
+import (
+	"errors"
+	"math"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+)
+
+// Lines is a chart of lines, a panel each, beside each other.
+type Lines struct {
+	Title  string
+	Panels []Line
+}
+
+// Line is a line through points whose x doubles from mark to mark: the axis is
+// logarithmic. The other axis begins at 0.
+type Line struct {
+	XAxis, YAxis string    // what they are, and the unit
+	X, Y         []float64 // of each point, in the order of X, which is above 0
+	Marks        []string  // of each X, on the axis
+	Level        float64   // where a dashed line is drawn, none if it is 0
+	LevelText    string    // what that is
+}
+
+const linesHeight = vg.Length(360)
+
+// SVG draws the chart.
+func (l Lines) SVG(t Theme) ([]byte, error) {
+	if len(l.Panels) == 0 {
+		return nil, errors.New("a chart of lines without panels")
+	}
+	svg, c := t.canvas(l.Title, linesHeight)
+	each := (c.Max.X - c.Min.X) / vg.Length(len(l.Panels))
+	for i, line := range l.Panels {
+		p, err := line.plot(t)
+		if err != nil {
+			return nil, err
+		}
+		tile := c
+		tile.Min.X = c.Min.X + vg.Length(i)*each
+		tile.Max.X = tile.Min.X + each - margin
+		p.Draw(tile)
+	}
+	return finish(svg, l.Title)
+}
+
+// plot returns the plot of a panel. Its x are logarithms to the base of 2.
+func (l Line) plot(t Theme) (*plot.Plot, error) {
+	if len(l.X) == 0 || len(l.X) != len(l.Y) || len(l.X) != len(l.Marks) {
+		return nil, errors.New("a line without points, or not a mark and two figures for each")
+	}
+	p := plot.New()
+	t.frame(p)
+	p.X.Label.Text, p.Y.Label.Text, p.Y.Tick.Marker = l.XAxis, l.YAxis, ticks(5)
+	points, marks, highest := plotter.XYs{}, plot.ConstantTicks{}, l.Level
+	for i, x := range l.X {
+		at := plotter.XY{X: math.Log2(x), Y: l.Y[i]}
+		points, marks, highest = append(points, at), append(marks, plot.Tick{Value: at.X, Label: l.Marks[i]}), max(highest, at.Y)
+	}
+	if highest == 0 {
+		highest = 1
+	}
+	p.X.Tick.Marker = marks
+	p.X.Min, p.X.Max = points[0].X-0.3, points[len(points)-1].X+0.3
+	p.Y.Min, p.Y.Max = 0, highest*1.15
+	p.X.Padding = gap / 2
+	grid := plotter.NewGrid()
+	grid.Horizontal, grid.Vertical = t.gridLine(), draw.LineStyle{}
+	p.Add(grid)
+	return p, errors.Join(l.addLevel(p, t), addPoints(p, t, points))
+}
+
+// addLevel adds the dashed line.
+func (l Line) addLevel(p *plot.Plot, t Theme) error {
+	if l.Level == 0 {
+		return nil
+	}
+	level, err := plotter.NewLine(plotter.XYs{{X: p.X.Min, Y: l.Level}, {X: p.X.Max, Y: l.Level}})
+	if err != nil {
+		return err
+	}
+	level.LineStyle = draw.LineStyle{Color: t.others, Width: 1.5, Dashes: []vg.Length{5, 4}}
+	p.Add(level)
+	return addText(p, style(t.faint, textSize, text.XLeft), plotter.XY{X: p.X.Min, Y: l.Level}, vg.Point{X: gap, Y: -textSize}, l.LevelText)
+}
+
+// addPoints adds a line through points, and the figure above each, on the side where
+// the line is lower.
+func addPoints(p *plot.Plot, t Theme, points plotter.XYs) error {
+	line, dots, err := plotter.NewLinePoints(points)
+	if err != nil {
+		return err
+	}
+	line.LineStyle = draw.LineStyle{Color: t.accent, Width: 2}
+	dots.GlyphStyle = draw.GlyphStyle{Color: t.accent, Radius: 4, Shape: draw.CircleGlyph{}}
+	p.Add(line, dots)
+	for i, at := range points {
+		side, aside := text.XCenter, vg.Length(0)
+		before, after := points[max(i-1, 0)], points[min(i+1, len(points)-1)]
+		switch {
+		case before.Y < after.Y:
+			side, aside = text.XRight, gap/2
+		case before.Y > after.Y:
+			side, aside = text.XLeft, -gap/2
+		}
+		if err := addText(p, style(t.ink, textSize, side), at, vg.Point{X: aside, Y: gap + textSize/2}, figure(at.Y)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
