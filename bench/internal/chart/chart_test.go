@@ -57,7 +57,7 @@ func TestSVG(t *testing.T) {
 		want []string
 	}{
 		{"bars", bars.SVG, []string{"Speed & size", "end: theirs <1>", "end: ours", "46.9", "2.68", "middle: time, seconds", "–", "1234", "middle: 0", "middle: 500"}},
-		{"lines", lines.SVG, []string{"Growth", "middle: size, GB", "middle: time, seconds", "middle: one", "middle: sixteen", "end: 51.3", "end: 2", "10.7", "once", "end: 20"}},
+		{"lines", lines.SVG, []string{"Growth", "middle: size, GB", "middle: time, seconds", "middle: one", "middle: sixteen", "end: 51.3", "end: 2", "10.7", "once", "end: 20", "end: 0"}},
 	} {
 		var seen [][]byte
 		for _, theme := range Themes {
@@ -71,6 +71,9 @@ func TestSVG(t *testing.T) {
 				if !slices.Contains(got, want) {
 					t.Errorf("%s: no %q in %q", c.name, want, got)
 				}
+			}
+			if slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "end: -") }) {
+				t.Errorf("%s: an axis of rows in %q", c.name, got)
 			}
 			for _, want := range []string{`<svg width="840" height="`, "'Liberation Sans',Arial"} {
 				if !strings.Contains(string(svg), want) {

@@ -177,13 +177,16 @@ func (p *Processes) Run(cmd *exec.Cmd) (f Figures, err error) {
 	p.mu.Lock()
 	p.pids = slices.DeleteFunc(p.pids, func(other int) bool { return other == pid })
 	p.mu.Unlock()
-	if err := cmd.Wait(); err != nil {
-		return f, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	err = cmd.Wait()
+	if state := cmd.ProcessState; state != nil {
+		f.CPU = (state.UserTime() + state.SystemTime()).Seconds()
 	}
-	f.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	p.mu.Lock()
 	p.cpu += f.CPU
 	p.mu.Unlock()
+	if err != nil {
+		return f, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
 	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		f.Resident = usage.Maxrss << 10
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"puavo-image-repository/bench/internal/memory"
 )
 
 func TestMedian(t *testing.T) {
@@ -60,6 +62,51 @@ func TestCommand(t *testing.T) {
 	busy := `i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done`
 	if f, err := Command(exec.CommandContext(t.Context(), "sh", "-c", "("+busy+"); true")); err != nil || f.CPU < 0.01 {
 		t.Errorf("a child that works: %+v, %v", f, err)
+	}
+}
+
+// The time of processors of several commands is added up, of their children too.
+func TestCPU(t *testing.T) {
+	const busy = `i=0; while [ $i -lt 30000 ]; do i=$((i + 1)); done`
+	var p Processes
+	var parts float64
+	f, err := p.Measure(func() error {
+		for _, script := range []string{busy, "(" + busy + "); true", "exit 1"} {
+			part, err := p.Run(exec.CommandContext(t.Context(), "sh", "-c", script))
+			if (err != nil) != (script == "exit 1") {
+				return err
+			}
+			if err == nil && part.CPU <= 0 {
+				t.Errorf("%s took nothing", script)
+			}
+			parts += part.CPU
+		}
+		return nil
+	})
+	if err != nil || f.CPU < parts || f.CPU > parts+1 {
+		t.Errorf("%v seconds in all, %v of parts, %v", f.CPU, parts, err)
+	}
+}
+
+// What comes from the disk is counted once, when it is in no cache.
+func TestFromDisk(t *testing.T) {
+	const size = 3 << 20
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, make([]byte, size), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	cat := []string{"cat", path}
+	if _, err := Commands(t.Context(), [][]string{cat}); err != nil {
+		t.Fatal(err)
+	}
+	if err := memory.Drop([]string{path}); err != nil {
+		t.Skip("no disk file system:", err)
+	}
+	for _, c := range []struct{ min, max int64 }{{size, size + 1<<20}, {0, 1 << 20}} {
+		f, err := Commands(t.Context(), [][]string{cat})
+		if err != nil || f.FromDisk < c.min || f.FromDisk > c.max {
+			t.Errorf("%d bytes from the disk, want %d to %d; %v", f.FromDisk, c.min, c.max, err)
+		}
 	}
 }
 

@@ -194,6 +194,9 @@ func checkShown(t *testing.T, path, before string, names []string) {
 		if at < 0 || shown == "" || strings.LastIndex(rest[:strings.Index(rest, shown)], "|\n") != strings.Index(rest, shown)-2 {
 			t.Errorf("%s does not show %s after a table:\n%s", path, name, text)
 		}
+		if _, after, _ := strings.Cut(rest, shown); strings.HasPrefix(after, " |") {
+			t.Errorf("%s shows %s in a table:\n%s", path, name, text)
+		}
 		rest = strings.Replace(rest, shown, "", 1)
 	}
 	if rest != before {

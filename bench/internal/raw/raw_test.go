@@ -150,6 +150,15 @@ func TestDisks(t *testing.T) {
 				t.Errorf("%d %%, state %d: %d bytes up to %d of %d", percent, state, content, end, sizes[state])
 			}
 		}
+		moved := 0
+		for _, e := range b {
+			if !slices.ContainsFunc(a, func(x extent) bool { return x.at == e.at }) {
+				moved++
+			}
+		}
+		if moved < len(b)/2 {
+			t.Errorf("%d %%: %d extents moved, of %d", percent, moved, len(b))
+		}
 		if len(b) != len(a) || sizes[1] <= sizes[0] {
 			t.Errorf("%d and %d extents, sizes %v", len(a), len(b), sizes)
 		}
