@@ -55,6 +55,7 @@
 // Corpora:
 //
 //	real    DIR/*.img, see --dir
+//	large   3 generated images of --largest GB
 //	DIR     your own images
 //
 // With --write the results are written to bench/READS.md.

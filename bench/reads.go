@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"puavo-image-repository/bench/internal/generate"
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/memory"
 	"puavo-image-repository/bench/internal/report"
@@ -21,6 +22,7 @@ import (
 // readsOptions are the flags of reads.
 type readsOptions struct {
 	corpus, dir, tmp string
+	largest          int
 	limits           []int64 // bytes
 	limit, memory    string  // as given
 	write            bool
@@ -29,17 +31,18 @@ type readsOptions struct {
 func parseReads(args []string, stderr io.Writer) (o readsOptions, err error) {
 	flags := flag.NewFlagSet("bench reads", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&o.corpus, "corpus", "real", "real, or a directory of images")
+	flags.StringVar(&o.corpus, "corpus", "real", "real, large, or a directory of images")
 	flags.StringVar(&o.dir, "dir", realDir, "the directory that bench/corpus.sh filled, for real")
 	flags.StringVar(&o.tmp, "tmp", "/var/tmp", "work in this directory, which should be on the file system of the images")
 	flags.StringVar(&o.limit, "limit", "900m", "the memory of the control group, such as 900m or 1.5g; several with commas")
 	flags.StringVar(&o.memory, "memory", "300m", "the --memory of the builder; empty for its own choice")
+	flags.IntVar(&o.largest, "largest", 1, "the size of each image of large, in GB")
 	flags.BoolVar(&o.write, "write", false, "write bench/READS.md too")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	if flags.NArg() > 0 {
-		return o, errors.New("want flags alone; see bench reads --help")
+	if flags.NArg() > 0 || o.largest < 1 {
+		return o, errors.New("want flags alone, and sizes of 1 or more; see bench reads --help")
 	}
 	for text := range strings.SplitSeq(o.limit, ",") {
 		limit, err := parseSize(text)
@@ -81,19 +84,19 @@ func runReads(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if os.Geteuid() != 0 {
 		return errors.New("reads bounds the memory of a build by a control group, which needs root; run it with sudo")
 	}
-	dir := o.corpus
-	if dir == "real" {
-		dir = o.dir
-	}
-	images, pairs, err := imagesOf(dir)
-	if err != nil {
-		return err
-	}
 	tmp, err := os.MkdirTemp(o.tmp, "bench-*")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
+	dir, err := o.images(ctx, tmp)
+	if err != nil {
+		return err
+	}
+	images, pairs, err := imagesOf(dir)
+	if err != nil {
+		return err
+	}
 	ours, err := newBuilder(ctx, tmp)
 	if err != nil {
 		return err
@@ -112,9 +115,26 @@ func runReads(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	return nil
 }
 
+// images returns the directory of the corpus, which it makes below tmp if need be.
+func (o readsOptions) images(ctx context.Context, tmp string) (string, error) {
+	switch o.corpus {
+	case "real":
+		return o.dir, nil
+	case "large":
+		dir := filepath.Join(tmp, "images")
+		return dir, generate.Images{Series: 1, Versions: 3, Size: int64(o.largest) * 1e9}.Write(ctx, dir)
+	default:
+		return o.corpus, nil
+	}
+}
+
 // preface writes what the results are of.
 func (r *reads) preface(o readsOptions) error {
-	fmt.Fprintf(r.w, "# Disk reads\n\n    go -C bench run . reads --corpus %s --limit %s --memory %s\n\n", o.corpus, o.limit, cmp.Or(o.memory, "''"))
+	size := ""
+	if o.corpus == "large" {
+		size = fmt.Sprintf(" --largest %d", o.largest)
+	}
+	fmt.Fprintf(r.w, "# Disk reads\n\n    go -C bench run . reads --corpus %s%s --limit %s --memory %s\n\n", o.corpus, size, o.limit, cmp.Or(o.memory, "''"))
 	for _, line := range measure.Machine() {
 		fmt.Fprintf(r.w, "- %s\n", line)
 	}

@@ -66,9 +66,11 @@ func TestReadsErrors(t *testing.T) {
 		want string
 	}{
 		{"an argument", t.Context(), []string{"real"}, false, "flags alone"},
+		{"no size", t.Context(), []string{"--corpus", "large", "--largest", "0"}, false, "1 or more"},
 		{"no limit", t.Context(), []string{"--limit", ""}, false, "empty size"},
 		{"a bad limit", t.Context(), []string{"--limit", "900m,many"}, false, `"many" is no size`},
 		{"no images", t.Context(), []string{"--corpus", t.TempDir()}, true, "0 images"},
+		{"cancelled before there are images", cancelled, []string{"--corpus", "large", "--tmp", t.TempDir()}, true, "context canceled"},
 		{"cancelled", cancelled, []string{"--corpus", "../testdata/images", "--tmp", t.TempDir()}, true, "context canceled"},
 	} {
 		want := c.want
