@@ -15,7 +15,7 @@ import (
 func TestTable(t *testing.T) {
 	ref := &row{peer: peer.Peer{Name: "ref"}, bytes: 100, diff: []measure.Figures{{Seconds: 1, CPU: 4}, {Seconds: 10, CPU: 4}}, patch: []measure.Figures{{Seconds: 1}, {Seconds: 1}}}
 	fast := &row{peer: peer.Peer{Name: "fast"}, bytes: 50, diff: []measure.Figures{{Seconds: 0.5, CPU: 1}, {Seconds: 2, CPU: 3}}, patch: []measure.Figures{{Seconds: 1}, {Seconds: 1}}}
-	bad := &row{peer: peer.Peer{Name: "bad"}, err: errors.New("out of order")}
+	bad := &row{peer: peer.Peer{Name: "bad"}, err: errors.New("out\nof order")}
 	for _, r := range []*row{ref, fast, bad} {
 		r.relate(ref)
 	}
@@ -26,7 +26,7 @@ func TestTable(t *testing.T) {
 	if err := write(&b, []*row{ref, fast, bad}); err != nil {
 		t.Fatal(err)
 	}
-	find(t, b.String(), `fast \| +1\.25 \| 0\.350 \| +2\.9 \| +2\.00 \| 0\.500 \|`, `0\.00 \| 0\.500 \| +1\.00 \|`, `bad \| failed: out of order \|`)
+	find(t, b.String(), `fast \| +1\.25 \| 0\.350 \| +2\.9 \| +2\.00 \| 0\.500 \|`, `0\.00 \| 0\.500 \| +1\.00 \|`, `bad \| +failed \|`, `(?m)^Failed, bad: out of order$`)
 }
 
 func TestSame(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/peer"
@@ -116,13 +117,15 @@ func (r *row) relate(ref *row) {
 	}
 }
 
-// write writes the table of a pair.
+// write writes the table of a pair, and why the peers that failed did.
 func write(w io.Writer, rows []*row) error {
+	failed := ""
 	t := report.NewWriter(w, "peer", "time s", "ratio", "times faster", "CPU s", "ratio", "memory MB", "resident MB", "delta MB", "ratio",
 		"patch s", "ratio", "patch CPU s", "patch memory MB")
 	for _, r := range rows {
 		if r.err != nil {
-			t.Line(append([]any{r.peer.Name, "failed: " + r.err.Error()}, slices.Repeat([]any{""}, 12)...)...)
+			t.Line(append([]any{r.peer.Name, "failed"}, slices.Repeat([]any{""}, 12)...)...)
+			failed += failure(r.peer.Name, r.err)
 			continue
 		}
 		seconds := column(r.diff, func(f measure.Figures) float64 { return f.Seconds })
@@ -133,7 +136,16 @@ func write(w io.Writer, rows []*row) error {
 			report.Hundredths(float64(r.bytes)/1e6), ratioOf(r.size),
 			report.Hundredths(patch), ratioOf(r.apply), report.Hundredths(column(r.patch, cpu)), report.MB(column(r.patch, anonymous)))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, failed)
+	return err
+}
+
+// failure returns a paragraph that tells why a row has no figures, in a line.
+func failure(of string, err error) string {
+	return fmt.Sprintf("\nFailed, %s: %s\n", of, strings.Join(strings.Fields(err.Error()), " "))
 }
 
 // cpu and anonymous return figures for columns.

@@ -218,12 +218,12 @@ func (r *reads) build(ctx context.Context, dir string, limit int64) (row bounded
 // those that failed did.
 func writeReads(w io.Writer, images int64, rows []bounded) error {
 	t := report.NewWriter(w, "limit MiB", "passes", "read MB", "time s", "CPU s", "memory MB", "group MB", "deltas", "delta MB")
-	var failed []string
+	failed := ""
 	for _, r := range rows {
 		limit := r.limit >> 20
 		if r.err != nil {
 			t.Line(limit, "failed", "", "", "", "", "", "", "")
-			failed = append(failed, fmt.Sprintf("\nOf %d MiB: %s\n", limit, strings.Join(strings.Fields(r.err.Error()), " ")))
+			failed += failure(fmt.Sprintf("%d MiB", limit), r.err)
 			continue
 		}
 		t.Line(limit, report.Hundredths(float64(r.FromDisk)/float64(images)), report.MB(float64(r.FromDisk)), report.Hundredths(r.Seconds),
@@ -233,6 +233,6 @@ func writeReads(w io.Writer, images int64, rows []bounded) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, strings.Join(failed, ""))
+	_, err := io.WriteString(w, failed)
 	return err
 }

@@ -48,7 +48,7 @@ func TestReads(t *testing.T) {
 		`2 images of \d+ \d+ \d+ bytes, 2 deltas wanted`,
 		`\| limit MiB \| +passes \| read MB \| time s \| CPU s \| memory MB \| group MB \| deltas \| delta MB \|`,
 		`\| +400 \| +(1\.[0-2]\d|0\.9\d) \| +1[5-9]\.\d \| +\d+\.\d\d \| +\d+\.\d\d \| +(-|[\d.]+) \| +(-|[\d.]+) \| +2 \| +\d\.\d\d \|`,
-		`\| +0 \| +failed \|`, `(?m)^Of 0 MiB: `,
+		`\| +0 \| +failed \|`, `(?m)^Failed, 0 MiB: `,
 	)
 	if left, _ := os.ReadDir(tmp); len(left) > 0 {
 		t.Errorf("left: %v", left)
@@ -103,6 +103,6 @@ func TestWriteReads(t *testing.T) {
 	if err := writeReads(&out, 12e6, rows); err != nil {
 		t.Fatal(err)
 	}
-	find(t, out.String(), `\| +900 \| +failed \|`, `(?m)^Of 900 MiB: signal: killed$`,
+	find(t, out.String(), `\| +900 \| +failed \|`, `(?m)^Failed, 900 MiB: signal: killed$`,
 		`\| +1536 \| +2\.50 \| +30\.0 \| +4\.00 \| +5\.00 \| +6\.0 \| +7\.0 \| +2 \| +5\.00 \|`)
 }
