@@ -238,10 +238,11 @@ func TestRebuild(t *testing.T) {
 				os.WriteFile(f, []byte(`{"stamp":`), 0o666)
 			}
 		}, 0, "damaged record"},
-		{"signatures were damaged", func(t *testing.T, p *place) {
-			for _, f := range testGlob(t, inMirror(p, ".repo/signatures/*")) {
-				os.WriteFile(f, []byte("x"), 0o666)
+		{"an earlier version left signatures", func(t *testing.T, p *place) {
+			for _, im := range []string{image3, image4} {
+				os.WriteFile(inMirror(p, mirror.SignaturePath(name(im))), signatureOf(t, p.read(im)), 0o666)
 			}
+			p.add(image4)
 		}, 0, ""},
 		{"a dead run left files", func(t *testing.T, p *place) { os.WriteFile(inMirror(p, ".repo/tmp"+"/"+image1), []byte("x"), 0o666) }, 0, ""},
 	} {

@@ -262,7 +262,6 @@ func TestOrderOfLinks(t *testing.T) {
 		"rename .repo/tmp/" + image4 + ".json to " + mirror.StateDir + "/" + image4 + ".json",
 		"link " + tmp + " to " + image4,
 		"remove " + tmp,
-		"rename .repo/tmp/" + image4 + ".sig to .repo/signatures/" + image4 + ".sig",
 		"flush " + image4,
 		"rename .repo/tmp/" + image4 + ".json to " + mirror.StateDir + "/" + image4 + ".json",
 		"flush " + image4, // as after a run that is not known to have flushed

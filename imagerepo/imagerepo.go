@@ -2,7 +2,7 @@
 // it makes a mirror, a directory that any static host can serve, in which
 // clients find each image, deltas between images, and the digests of all.
 //
-//	Scan -> plan -> link -> read and sign -> diff and verify -> publish -> remove
+//	Scan -> plan -> link -> read -> sign what left -> diff and verify -> publish -> remove
 //
 // # The mirror
 //
@@ -18,16 +18,16 @@
 //	  run.json           how the last run went, and the options that a repair needs
 //	  signed.json        when tuf was signed, where its version does not tell, see package trust
 //	  state/             what is known of each file, see package state
-//	  signatures/        an rdiff signature of each image
+//	  signatures/        rdiff signatures of images that left, see package signature
 //	  tmp/               files that are being written; emptied by the next run
 //
 // # What is done, and when
 //
 // What a run does is a plan.Plan, made of the images, of what the mirror holds and of
-// the policy, before anything is done. An image is read once, for its puavo-conf,
-// its digests and its signature. One base at a time is indexed by each job, and
-// all targets are diffed against it; a delta is digested while it is written, and
-// verified while the next is made. What takes longest comes first.
+// the policy, before anything is done. An image is read once, for its puavo-conf
+// and its digests. One base at a time is indexed by each job, and all targets are
+// diffed against it; a delta is digested while it is written, and verified while the
+// next is made. What takes longest comes first.
 //
 // Whether an image can be linked into the mirror, or share its blocks, only trying it
 // tells. So a build first gives each one a temporary name there, before anything else is
@@ -35,8 +35,10 @@
 // guesses, see package sharing.
 //
 //	image directory                    mirror
-//	   |  each job reads an image        ^  link or copy, signature, record
+//	   |  each job reads an image        ^  link or copy, record
 //	   +----> reader ------------------->+
+//	   |                                 |
+//	   |              signer ----------->+  reads an image that left, in the mirror: signature
 //	   |                                 |
 //	   |  each job takes a base          |  begin: diff to a temporary file
 //	   +----> maker -------------------->+  rest:  apply that file, compare, rename
@@ -51,7 +53,10 @@
 // An image that left the image directory is no longer published. It and its deltas
 // become orphans, which are removed after Policy.Grace, for the sake of clients that
 // have read the meta before. Policy.KeepSignatures keeps it a base, by its signature
-// alone.
+// alone, which is made in the run in which it leaves, or later while its file is still in
+// the mirror: before any delta is made and anything is removed. An image whose file has
+// gone before, or is not what was published, is no base. Without the policy nothing is
+// signed.
 //
 // # What is the tool's own
 //

@@ -13,13 +13,13 @@ import (
 	"sync"
 
 	"puavo-image-repository/cksum"
-	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/puavoconf"
+	"puavo-image-repository/imagerepo/internal/signature"
 	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/imagerepo/plan"
@@ -80,7 +80,7 @@ func (c *confs) of(n meta.Name) map[string]json.RawMessage {
 	return c.images[n]
 }
 
-// reader reads images for their digests and signatures.
+// reader reads images for their digests.
 type reader struct {
 	source    *source.Dir
 	root      atomicfile.Dir
@@ -165,8 +165,8 @@ func blake3(r io.Reader) (cksum.Digest256, error) {
 	return cksum.Digest256(digest.Sum(nil)), err
 }
 
-// read reads images for their digests and signatures. Those that prove to be other
-// than what is published are withdrawn.
+// read reads images for their digests. Those that prove to be other than what is published
+// are withdrawn.
 func (r *reader) read(ctx context.Context, images []plan.Image) error {
 	images = slices.DeleteFunc(images, func(im plan.Image) bool { return !r.failed.wants(im.Name) })
 	// The largest first, so that none is left to one core at the end.
@@ -191,18 +191,19 @@ func (r *reader) read(ctx context.Context, images []plan.Image) error {
 	return r.publisher.withdraw(ctx, other...)
 }
 
-// readImage reads an image for its digests and its signature.
+// readImage reads an image for its digests.
 func (r *reader) readImage(ctx context.Context, im plan.Image) error {
 	f, err := r.source.Open(im.Name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	sums, err := r.sign(ctx, f, im)
+	sums, err := cksum.Read(ctx, r.progress.Reader(ctx, f))
 	if err != nil {
 		return err
 	}
 	record := r.ledger.Of(im.File)
+	isOther := record.Sums != sums
 	record.Sums = sums
 	if before := r.holds.Records[im.File]; im.Action == plan.Check && (before == nil || before.Sums != sums) {
 		record.Copy = state.Stamp{} // what is in the mirror is a copy of another content
@@ -215,39 +216,14 @@ func (r *reader) readImage(ctx context.Context, im plan.Image) error {
 			return err
 		}
 	}
+	if isOther { // a signature is of the content whose sums the record has
+		if err := signature.Remove(r.root, im.Name); err != nil {
+			return err
+		}
+	}
 	record.Stamp, record.Conf = r.source.Stamp(im.Name), r.confs.of(im.Name)
 	if im.Action == plan.Keep && r.holds.Takes(im.File) {
 		record.Placed = true // it is the same file
 	}
 	return r.ledger.Put(im.File, record)
-}
-
-// sign writes the rdiff signature of an image and returns the image's digests.
-func (r *reader) sign(ctx context.Context, f io.Reader, im plan.Image) (cksum.Sums, error) {
-	signature, err := r.root.Begin(mirror.TmpPath(im.File+".sig"), mirror.SignaturePath(im.Name))
-	if err != nil {
-		return cksum.Sums{}, err
-	}
-	defer signature.Discard()
-	signer := delta.NewSigner(signature, delta.Kept)
-	sums, err := cksum.Read(ctx, io.TeeReader(r.progress.Reader(ctx, f), signer))
-	if err != nil {
-		return cksum.Sums{}, err
-	}
-	if err := signer.Close(); err != nil {
-		return cksum.Sums{}, err
-	}
-	if err := r.source.Unchanged(im.Name); err != nil {
-		return cksum.Sums{}, err
-	}
-	// Until the record has the sums of this content, no signature may stand for another.
-	if record := r.ledger.Of(im.File); record.Sums != (cksum.Sums{}) {
-		if record.Sums = (cksum.Sums{}); im.Action == plan.Check {
-			record.Copy = state.Stamp{}
-		}
-		if err := r.ledger.Put(im.File, record); err != nil {
-			return cksum.Sums{}, err
-		}
-	}
-	return sums, signature.Commit()
 }

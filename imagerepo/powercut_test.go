@@ -124,6 +124,11 @@ func TestPowerCut(t *testing.T) {
 		}},
 		{"an image was overwritten", func(p *place) { p.build(); p.overwrite(image2) }},
 		{"without records", func(p *place) { p.build(); os.RemoveAll(filepath.Join(p.MirrorDir, mirror.Private)) }},
+		{"an image left and is signed", func(p *place) {
+			p.build()
+			p.remove(image1)
+			p.Policy.KeepSignatures = true
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -135,7 +140,7 @@ func TestPowerCut(t *testing.T) {
 			n := 0
 			withdrawn := c.name != "an image was overwritten" // until that is known, what is published of it is wrong
 			disk := powercut.Watch(t, p.MirrorDir, func(next atomicfile.Change, trees func() []powercut.Tree) error {
-				if withdrawn = withdrawn || next.Kind == atomicfile.Create && next.Name == mirror.TmpPath(image2+".sig"); !withdrawn {
+				if withdrawn = withdrawn || next.Kind == atomicfile.Create && next.Name == mirror.TmpPath(image2+".json"); !withdrawn {
 					return nil
 				}
 				if rand.IntN(testdata.Scale(1, 6)) > 0 {
@@ -170,6 +175,7 @@ func TestPowerCut(t *testing.T) {
 			t.Logf("%d changes, %d runs after a power cut", n, len(some))
 			for _, at := range slices.Sorted(maps.Keys(some)) {
 				after := p.copied()
+				after.Policy = p.Policy
 				if err := some[at].Lay(after.MirrorDir); err != nil {
 					t.Fatal(err)
 				}

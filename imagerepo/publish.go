@@ -141,6 +141,13 @@ type edition struct {
 	adopt   bool            // see Options.Adopt
 }
 
+// edition is what the mirror publishes in the end.
+func (r *run) edition() edition {
+	return edition{
+		series: r.failed.left(), kept: r.failed.names(), omitted: r.results.omitted(), url: r.options.URL, adopt: r.options.Adopt,
+	}
+}
+
 // publish writes the documents of an edition, after flushing what they name, and has
 // them signed. Orphans are recorded before the documents stop naming them: else a run
 // that ended in between would leave no trace of that.

@@ -13,10 +13,38 @@ import (
 	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/planner"
+	"puavo-image-repository/imagerepo/internal/signature"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
+
+// sign signs images that left, before anything of theirs is removed. It returns the plan
+// without those that could not be signed: the deltas from them are left out, and with
+// their files their records go, so that the next run plans as if they had never been there.
+func (r *run) sign(ctx context.Context, signer *signature.Signer) (plan.Plan, error) {
+	unsigned, err := signer.Sign(ctx, r.plan.Images)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	left := func(n meta.Name) bool { return slices.Contains(unsigned, n) }
+	r.results.changed = slices.ContainsFunc(r.plan.Images, func(im plan.Image) bool { return im.Sign && !left(im.Name) })
+	p := r.plan
+	p.Deltas = nil
+	for _, d := range r.plan.Deltas {
+		if !left(d.Base) {
+			p.Deltas = append(p.Deltas, d)
+		} else if r.failed.wantsDelta(d) {
+			r.results.delta(d, plan.Omit, r.ledger.Of(d.File))
+		}
+	}
+	p.Remove = slices.Clone(p.Remove)
+	for i, old := range p.Remove {
+		n, err := meta.ParseName(old.Name())
+		p.Remove[i].Forget = old.Forget || err == nil && left(n)
+	}
+	return p, nil
+}
 
 // remover removes orphans that are due, and records since when the others are orphans.
 type remover struct {

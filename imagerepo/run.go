@@ -22,6 +22,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/planner"
 	"puavo-image-repository/imagerepo/internal/published"
 	"puavo-image-repository/imagerepo/internal/sharing"
+	"puavo-image-repository/imagerepo/internal/signature"
 	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/imagerepo/plan"
@@ -136,6 +137,7 @@ type stages struct {
 	publisher *publisher
 	reader    *reader
 	linker    *linker
+	signer    *signature.Signer
 	maker     *maker
 	remover   *remover
 }
@@ -153,6 +155,7 @@ func (r *run) stages() stages {
 			source: r.source, root: m, ledger: r.ledger, holds: r.holds, confs: r.confs, failed: r.failed,
 			publisher: publisher, progress: progress, jobs: r.budget.Jobs,
 		},
+		signer: &signature.Signer{Root: m, Ledger: r.ledger, Progress: progress, Jobs: r.budget.Jobs, Log: o.Log},
 		maker: &maker{
 			source: r.source, mirror: r.mirror, ledger: r.ledger, holds: r.holds, failed: r.failed, results: r.results,
 			publisher: publisher, progress: progress, budget: r.budget, policy: o.Policy, effort: o.Effort, log: o.Log,
@@ -182,25 +185,22 @@ func (r *run) carryOut(ctx context.Context, s stages) error {
 	if err := s.linker.settle(ctx, r.plan.Images); err != nil {
 		return err
 	}
-	if err := s.maker.makeDeltas(ctx, r.plan); err != nil {
+	p, err := r.sign(ctx, s.signer)
+	if err != nil {
+		return err
+	}
+	if err := s.maker.makeDeltas(ctx, p); err != nil {
 		return err
 	}
 	if err := s.publisher.recheck(ctx, r.failed.names()); err != nil || r.failed.built() == 0 {
 		return err
 	}
 	kept := planner.FilesOf(r.failed.all(), r.series, r.docs.All())
-	orphans := s.remover.orphans(r.plan, kept)
+	orphans := s.remover.orphans(p, kept)
 	if err := s.publisher.publish(ctx, r.edition(), orphans); err != nil {
 		return err
 	}
 	return s.remover.remove(ctx, orphans, kept)
-}
-
-// edition is what the mirror publishes in the end.
-func (r *run) edition() edition {
-	return edition{
-		series: r.failed.left(), kept: r.failed.names(), omitted: r.results.omitted(), url: r.options.URL, adopt: r.options.Adopt,
-	}
 }
 
 // unbuildable returns an error where nothing can be built and nothing is published.

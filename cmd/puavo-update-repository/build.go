@@ -36,7 +36,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "effort", Value: string(delta.Default), Usage: "work this `HARD` on small deltas: fast, default or best"},
 		jobsFlag(),
 		memoryFlag(),
-		&cli.BoolFlag{Name: "keep-signatures", Usage: "make deltas also from images that left IMAGE_DIR, by their signatures"},
+		&cli.BoolFlag{Name: "keep-signatures", Usage: "sign images that leave IMAGE_DIR, and make deltas from them by their signatures; use it from the run in which an image leaves on"},
 		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove orphans, files that the documents no longer name, after this `TIME`, such as 36h; 0 removes them at once"},
 		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
 		&cli.BoolFlag{Name: "strict", Usage: "end at the first series that cannot be built"},

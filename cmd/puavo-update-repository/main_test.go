@@ -45,7 +45,7 @@ func TestInterrupt(t *testing.T) {
 		signal os.Signal
 		when   string // a pattern of a file that is being written
 	}{
-		{"SIGINT while images are read", os.Interrupt, "*.sig"},
+		{"SIGINT while images are read", os.Interrupt, "../state/*.img.json"},
 		{"SIGTERM while deltas are made", syscall.SIGTERM, "*.rdiff"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

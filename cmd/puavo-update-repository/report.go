@@ -76,6 +76,8 @@ func imageVerb(im plan.Image) string {
 	case im.Touched:
 		return string(im.Action) + " compare"
 	case im.Read:
+		return string(im.Action) + " read"
+	case im.Sign:
 		return string(im.Action) + " sign"
 	default:
 		return string(im.Action)

@@ -38,7 +38,7 @@ const (
 	// BaseOnly leaves out an image that only extra_rdiffs names, as a base.
 	BaseOnly Action = "base"
 	// Retired is the action for an image that left the image directory and still
-	// serves as a base, by its signature.
+	// serves as a base, by its signature, see Image.Sign.
 	Retired Action = "retired"
 
 	// Make makes a delta.
@@ -106,11 +106,14 @@ type Image struct {
 	File   string    `json:"file"`
 	Size   int64     `json:"size"` // bytes
 	Action Action    `json:"action"`
-	// Read says that the image must be read for its digests and its signature.
-	// Touched says that these are known, and that one digest may show that they still
-	// hold.
+	// Read says that the image must be read for its digests. Touched says that these are
+	// known, and that one digest may show that they still hold.
 	Read    bool `json:"read"`
 	Touched bool `json:"touched,omitempty"`
+	// Sign says that the signature of a retired image is made, before its file leaves the
+	// mirror. If the file proves to be another than was published, there is none, and the
+	// image is no base.
+	Sign bool `json:"sign,omitempty"`
 	// Copied says that the image is copied, since it cannot share its bytes with the
 	// mirror: a build has tried that; of a plan alone it is most likely so.
 	Copied bool `json:"copied,omitempty"`

@@ -13,8 +13,9 @@ type Policy struct {
 	Bases      int     `json:"bases"`      // from how many others at most, the nearest; 0: from all
 	Downgrades bool    `json:"downgrades"` // also to an older image
 	MaxRatio   float64 `json:"max_ratio"`  // the largest share of its target that a delta may have; 0: any
-	// KeepSignatures says that an image that left the image directory stays a base,
-	// by its signature.
+	// KeepSignatures says that an image that left the image directory stays a base, by
+	// its signature. That is made while the image's file is in the mirror, so the image
+	// must leave in a run with this policy, or be in its grace.
 	KeepSignatures bool `json:"keep_signatures"`
 	// Grace is how long an orphan is kept after it lost its name, for clients that
 	// have read the meta before.

@@ -66,8 +66,9 @@ func (v Inventory) Names() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// Signed reports whether there is a signature that can be that of an image of
-// size bytes.
+// Signed reports whether there is a signature that can be that of an image of size bytes,
+// by its record. If there is, it is: see package signature for what holds it to the
+// content whose sums the record has.
 func (v Inventory) Signed(n meta.Name, size int64) bool {
 	return v.Files[SignaturePath(n)].Size == delta.SignatureSize(size)
 }

@@ -65,6 +65,9 @@ func volume(p plan.Plan) (e plan.Estimate) {
 		}
 		if im.Read {
 			e.Read += im.Size
+		}
+		if im.Sign {
+			e.Read += im.Size
 			e.Write += delta.SignatureSize(im.Size)
 		}
 	}
@@ -98,6 +101,9 @@ func Work(p plan.Plan) (n int64) {
 			n += im.Size
 		}
 		if im.Action == plan.Check {
+			n += im.Size
+		}
+		if im.Sign {
 			n += im.Size
 		}
 	}

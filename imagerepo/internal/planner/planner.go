@@ -85,18 +85,23 @@ func (p *planner) add() (failed string, err error) {
 	return "", nil
 }
 
-// addRetired finds the images that left and whose signatures are there.
+// addRetired finds the images that left and whose signatures are there, or can be made of
+// their files in the mirror.
 func (p *planner) addRetired() {
 	for file, record := range p.in.Holds.Records {
 		n, err := meta.ParseName(file)
-		if err != nil || !record.Summed() || !p.in.Holds.Signed(n, record.Sums.Size) {
+		if err != nil || !record.Summed() {
 			continue
 		}
 		if _, found := p.in.Found.Images[n]; found || p.in.Found.Unusable[n] != nil {
 			continue
 		}
+		signed := p.in.Holds.Signed(n, record.Sums.Size)
+		if stamp, there := p.in.Holds.Has(file); !signed && !(there && stamp.Size == record.Sums.Size && p.in.Holds.Owns(file)) {
+			continue
+		}
 		p.retired = append(p.retired, n)
-		p.images[n] = &plan.Image{Name: n, File: file, Size: record.Sums.Size, Action: plan.Retired}
+		p.images[n] = &plan.Image{Name: n, File: file, Size: record.Sums.Size, Action: plan.Retired, Sign: !signed}
 	}
 }
 
@@ -135,11 +140,10 @@ func (p *planner) usable(n meta.Name, where string) error {
 func (p *planner) image(name meta.Name, action plan.Action) *plan.Image {
 	stamp := p.in.Found.Images[name]
 	record := p.in.Holds.Records[name.String()]
-	signed := p.in.Holds.Signed(name, stamp.Size)
 	return &plan.Image{
 		Name: name, File: name.String(), Size: stamp.Size, Action: action,
-		Read:    !record.Known(stamp) || record.Conf == nil || !signed,
-		Touched: !record.Known(stamp) && record.Summed() && record.Sums.Size == stamp.Size && record.Conf != nil && signed,
+		Read:    !record.Known(stamp) || record.Conf == nil,
+		Touched: !record.Known(stamp) && record.Summed() && record.Sums.Size == stamp.Size && record.Conf != nil,
 	}
 }
 

@@ -126,6 +126,9 @@ func brief(p plan.Plan) string {
 			}
 			all = append(all, verb+im.File)
 		}
+		if im.Sign {
+			all = append(all, "sign "+im.File)
+		}
 	}
 	for _, d := range p.Deltas {
 		if d.Action != plan.Keep {
@@ -170,8 +173,8 @@ func TestPlan(t *testing.T) {
 		}, nil, ""},
 		{"a copy was damaged", func(w *world) { w.mirror[image4] = &fstest.MapFile{Data: []byte("x")} }, nil, "replace 4"},
 		{"an image is missing in the mirror", func(w *world) { delete(w.mirror, image4) }, nil, "link 4"},
-		{"a signature is missing", func(w *world) { delete(w.mirror, mirror.SignaturePath(name(image4))) }, nil,
-			"read 4, await 1--4, await 2--4, await 3--4, await 4--2, await 4--3"},
+		{"a signature is missing", func(w *world) { delete(w.mirror, mirror.SignaturePath(name(image4))) },
+			func(p *plan.Policy) { p.KeepSignatures = true }, ""},
 		{"a record is missing", func(w *world) { delete(w.records, image4) }, nil,
 			"read 4, await 1--4, await 2--4, await 3--4, await 4--2, await 4--3"},
 		{"no records", func(w *world) { w.records = nil }, nil,
@@ -218,8 +221,34 @@ func TestPlan(t *testing.T) {
 			func(p *plan.Policy) { p.KeepSignatures, p.Bases, p.Downgrades = true, 1, false }, "retired 1, remove 1, remove 1--3, remove 1--4, remove 2--4, remove 3--2, remove 4--2, remove 4--3"},
 		{"a retired image of which a newer one is a target", func(w *world) { delete(w.images, image3) }, func(p *plan.Policy) { p.KeepSignatures = true },
 			"retired 3, make 2--1, make 3--1, make 4--1, remove 3, remove 1--3, remove 2--3, remove 4--3"},
-		{"a retired image without a signature", func(w *world) { delete(w.images, image1); delete(w.mirror, mirror.SignaturePath(name(image1))) },
-			func(p *plan.Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+		{"an image left and is signed", func(w *world) { delete(w.images, image1); delete(w.mirror, mirror.SignaturePath(name(image1))) },
+			func(p *plan.Policy) { p.KeepSignatures = true }, "retired 1, sign 1, remove 1"},
+		{"an image left and is not signed", func(w *world) { delete(w.images, image1); delete(w.mirror, mirror.SignaturePath(name(image1))) },
+			nil, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+		{"an image left and its signature is damaged", func(w *world) {
+			delete(w.images, image1)
+			w.mirror[mirror.SignaturePath(name(image1))] = &fstest.MapFile{Data: []byte("x")}
+		}, func(p *plan.Policy) { p.KeepSignatures = true }, "retired 1, sign 1, remove 1"},
+		{"an image that waits is signed", func(w *world) {
+			delete(w.images, image1)
+			delete(w.mirror, mirror.SignaturePath(name(image1)))
+			w.orphaned(image1, 60)
+		}, func(p *plan.Policy) { p.Grace, p.KeepSignatures = time.Hour, true }, "retired 1, sign 1, wait 1"},
+		{"a retired image without a signature and a file", func(w *world) {
+			delete(w.images, image1)
+			delete(w.mirror, image1)
+			delete(w.mirror, mirror.SignaturePath(name(image1)))
+		}, func(p *plan.Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+		{"a retired image without a signature whose file has another size", func(w *world) {
+			delete(w.images, image1)
+			delete(w.mirror, mirror.SignaturePath(name(image1)))
+			w.mirror[image1] = &fstest.MapFile{Data: []byte("x")}
+		}, func(p *plan.Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+		{"a retired image without a signature whose file is somebody's", func(w *world) {
+			delete(w.images, image1)
+			delete(w.mirror, mirror.SignaturePath(name(image1)))
+			w.records[image1].Placed = false
+		}, func(p *plan.Policy) { p.KeepSignatures = true }, "remove 1--2, remove 1--3, remove 1--4, leave 1"},
 		{"a retired image of which nothing is known", func(w *world) { delete(w.images, image1); w.records[image1] = &state.Record{Placed: true} },
 			func(p *plan.Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
 		{"a retired image is not wanted any more", func(w *world) { delete(w.images, image1); delete(w.mirror, image1) }, nil, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
