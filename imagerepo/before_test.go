@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
@@ -159,6 +160,41 @@ func TestBeforeBases(t *testing.T) {
 		p.leads(base, long3, testdata.BeforeImage(t, long3))
 		if _, found := p.published(long1); found || p.there(tried) {
 			t.Error("an image that is a base only is published")
+		}
+	}
+}
+
+func readFile(t *testing.T, file string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// A delta from an image that left is the one that the program before has made, byte for
+// byte: by its signature, and where that is lost, by one that is made again of the file
+// that waits in the mirror.
+func TestBeforeSameDelta(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		p := newBefore(t)
+		file := filepath.Join(p.MirrorDir, meta.DeltaPath(meta.DeltaName(name(long1), name(long3))))
+		signature := filepath.Join(p.MirrorDir, mirror.SignaturePath(name(long1)))
+		want, wantSigned := readFile(t, file), readFile(t, signature)
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if lost {
+			if err := os.Remove(signature); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s := p.build(); s.Made != 1 || s.Kept != 6 || !p.there(long1) {
+			t.Errorf("%+v", s)
+		}
+		if !bytes.Equal(readFile(t, file), want) || !bytes.Equal(readFile(t, signature), wantSigned) {
+			t.Errorf("the signature was lost: %v; another delta or signature", lost)
 		}
 	}
 }
