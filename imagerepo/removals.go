@@ -27,21 +27,22 @@ func (r *run) sign(ctx context.Context, signer *signature.Signer) (plan.Plan, er
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	left := func(n meta.Name) bool { return slices.Contains(unsigned, n) }
-	r.results.changed = slices.ContainsFunc(r.plan.Images, func(im plan.Image) bool { return im.Sign && !left(im.Name) })
+	isUnsigned := func(n meta.Name) bool { return slices.Contains(unsigned, n) }
+	r.results.changed = slices.ContainsFunc(r.plan.Images, func(im plan.Image) bool { return im.Sign && !isUnsigned(im.Name) })
 	p := r.plan
 	p.Deltas = nil
 	for _, d := range r.plan.Deltas {
-		if !left(d.Base) {
+		if !isUnsigned(d.Base) {
 			p.Deltas = append(p.Deltas, d)
 		} else if r.failed.wantsDelta(d) {
+			signer.Progress.Add(d.Work())
 			r.results.delta(d, plan.Omit, r.ledger.Of(d.File))
 		}
 	}
 	p.Remove = slices.Clone(p.Remove)
 	for i, old := range p.Remove {
 		n, err := meta.ParseName(old.Name())
-		p.Remove[i].Forget = old.Forget || err == nil && left(n)
+		p.Remove[i].Forget = old.Forget || err == nil && isUnsigned(n)
 	}
 	return p, nil
 }
