@@ -221,10 +221,7 @@ func BenchmarkHash(b *testing.B) {
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			data := random(bufferSize)
-			b.SetBytes(bufferSize)
-			for b.Loop() {
-				bb.w.Write(data)
-			}
+			perCPU(b, bufferSize, func() { bb.w.Write(data) })
 		})
 	}
 }
