@@ -11,6 +11,11 @@
 //   - SHA256 and SHA512: FIPS 180-4.
 //   - BLAKE3: the default hash mode with 32 bytes of output; the fast one.
 //
+// [Read] computes them of a stream, [Group] of several streams that are read at the same
+// time, and [Hash] of what is written to it. With AVX-512VL, four calls in a Group take
+// little more than half the CPU time of four of Read. With AVX2 the CRC costs next to
+// nothing. On other processors the digests are the same, and take longer.
+//
 // # Which digest is compared
 //
 // A content is proven by one digest of those that a document names for it, the fastest
@@ -62,7 +67,6 @@ package cksum
 
 import (
 	"context"
-	"fmt"
 	"hash"
 	"io"
 
@@ -88,15 +92,8 @@ type Sums struct {
 func Read(ctx context.Context, r io.Reader) (Sums, error) {
 	h := New()
 	defer h.running.Wait()
-	var err error
-	for err == nil && ctx.Err() == nil {
-		err = h.readOnce(r)
-	}
-	if ctx.Err() != nil {
-		return Sums{}, ctx.Err()
-	}
-	if err != io.EOF {
-		return Sums{}, fmt.Errorf("cksum: %w", err)
+	if err := h.readAll(ctx, r); err != nil {
+		return Sums{}, err
 	}
 	return h.Sums(), nil
 }

@@ -1,11 +1,36 @@
 package cksum
 
 import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// BenchmarkGroup reads as many streams at once, of 32 MiB each, by Read and in a Group.
+func BenchmarkGroup(b *testing.B) {
+	data := random(32 << 20)
+	for n := 1; n <= 5; n++ {
+		for name, read := range map[string]func(context.Context, io.Reader) (Sums, error){
+			"Read": Read, "Group": new(Group).Read,
+		} {
+			b.Run(fmt.Sprintf("%d/%s", n, name), func(b *testing.B) {
+				perCPU(b, n*len(data), func() {
+					var calls sync.WaitGroup
+					for range n {
+						calls.Go(func() { read(b.Context(), bytes.NewReader(data)) })
+					}
+					calls.Wait()
+				})
+			})
+		}
+	}
+}
 
 // perCPU reports how many bytes a CPU-second does, of all threads of the process: that
 // does not change with what else the machine does.

@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 	"strings"
+	"sync"
 
 	"puavo-image-repository/cksum"
 )
@@ -22,6 +23,26 @@ func ExampleRead() {
 	// Output:
 	// 930766865 9
 	// 15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225
+}
+
+// Read several streams at the same time, for all their digests.
+func ExampleGroup() {
+	var group cksum.Group
+	var calls sync.WaitGroup
+	streams := []string{"a", "123456789"}
+	crcs := make([]uint32, len(streams))
+	for i, stream := range streams {
+		calls.Go(func() {
+			sums, err := group.Read(context.Background(), strings.NewReader(stream))
+			if err != nil {
+				log.Fatal(err)
+			}
+			crcs[i] = sums.CRC
+		})
+	}
+	calls.Wait()
+	fmt.Println(crcs)
+	// Output: [1220704766 930766865]
 }
 
 // Digest a stream while it goes elsewhere.

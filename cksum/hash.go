@@ -1,6 +1,8 @@
 package cksum
 
 import (
+	"context"
+	"fmt"
 	"hash"
 	"io"
 	"sync"
@@ -42,7 +44,7 @@ type digesting struct {
 // as long as the others together.
 func New() *Hash {
 	h := &Hash{crc: new(crc)}
-	h.compute(bySHA512)
+	h.compute(bySHA512) // comes first: see Group
 	h.compute(bySHA256)
 	h.compute(byBLAKE3, h.crc)
 	return h
@@ -113,6 +115,24 @@ func (h *Hash) ReadFrom(r io.Reader) (int64, error) {
 	}
 }
 
+// readAll adds r to its end. The error is that of [Read].
+func (h *Hash) readAll(ctx context.Context, r io.Reader) error {
+	var err error
+	for err == nil && ctx.Err() == nil {
+		h.free() // may wait for long, in a Group
+		if ctx.Err() == nil {
+			err = h.readOnce(r)
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != io.EOF {
+		return fmt.Errorf("cksum: %w", err)
+	}
+	return nil
+}
+
 // readOnce adds one read of r, right into the buffer.
 func (h *Hash) readOnce(r io.Reader) error {
 	n, err := r.Read(h.free())
@@ -139,7 +159,8 @@ func (h *Hash) add(n int) {
 }
 
 // swap empties the buffer: it waits for the digests of the other one, and then
-// starts those of this one, in goroutines that wait for nothing.
+// starts those of this one, in goroutines that wait for nothing, but in a [Group] for
+// the turn of SHA-512.
 func (h *Hash) swap() {
 	h.running.Wait()
 	h.filling, h.full = h.full[:0], h.filling
