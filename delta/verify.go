@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	librsync "github.com/balena-os/librsync-go"
@@ -25,14 +26,52 @@ import (
 // its reads and writes pass a guard, which keeps the first error and does nothing
 // after it.
 func Verify(ctx context.Context, dst io.Writer, base Source, delta io.Reader, size int64) error {
+	out := behind.New(dst, patchBuffer)
 	g := &guard{ctx: ctx}
+	err := g.decode(&guardedBase{guard: g, r: base, size: base.Size()}, delta, size, &filling{out})
+	return cmp.Or(err, out.Close())
+}
+
+// Check returns an error unless delta makes target from base, by librsync-go as in
+// Verify. It compares each command's bytes with the target where they stand, and
+// copies nothing, so it is the fastest way to verify where base and target are
+// mapped files. A wrong byte is an error that says at which offset of the target.
+// The other errors are those of Verify: of the format, of delta and of ctx, and
+// ErrChanged.
+//
+// It reads delta to its end, and base and target in the order of the commands: so
+// Check can run at the same time as what writes the delta. progress, which may be
+// nil, is called with the number of bytes of target compared since its last call.
+func Check(ctx context.Context, base, target []byte, delta io.Reader, progress func(n int)) error {
+	if progress == nil {
+		progress = func(int) {}
+	}
+	g := &guard{ctx: ctx}
+	from := &guardedBase{guard: g, r: bytes.NewReader(base), size: int64(len(base))}
+	c := &comparing{base: base, target: target, progress: progress}
+	err := g.decode(from, delta, int64(len(target)), c)
+	if err == nil {
+		c.report()
+	}
+	return err
+}
+
+// sink takes what a delta makes.
+type sink interface {
+	// take takes the next bytes that a command makes, at least one and at most as many
+	// as l has left, and returns their number. They come from base, where it stands,
+	// or else from literals.
+	take(l *io.LimitedReader, base *guardedBase, literals *bufio.Reader) (int, error)
+}
+
+// decode has librsync-go apply a delta that makes size bytes.
+func (g *guard) decode(base *guardedBase, delta io.Reader, size int64, to sink) error {
 	in := bufio.NewReaderSize(delta, 256<<10)
-	target := &guardedTarget{guard: g, out: behind.New(dst, patchBuffer), left: size}
-	err := mmap.Guard(func() error {
-		err := librsync.Patch(&guardedBase{guard: g, r: base, size: base.Size()}, guardedDelta{g, in}, target)
-		return target.verdict(err, in)
+	target := &guardedTarget{guard: g, to: to, literals: in, left: size}
+	return mmap.Guard(func() error {
+		err := librsync.Patch(base, guardedDelta{g, in}, target)
+		return target.verdict(err)
 	})
-	return cmp.Or(err, target.out.Close())
 }
 
 // guard keeps the first error of all that librsync-go reads and writes.
@@ -110,10 +149,22 @@ func (b *guardedBase) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// next returns the next n bytes from where the base stands, or fewer where they
+// cross its end, and goes on behind them.
+func (b *guardedBase) next(content []byte, n int64) ([]byte, error) {
+	if b.pos == b.size {
+		return nil, malformed("a copy that goes beyond the base's %d bytes", b.size)
+	}
+	part := content[b.pos:min(b.pos+n, b.size)]
+	b.pos += int64(len(part))
+	return part, nil
+}
+
 type guardedTarget struct {
 	*guard
-	out  *behind.Writer
-	left int64
+	to       sink
+	literals *bufio.Reader // the delta
+	left     int64
 }
 
 // ReadFrom is what io.CopyN, of which librsync-go consists, calls for each
@@ -128,8 +179,12 @@ func (t *guardedTarget) ReadFrom(src io.Reader) (written int64, err error) {
 	case l.N > t.left:
 		return 0, t.fail(malformed("the delta makes more bytes than the target may have"))
 	}
+	base, _ := l.R.(*guardedBase) // nil for a literal
 	for l.N > 0 {
-		n, err := t.readPart(l)
+		if err := t.check(); err != nil {
+			return written, err
+		}
+		n, err := t.to.take(l, base, t.literals)
 		written += int64(n)
 		t.left -= int64(n)
 		if err != nil {
@@ -139,20 +194,6 @@ func (t *guardedTarget) ReadFrom(src io.Reader) (written int64, err error) {
 	return written, nil
 }
 
-// readPart reads as much of a command as fits into the buffer.
-func (t *guardedTarget) readPart(l *io.LimitedReader) (int, error) {
-	if err := t.check(); err != nil {
-		return 0, err
-	}
-	part, err := t.out.Next(l.N)
-	if err != nil {
-		return 0, err
-	}
-	n, err := io.ReadFull(l, part)
-	t.out.Filled(n)
-	return n, cut(err, "the delta ends within a literal")
-}
-
 // Write exists for io.Writer alone.
 func (t *guardedTarget) Write(p []byte) (int, error) {
 	n, err := t.ReadFrom(io.LimitReader(bytes.NewReader(p), int64(len(p))))
@@ -160,8 +201,8 @@ func (t *guardedTarget) Write(p []byte) (int, error) {
 }
 
 // verdict returns what was wrong, by the error that librsync-go gave and by what
-// it does not look at: the size of the target, and that the delta in ends there.
-func (t *guardedTarget) verdict(err error, in *bufio.Reader) error {
+// it does not look at: the size of the target, and that the delta ends there.
+func (t *guardedTarget) verdict(err error) error {
 	switch {
 	case t.check() != nil:
 		return t.err
@@ -172,8 +213,80 @@ func (t *guardedTarget) verdict(err error, in *bufio.Reader) error {
 	case t.left != 0:
 		return malformed("the delta makes %d bytes too few", t.left)
 	}
-	if err := (&commands{r: in}).end(); err != io.EOF {
+	if err := (&commands{r: t.literals}).end(); err != io.EOF {
 		return err
 	}
 	return nil
+}
+
+// filling writes what a delta makes.
+type filling struct{ out *behind.Writer }
+
+// take reads as much of a command as fits into the buffer.
+func (f *filling) take(l *io.LimitedReader, _ *guardedBase, _ *bufio.Reader) (int, error) {
+	part, err := f.out.Next(l.N)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.ReadFull(l, part)
+	f.out.Filled(n)
+	return n, cut(err, "the delta ends within a literal")
+}
+
+// comparing compares what a delta makes with a target.
+type comparing struct {
+	base, target []byte
+	at           int // bytes of the target that are compared
+	reported     int // bytes of them that progress was called with
+	progress     func(n int)
+}
+
+const (
+	// comparePart is the most bytes that are compared at once, and at most half of the
+	// buffer that literals are read into.
+	comparePart = 128 << 10
+	// compareReport is the number of bytes after which progress is called.
+	compareReport = 1 << 20
+)
+
+// take compares a part of a command.
+func (c *comparing) take(l *io.LimitedReader, base *guardedBase, literals *bufio.Reader) (n int, err error) {
+	var part []byte
+	if n := min(l.N, comparePart); base != nil {
+		part, err = base.next(c.base, n)
+	} else {
+		part, err = literals.Peek(int(n))
+	}
+	if err != nil {
+		return 0, cut(err, "the delta ends within a literal")
+	}
+	n = len(part)
+	if want := c.target[c.at:][:n]; !bytes.Equal(part, want) {
+		return 0, fmt.Errorf("the delta makes another byte at offset %d of the target", c.at+firstOther(part, want))
+	}
+	if base == nil {
+		_, err = literals.Discard(n)
+	}
+	l.N -= int64(n)
+	if c.at += n; c.at-c.reported >= compareReport {
+		c.report()
+	}
+	return n, err
+}
+
+// report reports what was not reported yet.
+func (c *comparing) report() {
+	c.progress(c.at - c.reported)
+	c.reported = c.at
+}
+
+// firstOther returns where the first byte stands that a and b, of one length, do not
+// have in common.
+func firstOther(a, b []byte) int {
+	for i := range a {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return len(a)
 }
