@@ -398,6 +398,79 @@ func TestDiffOnAnyCores(t *testing.T) {
 			t.Errorf("%d cores make another delta", cores)
 		}
 	}
+	for _, cores := range []int{1, 5} {
+		x, err := NewIndex(t.Context(), base, Options{Memory: 1 << 20, Cores: cores})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer x.Close()
+		var got bytes.Buffer
+		if _, err := x.Diff(t.Context(), &got, target, nil); err != nil || !bytes.Equal(got.Bytes(), want) || x.cores != cores {
+			t.Errorf("%d cores by the options make another delta, on %d, %v", cores, x.cores, err)
+		}
+	}
+}
+
+// An index that is made in steps is the one that is made at once.
+func TestIndexing(t *testing.T) {
+	base := random(1, 5<<20)
+	target := slices.Concat(base[3<<20:], random(2, 1000), base[:3<<20])
+	for i := 0; i < len(target); i += 5003 {
+		target[i]++
+	}
+	want, _ := diff(t, base, target)
+	begin := func(base []byte) *Indexing {
+		x, err := Begin(base, Options{Memory: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(x.Close)
+		return x
+	}
+	for _, step := range []int{777_777, 1 << 20, 8 << 20} {
+		x := begin(base)
+		for end := 0; end < len(base); {
+			if x.Index() != nil {
+				t.Errorf("an index of %d bytes of %d is handed over", end, len(base))
+			}
+			end = min(end+step, len(base))
+			if err := errors.Join(x.Add(t.Context(), end), x.Add(t.Context(), end/2)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		index := x.Index()
+		if index == nil || x.Index() != nil {
+			t.Fatal("the index is handed over never, or twice")
+		}
+		x.Close() // which leaves it to whom it was handed over
+		var got bytes.Buffer
+		if _, err := index.Diff(t.Context(), &got, target, nil); err != nil || !bytes.Equal(got.Bytes(), want) {
+			t.Errorf("steps of %d: another delta, %v", step, err)
+		}
+		index.Close()
+	}
+	if index := begin(nil).Index(); index == nil {
+		t.Error("no index of nothing")
+	} else {
+		index.Close()
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	f, m := mapped(t, base)
+	if err := f.Truncate(1 << 13); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		base []byte
+		want error
+	}{{"cancelled", cancelled, base, context.Canceled}, {"a file that became shorter", t.Context(), m, ErrChanged}} {
+		x := begin(c.base)
+		if err := x.Add(c.ctx, len(base)); !errors.Is(err, c.want) || x.Index() != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
 }
 
 // Stock rdiff applies our deltas.

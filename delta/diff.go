@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -46,6 +47,9 @@ type Options struct {
 	// Memory bounds the table of the Index, in bytes; it takes 64 KiB at least.
 	Memory int64
 	Effort Effort // "" is Default
+	// Cores is how many cores a Diff searches on, and so how much memory it takes; 0
+	// is all that the process may use. The delta does not depend on it.
+	Cores int
 }
 
 // Index finds content in a base. It never changes, so any number of goroutines may
@@ -54,20 +58,71 @@ type Options struct {
 type Index struct {
 	index  *match.Index
 	effort match.Effort
+	cores  int
 }
 
 // NewIndex makes the index of base, of less than 1 TiB, on all cores. It returns
 // ctx's error when that ends first.
 func NewIndex(ctx context.Context, base []byte, o Options) (*Index, error) {
-	if o.Effort == "" {
-		o.Effort = Default
-	}
-	effort := efforts[o.Effort]
-	x, err := match.New(ctx, base, o.Memory, effort, runtime.GOMAXPROCS(0))
+	x, err := match.New(ctx, base, o.Memory, o.effort(), runtime.GOMAXPROCS(0))
 	if err != nil {
 		return nil, err
 	}
-	return &Index{x, effort}, nil
+	return &Index{x, o.effort(), o.cores()}, nil
+}
+
+func (o Options) effort() match.Effort { return efforts[cmp.Or(o.Effort, Default)] }
+
+func (o Options) cores() int { return cmp.Or(o.Cores, runtime.GOMAXPROCS(0)) }
+
+// Indexing is an index that is made in steps, by whoever reads the base anyway. The
+// Index is the one that NewIndex makes. An Indexing is not for concurrent use.
+type Indexing struct {
+	index *Index // nil once it was handed over, or closed
+	size  int    // of the base, in bytes
+	done  int    // bytes of it that are indexed
+}
+
+// Begin begins the index of base, of less than 1 TiB.
+func Begin(base []byte, o Options) (*Indexing, error) {
+	x, err := match.Begin(base, o.Memory, o.effort())
+	if err != nil {
+		return nil, err
+	}
+	return &Indexing{index: &Index{x, o.effort(), o.cores()}, size: len(base)}, nil
+}
+
+// Add goes on to the first end bytes of the base, on the caller's goroutine. It reads
+// up to 31 bytes behind them. Its errors are that of ctx and ErrChanged; after one, all
+// that is left is to Close.
+func (x *Indexing) Add(ctx context.Context, end int) error {
+	if end <= x.done {
+		return nil
+	}
+	err := x.index.index.Add(ctx, x.done, end)
+	if err == nil {
+		x.done = end
+	}
+	return err
+}
+
+// Index hands over the Index, which the caller closes, or nil where Add has not come
+// to the end of the base.
+func (x *Indexing) Index() *Index {
+	if x.index == nil || x.done < x.size {
+		return nil
+	}
+	done := x.index
+	x.index = nil
+	return done
+}
+
+// Close frees the memory of an index that was not handed over.
+func (x *Indexing) Close() {
+	if x.index != nil {
+		x.index.Close()
+		x.index = nil
+	}
 }
 
 // Close frees the index's memory, which is outside Go's heap. Call it once, when no
@@ -75,14 +130,19 @@ func NewIndex(ctx context.Context, base []byte, o Options) (*Index, error) {
 func (x *Index) Close() { x.index.Close() }
 
 // Diff writes to dst the delta that makes target from the index's base, and returns
-// what the delta consists of. It works on all cores; the same base, options and
-// target always give the same delta. progress, which may be nil, is called with the
-// number of bytes of target searched or written since its last call. Errors are
-// those of dst and ctx, or ErrChanged; the bytes written before an error are no
-// delta. In addition to the index it needs about 10 MiB a core: a literal's bytes
-// are written from target, so memory does not grow with them.
+// what the delta consists of. It works on as many cores as the options say; the same
+// base, options and target always give the same delta. Commands reach dst no later
+// than 32 MiB of the target after them, so that what reads the delta at the same time
+// looks at the same places of base and target; but a copy or a literal is written
+// when it has ended. progress, which may be nil, is called with the number of bytes
+// of target searched or written since its last call; the search goes on at most 12
+// MiB a core while it does not return. Errors are those of dst and ctx, or ErrChanged;
+// the bytes written before an error are no delta. In addition to the index it needs
+// about 10 MiB a core: a literal's bytes are written from target, so memory does not
+// grow with them.
 func (x *Index) Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (Stats, error) {
-	return encode(ctx, dst, target, pieceLen, progress, func() finder { return x.index.NewFinder(target, x.effort) })
+	s := search{pieceLen, x.cores, func() finder { return x.index.NewFinder(target, x.effort) }}
+	return encode(ctx, dst, target, s, progress)
 }
 
 // finder finds the matches in target[lo:hi], in order and without overlap. The last
@@ -97,22 +157,32 @@ type finder interface {
 // makes one copy of both.
 const pieceLen = 4 << 20
 
-// encode writes the delta of the matches that finders find in the pieces of a
-// target, each of piece bytes.
-func encode(ctx context.Context, dst io.Writer, target []byte, piece int, progress func(n int), newFinder func() finder) (stats Stats, err error) {
+// search is how a target is searched.
+type search struct {
+	piece     int // bytes
+	cores     int
+	newFinder func() finder // of a core
+}
+
+// mostHeld is how many bytes of the target the encoder goes on before it writes out
+// the commands of those before.
+const mostHeld = 32 << 20
+
+// encode writes the delta of the matches that a search finds.
+func encode(ctx context.Context, dst io.Writer, target []byte, s search, progress func(n int)) (stats Stats, err error) {
 	if progress == nil {
 		progress = func(int) {}
 	}
 	err = mmap.Guard(func() error {
 		out := newEncoder(ctx, dst, target)
-		err := findAll(ctx, len(target), piece, newFinder, func(found []match.Match, n int) error {
+		err := findAll(ctx, len(target), s, func(found []match.Match, n int) error {
 			for _, m := range found {
 				if err := out.copy(m); err != nil {
 					return err
 				}
 			}
 			progress(n)
-			return nil
+			return out.release(mostHeld)
 		})
 		if err != nil {
 			return err
@@ -128,19 +198,19 @@ func encode(ctx context.Context, dst io.Writer, target []byte, piece int, progre
 
 // findAll searches a target of that size, a piece a core at a time, and calls
 // emit with the matches of each piece and its length, in order.
-func findAll(ctx context.Context, size, piece int, newFinder func() finder, emit func(found []match.Match, n int) error) error {
+func findAll(ctx context.Context, size int, s search, emit func(found []match.Match, n int) error) error {
 	type result struct {
 		found []match.Match
 		err   error
 	}
+	piece := s.piece
 	pieces := (size + piece - 1) / piece
 	results := make([]chan result, pieces)
 	for i := range results {
 		results[i] = make(chan result, 1)
 	}
 	// Work goes on while emit writes, but not far ahead of it.
-	cores := runtime.GOMAXPROCS(0)
-	ahead := min(3*cores, pieces)
+	ahead := min(3*s.cores, pieces)
 	todo := make(chan int, ahead)
 	for i := range ahead {
 		todo <- i
@@ -150,9 +220,9 @@ func findAll(ctx context.Context, size, piece int, newFinder func() finder, emit
 	defer group.Wait() // nobody looks at the target after the return
 	defer close(todo)
 	defer cancel()
-	for range min(cores, pieces) {
+	for range min(s.cores, pieces) {
 		group.Go(func() {
-			f := newFinder()
+			f := s.newFinder()
 			for i := range todo {
 				var r result
 				r.err = mmap.Guard(func() (err error) {
@@ -189,6 +259,7 @@ type encoder struct {
 	done   int     // bytes of the target that are in the delta or in last
 	last   command // a copy not yet written, since the next may continue it
 	head   [17]byte
+	held   int // what done was when the commands were last written out
 	stats  Stats
 }
 
@@ -277,6 +348,16 @@ func (e *encoder) flush() {
 		e.write(e.last)
 		e.last = command{}
 	}
+}
+
+// release writes out the commands of all that is done, but for a pending copy, if that
+// is most bytes of the target or more.
+func (e *encoder) release(most int) error {
+	if e.done-e.held < most {
+		return nil
+	}
+	e.held = e.done
+	return e.w.Flush()
 }
 
 func (e *encoder) write(c command) {

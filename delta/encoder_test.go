@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"puavo-image-repository/delta/internal/match"
@@ -124,4 +125,40 @@ func (c *cancelsWriter) Write(p []byte) (int, error) {
 	c.cancel()
 	c.n += len(p)
 	return len(p), nil
+}
+
+// nothingBut finds one match in each piece, from another place of the base each.
+type nothingBut struct{}
+
+func (nothingBut) Find(_ context.Context, lo, hi int) ([]match.Match, error) {
+	return []match.Match{{Target: lo, Base: 2*lo + 1, Len: hi - lo}}, nil
+}
+
+// However few bytes its commands have, a delta follows the target.
+func TestDeltaFollowsTarget(t *testing.T) {
+	const piece = 1 << 20
+	target := make([]byte, 3*mostHeld+5*piece)
+	var d bytes.Buffer
+	done, written := 0, 0 // bytes of the target
+	var finders atomic.Int32
+	s := search{piece, 2, func() finder { finders.Add(1); return nothingBut{} }}
+	stats, err := encode(t.Context(), &d, target, s, func(n int) {
+		made := 0
+		if d.Len() > 0 {
+			cut := append(slices.Clone(d.Bytes()), opEnd)
+			for _, c := range commandList(t, cut) {
+				made += int(c.length)
+			}
+		}
+		if done += n; done-made > mostHeld+2*piece { // the last copy may go on
+			t.Fatalf("after %d bytes the delta makes %d", done, made)
+		}
+		written = max(written, made)
+	})
+	if err != nil || stats.Target() != int64(len(target)) || written == 0 || finders.Load() != 2 {
+		t.Errorf("%+v, %v, %d bytes before the end, by %d finders", stats, err, written, finders.Load())
+	}
+	if _, err := encode(t.Context(), &full{room: 10}, target, s, func(n int) {}); !errors.Is(err, errDisk) {
+		t.Errorf("on a full disk: %v", err)
+	}
 }

@@ -60,7 +60,8 @@ func (b *Blocks) Close() { b.table.Close() }
 // delta copies whole blocks, as rdiff's does. In all else Blocks.Diff does what
 // Index.Diff does. Copies are only as certain as the strong sums are long.
 func (b *Blocks) Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (Stats, error) {
-	return encode(ctx, dst, target, b.piece(), progress, func() finder { return b.table.NewFinder(target) })
+	s := search{b.piece(), runtime.GOMAXPROCS(0), func() finder { return b.table.NewFinder(target) }}
+	return encode(ctx, dst, target, s, progress)
 }
 
 // piece is the length of the pieces that a target is searched in, in bytes. Short

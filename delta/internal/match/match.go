@@ -59,15 +59,10 @@ type Index struct {
 // parts is how many parts of it are read at the same time; the index does not
 // depend on it.
 func New(ctx context.Context, base []byte, memory int64, effort Effort, parts int) (*Index, error) {
-	if int64(len(base)) > MaxBase {
-		return nil, fmt.Errorf("a base of %d bytes is more than the %d that an index can hold", len(base), int64(MaxBase))
-	}
-	slots, sampling := geometry(int64(len(base)), memory, effort.Sampling)
-	table, free, err := mmap.Alloc[uint64](slots)
+	x, err := Begin(base, memory, effort)
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{base: base, slots: table, free: free, limit: 1 << (32 - sampling)}
 	size := max(len(base)/max(parts, 1)+1, step)
 	var starts []int
 	for at := 0; at < len(base); at += size {
@@ -79,6 +74,25 @@ func New(ctx context.Context, base []byte, memory int64, effort Effort, parts in
 		return nil, err
 	}
 	return x, nil
+}
+
+// Begin makes the index that New makes, with nothing of base in it yet.
+func Begin(base []byte, memory int64, effort Effort) (*Index, error) {
+	if int64(len(base)) > MaxBase {
+		return nil, fmt.Errorf("a base of %d bytes is more than the %d that an index can hold", len(base), int64(MaxBase))
+	}
+	slots, sampling := geometry(int64(len(base)), memory, effort.Sampling)
+	table, free, err := mmap.Alloc[uint64](slots)
+	if err != nil {
+		return nil, err
+	}
+	return &Index{base: base, slots: table, free: free, limit: 1 << (32 - sampling)}, nil
+}
+
+// Add adds base[lo:hi]. The index of all of base does not depend on the order of the
+// calls, nor on where the parts end. Parts may be added concurrently.
+func (x *Index) Add(ctx context.Context, lo, hi int) error {
+	return mmap.Guard(func() error { return x.add(ctx, lo, hi) })
 }
 
 // Close frees the index's memory. Nobody may use the index after it.

@@ -41,6 +41,21 @@ func TestNewInParts(t *testing.T) {
 			t.Errorf("%d parts: another index, %v", parts, err)
 		}
 	}
+	for _, each := range []int{1, 31, 4096, step - 1, step, len(base)} {
+		x, err := Begin(base, memory, effort)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer x.Close()
+		for lo := 0; lo < len(base) && err == nil; { // short parts for a while, then long ones
+			hi := min(lo+max(each, lo/2), len(base))
+			err = x.Add(t.Context(), lo, hi)
+			lo = hi
+		}
+		if err != nil || !slices.Equal(x.slots, want.slots) {
+			t.Errorf("in steps of %d: another index, %v", each, err)
+		}
+	}
 }
 
 func TestNewFails(t *testing.T) {
@@ -48,6 +63,14 @@ func TestNewFails(t *testing.T) {
 	cancel()
 	if _, err := New(cancelled, random(1, 1000), 0, effort, 2); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+	x, err := Begin(random(1, 1000), 0, effort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	if err := x.Add(cancelled, 0, 1000); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled step: %v", err)
 	}
 }
 
