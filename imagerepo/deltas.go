@@ -26,9 +26,6 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// errTooLarge ends a diff whose delta is not worth having.
-var errTooLarge = errors.New("the delta is too large")
-
 // maker makes the deltas of a plan.
 type maker struct {
 	source    *source.Dir
@@ -39,83 +36,97 @@ type maker struct {
 	results   *results
 	publisher *publisher
 	progress  *meter.Meter
-	budget    budget.Budget
+	schedule  budget.Schedule
+	bases     bases
+	digest    digest
 	policy    plan.Policy
-	effort    delta.Effort
 	log       *slog.Logger
 }
 
-// diffBase is what a maker needs of a base, see package base.
-type diffBase interface {
-	Diff(ctx context.Context, t base.Target, w io.Writer) error
-	Verify(ctx context.Context, t base.Target, r io.ReaderAt, size int64, seen io.Writer) error
-	Close()
+// digest returns the digests of what it reads to its end, as cksum.Read does. Calls at
+// the same time may share work.
+type digest func(ctx context.Context, r io.Reader) (cksum.Sums, error)
+
+// bases are what the deltas of a plan are made from, by the image or its signature.
+// They are closed when their deltas are made, or else when the run ends.
+type bases map[meta.Name]*base.Base
+
+// imageEncoder is what makes the deltas from an image: its index. It is a variable
+// since tests have one that makes wrong deltas.
+var imageEncoder func(path string, index base.Encoder) base.Encoder
+
+// bases returns the bases of the plan, not opened yet.
+func (r *run) bases(progress *meter.Meter) bases {
+	all := make(bases)
+	for _, g := range budget.Groups(r.plan) {
+		d, sweep := g[0], r.schedule.Sweep(g)
+		if d.Retired {
+			all[d.Base] = base.Signature(filepath.Join(r.mirror.Dir, mirror.SignaturePath(d.Base)), d.BaseSize, progress)
+			continue
+		}
+		path := r.source.File(d.Base)
+		all[d.Base] = base.Image(path, d.BaseSize, delta.Options{Memory: sweep.Index, Effort: r.options.Effort, Cores: sweep.Cores}, progress)
+		if imageEncoder != nil {
+			all[d.Base].Encoder = func(x base.Encoder) base.Encoder { return imageEncoder(path, x) }
+		}
+	}
+	return all
 }
 
-// imageBase is a variable since tests have one that makes wrong deltas.
-var imageBase = func(path string, size int64, o delta.Options, progress *meter.Meter) diffBase {
-	return base.Image(path, size, o, progress)
+func (b bases) close() {
+	for _, from := range b {
+		from.Close()
+	}
 }
 
 // makeDeltas makes or checks the deltas of the plan, grouped by base so that a
-// base is mapped and indexed once. The groups with the most to do come first, so
-// that none of them is left to one core at the end.
+// base is mapped and indexed once.
 func (m *maker) makeDeltas(ctx context.Context, p plan.Plan) error {
-	groups := p.Bases()
+	groups := budget.Groups(p)
 	for i := range groups {
 		groups[i] = slices.DeleteFunc(groups[i], func(d plan.Delta) bool { return !m.failed.wantsDelta(d) })
 	}
 	groups = slices.DeleteFunc(groups, func(g []plan.Delta) bool { return len(g) == 0 })
-	work := func(g []plan.Delta) (n int64) {
-		for _, d := range g {
-			if d.Open() {
-				n += d.Work()
-			}
-		}
-		return n
-	}
-	slices.SortStableFunc(groups, func(a, b []plan.Delta) int { return cmp.Compare(work(b), work(a)) })
-	return pool.Within(ctx, m.budget.Jobs, m.budget.ForJobs(), groups, m.budget.Need, m.makeGroup)
+	return pool.Within(ctx, m.schedule.Jobs, m.schedule.Memory, groups, m.schedule.Need, m.makeGroup)
 }
 
-// makeGroup makes, checks or drops the deltas from one base. While a delta is
-// verified, the next one is made.
+// makeGroup makes, checks or drops the deltas from one base, as many side by side as
+// the schedule says.
 func (m *maker) makeGroup(ctx context.Context, deltas []plan.Delta) error {
-	from := m.base(deltas[0])
+	from := m.bases[deltas[0].Base]
 	defer from.Close()
-	return pool.Pipe(ctx, deltas, func(ctx context.Context, d plan.Delta) (func() error, error) {
-		j := m.job(from, d)
-		rest, err := j.begin(ctx)
-		if err != nil || rest == nil {
-			return func() error { return nil }, j.tolerate(ctx, err)
+	for sweep := range slices.Chunk(deltas, m.schedule.Sweep(deltas).Width) {
+		lanes := from.Sweep(len(sweep))
+		jobs := make([]*job, len(sweep))
+		for i, d := range sweep {
+			jobs[i] = m.job(lanes[i], d)
 		}
-		return func() error { return j.tolerate(ctx, rest()) }, nil
-	})
-}
-
-// base returns the base of a delta, not opened yet.
-func (m *maker) base(d plan.Delta) diffBase {
-	if d.Retired {
-		return base.Signature(filepath.Join(m.mirror.Dir, mirror.SignaturePath(d.Base)), d.BaseSize, m.progress)
+		err := pool.Each(ctx, len(jobs), jobs, func(ctx context.Context, j *job) error {
+			defer j.lane.Leave()
+			return j.tolerate(ctx, j.do(ctx))
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return imageBase(m.source.File(d.Base), d.BaseSize, delta.Options{Memory: m.budget.Index(d.BaseSize), Effort: m.effort}, m.progress)
+	return nil
 }
 
 // job is the work for one delta, now that all digests are known.
 type job struct {
 	maker  *maker
 	delta  plan.Delta
-	from   diffBase
+	lane   *base.Lane
 	target base.Target
 	record *state.Record // what is known of the delta
 	fresh  state.Record  // what will be recorded of it: what it is made of
 }
 
-func (m *maker) job(from diffBase, d plan.Delta) *job {
+func (m *maker) job(lane *base.Lane, d plan.Delta) *job {
 	record := m.ledger.Of(d.File)
 	baseSums, targetSums := m.ledger.Of(d.Base.String()).Sums, m.ledger.Of(d.Target.String()).Sums
 	return &job{
-		maker: m, delta: d, from: from, record: record,
+		maker: m, delta: d, lane: lane, record: record,
 		target: base.Target{Path: m.source.File(d.Target), Size: d.TargetSize, BLAKE3: targetSums.BLAKE3},
 		fresh:  state.Record{Base: baseSums.BLAKE3, Target: targetSums.BLAKE3, Orphaned: record.Orphaned},
 	}
@@ -145,9 +156,8 @@ func (j *job) omit(reason error) error {
 	return nil
 }
 
-// begin does the first part of the work, and returns the rest, which can be done while
-// the next job is begun.
-func (j *job) begin(ctx context.Context) (rest func() error, err error) {
+// do decides about the delta and does what is to be done.
+func (j *job) do(ctx context.Context) error {
 	var file state.Stamp
 	if info, err := j.maker.mirror.Root.Lstat(meta.DeltaPath(j.delta.File)); err == nil && info.Mode().IsRegular() {
 		file = state.StampOf(info)
@@ -160,13 +170,15 @@ func (j *job) begin(ctx context.Context) (rest func() error, err error) {
 	switch action {
 	case plan.Keep:
 		j.maker.progress.Add(j.delta.Work())
-		return func() error { return j.keep(file) }, nil
+		return j.keep(file)
 	case plan.Drop:
 		j.maker.progress.Add(j.delta.Work())
-		return j.stayDropped, nil
+		return j.stayDropped()
 	case plan.Check:
-		if same, err := j.isKnown(ctx, file); same || err != nil {
-			return func() error { return j.keep(file) }, err
+		if same, err := j.isKnown(ctx, file); err != nil {
+			return err
+		} else if same {
+			return j.keep(file)
 		}
 		return j.check(ctx)
 	default:
@@ -205,60 +217,44 @@ func (j *job) stayDropped() error {
 	return nil
 }
 
-// make makes a delta, and returns what verifies it and puts it into the mirror.
-func (j *job) make(ctx context.Context) (rest func() error, err error) {
+// make makes and verifies a delta, and puts it into the mirror.
+func (j *job) make(ctx context.Context) error {
 	// Whatever happens from here on, the file is known as the tool's own.
 	if err := j.maker.ledger.Put(j.delta.File, &state.Record{Orphaned: j.fresh.Orphaned}); err != nil {
-		return nil, err
+		return err
 	}
 	f, err := j.maker.mirror.Root.Begin(mirror.TmpPath(j.delta.File), meta.DeltaPath(j.delta.File))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	sums, err := j.diff(ctx, f)
-	if err != nil {
-		f.Discard()
-	}
-	if errors.Is(err, errTooLarge) {
-		j.maker.progress.Add(j.delta.TargetSize) // the verification that was saved
+	defer f.Discard()
+	made, err := j.lane.Make(ctx, j.target, f, func(size int64) bool { return j.maker.policy.TooLarge(size, j.delta.TargetSize) })
+	if errors.Is(err, base.ErrTooLarge) {
 		j.maker.log.Info("the delta is not published: it is too large a share of its image",
 			"delta", j.delta.File, "limit", j.maker.policy.MaxRatio)
-		return func() error { return j.drop(sums.Size) }, nil
-	} else if err != nil {
-		return nil, err
+		return j.drop(made.Size)
 	}
-	return func() error {
-		defer f.Discard()
-		if err := j.verify(ctx, f, sums.Size, io.Discard); err != nil {
-			return err
-		}
-		return j.replace(ctx, f, sums)
-	}, nil
+	sums, err := j.sums(ctx, f, made, err)
+	if err != nil {
+		return err
+	}
+	return j.replace(ctx, f, sums)
 }
 
-// diff writes the delta to f and returns its digests. It gives up with errTooLarge,
-// and the size reached, when the delta is not worth having.
-func (j *job) diff(ctx context.Context, f io.Writer) (cksum.Sums, error) {
-	hash := cksum.New()
-	w := &limited{w: io.MultiWriter(f, hash), tooLarge: func(size int64) bool { return j.maker.policy.TooLarge(size, j.delta.TargetSize) }}
-	err := j.from.Diff(ctx, j.target, w)
+// sums returns the digests of a delta that is verified, or was not, as err says. It is
+// the images' fault if these have changed by then: what is mapped may be another
+// than what was read for its digests.
+func (j *job) sums(ctx context.Context, f io.ReaderAt, made base.Verified, err error) (sums cksum.Sums, _ error) {
+	if err == nil {
+		sums, err = made.Sums(ctx, f, j.maker.digest)
+	}
 	switch {
-	case errors.Is(err, errTooLarge):
-		return cksum.Sums{Size: w.size}, err
-	case errors.Is(err, delta.ErrChanged):
-		return cksum.Sums{}, cmp.Or(j.changed(), err)
+	case ctx.Err() != nil:
+		return cksum.Sums{}, ctx.Err()
+	case err == nil, errors.Is(err, base.ErrWrong), errors.Is(err, delta.ErrChanged):
+		return sums, cmp.Or(j.changed(), err)
 	}
-	return hash.Sums(), err
-}
-
-// verify makes sure that a delta of size bytes makes its target.
-func (j *job) verify(ctx context.Context, r io.ReaderAt, size int64, seen io.Writer) error {
-	err := j.from.Verify(ctx, j.target, r, size, seen)
-	if ctx.Err() != nil {
-		return cmp.Or(err, ctx.Err())
-	}
-	// What is mapped by now may be another than what was read for its digests.
-	return cmp.Or(j.changed(), err)
+	return cksum.Sums{}, err
 }
 
 // changed returns an error if one of the two images has changed.
@@ -300,25 +296,25 @@ func (j *job) recordAs(action plan.Action, sums cksum.Sums) error {
 
 // check verifies a delta that is in the mirror, of which no record says that it is
 // right. If it is not, it is made.
-func (j *job) check(ctx context.Context) (rest func() error, err error) {
+func (j *job) check(ctx context.Context) error {
 	sums, err := j.checked(ctx)
 	switch {
 	case errors.Is(err, base.ErrWrong) && !j.maker.holds.Owns(j.delta.File):
-		return nil, j.omit(fmt.Errorf("%s is there and not right, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
+		return j.omit(fmt.Errorf("%s is there and not right, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
 	case errors.Is(err, base.ErrWrong):
 		j.maker.log.Info("the delta in the mirror is not right and is made again", "delta", j.delta.File, "reason", err)
 		return j.make(ctx)
 	case err != nil:
-		return nil, err
+		return err
 	}
 	j.maker.progress.Add(j.delta.TargetSize) // the diff that was saved
 	if tooLarge := j.maker.policy.TooLarge(sums.Size, j.delta.TargetSize); tooLarge && !j.maker.holds.Takes(j.delta.File) {
-		return nil, j.omit(fmt.Errorf("%s is there and larger than it may be, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
+		return j.omit(fmt.Errorf("%s is there and larger than it may be, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
 	} else if tooLarge {
-		return func() error { return j.drop(sums.Size) }, nil
+		return j.drop(sums.Size)
 	}
 	j.fresh.Foreign = !j.maker.holds.Takes(j.delta.File)
-	return func() error { return j.adopt(sums) }, nil
+	return j.adopt(sums)
 }
 
 // checked returns the digests of a delta in the mirror that is right.
@@ -335,11 +331,8 @@ func (j *job) checked(ctx context.Context) (cksum.Sums, error) {
 	if j.maker.holds.Owns(j.delta.File) && j.maker.policy.TooLarge(info.Size(), j.delta.TargetSize) {
 		return cksum.Sums{}, fmt.Errorf("%w as it is wanted: it is too large a share of it", base.ErrWrong)
 	}
-	hash := cksum.New()
-	if err := j.verify(ctx, f, info.Size(), hash); err != nil {
-		return cksum.Sums{}, err
-	}
-	return hash.Sums(), nil
+	checked, err := j.lane.Check(ctx, j.target, f, info.Size())
+	return j.sums(ctx, f, checked, err)
 }
 
 // isKnown reports, by the fastest digest, whether a delta whose stamp changed is still
@@ -370,19 +363,4 @@ func (j *job) adopt(sums cksum.Sums) error {
 		return err
 	}
 	return j.recordAs(plan.Check, sums)
-}
-
-// limited passes on what is written to it until that becomes too large.
-type limited struct {
-	w        io.Writer
-	size     int64
-	tooLarge func(size int64) bool
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	l.size += int64(len(p))
-	if l.tooLarge(l.size) {
-		return 0, errTooLarge
-	}
-	return l.w.Write(p)
 }

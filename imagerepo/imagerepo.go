@@ -2,7 +2,7 @@
 // it makes a mirror, a directory that any static host can serve, in which
 // clients find each image, deltas between images, and the digests of all.
 //
-//	Scan -> plan -> link -> read -> sign what left -> diff and verify -> publish -> remove
+//	Scan -> plan -> link -> read and index -> sign what left -> diff and verify -> publish -> remove
 //
 // # The mirror
 //
@@ -24,26 +24,41 @@
 // # What is done, and when
 //
 // What a run does is a plan.Plan, made of the images, of what the mirror holds and of
-// the policy, before anything is done. An image is read once, for its puavo-conf
-// and its digests. One base at a time is indexed by each job, and all targets are
-// diffed against it; a delta is digested while it is written, and verified while the
-// next is made. What takes longest comes first.
+// the policy, before anything is done. An image is read once for its puavo-conf, its
+// digests and, if deltas are made from it, for its index as a base. Each job then takes a
+// base, and goes over it once, with all targets of that base side by side; each delta is
+// verified as it is made, and digested when it is complete. What takes longest comes first.
 //
 // Whether an image can be linked into the mirror, or share its blocks, only trying it
 // tells. So a build first gives each one a temporary name there, before anything else is
 // changed; then it is known which must be copied, and whether the space will do. MakePlan
 // guesses, see package sharing.
 //
-//	image directory                    mirror
-//	   |  each job reads an image        ^  link or copy, record
-//	   +----> reader ------------------->+
-//	   |                                 |
-//	   |              signer ----------->+  reads an image that left, in the mirror: signature
-//	   |                                 |
-//	   |  each job takes a base          |  begin: diff to a temporary file
-//	   +----> maker -------------------->+  rest:  apply that file, compare, rename
-//	                                     |         (while the next is diffed)
-//	          publisher ---------------->+  documents, signed; one goroutine at a time
+//	image directory                                mirror
+//	   |  up to 4 images, or as many as jobs          ^  link or copy,
+//	   +--> reader: digests, index of a base -------->+  record
+//	   |                  |                           |
+//	   |                  |           signer <------->+  of an image that left: signature
+//	   |  each job takes  v a base                    |
+//	   +--> sweep: base and all its targets --------->+  deltas to temporary files;
+//	          |  each diffed, and the delta applied   |  digests of these; rename
+//	          |  and compared at the same time        |
+//	          +-- none more than 64 MiB ahead         |
+//	                                                  |
+//	        publisher ------------------------------->+  documents, signed; one at a time
+//
+// So the passes over the images, where memory holds only parts of them:
+//
+//	digests and index   each image once
+//	each base           once, and each of its targets once
+//	more, if memory is short (see package budget)
+//	                    each base once for its index, if that cannot be kept from the
+//	                    first pass; and once more for each part of its targets, if not
+//	                    all can be diffed side by side
+//
+// Three images with all six deltas between them are read 1 + 3 times over. Where
+// memory holds the images that all jobs work on, each is read from the disk once; else
+// the bases are worked on one at a time. Package base has the way of one delta.
 //
 // Records say what is known: a file is known by its size, times and inode, and one
 // of which only these changed is recognised by its BLAKE3. So what is there and right
@@ -81,9 +96,11 @@
 // # Memory
 //
 // Images are mapped, so their pages are the system's to keep or not. Besides them
-// a run takes at most Options.Memory: what each job needs is known before it
-// begins, the size of an index is chosen so that it fits, and fewer jobs run where
-// they would not fit.
+// a run takes at most Options.Memory: what each sweep needs is known before it begins,
+// and fewer jobs run, on fewer cores, where more would not fit. The size of an index
+// follows from that of its base; only where Options.Memory is given and too little for
+// one is it smaller, and its deltas larger. So the same images and options give the
+// same bytes on every machine. Package budget says what takes how much.
 //
 // # What holds at any instant
 //
@@ -100,7 +117,8 @@
 // package atomicfile.
 //
 // A delta is published only after it was applied by a second implementation of
-// the format and gave the target's digest.
+// the format and gave the target, byte for byte, while base and target were what they
+// were when they were digested; and only if its file holds then what was applied.
 //
 // # Which deltas
 //
@@ -161,7 +179,7 @@ type Options struct {
 	Suspect []string
 
 	Jobs        int   // how many images or bases are worked on concurrently; 0 is one
-	Memory      int64 // the most memory to take besides mapped files, in bytes; 0 is a quarter of the machine's, or of its control group's
+	Memory      int64 // the most memory to take besides mapped files, in bytes; 0 is a quarter of the machine's, or of its control group's, or more if the largest base needs it
 	NoSync      bool  // do not flush what is written to the disk
 	IgnoreSpace bool  // begin even if the free space will most likely not do
 	// Sign, which may be nil, is called when all is published, to sign it, and
@@ -185,7 +203,7 @@ func (o *Options) check() error {
 	return nil
 }
 
-// MinMemory returns the least that Options.Memory may be on this machine, in bytes.
+// MinMemory returns the least that Options.Memory may be, in bytes.
 func MinMemory() int64 { return budget.Least() }
 
 // Summary says what a run did.

@@ -13,7 +13,10 @@ import (
 	"sync"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/apart"
+	"puavo-image-repository/imagerepo/internal/budget"
 	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
@@ -25,6 +28,45 @@ import (
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
+
+// scan finds the images. It looks only at the image directory, so that no mirror is
+// made for one of which nothing can be made.
+func (r *run) scan() (err error) {
+	o := r.options
+	if r.budget, err = budget.New(o.Memory, o.Jobs); err != nil {
+		return err
+	}
+	if err := apart.Check(o.ImageDir, o.MirrorDir); err != nil {
+		return err
+	}
+	for _, reason := range o.Config.Ignored() {
+		o.Log.Warn("ignored", "reason", reason)
+	}
+	r.source, err = source.Open(o.ImageDir, o.FollowLinks)
+	for _, reason := range r.source.Skipped {
+		o.Log.Warn("skipped", "reason", reason)
+	}
+	r.confs = newConfs(r.source, o.Log)
+	r.failed.imageDir = r.source.Path
+	return err
+}
+
+// skipUnseen leaves out images that cannot be looked at, such as links to a disk that
+// is not mounted, unless the mirror has them or a series file names them.
+func (r *run) skipUnseen() {
+	for n, reason := range r.source.Unusable {
+		_, there := r.holds.Has(n.String())
+		named := slices.ContainsFunc(r.options.Config.Series, func(s meta.SeriesConfig) bool { return slices.Contains(s.Images, n) })
+		switch {
+		case !errors.Is(reason, source.ErrUnseen):
+		case there:
+			r.source.Unusable[n] = fmt.Errorf("%w; it is in the mirror, and would leave it: mount what it is on, or remove it here", reason)
+		case !named:
+			r.options.Log.Warn("skipped", "reason", reason)
+			delete(r.source.Unusable, n)
+		}
+	}
+}
 
 // confs are the puavo-confs of the images that are new. Its methods can be called
 // concurrently.
@@ -91,6 +133,9 @@ type reader struct {
 	publisher *publisher
 	progress  *meter.Meter
 	jobs      int
+	schedule  budget.Schedule
+	bases     bases
+	digest    digest
 }
 
 // compare compares the images that were touched with what is known of them, by the
@@ -171,7 +216,7 @@ func (r *reader) read(ctx context.Context, images []plan.Image) error {
 	images = slices.DeleteFunc(images, func(im plan.Image) bool { return !r.failed.wants(im.Name) })
 	// The largest first, so that none is left to one core at the end.
 	slices.SortStableFunc(images, func(a, b plan.Image) int { return cmp.Compare(b.Size, a.Size) })
-	err := pool.Each(ctx, r.jobs, images, func(ctx context.Context, im plan.Image) error {
+	err := pool.Each(ctx, r.schedule.Readers, images, func(ctx context.Context, im plan.Image) error {
 		err := r.readImage(ctx, im)
 		if err != nil {
 			err = fmt.Errorf("reading %s: %w", r.source.File(im.Name), err)
@@ -198,7 +243,14 @@ func (r *reader) readImage(ctx context.Context, im plan.Image) error {
 		return err
 	}
 	defer f.Close()
-	sums, err := cksum.Read(ctx, r.progress.Reader(ctx, f))
+	in, err := r.indexing(ctx, f, im)
+	if err != nil {
+		return err
+	}
+	sums, err := r.digest(ctx, r.progress.Reader(ctx, in))
+	if errors.Is(err, delta.ErrChanged) {
+		err = cmp.Or(r.source.Unchanged(im.Name), err)
+	}
 	if err != nil {
 		return err
 	}
@@ -226,4 +278,13 @@ func (r *reader) readImage(ctx context.Context, im plan.Image) error {
 		record.Placed = true // it is the same file
 	}
 	return r.ledger.Put(im.File, record)
+}
+
+// indexing returns a reader of an image that makes the index of the base that it is, if
+// the memory for that is left until its deltas are made.
+func (r *reader) indexing(ctx context.Context, f io.Reader, im plan.Image) (io.Reader, error) {
+	if !r.schedule.Held(im.Name) {
+		return f, nil
+	}
+	return r.bases[im.Name].Reader(ctx, f)
 }

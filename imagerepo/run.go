@@ -10,10 +10,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"time"
 
-	"puavo-image-repository/imagerepo/internal/apart"
+	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/budget"
 	"puavo-image-repository/imagerepo/internal/diskspace"
 	"puavo-image-repository/imagerepo/internal/ledger"
@@ -31,19 +30,20 @@ import (
 
 // run finds out what there is, makes the plan of it, and has the stages carry it out.
 type run struct {
-	options Options
-	start   time.Time
-	budget  budget.Budget
-	source  *source.Dir
-	series  []meta.SeriesConfig
-	confs   *confs
-	mirror  *mirror.Mirror // nil where there is none yet
-	ledger  *ledger.Ledger
-	docs    *published.Documents // nil likewise
-	holds   mirror.Inventory     // what the mirror held before
-	plan    plan.Plan
-	failed  *failures
-	results *results
+	options  Options
+	start    time.Time
+	budget   budget.Budget
+	source   *source.Dir
+	series   []meta.SeriesConfig
+	confs    *confs
+	mirror   *mirror.Mirror // nil where there is none yet
+	ledger   *ledger.Ledger
+	docs     *published.Documents // nil likewise
+	holds    mirror.Inventory     // what the mirror held before
+	plan     plan.Plan
+	schedule budget.Schedule // of the plan
+	failed   *failures
+	results  *results
 }
 
 func newRun(o Options) *run {
@@ -92,6 +92,7 @@ func (r *run) build(ctx context.Context) (err error) {
 		return err
 	}
 	s := r.stages()
+	defer s.bases.close()
 	defer func() { err = errors.Join(err, s.linker.discard()) }()
 	if err := s.linker.prepare(ctx, r.plan.Images); err != nil {
 		return err
@@ -128,7 +129,11 @@ func (r *run) estimate() (err error) {
 	if r.mirror != nil {
 		rate = r.mirror.LastRun().Rate
 	}
-	r.plan.Estimate, err = planner.Estimate(r.plan, r.budget, r.options.MirrorDir, rate)
+	r.plan.Estimate, err = planner.Estimate(r.plan, r.schedule, r.options.MirrorDir, rate)
+	if enough := r.schedule.Short(); enough > 0 {
+		r.options.Log.Warn("the memory allowed is short for the index of a base, and deltas get larger",
+			"allowed", fmt.Sprintf("%dm", r.options.Memory>>20), "enough", fmt.Sprintf("%dm", enough>>20))
+	}
 	return err
 }
 
@@ -140,25 +145,28 @@ type stages struct {
 	signer    *signature.Signer
 	maker     *maker
 	remover   *remover
+	bases     bases
 }
 
 func (r *run) stages() stages {
 	o, m := r.options, r.mirror.Root
 	progress := meter.New(planner.Work(r.plan), o.Progress)
+	// One digest for all: what is read at the same time, images or deltas, can share its work.
+	from, sums := r.bases(progress), digest(cksum.Read)
 	publisher := &publisher{docs: r.docs, ledger: r.ledger, root: m, sign: o.Sign, log: o.Log}
 	linker := &linker{
 		source: r.source, root: m, ledger: r.ledger, holds: r.holds, failed: r.failed,
 		publisher: publisher, progress: progress, jobs: r.budget.Jobs, log: o.Log, shared: make(map[meta.Name]sharing.Shared),
 	}
-	return stages{publisher: publisher, linker: linker,
+	return stages{publisher: publisher, linker: linker, bases: from,
 		reader: &reader{
 			source: r.source, root: m, ledger: r.ledger, holds: r.holds, confs: r.confs, failed: r.failed,
-			publisher: publisher, progress: progress, jobs: r.budget.Jobs,
+			publisher: publisher, progress: progress, jobs: r.budget.Jobs, schedule: r.schedule, bases: from, digest: sums,
 		},
 		signer: &signature.Signer{Root: m, Ledger: r.ledger, Progress: progress, Jobs: r.budget.Jobs, Log: o.Log},
 		maker: &maker{
 			source: r.source, mirror: r.mirror, ledger: r.ledger, holds: r.holds, failed: r.failed, results: r.results,
-			publisher: publisher, progress: progress, budget: r.budget, policy: o.Policy, effort: o.Effort, log: o.Log,
+			publisher: publisher, progress: progress, schedule: r.schedule, bases: from, digest: sums, policy: o.Policy, log: o.Log,
 		},
 		remover: &remover{
 			root: m, ledger: r.ledger, failed: r.failed, results: r.results, removeFile: linker.removeFile, grace: o.Policy.Grace,
@@ -239,28 +247,6 @@ func (r *run) remember(err error) error {
 	return cmp.Or(err, marshalErr, r.mirror.PutRun(now))
 }
 
-// scan finds the images. It looks only at the image directory, so that no mirror is
-// made for one of which nothing can be made.
-func (r *run) scan() (err error) {
-	o := r.options
-	if r.budget, err = budget.New(o.Memory, o.Jobs); err != nil {
-		return err
-	}
-	if err := apart.Check(o.ImageDir, o.MirrorDir); err != nil {
-		return err
-	}
-	for _, reason := range o.Config.Ignored() {
-		o.Log.Warn("ignored", "reason", reason)
-	}
-	r.source, err = source.Open(o.ImageDir, o.FollowLinks)
-	for _, reason := range r.source.Skipped {
-		o.Log.Warn("skipped", "reason", reason)
-	}
-	r.confs = newConfs(r.source, o.Log)
-	r.failed.imageDir = r.source.Path
-	return err
-}
-
 // makePlan makes the plan for what the mirror, if there is one, holds. It reads the
 // puavo-conf of new images first, since that is quick and its errors are the
 // administrator's to mend, and plans again without the series that they concern.
@@ -311,6 +297,7 @@ func (r *run) planOnce() error {
 	if r.mirror != nil && (r.plan.Adopted || r.mirror.LastRun().Success.IsZero()) {
 		r.plan.LeftAlone = mirror.OtherTools(r.mirror.Root.FS())
 	}
+	r.schedule = r.budget.Schedule(r.plan, budget.Free())
 	return r.budget.Check(r.plan.Bases())
 }
 
@@ -348,23 +335,6 @@ func (r *run) sameImages() bool {
 	then, thenErr := os.Stat(last.ImageDir)
 	now, nowErr := os.Stat(r.source.Path)
 	return thenErr == nil && nowErr == nil && os.SameFile(then, now)
-}
-
-// skipUnseen leaves out images that cannot be looked at, such as links to a disk that
-// is not mounted, unless the mirror has them or a series file names them.
-func (r *run) skipUnseen() {
-	for n, reason := range r.source.Unusable {
-		_, there := r.holds.Has(n.String())
-		named := slices.ContainsFunc(r.options.Config.Series, func(s meta.SeriesConfig) bool { return slices.Contains(s.Images, n) })
-		switch {
-		case !errors.Is(reason, source.ErrUnseen):
-		case there:
-			r.source.Unusable[n] = fmt.Errorf("%w; it is in the mirror, and would leave it: mount what it is on, or remove it here", reason)
-		case !named:
-			r.options.Log.Warn("skipped", "reason", reason)
-			delete(r.source.Unusable, n)
-		}
-	}
 }
 
 // suspect forgets what is known of a damaged file of the mirror, so that it is

@@ -11,27 +11,23 @@ import (
 
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/internal/base"
-	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/meta"
 )
 
-// wrongBase makes deltas of which one in a series of kinds is wrong: it makes
-// another target, one that is shorter or longer, none at all, or is no delta.
-type wrongBase struct {
-	diffBase
+// wrongEncoder makes deltas that are wrong: they make another target, one that is
+// shorter or longer, none at all, or are no deltas.
+type wrongEncoder struct {
+	base.Encoder
 	spoil func(delta, target []byte) []byte
 }
 
-func (w wrongBase) Diff(ctx context.Context, t base.Target, dst io.Writer) error {
+func (w wrongEncoder) Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (delta.Stats, error) {
 	var right bytes.Buffer
-	if err := w.diffBase.Diff(ctx, t, &right); err != nil {
-		return err
-	}
-	target, err := os.ReadFile(t.Path)
+	stats, err := w.Encoder.Diff(ctx, &right, target, progress)
 	if err == nil {
-		_, err = dst.Write(w.spoil(right.Bytes(), target))
+		_, err = dst.Write(w.spoil(right.Bytes(), bytes.Clone(target)))
 	}
-	return err
+	return stats, err
 }
 
 // literal returns the delta that makes these bytes of nothing.
@@ -43,8 +39,7 @@ func literal(data []byte) []byte {
 // Whatever the encoder makes, no delta is published that does not make its target,
 // and the other series are built.
 func TestWrongDelta(t *testing.T) {
-	right := imageBase
-	t.Cleanup(func() { imageBase = right })
+	t.Cleanup(func() { imageEncoder = nil })
 	twin := "puavo-os-free-buster-2022-03-04-140532-amd64.img"
 	for kind, spoil := range map[string]func(delta, target []byte) []byte{
 		"another byte":       func(_, target []byte) []byte { return literal(append([]byte{target[0] + 1}, target[1:]...)) },
@@ -59,16 +54,15 @@ func TestWrongDelta(t *testing.T) {
 		p.Policy.MaxRatio = 2
 		p.add(other)
 		p.write(twin, p.read(image3))
-		imageBase = func(path string, size int64, o delta.Options, progress *meter.Meter) diffBase {
-			from := right(path, size, o, progress)
+		imageEncoder = func(path string, right base.Encoder) base.Encoder {
 			if content, err := os.ReadFile(path); err != nil || !bytes.Equal(content, p.read(image3)) { // the base of one delta in each series
-				return from
+				return right
 			}
-			return wrongBase{from, func(delta, target []byte) []byte {
+			return wrongEncoder{right, func(delta, target []byte) []byte {
 				if !bytes.Equal(target, p.read(image4)) {
 					return delta
 				}
-				return spoil(bytes.Clone(delta), bytes.Clone(target))
+				return spoil(bytes.Clone(delta), target)
 			}}
 		}
 		_, s, err := Build(t.Context(), p.Options)
@@ -85,7 +79,7 @@ func TestWrongDelta(t *testing.T) {
 		if _, _, err := Build(t.Context(), p.Options); !errors.Is(err, base.ErrWrong) {
 			t.Errorf("%s, strictly: %v", kind, err)
 		}
-		imageBase, p.Strict = right, false
+		imageEncoder, p.Strict = nil, false
 		if p.build(); !strings.Contains(p.tree(), meta.DeltaName(name(image3), name(image4))) {
 			t.Errorf("%s: the next run does not make it", kind)
 		}

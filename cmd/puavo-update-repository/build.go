@@ -202,7 +202,7 @@ func parseMemory(s string) (int64, error) {
 		return 0, command.Usage("--memory: %v", err)
 	}
 	if least := imagerepo.MinMemory(); n < least {
-		return 0, command.Usage("--memory %s is too little; this machine needs %s or more", s, ui.Bytes(least))
+		return 0, command.Usage("--memory %s is too little; a run needs %s or more", s, ui.Bytes(least))
 	}
 	return n, nil
 }

@@ -1,26 +1,40 @@
-// Package base makes deltas from one base to several targets, and verifies each with a
-// second implementation of the format.
+// Package base makes the deltas from one base to several targets in one sweep, and
+// verifies each with a second implementation of the format while it is made.
 //
-//	image ----map---> index ---+
-//	  or                       +--diff---> delta (a file) --+--apply--> digest, compared
-//	signature -load-> blocks --+                            |           with the target's
-//	                           ^                            |
-//	target ----map-------------+             base ----------+
+//	base ---------map----> index --+
+//	  |                            |     +----> delta (a file) ---> digests
+//	  |          target --map-----diff --+
+//	  |             |                    +-pipe-> apply and compare
+//	  +-------------|--------------------------------^
+//	                +--------------------------------+
 //
-// A base is opened and indexed when it is first needed, and once for all targets.
-// Diff and Verify may run concurrently, as one call each: the delta to one target is
-// verified while the next is made. The pages of what is mapped are the system's to
-// keep or not; besides them, an index takes the memory that New was given.
+// One goroutine writes the delta, and another has librsync-go apply it as it comes,
+// and compares what that makes with the target. So both look at the same places of
+// base and target, and what is verified is still in the processor's or the system's
+// cache: at most 32 MiB of the target and half a MiB of the delta lie between them, or
+// one long copy or literal.
+//
+// A Lane makes one delta. The lanes of a sweep go over the base side by side: none
+// gets more than a window of 64 MiB ahead of the slowest, so that the base is read
+// once for all of them where memory does not hold it.
+//
+// A base is opened and indexed when it is first needed, and once for all targets; or
+// it is indexed while somebody reads it for its digests, see Base.Reader. The pages
+// of what is mapped are the system's to keep or not; besides them, an index takes the
+// memory that its options say.
+//
+// A base that is known by its signature alone has no content to compare with. Its
+// deltas are verified when they are complete, by what the target has where they copy
+// from the base.
 package base
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
-	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/mmap"
 	"puavo-image-repository/imagerepo/internal/meter"
@@ -32,23 +46,33 @@ var (
 	ErrWrong = errors.New("the delta does not make its image")
 	// ErrSignature is wrapped by the error for a signature that cannot be used.
 	ErrSignature = errors.New("its base left, and of that the signature is damaged; remove the signature, or run without --keep-signatures")
+	// ErrTooLarge is the error for a delta that became larger than it may be.
+	ErrTooLarge = errors.New("the delta is too large")
 )
 
-// Base is what deltas are made from: an image, or only its signature.
+// Base is what deltas are made from: an image, or only its signature. Its methods can
+// be called concurrently.
 type Base struct {
+	// Encoder, which may be nil, is called with what makes the deltas and returns what
+	// does so in its place: tests have some that make wrong ones.
+	Encoder func(Encoder) Encoder
+
 	path     string
 	size     int64 // of the image, in bytes
 	isImage  bool
 	options  delta.Options
 	progress *meter.Meter
 
-	content []byte // mapped
-	unmap   func() error
-	index   encoder
+	mu       sync.Mutex // guards what follows, and is held while an index is made
+	content  []byte     // mapped
+	unmap    func() error
+	indexing *delta.Indexing // nil if no Reader has begun one
+	encoder  Encoder         // nil until it is needed
+	blocks   *delta.Blocks   // of a signature; encoder, or what Encoder has been called with
 }
 
-// encoder makes deltas from one base.
-type encoder interface {
+// Encoder makes deltas from one base, as delta.Index does and delta.Blocks.
+type Encoder interface {
 	Diff(ctx context.Context, dst io.Writer, target []byte, progress func(n int)) (delta.Stats, error)
 	Close()
 }
@@ -65,80 +89,66 @@ func Signature(path string, size int64, progress *meter.Meter) *Base {
 	return &Base{path: path, size: size, progress: progress}
 }
 
-// Close frees what the base takes.
+// Close frees what the base takes. It may be called again, and no lane of the base may
+// work after it.
 func (b *Base) Close() {
-	if b.index != nil {
-		b.index.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.indexing != nil {
+		b.indexing.Close()
+	}
+	if b.encoder != nil {
+		b.encoder.Close()
 	}
 	if b.unmap != nil {
 		b.unmap()
 	}
+	b.content, b.unmap, b.indexing, b.encoder = nil, nil, nil, nil
 }
 
-// Target is an image that a delta is to make.
-type Target struct {
-	Path   string
-	Size   int64 // bytes
-	BLAKE3 cksum.Digest256
+// Reader returns a reader of r, which reads the base's image from its start, that
+// makes the index of what is read. Where r does not come to the end of the image, the
+// index is made when it is needed. Errors of reading are those of r, or of the mapped
+// image.
+func (b *Base) Reader(ctx context.Context, r io.Reader) (io.Reader, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.open(); err != nil {
+		return nil, err
+	}
+	var err error
+	if b.indexing == nil {
+		b.indexing, err = delta.Begin(b.content, b.options)
+	}
+	return &indexingReader{ctx, r, b.indexing, len(b.content), 0, 0}, err
 }
 
-// Diff writes the delta to a target.
-func (b *Base) Diff(ctx context.Context, t Target, w io.Writer) error {
-	content, unmap, err := mmap.Open(t.Path)
-	if err != nil {
-		return err
-	}
-	defer unmap()
-	if err := b.makeIndex(ctx); err != nil {
-		return err
-	}
-	_, err = b.index.Diff(ctx, w, content, func(n int) { b.progress.Add(int64(n)) })
-	return err
+// indexStep is how many bytes are read before they are indexed: few enough to be in
+// the processor's cache still.
+const indexStep = 512 << 10
+
+type indexingReader struct {
+	ctx     context.Context
+	r       io.Reader
+	index   *delta.Indexing
+	size    int // of the base, in bytes
+	read    int // bytes
+	indexed int // bytes
 }
 
-// Verify applies a delta of size bytes and compares what that makes with the target.
-// It writes the bytes of the delta to seen too.
-func (b *Base) Verify(ctx context.Context, t Target, r io.ReaderAt, size int64, seen io.Writer) error {
-	if err := b.ready(ctx); err != nil {
-		return err
-	}
-	if err := b.apply(ctx, t, r, size, seen); ctx.Err() != nil {
-		return ctx.Err()
-	} else if err != nil {
-		return fmt.Errorf("%w: %w", ErrWrong, err)
-	}
-	return nil
-}
-
-func (b *Base) apply(ctx context.Context, t Target, r io.ReaderAt, size int64, seen io.Writer) error {
-	var content delta.Source = io.NewSectionReader(bytes.NewReader(b.content), 0, b.size)
-	if blocks, isSignature := b.index.(*delta.Blocks); isSignature {
-		target, unmap, err := mmap.Open(t.Path)
-		if err != nil {
-			return err
+func (r *indexingReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	r.read += n
+	if end := min(r.read, r.size); end-r.indexed >= indexStep || err == io.EOF {
+		if err := r.index.Add(r.ctx, end); err != nil {
+			return n, err
 		}
-		defer unmap()
-		if content, err = blocks.Recall(ctx, target, b.size, io.NewSectionReader(r, 0, size)); err != nil {
-			return err
-		}
+		r.indexed = end
 	}
-	digest := cksum.NewBLAKE3()
-	in := io.TeeReader(io.NewSectionReader(r, 0, size), seen)
-	err := delta.Verify(ctx, b.progress.Writer(digest), content, in, t.Size)
-	if err == nil && cksum.Digest256(digest.Sum(nil)) != t.BLAKE3 {
-		err = errors.New("another digest")
-	}
-	return err
+	return n, err
 }
 
-// ready opens what Verify needs: of an image its content, of a signature its blocks.
-func (b *Base) ready(ctx context.Context) error {
-	if b.isImage {
-		return b.open()
-	}
-	return b.makeIndex(ctx)
-}
-
+// open maps the image, or its signature.
 func (b *Base) open() (err error) {
 	if b.unmap == nil {
 		b.content, b.unmap, err = mmap.Open(b.path)
@@ -146,26 +156,52 @@ func (b *Base) open() (err error) {
 	return err
 }
 
-// makeIndex makes what deltas are made with, of the image or of its signature.
-func (b *Base) makeIndex(ctx context.Context) error {
-	if b.index != nil {
-		return nil
+// mapped returns the content of the image, or its signature's.
+func (b *Base) mapped() ([]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := b.open()
+	return b.content, err
+}
+
+// ready returns what makes deltas, which it makes of the image or of its signature
+// when it is first needed.
+func (b *Base) ready(ctx context.Context) (Encoder, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.encoder != nil {
+		return b.encoder, nil
 	}
-	if err := b.open(); err != nil {
-		return err
+	err := b.open()
+	if err != nil {
+		return nil, err
 	}
-	if b.isImage {
-		index, err := delta.NewIndex(ctx, b.content, b.options)
-		if err == nil { // else an encoder would hold a nil Index
-			b.index = index
+	encoder, err := b.encode(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if b.Encoder != nil {
+		encoder = b.Encoder(encoder)
+	}
+	b.encoder = encoder
+	return encoder, nil
+}
+
+func (b *Base) encode(ctx context.Context) (Encoder, error) {
+	if !b.isImage {
+		blocks, err := delta.LoadSignature(ctx, b.content)
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%s: %w: %w", b.path, ErrSignature, err)
 		}
-		return err
+		b.blocks = blocks
+		return blocks, err
 	}
-	blocks, err := delta.LoadSignature(ctx, b.content)
-	if err == nil {
-		b.index = blocks
-	} else if ctx.Err() == nil {
-		err = fmt.Errorf("%s: %w: %w", b.path, ErrSignature, err)
+	if b.indexing != nil {
+		if index := b.indexing.Index(); index != nil {
+			return index, nil
+		}
+		b.indexing.Close() // what read the image did not come to its end
+		b.indexing = nil
 	}
-	return err
+	return delta.NewIndex(ctx, b.content, b.options)
 }

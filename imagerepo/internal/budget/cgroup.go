@@ -9,6 +9,7 @@ package budget
 import (
 	"io/fs"
 	"math"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -36,13 +37,57 @@ const (
 //
 // Both are described in proc(5) and cgroups(7).
 func cgroupLimit(system fs.FS) int64 {
-	limit, own := int64(noLimit), ownGroups(system)
+	limit := int64(noLimit)
+	eachGroup(system, func(m mount, dir string) { limit = min(limit, m.limit(system, dir)) })
+	return limit
+}
+
+// eachGroup calls do for the directory of each group that the process is in.
+func eachGroup(system fs.FS, do func(m mount, dir string)) {
+	own := ownGroups(system)
 	for _, m := range memoryMounts(system) {
 		for _, dir := range m.above(own[m.kind]) {
-			limit = min(limit, m.limit(system, dir))
+			do(m, dir)
 		}
 	}
-	return limit
+}
+
+// Free returns how many bytes of memory the process can have, for itself and for the
+// pages of files, before the system takes something from somebody: what the machine
+// has available, or less where a control group's limit leaves less.
+func Free() int64 { return free(os.DirFS("/")) }
+
+func free(system fs.FS) int64 {
+	least := int64(noLimit)
+	for line := range strings.Lines(read(system, "proc/meminfo")) {
+		if kib, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+			least = min(number(strings.TrimSuffix(strings.TrimSpace(kib), " kB")), noLimit>>10) << 10
+		}
+	}
+	eachGroup(system, func(m mount, dir string) {
+		least = min(least, max(0, m.limit(system, dir)-m.used(system, dir)))
+	})
+	return least
+}
+
+// used returns how many bytes a directory's groups use, less the pages of files: these
+// make room.
+func (m mount) used(system fs.FS, dir string) int64 {
+	usage, prefix := "/memory.usage_in_bytes", "total_"
+	if m.kind == version2 {
+		usage, prefix = "/memory.current", ""
+	}
+	used := number(read(system, dir+usage))
+	if used == noLimit {
+		return 0 // not known
+	}
+	for line := range strings.Lines(read(system, dir+"/memory.stat")) {
+		name, bytes, _ := strings.Cut(line, " ")
+		if name == prefix+"active_file" || name == prefix+"inactive_file" {
+			used -= min(number(bytes), used)
+		}
+	}
+	return used
 }
 
 // ownGroups returns the process's own groups, by kind.

@@ -126,3 +126,45 @@ func TestCgroupLimitOfMachine(t *testing.T) {
 		t.Errorf("got %d", got)
 	}
 }
+
+// What is free is what the tightest of the machine and its groups leaves, the pages of
+// files not counted.
+func TestFree(t *testing.T) {
+	const v1, v2 = "sys/fs/cgroup/memory/", "sys/fs/cgroup/"
+	type tree map[string]string
+	for _, row := range []struct {
+		name, group, mounts string
+		files               tree
+		want                int64
+	}{
+		{"nothing is known", "", "", nil, noLimit},
+		{"the machine", "0::/\n", v2Mount, tree{"proc/meminfo": "MemTotal:  9 kB\nMemFree: 1 kB\nMemAvailable:   5 kB\n"}, 5 << 10},
+		{"no number", "0::/\n", v2Mount, tree{"proc/meminfo": "MemAvailable:\n"}, noLimit >> 10 << 10},
+		{"version 2", "0::/a\n", v2Mount, tree{
+			"proc/meminfo": "MemAvailable: 5 kB\n", v2 + "a/memory.max": "1000\n", v2 + "a/memory.current": "900\n",
+			v2 + "a/memory.stat": "anon 5\nfile 600\ninactive_file 500\nactive_file 100\n"}, 700},
+		{"version 2, the parent", "0::/a/b\n", v2Mount, tree{
+			v2 + "a/memory.max": "1000\n", v2 + "a/memory.current": "900\n", v2 + "a/b/memory.max": "800\n", v2 + "a/b/memory.current": "10\n"}, 100},
+		{"version 2, no limit", "0::/a\n", v2Mount, tree{v2 + "a/memory.max": "max\n", v2 + "a/memory.current": "900\n", "proc/meminfo": "MemAvailable: 5 kB"}, 5 << 10},
+		{"version 2, more than the limit", "0::/a\n", v2Mount, tree{v2 + "a/memory.max": "1000\n", v2 + "a/memory.current": "1900\n"}, 0},
+		{"version 2, more pages than memory", "0::/a\n", v2Mount, tree{
+			v2 + "a/memory.max": "1000\n", v2 + "a/memory.current": "100\n", v2 + "a/memory.stat": "inactive_file 500\n"}, 1000},
+		{"version 1", "4:memory:/a\n", v1Mount, tree{
+			v1 + "a/memory.limit_in_bytes": "1000\n", v1 + "a/memory.usage_in_bytes": "900\n",
+			v1 + "a/memory.stat": "inactive_file 1\nhierarchical_memory_limit 1000\ntotal_inactive_file 500\ntotal_active_file 100\n"}, 700},
+		{"usage not known", "4:memory:/a\n", v1Mount, tree{v1 + "a/memory.limit_in_bytes": "1000\n"}, 1000},
+	} {
+		system := make(fstest.MapFS)
+		for name, content := range row.files {
+			system[name] = &fstest.MapFile{Data: []byte(content)}
+		}
+		system["proc/self/cgroup"] = &fstest.MapFile{Data: []byte(row.group)}
+		system["proc/self/mountinfo"] = &fstest.MapFile{Data: []byte(row.mounts)}
+		if got := free(system); got != row.want {
+			t.Errorf("%s: %d, want %d", row.name, got, row.want)
+		}
+	}
+	if got := Free(); got < 1<<20 {
+		t.Errorf("this machine has %d", got)
+	}
+}

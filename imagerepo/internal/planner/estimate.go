@@ -22,19 +22,19 @@ const (
 	usualShare = 1. / 3
 )
 
-// Estimate returns what the plan is expected to need. Rate is the work that the last
-// run did in a second, in bytes, 0 where that is not known.
-func Estimate(p plan.Plan, b budget.Budget, mirrorDir string, rate float64) (plan.Estimate, error) {
+// Estimate returns what the plan is expected to need, carried out by a schedule. Rate
+// is the work that the last run did in a second, in bytes, 0 where that is not known.
+func Estimate(p plan.Plan, s budget.Schedule, mirrorDir string, rate float64) (plan.Estimate, error) {
 	dir, err := atomicfile.Open(diskspace.Existing(mirrorDir))
 	if err != nil {
 		return plan.Estimate{}, err
 	}
 	defer dir.Close()
-	e := volume(p)
+	e := volume(p, s)
 	if e.Free, err = diskspace.Free(dir); err != nil {
 		return plan.Estimate{}, err
 	}
-	e.Memory = b.Peak(p.Bases())
+	e.Memory = s.Peak()
 	e.Seconds = float64(Remaining(p)) / cmp.Or(rate, float64(usualRate*runtime.NumCPU()))
 	return e, nil
 }
@@ -52,8 +52,8 @@ func CheckSpace(e plan.Estimate, mirrorDir string) error {
 		plan.ErrSpace, e.Space>>20, mirrorDir, copies, e.Free>>20)
 }
 
-// volume estimates what a plan reads and writes.
-func volume(p plan.Plan) (e plan.Estimate) {
+// volume estimates what a plan reads and writes, carried out by a schedule.
+func volume(p plan.Plan, s budget.Schedule) (e plan.Estimate) {
 	for _, im := range p.Images {
 		if im.Copied {
 			e.Copies += im.Size
@@ -71,15 +71,19 @@ func volume(p plan.Plan) (e plan.Estimate) {
 			e.Write += delta.SignatureSize(im.Size)
 		}
 	}
+	for _, g := range budget.Groups(p) {
+		e.Read += s.Reads(g)
+	}
 	share := usualDelta(p)
 	for _, d := range p.Deltas {
 		switch {
 		case !d.Open():
-		case d.Action == plan.Make: // the target is read, and the base when the delta is verified
-			e.Read += d.BaseSize + d.TargetSize
-			e.Write += int64(share * float64(d.TargetSize))
-		default:
-			e.Read += d.BaseSize
+		case d.Action == plan.Check: // it is read when it is checked, and for its digests
+			e.Read += 2 * d.Size
+		default: // for its digests
+			size := int64(share * float64(d.TargetSize))
+			e.Read += size
+			e.Write += size
 		}
 	}
 	for _, old := range p.Remove {

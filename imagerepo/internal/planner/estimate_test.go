@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/internal/budget"
 	"puavo-image-repository/imagerepo/plan"
 )
 
@@ -18,6 +19,10 @@ func TestEstimate(t *testing.T) {
 		return plan.Delta{Base: name(base), Target: name(target), Action: a, Size: size, TargetSize: gib, BaseSize: gib}
 	}
 	signature := delta.SignatureSize(gib)
+	b, err := budget.New(4*gib, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name              string
 		plan              plan.Plan
@@ -32,28 +37,29 @@ func TestEstimate(t *testing.T) {
 		{"first run", plan.Plan{
 			Images: []plan.Image{image(image1, plan.Link, true), image(image2, plan.Link, true)},
 			Deltas: []plan.Delta{deltaOf(image1, image2, plan.Make, 0)},
-		}, 0, 4 * gib, gib / 3, 6 * gib},
+		}, 0, 4*gib + gib/3, gib / 3, 6 * gib},
 		{"first run on two disks", plan.Plan{
 			Images: []plan.Image{copied(image(image1, plan.Link, true)), copied(image(image2, plan.Link, true))},
 			Deltas: []plan.Delta{deltaOf(image1, image2, plan.Make, 0)},
-		}, 2 * gib, 6 * gib, 2*gib + gib/3, 6 * gib},
+		}, 2 * gib, 6*gib + gib/3, 2*gib + gib/3, 6 * gib},
 		{"one of two disks", plan.Plan{
 			Images: []plan.Image{copied(image(image1, plan.Replace, true)), image(image2, plan.Link, true)},
 		}, gib, 3 * gib, gib, 4 * gib},
 		{"a new image", plan.Plan{
 			Images: []plan.Image{image(image1, plan.Keep, false), image(image2, plan.Keep, false), image(image3, plan.Link, true)},
 			Deltas: []plan.Delta{deltaOf(image1, image2, plan.Keep, gib/8), deltaOf(image2, image3, plan.Make, 0), deltaOf(image2, image3, plan.Drop, 0)},
-		}, 0, 3 * gib, gib / 8, 4 * gib},
+		}, 0, 4*gib + gib/8, gib / 8, 4 * gib},
 		{"an adopted mirror", plan.Plan{
 			Images: []plan.Image{image(image1, plan.Keep, true), image(image2, plan.Keep, true)},
 			Deltas: []plan.Delta{deltaOf(image1, image2, plan.Check, 0)},
-		}, 0, 3 * gib, 0, 4 * gib},
+		}, 0, 4 * gib, 0, 4 * gib},
 		{"images that left", plan.Plan{
 			Images: []plan.Image{image(image1, plan.Retired, false), signed(image(image2, plan.Retired, false))},
 			Deltas: []plan.Delta{deltaOf(image1, image3, plan.Keep, gib/8), deltaOf(image2, image3, plan.Keep, gib/8)},
 		}, 0, gib, signature, gib},
 	} {
-		e := volume(c.plan)
+		s := b.Schedule(c.plan, 1<<40)
+		e := volume(c.plan, s)
 		if e.Read != c.read || e.Copies != c.copies || e.Write != c.write || e.Space != c.write || Remaining(c.plan) != c.work {
 			t.Errorf("%s: %+v, work %d; want read %d, write %d, work %d", c.name, e, Remaining(c.plan), c.read, c.write, c.work)
 		}

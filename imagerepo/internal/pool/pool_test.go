@@ -59,67 +59,6 @@ func TestEach(t *testing.T) {
 	}
 }
 
-func TestPipe(t *testing.T) {
-	failed := errors.New("failed")
-	for _, c := range []struct {
-		name                string
-		failFirst, failRest int // which item fails, 0: none
-		cancel              time.Duration
-		want                error
-		took                time.Duration
-		rests               int64 // that returned nil
-	}{
-		// first takes one second, rest two.
-		{"all", 0, 0, 0, nil, 9 * time.Second, 4},
-		{"first fails", 3, 0, 0, failed, 5 * time.Second, 2},
-		{"first fails at once", 1, 0, 0, failed, time.Second, 0},
-		{"rest fails", 0, 2, 0, failed, 5 * time.Second, 1},
-		{"the last rest fails", 0, 4, 0, failed, 9 * time.Second, 3},
-		{"cancelled", 0, 0, 1500 * time.Millisecond, context.Canceled, 3 * time.Second, 1},
-		{"cancelled at the end", 0, 0, 8500 * time.Millisecond, context.Canceled, 9 * time.Second, 4},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				if c.cancel > 0 {
-					time.AfterFunc(c.cancel, cancel)
-				}
-				var rests, firsts, called atomic.Int64
-				start := time.Now()
-				err := Pipe(ctx, []int{1, 2, 3, 4}, func(ctx context.Context, i int) (func() error, error) {
-					time.Sleep(time.Second)
-					if err := ctx.Err(); err != nil {
-						return nil, err
-					}
-					if i == c.failFirst {
-						return nil, failed
-					}
-					firsts.Add(1)
-					return func() error {
-						called.Add(1)
-						if err := ctx.Err(); err != nil {
-							return err
-						}
-						time.Sleep(2 * time.Second)
-						if i == c.failRest {
-							return failed
-						}
-						rests.Add(1)
-						return nil
-					}, nil
-				})
-				if firsts.Load() != called.Load() {
-					t.Errorf("%d of %d rests were called", called.Load(), firsts.Load())
-				}
-				if err != c.want || time.Since(start) != c.took || rests.Load() != c.rests {
-					t.Errorf("%v after %v, %d rests; want %v after %v, %d", err, time.Since(start), rests.Load(), c.want, c.took, c.rests)
-				}
-			})
-		})
-	}
-}
-
 func TestWithin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

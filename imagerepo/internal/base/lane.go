@@ -1,0 +1,164 @@
+package base
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/delta"
+	"puavo-image-repository/delta/mmap"
+)
+
+// Target is an image that a delta is to make.
+type Target struct {
+	Path   string
+	Size   int64           // bytes
+	BLAKE3 cksum.Digest256 // what it must have by a base that is known by its signature alone
+}
+
+// File is where a delta is written, and read again for its digests.
+type File interface {
+	io.Writer
+	io.ReaderAt
+}
+
+// Lane makes or checks one delta of a sweep. One goroutine at a time uses it.
+type Lane struct {
+	base *Base
+	pace *pace
+	n    int // which of the pace it is
+}
+
+// Sweep returns n lanes, for as many deltas. All must be used at the same time, since
+// none gets far ahead of the slowest, and each leaves in the end.
+func (b *Base) Sweep(n int) []*Lane {
+	p := newPace(n, paceWindow)
+	lanes := make([]*Lane, n)
+	for i := range lanes {
+		lanes[i] = &Lane{b, p, i}
+	}
+	return lanes
+}
+
+// Leave says that no other lane must wait for this one any more. It may be called
+// again. Make and Check leave when they end; what they do after that is not held to
+// the pace.
+func (l *Lane) Leave() { l.pace.leave(l.n) }
+
+// Make writes the delta to a target to an empty file, and verifies it. It returns what
+// the file holds then. It gives up with ErrTooLarge, and the size reached, where
+// tooLarge says so of the size in bytes. A delta that does not make its target is an
+// ErrWrong; errors of the file, of the images and of ctx are passed on.
+func (l *Lane) Make(ctx context.Context, t Target, f File, tooLarge func(size int64) bool) (Verified, error) {
+	defer l.Leave()
+	target, unmap, err := mmap.Open(t.Path)
+	if err != nil {
+		return Verified{}, err
+	}
+	defer unmap()
+	encoder, err := l.base.ready(ctx)
+	if err != nil {
+		return Verified{}, err
+	}
+	var done atomic.Int64
+	work := func(n int) {
+		done.Add(int64(n))
+		l.base.progress.Add(int64(n))
+	}
+	out := newOutput(f, tooLarge)
+	diff := func(ctx context.Context, w io.Writer) error {
+		_, err := encoder.Diff(ctx, w, target, func(n int) {
+			work(n)
+			l.pace.advance(ctx, l.n, int64(n))
+		})
+		return err
+	}
+	if l.base.isImage {
+		err = l.lockstep(ctx, target, out, diff, work)
+	} else if err = diff(ctx, out); err == nil {
+		err = l.base.recall(ctx, t, target, io.NewSectionReader(f, 0, out.size), work)
+	}
+	if errors.Is(err, ErrTooLarge) {
+		l.base.progress.Add(2*t.Size - done.Load()) // what is saved
+	}
+	return out.verified(), err
+}
+
+// errAbandoned is what the reader of a delta gets that its writer does not complete.
+var errAbandoned = errors.New("the delta is not completed")
+
+// lockstep has diff write a delta, to out too, while another goroutine verifies it.
+func (l *Lane) lockstep(ctx context.Context, target []byte, out io.Writer, diff func(context.Context, io.Writer) error, work func(n int)) error {
+	content, err := l.base.mapped()
+	if err != nil {
+		return err
+	}
+	inner, stop := context.WithCancel(ctx)
+	defer stop()
+	r, w := io.Pipe()
+	var wrong error
+	var checking sync.WaitGroup
+	// It ends when diff has, and ends that where the delta is wrong.
+	checking.Go(func() {
+		if wrong = delta.Check(inner, content, target, r, work); wrong != nil {
+			stop()
+		}
+		r.CloseWithError(errAbandoned)
+	})
+	err = diff(inner, io.MultiWriter(out, w))
+	if err != nil {
+		w.CloseWithError(errAbandoned)
+	} else {
+		w.Close()
+	}
+	checking.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case wrong == nil || errors.Is(wrong, errAbandoned):
+		return err
+	default: // whatever diff met came of it
+		return fmt.Errorf("%w: %w", ErrWrong, wrong)
+	}
+}
+
+// Check verifies a delta of size bytes, and returns what it is. One that does not make
+// its target, or cannot be read, is an ErrWrong.
+func (l *Lane) Check(ctx context.Context, t Target, r io.ReaderAt, size int64) (Verified, error) {
+	defer l.Leave()
+	target, unmap, err := mmap.Open(t.Path)
+	if err != nil {
+		return Verified{}, err
+	}
+	defer unmap()
+	in := io.NewSectionReader(r, 0, size)
+	seen := newOutput(nil, nil)
+	work := func(n int) {
+		l.base.progress.Add(int64(n))
+		l.pace.advance(ctx, l.n, int64(n))
+	}
+	if !l.base.isImage {
+		if _, err := l.base.ready(ctx); err != nil {
+			return Verified{}, err
+		}
+		if err := l.base.recall(ctx, t, target, in, work); err != nil {
+			return Verified{}, err
+		}
+		_, err = io.Copy(seen, io.NewSectionReader(r, 0, size))
+		return seen.verified(), err
+	}
+	content, err := l.base.mapped()
+	if err != nil {
+		return Verified{}, err
+	}
+	if err := delta.Check(ctx, content, target, io.TeeReader(in, seen), work); ctx.Err() != nil {
+		return Verified{}, ctx.Err()
+	} else if err != nil {
+		return Verified{}, fmt.Errorf("%w: %w", ErrWrong, err)
+	}
+	return seen.verified(), nil
+}
