@@ -20,7 +20,7 @@ const module = "puavo-image-repository"
 
 // goMods are the go.mod files of this repository. The module of bench has a path
 // below the top's, so the arrows and the compiler's rule of internal hold for it too.
-var goMods = []string{"../go.mod", "../bench/go.mod", "../cksum/internal/kernel/_asm/go.mod"}
+var goMods = []string{"../go.mod", "../bench/go.mod", "../cksum/internal/kernel/_asm/go.mod", "../delta/internal/kernel/_asm/go.mod"}
 
 // arrows tells which packages of the module those of a folder may import. "..."
 // stands for the folder before it and all below. The first line that fits counts.
@@ -60,8 +60,9 @@ var arrows = []struct {
 // users tells which third-party modules may be imported by several packages, and
 // by which. Every other module has one package that imports it.
 var users = map[string][]string{
-	"golang.org/x/sys":         {"..."},
-	"github.com/urfave/cli/v2": {"cmd/..."},
+	"golang.org/x/sys":           {"..."},
+	"github.com/urfave/cli/v2":   {"cmd/..."},
+	"github.com/mmcloughlin/avo": {"cksum/internal/kernel/_asm", "delta/internal/kernel/_asm"},
 	// The one signs what the other verifies.
 	"github.com/theupdateframework/go-tuf/v2": {"imagerepo/trust", "imagerepo/internal/tuf"},
 }

@@ -79,8 +79,9 @@ func (o Options) cores() int { return cmp.Or(o.Cores, runtime.GOMAXPROCS(0)) }
 // Index is the one that NewIndex makes. An Indexing is not for concurrent use.
 type Indexing struct {
 	index *Index // nil once it was handed over, or closed
-	size  int    // of the base, in bytes
-	done  int    // bytes of it that are indexed
+	adder *match.Adder
+	size  int // of the base, in bytes
+	done  int // bytes of it that are indexed
 }
 
 // Begin begins the index of base, of less than 1 TiB.
@@ -89,17 +90,17 @@ func Begin(base []byte, o Options) (*Indexing, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Indexing{index: &Index{x, o.effort(), o.cores()}, size: len(base)}, nil
+	return &Indexing{index: &Index{x, o.effort(), o.cores()}, adder: x.From(0), size: len(base)}, nil
 }
 
 // Add goes on to the first end bytes of the base, on the caller's goroutine. It reads
-// up to 31 bytes behind them. Its errors are that of ctx and ErrChanged; after one, all
-// that is left is to Close.
+// up to 127 bytes behind them, and a run of zeros or the like to its end. Its errors are
+// that of ctx and ErrChanged; after one, all that is left is to Close.
 func (x *Indexing) Add(ctx context.Context, end int) error {
 	if end <= x.done {
 		return nil
 	}
-	err := x.index.index.Add(ctx, x.done, end)
+	err := x.adder.To(ctx, end)
 	if err == nil {
 		x.done = end
 	}

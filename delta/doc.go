@@ -60,14 +60,13 @@
 //
 // The first pass finds long matches anywhere. A place to look at is called a
 // seed: 32 bytes that start at some position. To remember every seed of the base
-// would need many times its size, so seeds are sampled by their content: a
-// rolling hash (a gear hash: shift, add a random word for the new byte) runs over
-// the bytes, and a seed counts only where the top bits of the hash are all zero,
-// one position in 2^s. Since only the 32 bytes decide, the same content is
+// would need many times its size, so seeds are sampled by their content: a seed
+// counts only where its first four bytes, multiplied by a constant, are below a
+// threshold, one position in 2^s. Since only these bytes decide, the same content is
 // sampled in base and target alike, wherever it stands. An Index holds one slot a
-// sampled seed of the base: 40 bits of position and 24 bits of hash, which turn
-// most misses away without a look at the base. Of two seeds that want one slot
-// the one that stands first gets it. At each sample of the target the diagonal,
+// sampled seed of the base: 40 bits of position and 24 bits of a hash of all 32 bytes,
+// which turn most misses away without a look at the base. Of two seeds that want one
+// slot the one that stands first gets it. At each sample of the target the diagonal,
 // where the last match would go on, is tried before the table.
 //
 // What is lost by sampling: a stretch that base and target share is found only
@@ -81,6 +80,15 @@
 // position, into a table that fits the processor's first-level cache, and scans the
 // gap for matches down to some dozen bytes. Where nothing has matched for long, it
 // scans in longer and longer steps.
+//
+// Runs, stretches of 128 bytes or more that repeat a period of 1 to 64 bytes, as
+// zeros do, would defeat both passes. All their seeds are alike, or as many as the
+// period is long, and where a run is longer in the target than in the base, no match
+// goes on to its end. So an Index has no seeds from within a run, but the place of the
+// longest run of each kind, of 4096 kinds at most. A run in a gap of the target that
+// the base does not have in place is made of copies of that longest one, each of as
+// many whole periods as it has. Runs are looked for at every 60th byte, where four
+// bytes that stand again 1 to 64 bytes further on give a run away.
 //
 // The target is searched in pieces of 4 MiB, so that all cores work; a match that
 // spans pieces becomes one copy again when they are written in order. A copy that
@@ -120,8 +128,9 @@
 //
 // # What it costs
 //
-// Time is linear: for most bytes of base and target a shift, an add, a load and a
-// compare, and for those in gaps about as much again. Memory is the table, 8 bytes
+// Time is linear: for most bytes of base and target a multiplication and a compare,
+// eight bytes at a time where package kernel has assembly for the processor, and for
+// those in gaps a hash and a load. Memory is the table, 8 bytes
 // a slot and two slots or more a sample, outside of Go's heap; NewIndex chooses s so
 // that the table fits its budget.
 //

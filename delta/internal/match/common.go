@@ -35,6 +35,9 @@ func commonSuffix(a, b []byte) int {
 		if x := binary.LittleEndian.Uint64(a[n-8:]) ^ binary.LittleEndian.Uint64(b[n-8:]); x != 0 {
 			return len(a) - n + bits.LeadingZeros64(x)/8
 		}
+		for len(a)-n >= 120 && n >= 520 && bytes.Equal(a[n-520:n-8], b[n-520:n-8]) {
+			n -= 512
+		}
 	}
 	for n > 0 && a[n-1] == b[n-1] {
 		n--

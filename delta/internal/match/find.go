@@ -34,9 +34,6 @@ func (f *Finder) Find(ctx context.Context, lo, hi int) ([]Match, error) {
 	if err := f.seeds(ctx, lo, hi); err != nil {
 		return nil, err
 	}
-	if f.effort.Gap == 0 {
-		return f.found, nil
-	}
 	return f.gaps(ctx, lo, hi)
 }
 
@@ -44,18 +41,18 @@ func (f *Finder) Find(ctx context.Context, lo, hi int) ([]Match, error) {
 func (f *Finder) seeds(ctx context.Context, lo, hi int) error {
 	target := f.target[:hi]
 	at := max(lo, f.match(lo, lo, hi))
-	// After a match few samples are taken at once, as the next match may be near
+	// After a match few places are looked at in a batch, as the next match may be near
 	// and what was scanned behind its start is scanned again.
-	most := 1
+	n := least
 	for at+seedLen <= hi {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		next := f.batch.scan(target, at, most, f.limit)
+		next := f.batch.scan(target, at, n, f.threshold)
 		if end := f.tryAll(hi); end > at {
-			next, most = end, 1
+			next, n = end, least
 		} else {
-			most = min(2*most, len(f.batch.pos))
+			n = min(2*n, most)
 		}
 		at = next
 	}
@@ -67,15 +64,14 @@ func (f *Finder) seeds(ctx context.Context, lo, hi int) error {
 // in the target, 0 for none.
 func (f *Finder) tryAll(hi int) (end int) {
 	s := &f.batch
-	var place [len(s.pos)]int
 	for i, h := range s.hash[:s.n] {
-		place[i] = f.lookup(h)
+		s.base[i] = f.lookup(h)
 	}
 	for i, p := range s.pos[:s.n] {
 		if end := f.match(p+f.diagonal, p, hi); end > 0 {
 			return end
 		}
-		if end := f.match(place[i], p, hi); end > 0 {
+		if end := f.match(s.base[i], p, hi); end > 0 {
 			return end
 		}
 	}
@@ -107,7 +103,7 @@ func (f *Finder) suffix(hi int) {
 	}
 }
 
-// gaps searches what lies between the matches found so far.
+// gaps searches what lies between the matches found so far, for runs and more matches.
 func (f *Finder) gaps(ctx context.Context, lo, hi int) ([]Match, error) {
 	g := &f.gap
 	g.found = make([]Match, 0, 2*len(f.found))
@@ -116,10 +112,10 @@ func (f *Finder) gaps(ctx context.Context, lo, hi int) ([]Match, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		g.search(at, m.Target, before, m.Base-m.Target)
+		f.fill(at, m.Target, before, m.Base-m.Target)
 		g.found = append(g.found, m)
 		at, before = m.Target+m.Len, m.Base-m.Target
 	}
-	g.search(at, hi, before, unknown)
+	f.fill(at, hi, before, unknown)
 	return g.found, ctx.Err()
 }

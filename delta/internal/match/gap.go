@@ -36,7 +36,7 @@ type gapSearch struct {
 // search looks for matches in target[lo:hi], before which the diagonal, base less
 // target, is before, and after which it is after.
 func (g *gapSearch) search(lo, hi, before, after int) {
-	if hi-lo < g.Gap {
+	if g.Gap == 0 || hi-lo < g.Gap {
 		return
 	}
 	if before == unknown {

@@ -42,7 +42,7 @@ const (
 	step = 1 << 20
 )
 
-// Index finds the sampled seeds of a base. It never changes: any number of Finders
+// Index finds the sampled seeds and the runs of a base. It never changes: any number of Finders
 // may use it concurrently, until Close.
 type Index struct {
 	base []byte
@@ -50,9 +50,9 @@ type Index struct {
 	// high ones; 0 is empty. There is a power of two of them.
 	slots []uint64
 	free  func()
-	// limit selects the seeds that are sampled: those whose rolling hash is below
-	// it.
-	limit uint32
+	runs  runs
+	// threshold selects the seeds that are sampled.
+	threshold int32
 }
 
 // New makes the index of base in at most memory bytes, but MinMemory at least.
@@ -68,7 +68,7 @@ func New(ctx context.Context, base []byte, memory int64, effort Effort, parts in
 	for at := 0; at < len(base); at += size {
 		starts = append(starts, at)
 	}
-	err = Parallel(starts, func(at int) error { return x.add(ctx, at, min(at+size, len(base))) })
+	err = Parallel(starts, func(at int) error { return x.From(at).to(ctx, min(at+size, len(base))) })
 	if err != nil {
 		x.Close()
 		return nil, err
@@ -86,13 +86,7 @@ func Begin(base []byte, memory int64, effort Effort) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Index{base: base, slots: table, free: free, limit: 1 << (32 - sampling)}, nil
-}
-
-// Add adds base[lo:hi]. The index of all of base does not depend on the order of the
-// calls, nor on where the parts end. Parts may be added concurrently.
-func (x *Index) Add(ctx context.Context, lo, hi int) error {
-	return mmap.Guard(func() error { return x.add(ctx, lo, hi) })
+	return &Index{base: base, slots: table, free: free, threshold: threshold(sampling)}, nil
 }
 
 // Close frees the index's memory. Nobody may use the index after it.
@@ -111,18 +105,53 @@ func geometry(size, memory int64, densest int) (slots int64, sampling int) {
 	return slots, sampling
 }
 
-// add stores the sampled seeds that start in base[lo:hi].
-func (x *Index) add(ctx context.Context, lo, hi int) error {
-	var batch samples
-	data := x.base[:min(hi+seedLen-1, len(x.base))]
-	for lo < hi {
+// Adder adds a part of the base to an index, from the part's start on, in one step or
+// more. Adders of different parts may work concurrently: the index does not depend on the
+// order, nor on where the parts end.
+type Adder struct {
+	index *Index
+	at    int // seeds that start before are added
+	place int // runs that are found before are added
+	batch samples
+}
+
+// From returns an Adder that begins at a place of the base. It looks back as far as a
+// run may have begun that reaches beyond that.
+func (x *Index) From(at int) *Adder { return &Adder{index: x, at: at, place: max(0, at-maxOverlap)} }
+
+// To adds the longest runs of the base up to hi, and the sampled seeds that start there.
+// Seeds within a run are left out: they are all alike, or as many as its period is long.
+// It reads up to 127 bytes behind hi, and a run that begins before that to its end.
+func (a *Adder) To(ctx context.Context, hi int) error {
+	return mmap.Guard(func() error { return a.to(ctx, hi) })
+}
+
+func (a *Adder) to(ctx context.Context, hi int) error {
+	base := a.index.base
+	for a.at < hi {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		lo = batch.scan(data, lo, len(batch.pos), x.limit)
-		x.insert(&batch)
+		end := min(a.at+stretch, hi)
+		r := nextRun(base, a.place, end)
+		if r.length() == 0 {
+			a.place = end
+		} else {
+			a.index.runs.add(base, r)
+			end, a.place = min(max(a.at, r.start), end), max(r.end-maxOverlap, r.place+1)
+		}
+		a.seeds(end)
+		a.at = max(end, r.end-seedLen+1)
 	}
 	return nil
+}
+
+// seeds adds the sampled seeds that start before hi.
+func (a *Adder) seeds(hi int) {
+	for x := a.index; a.at < hi; {
+		a.at = a.batch.scan(x.base, a.at, hi-a.at, x.threshold)
+		x.insert(&a.batch)
+	}
 }
 
 // insert stores samples. Of several that want one slot the one with the lowest

@@ -2,62 +2,66 @@ package match
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
-	"math/rand/v2"
+
+	"puavo-image-repository/delta/internal/kernel"
 )
 
-// seedLen is the length of a seed in bytes: as many as a 32-bit gear hash
-// remembers, since each new byte shifts it by one bit.
+// seedLen is the length of a seed in bytes.
 const seedLen = 32
 
-// gear holds a random word for each byte, the same in every run.
-var gear = func() (g [256]uint32) {
-	r := rand.New(rand.NewPCG(0x7273, 0x0236))
-	for i := range g {
-		g[i] = r.Uint32()
-	}
-	return g
-}()
+// The least and most places that are looked at in one batch.
+const (
+	least = 128
+	most  = 2 << 10
+)
 
-// samples is a batch of sampled seeds: where they start, and their hashes. They
-// are taken in batches so that the table's cache misses overlap.
+// samples is a batch of sampled seeds: where they start, their hashes, and where the
+// base may have them. They are taken in batches so that the table's cache misses overlap.
 type samples struct {
 	n    int
-	pos  [64]int
-	hash [64]uint64
+	pos  [256]int
+	hash [256]uint64
+	base [256]int
+	mask [most / 32]uint32 // of the places that are looked at
 }
 
-// scan collects the sampled seeds of data that start at or after at, up to most
-// of them, and returns where the next seed to look at starts. It looks at about a
-// step of bytes at once.
-func (s *samples) scan(data []byte, at, most int, limit uint32) (next int) {
+// threshold is below which the product of a seed's first four bytes is, see
+// kernel.Sampled, if it is one of those in 1<<sampling that are sampled.
+func threshold(sampling int) int32 { return math.MinInt32 + 1<<(32-sampling) }
+
+// scan collects the sampled seeds of data that start in the n places from at on, or
+// the first of them if there are very many. It returns the next place to look at, and
+// the length of data if no seed starts there or later.
+func (s *samples) scan(data []byte, at, n int, threshold int32) (next int) {
 	s.n = 0
-	end := min(at+step, len(data))
-	if end-at < seedLen {
+	if len(data)-at < seedLen {
 		return len(data)
 	}
-	var h uint32
-	warm := at + seedLen - 1
-	for _, c := range data[at:warm] {
-		h = h<<1 + gear[c]
-	}
-	for i, c := range data[warm:end] {
-		h = h<<1 + gear[c]
-		if h < limit {
-			s.pos[s.n] = at + i
-			if s.n++; s.n == most {
-				end = warm + i + 1
-				break
-			}
-		}
-	}
+	n = min(n, most, len(data)-at-seedLen+1)
+	kernel.Sampled(s.mask[:], data[at:], n, threshold)
+	next = s.take(at, n)
 	for i, p := range s.pos[:s.n] {
 		s.hash[i] = seedHash(data[p:])
 	}
-	if end == len(data) {
-		return end
+	return next
+}
+
+// take collects the places whose bits are set in the mask of n places from at on, as
+// far as they fit, and returns the next place to look at.
+func (s *samples) take(at, n int) (next int) {
+	for i, word := range s.mask[:(n+31)/32] {
+		for ; word != 0; word &= word - 1 {
+			p := at + 32*i + bits.TrailingZeros32(word)
+			if s.n == len(s.pos) {
+				return p
+			}
+			s.pos[s.n] = p
+			s.n++
+		}
 	}
-	return end - seedLen + 1
+	return at + n
 }
 
 // seedHash mixes the 32 bytes of a seed well enough that its low bits choose a
