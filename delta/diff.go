@@ -38,7 +38,7 @@ func ParseEffort(s string) (Effort, error) {
 // What the efforts are, as bench compares them.
 var efforts = map[Effort]match.Effort{
 	Fast:    {Sampling: 8, Gap: 24, Slack: 1 << 10, Patience: 7},
-	Default: {Sampling: 6, Gap: 12, Slack: 8 << 10, Patience: 10},
+	Default: {Sampling: 6, Gap: 10, Slack: 4 << 10, Patience: 10},
 	Best:    {Sampling: 4, Gap: 10, Slack: 64 << 10, Patience: 14},
 }
 

@@ -31,6 +31,10 @@ type gapSearch struct {
 	shift  uint
 	window []byte
 	start  int
+
+	// skip is where the last match ended, or the gap began: the farther behind it, the
+	// longer the steps.
+	skip int
 }
 
 // search looks for matches in target[lo:hi], before which the diagonal, base less
@@ -39,6 +43,7 @@ func (g *gapSearch) search(lo, hi, before, after int) {
 	if g.Gap == 0 || hi-lo < g.Gap {
 		return
 	}
+	g.skip = lo
 	if before == unknown {
 		before = after
 	}
@@ -106,17 +111,19 @@ func (g *gapSearch) scan(at, end, done int) (int, int) {
 	if g.window == nil {
 		return done, diagonal
 	}
-	skip := at
 	for p := at; p+gapSeed <= end; {
-		x := binary.LittleEndian.Uint64(g.target[p:])
-		h := gapHash(x)
-		e := g.table[h>>g.shift]
-		if uint16(e) != uint16(h) {
-			// Where nothing has matched for long, go faster.
-			p += 1 + (p-skip)>>g.Patience
+		step := 1 + (p-g.skip)>>g.Patience
+		if p+3*step+gapSeed <= end && !g.anyOfFour(p, step) {
+			p += 4 * step
 			continue
 		}
-		b := g.start + int(e>>16)*gapStep
+		x := binary.LittleEndian.Uint64(g.target[p:])
+		e, ok := g.lookup(x)
+		if !ok {
+			p += step
+			continue
+		}
+		b := g.start + int(e)*gapStep
 		if binary.LittleEndian.Uint64(g.base[b:]) != x {
 			p++
 			continue
@@ -130,7 +137,26 @@ func (g *gapSearch) scan(at, end, done int) (int, int) {
 		g.found = append(g.found, Match{p - back, b - back, n + back})
 		diagonal = b - p
 		p += n
-		done, skip = p, p
+		done, g.skip = p, p
 	}
 	return done, diagonal
+}
+
+// lookup returns the place of the window, in units of gapStep, where the eight bytes x
+// may stand.
+func (g *gapSearch) lookup(x uint64) (place uint32, ok bool) {
+	h := gapHash(x)
+	e := g.table[h>>g.shift&(1<<gapBits-1)]
+	return e >> 16, uint16(e) == uint16(h)
+}
+
+// anyOfFour reports whether the window may have the bytes at one of four places of the
+// target. The four are looked up together, as none of them waits for another.
+func (g *gapSearch) anyOfFour(p, step int) bool {
+	t := g.target[p : p+3*step+gapSeed]
+	_, a := g.lookup(binary.LittleEndian.Uint64(t))
+	_, b := g.lookup(binary.LittleEndian.Uint64(t[step:]))
+	_, c := g.lookup(binary.LittleEndian.Uint64(t[2*step:]))
+	_, d := g.lookup(binary.LittleEndian.Uint64(t[3*step:]))
+	return a || b || c || d
 }
