@@ -152,7 +152,7 @@ func (r *run) stages() stages {
 	o, m := r.options, r.mirror.Root
 	progress := meter.New(planner.Work(r.plan), o.Progress)
 	// One digest for all: what is read at the same time, images or deltas, can share its work.
-	from, sums := r.bases(progress), digest(cksum.Read)
+	from, sums := r.bases(progress), new(cksum.Group).Read
 	publisher := &publisher{docs: r.docs, ledger: r.ledger, root: m, sign: o.Sign, log: o.Log}
 	linker := &linker{
 		source: r.source, root: m, ledger: r.ledger, holds: r.holds, failed: r.failed,
