@@ -30,8 +30,8 @@ func apply(c *cli.Context, con console) error {
 	if err != nil {
 		return err
 	}
-	if given == 0 {
-		con.screen.Log().Warn("the result is not verified; give --blake3, --sha256 or --sha512")
+	if given == 0 && !c.Bool("unverified") {
+		return command.Usage("nothing says whether the new image is right: give --blake3, --sha256 or --sha512, or --unverified to do without")
 	}
 	syscall.Umask(umask) // the new image is the caller's own
 	err = client.Apply(c.Context, o)

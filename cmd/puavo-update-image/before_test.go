@@ -14,10 +14,14 @@ import (
 	"puavo-image-repository/testdata"
 )
 
-// The command lines of before are taken still.
+// The command lines of before are taken still, but for apply without a digest, which
+// --unverified must ask for.
 func TestBeforeCommands(t *testing.T) {
 	t.Setenv(configVariable, "")
-	scripttest.Before(t, "puavo-update-image", "puavo-update-image", command.WrongUsage)
+	scripttest.Before(t, "puavo-update-image", "puavo-update-image", command.WrongUsage, func(args []string) bool {
+		hasDigest := slices.Contains(args, "--sha512")
+		return args[0] == "apply" && slices.Contains(args, "--out") && !hasDigest
+	})
 }
 
 // A config file of before, with every key that there was, says what it said.

@@ -57,7 +57,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Usage: "bring OS images up to date",
 		UsageText: `puavo-update-image [update] --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]
    puavo-update-image check|plan|list|verify --mirror DIR_OR_URL --images-dir DIR [options]
-   puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--blake3 HEX]`,
+   puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img --blake3 HEX`,
 		Description: `Makes IMAGE, or else the newest image of the series of the default image, or of
    the newest in DIR, by the cheapest route from the images in DIR: over one delta,
    several in a row, or the full image. The image gets its name when it is complete
@@ -95,7 +95,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 				Flags:     looking(linkFlag(), json), Action: action(verify),
 			}, {
 				Name: "apply", Usage: "make an image from an old one and deltas, offline",
-				UsageText: "puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img [--blake3 HEX]",
+				UsageText: "puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img --blake3 HEX|--sha256 HEX|--sha512 HEX|--unverified",
 				Flags:     slices.Concat(applyFlags(), command.Flags("print what is done")), Action: action(apply),
 			},
 		},
@@ -148,5 +148,6 @@ func applyFlags() []cli.Flag {
 		&cli.StringFlag{Name: "blake3", Usage: "the BLAKE3 `HEX` that the new image must have; the fastest to check"},
 		&cli.StringFlag{Name: "sha256", Usage: "the SHA-256 `HEX` that it must have"},
 		&cli.StringFlag{Name: "sha512", Usage: "the SHA-512 `HEX` that it must have; of several digests, all are checked"},
+		&cli.BoolFlag{Name: "unverified", Usage: "make the new image without any digest to compare; one that is given is compared all the same"},
 	}
 }

@@ -43,9 +43,9 @@ func TestMissingFiles(t *testing.T) {
 		{"verify --mirror MIRROR --images-dir NONE", "", command.Failed},
 		{"check --mirror MIRROR --images-dir IMAGES", "NONE", command.Failed},
 		{"check --mirror MIRROR --images-dir IMAGES", "IMAGES", command.Failed}, // a directory
-		{"apply --base NONE --delta DELTA --out OUT", "", command.Failed},
-		{"apply --base BASE --delta NONE --out OUT", "", command.Failed},
-		{"apply --base BASE --delta DELTA --out NONE/new.img", "", command.Failed},
+		{"apply --unverified --base NONE --delta DELTA --out OUT", "", command.Failed},
+		{"apply --unverified --base BASE --delta NONE --out OUT", "", command.Failed},
+		{"apply --unverified --base BASE --delta DELTA --out NONE/new.img", "", command.Failed},
 		{"-v --mirror MIRROR --images-dir IMAGES --payload-mirror NONE --stats-file NONE/stats", "", command.Done},
 	} {
 		cmd := exec.CommandContext(t.Context(), "puavo-update-image", strings.Fields(place.Replace(c.args))...)

@@ -16,7 +16,7 @@ import (
 
 // The command lines of before are taken still.
 func TestBeforeCommands(t *testing.T) {
-	scripttest.Before(t, name, name, command.WrongUsage)
+	scripttest.Before(t, name, name, command.WrongUsage, nil)
 }
 
 // A mirror of before is right, and the run that made it, done again, leaves all that

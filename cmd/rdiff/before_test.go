@@ -7,4 +7,4 @@ import (
 )
 
 // The command lines of before are taken still.
-func TestBeforeCommands(t *testing.T) { scripttest.Before(t, "rdiff", "our-rdiff", 101) }
+func TestBeforeCommands(t *testing.T) { scripttest.Before(t, "rdiff", "our-rdiff", 101, nil) }

@@ -71,8 +71,9 @@ func Run(t *testing.T, vars ...string) {
 
 // Before runs, as name, the command lines of testdata/before that call a command.
 // They fail, as the files that they name are missing, but none of them with the
-// exit code for wrong usage.
-func Before(t *testing.T, command, name string, wrongUsage int) {
+// exit code for wrong usage, but for those that are refused on purpose, which must. refused
+// may be nil.
+func Before(t *testing.T, command, name string, wrongUsage int, refused func(args []string) bool) {
 	lines := testdata.BeforeCommands(t, command, t.TempDir())
 	if len(lines) == 0 {
 		t.Fatalf("no command line calls %s", command)
@@ -82,7 +83,8 @@ func Before(t *testing.T, command, name string, wrongUsage int) {
 		cmd.Dir = t.TempDir()
 		out, err := cmd.CombinedOutput()
 		exit, ended := errors.AsType[*exec.ExitError](err)
-		if err != nil && !ended || ended && (exit.ExitCode() == wrongUsage || exit.ExitCode() < 0) {
+		isRefused := refused != nil && refused(args)
+		if err != nil && !ended || ended && exit.ExitCode() < 0 || isRefused != (ended && exit.ExitCode() == wrongUsage) {
 			t.Errorf("%s %s: %v\n%s", command, strings.Join(args, " "), err, out)
 		}
 	}
