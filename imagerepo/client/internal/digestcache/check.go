@@ -10,9 +10,13 @@ import (
 	"puavo-image-repository/cksum"
 )
 
-// ErrWrong is wrapped by the error for a file whose content is not what it should
-// be.
-var ErrWrong = errors.New("wrong content")
+var (
+	// ErrWrong is wrapped by the error for a file whose content is not what it should
+	// be.
+	ErrWrong = errors.New("wrong content")
+	// ErrUnknown is wrapped by the error for a file of which no digest is known.
+	ErrUnknown = errors.New("no digest of it is known")
+)
 
 // Known is Check without reading: it reports whether a file is right, and whether
 // that is known.
@@ -38,16 +42,63 @@ func (c *Cache) Check(ctx context.Context, file string, want cksum.Sums, progres
 		return err
 	}
 	if known, err := c.compare(file, info, want); known {
+		c.judge(file, info, err)
 		return err
 	}
 	e, err := c.digest(ctx, file, want, progress)
 	if err != nil {
 		return err
 	}
-	if known, err := e.compare(file, want); known || err != nil {
+	known, err := e.compare(file, want)
+	if !known && err == nil {
+		return fmt.Errorf("%s: no digest to compare it with", file)
+	}
+	c.judge(file, info, err)
+	return err
+}
+
+// Recheck reads a file and compares it with the digest that was last known of it, with
+// calls of progress, which may be nil. It needs no document: a file that was right and is
+// the same still is right. The error wraps ErrWrong if it is another, or was found wrong,
+// and ErrUnknown if nothing is known of it.
+func (c *Cache) Recheck(ctx context.Context, file string, progress func(done, total int64)) error {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return fmt.Errorf("%s: no digest to compare it with", file)
+	info, err := c.dir.Lstat(file)
+	if err != nil {
+		return err
+	}
+	was, ok := c.contents.Files[file]
+	isSame := was.stamp == stampOf(info)
+	want := was.sums()
+	want.Size = was.Size
+	switch {
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s: %w: it is no regular file", file, ErrWrong)
+	case !ok || was.Wrong && !isSame:
+		return fmt.Errorf("%s: %w", file, ErrUnknown)
+	case was.Wrong:
+		return fmt.Errorf("%s: %w: its digest was not that of the mirror", file, ErrWrong)
+	case info.Size() != want.Size:
+		return fmt.Errorf("%s: %w: it has %d bytes, and had %d", file, ErrWrong, info.Size(), want.Size)
+	}
+	e, err := c.digest(ctx, file, want, progress)
+	if err != nil {
+		return err
+	}
+	_, err = e.compare(file, want)
+	c.judge(file, info, err)
+	return err
+}
+
+// judge remembers of a file of this info whether it is wrong.
+func (c *Cache) judge(file string, info fs.FileInfo, err error) {
+	if e, known := c.contents.entry(file, info); known && e.Wrong != (err != nil) {
+		e.Wrong = err != nil
+		c.contents.Files[file] = e
+		c.save()
+	}
 }
 
 // compare is Check without reading. The error counts only if the result is known.

@@ -26,10 +26,11 @@ type entry struct {
 	SHA512 cksum.Digest512 `json:"sha512,omitzero"`
 	SHA256 cksum.Digest256 `json:"sha256,omitzero"`
 	BLAKE3 cksum.Digest256 `json:"blake3,omitzero"`
+	Wrong  bool            `json:"wrong,omitempty"` // as the last document that it was compared with says
 }
 
 func newEntry(info fs.FileInfo, s cksum.Sums) entry {
-	return entry{stampOf(info), s.SHA512, s.SHA256, s.BLAKE3}
+	return entry{stamp: stampOf(info), SHA512: s.SHA512, SHA256: s.SHA256, BLAKE3: s.BLAKE3}
 }
 
 // sums returns the digests.
@@ -96,6 +97,18 @@ func (k contents) valid(dir atomicfile.Dir) map[string]entry {
 			if e, ok := k.entry(file, info); ok {
 				files[file] = e
 			}
+		}
+	}
+	return files
+}
+
+// present returns the entries of the files that exist, those that were changed since too:
+// Recheck compares them with what they were.
+func (k contents) present(dir atomicfile.Dir) map[string]entry {
+	files := make(map[string]entry, len(k.Files))
+	for file, e := range k.Files {
+		if info, err := dir.Lstat(file); err == nil && info.Mode().IsRegular() {
+			files[file] = e
 		}
 	}
 	return files

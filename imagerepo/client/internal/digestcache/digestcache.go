@@ -13,12 +13,18 @@
 //	  sha512   the digests that were computed of the content; mostly one, others are
 //	  sha256   left out
 //	  blake3
+//	  wrong    true if the document that it was last compared with has other digests; left
+//	           out if not
 //	pending  the image that is being put to use; left out if there is none
 //
 // An example:
 //
 //	{"files":{"a-2022-01-20-173248-amd64.img":{"size":6,"mtime":1,"ctime":2,"inode":3,"blake3":"00..."}},
 //	"pending":"a-2022-01-20-173248-amd64.img"}
+//
+// Once a file was changed, its entry says what it was, and nothing of what it is. It stays
+// until the file is read again or is gone. Earlier versions drop such an entry, and know
+// no wrong.
 //
 // A file that is damaged, or another's, counts as empty: then the images are read
 // again.
@@ -162,19 +168,19 @@ func (c *Cache) load() {
 	data, _ := c.dir.ReadFile(fileName, maxFile)
 	before := c.contents.valid(c.dir)
 	c.contents = parse(data)
-	c.contents.Files = c.contents.valid(c.dir)
+	c.contents.Files = c.contents.present(c.dir)
 	for file, e := range before {
 		c.contents.add(file, e)
 	}
 }
 
-// save writes the file, without entries that have become invalid. Most callers
+// save writes the file, without entries of files that are gone. Most callers
 // ignore the error: it costs no more than another look at an image.
 func (c *Cache) save() error {
 	if !c.writable {
 		return errReadOnly
 	}
-	c.contents.Files = c.contents.valid(c.dir)
+	c.contents.Files = c.contents.present(c.dir)
 	data, err := json.Marshal(c.contents)
 	if err != nil {
 		return err

@@ -1,7 +1,9 @@
 package digestcache
 
 import (
+	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -194,7 +196,8 @@ func TestLearnRefused(t *testing.T) {
 	}
 }
 
-// What is gone or changed is dropped when what is known is written.
+// What is gone is dropped when what is known is written. Of what was changed stays what it
+// was, which is not what it is.
 func TestDropped(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, imageA, imageB, imageC)
@@ -208,8 +211,80 @@ func TestDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := parse([]byte(content(dir, fileName)))
-	if files := slices.Collect(maps.Keys(k.Files)); !slices.Equal(files, []string{imageC}) {
+	if files := slices.Sorted(maps.Keys(k.Files)); !slices.Equal(files, []string{imageB, imageC}) {
 		t.Errorf("known are %v", files)
+	}
+	if _, known := open(t, dir).Known(imageB, sumsOf(imageB)); known {
+		t.Error("what was changed is known")
+	}
+}
+
+// Without a document, a file is compared with what it was.
+func TestRecheck(t *testing.T) {
+	overwrite := func(text string) func(t *testing.T, c *Cache) {
+		return func(t *testing.T, c *Cache) { fill(t, c.dir.Name(), imageA+"="+text) }
+	}
+	find := func(other string) func(t *testing.T, c *Cache) {
+		return func(t *testing.T, c *Cache) {
+			if err := c.Check(t.Context(), imageA, sumsOf(other), nil); (err == nil) != (other == imageA) {
+				t.Fatal(err)
+			}
+		}
+	}
+	upper := strings.ToUpper(imageA)
+	for _, c := range []struct {
+		name  string
+		steps []func(t *testing.T, c *Cache)
+		want  error
+	}{
+		{"right", nil, nil},
+		{"touched", []func(t *testing.T, c *Cache){overwrite(imageA)}, nil},
+		{"another, of the same size", []func(t *testing.T, c *Cache){overwrite(upper)}, ErrWrong},
+		{"another size", []func(t *testing.T, c *Cache){overwrite("x")}, ErrWrong},
+		{"another, and known to be", []func(t *testing.T, c *Cache){overwrite(upper), find(imageA + "x"), find(upper + "x")}, ErrWrong},
+		{"found wrong", []func(t *testing.T, c *Cache){find(upper)}, ErrWrong},
+		{"found wrong, then right", []func(t *testing.T, c *Cache){find(upper), find(imageA)}, nil},
+		{"found wrong, then replaced", []func(t *testing.T, c *Cache){find(upper), overwrite(upper)}, ErrUnknown},
+		{"never read", []func(t *testing.T, c *Cache){func(_ *testing.T, c *Cache) { c.Forget(imageA) }}, ErrUnknown},
+		{"what is known is damaged", []func(t *testing.T, c *Cache){func(t *testing.T, c *Cache) { fill(t, c.dir.Name(), fileName+"={") }}, ErrUnknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			fill(t, dir, imageA)
+			cache := writable(t, dir)
+			if err := cache.Learn(imageA, sumsOf(imageA)); err != nil {
+				t.Fatal(err)
+			}
+			for _, step := range c.steps {
+				if step(t, cache); c.name != "never read" {
+					cache = writable(t, dir) // as another run finds it
+				}
+			}
+			for range 2 { // what it finds the first time stands
+				if err := cache.Recheck(t.Context(), imageA, nil); !errors.Is(err, c.want) {
+					t.Errorf("%v, want %v", err, c.want)
+				}
+			}
+		})
+	}
+}
+
+func TestRecheckCancelled(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, imageA)
+	cache := writable(t, dir)
+	if err := cache.Learn(imageA, sumsOf(imageA)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := cache.Recheck(ctx, imageA, func(done, total int64) { cancel() }); !errors.Is(err, context.Canceled) {
+		t.Errorf("at the end: %v", err)
+	}
+	if err := cache.Recheck(ctx, imageA, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("before: %v", err)
+	}
+	if err := cache.Recheck(t.Context(), imageB, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of nothing: %v", err)
 	}
 }
 
