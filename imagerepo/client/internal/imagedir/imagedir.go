@@ -19,6 +19,7 @@
 //	ltsp.img                       the default link: a hard link of the image in use
 //	ltsp-backup.img                the backup link: the one that was the default before
 //	.image_updates_known           the digest cache
+//	.image_updates_hold            while it exists, no update is installed, see package hold
 //	.image_updates_lock            flock(2)ed by who changes the directory
 //	.image_updates_link.ltsp.img   what is about to become the default link
 //	.image_updates_backup.ltsp.img what is about to become the backup link
@@ -33,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"syscall"
 
 	"puavo-image-repository/imagerepo/atomicfile"
@@ -63,6 +65,19 @@ func Open(path string) (*Dir, error) {
 		return nil, fmt.Errorf("images directory: %w; check the path", err)
 	}
 	return &Dir{Files: files, Digests: digestcache.Open(files)}, nil
+}
+
+// Make makes an images directory, in a directory that exists.
+func Make(path string) error {
+	parent, err := atomicfile.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("images directory: %w; check the path", err)
+	}
+	defer parent.Close()
+	if err := parent.Mkdir(filepath.Base(path), 0o777); err != nil {
+		return fmt.Errorf("images directory %s: %w", path, err)
+	}
+	return parent.SyncDir(".")
 }
 
 // Close releases the lock, if it is held, and closes the directory.

@@ -12,6 +12,7 @@ import (
 	"testing/fstest"
 
 	"puavo-image-repository/imagerepo/client/internal/digestcache"
+	"puavo-image-repository/imagerepo/client/internal/hold"
 	"puavo-image-repository/imagerepo/client/internal/loopdev"
 	"puavo-image-repository/meta"
 )
@@ -184,6 +185,7 @@ func TestSweep(t *testing.T) {
 		{"locked while it is made", append(left(imageB), imageB+".tmp.lock"), nil, nil},
 		{"another one locked", append(left(imageB), imageA+".lock", imageC+".tmp.lock"), nil, left(imageB)},
 		{"what is known", []string{digestcache.TmpName}, nil, []string{digestcache.TmpName}},
+		{"a hold", []string{hold.FileName, hold.TmpName}, nil, []string{hold.TmpName}},
 		{"links", []string{nextLink + "ltsp.img", nextLink + "x"}, nil, []string{nextLink + "ltsp.img", nextLink + "x"}},
 	} {
 		dir := t.TempDir()
