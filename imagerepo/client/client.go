@@ -32,10 +32,18 @@
 //	rdiffs/<delta>.rdiff    a delta that the installed tools have left; it is used
 //	.trust                  what is known of the signed metadata, if a root is trusted
 //	.image_updates_known    computed digests of the images, by size, times and inode
+//	.image_updates_hold     while it exists, no update is installed
 //	.image_updates_lock     flock(2)ed meanwhile, as by the installed tools
 //	<image>.default         labels of the default image and its backup for GRUB, without
 //	<image>.backup          the .img, if that is asked for
 //	DISABLE_IMAGE_UPDATES   while it exists, updates are disabled
+//
+// # Holds
+//
+// Rollback puts an older image to use, offline, and Hold keeps the one that is in use.
+// Both record a hold: until Unhold, Update asks the mirror for news, and installs nothing.
+// The hold of a rollback ends by itself once the mirror offers a newer image than the one
+// that was left. Package hold has the record, which lasts whatever becomes of the others.
 //
 // # What is trusted
 //
@@ -63,6 +71,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -116,6 +125,10 @@ type Options struct {
 
 	Dir   string // of the images
 	Image string // file name of the image wanted; "": the newest of the series
+	// Series is the name of the series to follow, if no Image is named; "": that of the
+	// default image, or else of the newest local one. With it, Update makes Dir if that does
+	// not exist.
+	Series string
 
 	// Trust is the path of a root.json of The Update Framework, by which all that the
 	// mirrors say is verified; "": nothing is.
@@ -159,6 +172,19 @@ type Options struct {
 	// make, of the new image and those on the way to it. The calls come from several
 	// goroutines, but one at a time.
 	Progress func(done, total int64)
+	// Stage, which may be nil, is called likewise, with more than that: each time that a
+	// stage begins, and with what is done of it.
+	Stage func(Stage)
+	// Fetched, which may be nil, is called with each file that has come whole, and has made
+	// the image that it was fetched for.
+	Fetched func(File)
+}
+
+// Stage is how far a run is.
+type Stage struct {
+	Name        string // a phase of the file of Options.StatsFile, such as image_download
+	Image       string // file name of the image that it is about, "" while that is not known
+	Done, Total int64  // bytes; 0 of 0 while they are not known
 }
 
 // Patience says when a web site is given up. Zero fields have the defaults.
@@ -178,9 +204,20 @@ func (o Options) rateWindow() time.Duration { return min(3*time.Minute, o.MaxTim
 // checked returns the options with defaults for what may be left out, or an error
 // that names what is missing or wrong.
 func (o Options) checked() (Options, error) {
-	switch {
-	case len(o.Mirrors) == 0:
+	if len(o.Mirrors) == 0 {
 		return o, errors.New("Options.Mirrors: want at least one mirror")
+	}
+	return o.checkedOffline()
+}
+
+// checkedOffline is checked for what needs no mirror.
+func (o Options) checkedOffline() (Options, error) {
+	if o.Series != "" {
+		if _, err := meta.ParseSeriesName(o.Series); err != nil {
+			return o, fmt.Errorf("Options.Series: %w", err)
+		}
+	}
+	switch {
 	case o.Dir == "":
 		return o, errors.New("Options.Dir: want the images directory")
 	case o.GrubLabels && o.DefaultLink == "":
@@ -199,14 +236,17 @@ func (o Options) checked() (Options, error) {
 	return o, nil
 }
 
-// Result tells what Update did.
+// Result tells what Update or Rollback did. With an error, only Image and Fetched count.
 type Result struct {
-	Image    meta.Name
-	UpToDate bool        // nothing was done: the directory has the image, or a newer one
-	Disabled bool        // updates are disabled in the images directory
-	Made     bool        // the image was made
-	Route    Route       // how, if it was
-	Removed  []meta.Name // old images, as Options.Keep asks
+	Image     meta.Name   `json:"image,omitzero"` // the newest that is offered, or the one that was named
+	UpToDate  bool        `json:"up_to_date"`     // nothing was done: the directory has the image, or a newer one
+	Disabled  bool        `json:"disabled"`       // updates are disabled in the images directory
+	Held      *Held       `json:"held,omitempty"` // updates are held, and none was installed; nil if they are not
+	Made      bool        `json:"made"`           // the image was made
+	Route     Route       `json:"-"`              // how, if it was
+	Installed bool        `json:"installed"`      // an image was put to use: of a hold the one it keeps, or else Image
+	Removed   []meta.Name `json:"removed"`        // old images, as Options.Keep asks
+	Fetched   int64       `json:"fetched"`        // bytes that came from mirrors, documents too
 }
 
 // Update makes the wanted image in the images directory, unless it exists, and puts
@@ -214,10 +254,14 @@ type Result struct {
 // mirrors. After an error the images are what they were; what was
 // made of a new one is kept for another run to continue.
 //
-// If no image is named, the series is that of the default image, or else of the
-// newest local one, even if the mirror does not have this image. An image that is
-// older than a local one is made only if it is named, and if a root is trusted, only
-// if that is allowed.
+// If no image is named, the series is that of the options, or that of the default image,
+// or else of the newest local one, even if the mirror does not have this image. An image
+// that is older than a local one is made only if it is named, and if a root is trusted,
+// only if that is allowed.
+//
+// While updates are held, Update asks the mirrors what they offer, so that their errors
+// are seen, and installs none of it, not even an image that is named. What an interrupted
+// Rollback has left to do is done.
 //
 // If another process holds the lock, the error wraps ErrLocked.
 func Update(ctx context.Context, o Options) (Result, error) {
@@ -225,7 +269,7 @@ func Update(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	dir, err := imagedir.Open(o.Dir)
+	dir, err := openOrMake(o)
 	if err != nil {
 		return Result{}, err
 	}
@@ -233,42 +277,68 @@ func Update(ctx context.Context, o Options) (Result, error) {
 	if dir.Disabled() {
 		return Result{Disabled: true}, nil
 	}
-	if err := dir.Lock(); err != nil {
+	if err := lock(o, dir); err != nil {
 		return Result{}, err
-	}
-	if o.DefaultLink != "" {
-		if err := dir.Link(o.DefaultLink).Check(); err != nil {
-			return Result{}, err
-		}
 	}
 	ms, err := newMirrors(ctx, o, dir)
 	if err != nil {
 		return Result{}, err
 	}
 	defer ms.close()
-	u := &update{options: o, dir: dir, mirrors: ms, report: report{file: stats.New(o.StatsFile, o.Log)}, end: time.Now().Add(o.MaxTime)}
+	u := &update{options: o, dir: dir, mirrors: ms, report: newReport(o), end: time.Now().Add(o.MaxTime)}
 	u.report.phase(stats.Starting)
 	var result Result
 	err = ms.each(ctx, func(m mirror) (err error) {
 		result, err = u.from(ctx, m)
 		return err
 	})
+	result.Image, result.Fetched = u.offered, ms.fetched.Load()
 	u.report.end(ctx, result, err)
 	return result, err
+}
+
+// openOrMake opens the images directory. If it does not exist and a series is to be
+// installed, it is made.
+func openOrMake(o Options) (*imagedir.Dir, error) {
+	dir, err := imagedir.Open(o.Dir)
+	if o.Series == "" || !errors.Is(err, fs.ErrNotExist) {
+		return dir, err
+	}
+	if err := imagedir.Make(o.Dir); err != nil {
+		return nil, err
+	}
+	return imagedir.Open(o.Dir)
+}
+
+// lock takes the lock of the images directory, and checks what the default link can be.
+func lock(o Options, dir *imagedir.Dir) error {
+	if err := dir.Lock(); err != nil || o.DefaultLink == "" {
+		return err
+	}
+	return dir.Link(o.DefaultLink).Check()
 }
 
 // report tells other programs how far an update is.
 type report struct {
 	file  *stats.File
-	image string // file name of the image that is made, "" as long as it is not known
+	see   func(Stage) // nil for nobody
+	image string      // file name of the image that is made, "" as long as it is not known
+}
+
+// newReport returns the report that the options ask for.
+func newReport(o Options) report {
+	return report{file: stats.New(o.StatsFile, o.Log), see: o.Stage}
 }
 
 // phase says what begins now.
-func (r *report) phase(phase string) { r.file.Phase(r.image, phase, 0, 0) }
+func (r *report) phase(phase string) { r.progress(phase, 0, 0) }
 
 // progress says how much of a phase is done, in bytes.
 func (r *report) progress(phase string, done, total int64) {
 	r.file.Phase(r.image, phase, done, total)
+	if r.see != nil {
+		r.see(Stage{phase, r.image, done, total})
+	}
 }
 
 // end says how the update has ended.
@@ -278,7 +348,7 @@ func (r *report) end(ctx context.Context, result Result, err error) {
 		r.phase(stats.Interrupted)
 	case err != nil:
 		r.phase(stats.Error)
-	case result.UpToDate:
+	case result.UpToDate || result.Held != nil:
 		r.phase(stats.UpToDate)
 	default:
 		r.phase(stats.Finished)

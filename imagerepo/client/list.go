@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/client/internal/stats"
 	"puavo-image-repository/meta"
 )
 
@@ -27,6 +29,11 @@ type Listed struct {
 	Default bool `json:"default"` // it is the default image
 	// State tells whether a local image is the same as the mirror's.
 	State State `json:"state,omitempty"`
+	// Held says that it is kept in use, and HeldSince since when, if that is known. Missed
+	// says that it is not installed, for that reason.
+	Held      bool      `json:"held,omitempty"`
+	HeldSince time.Time `json:"held_since,omitzero"`
+	Missed    bool      `json:"missed,omitempty"`
 
 	sums cksum.Sums // the mirror's
 }
@@ -84,7 +91,7 @@ func list(ctx context.Context, o Options, dir *imagedir.Dir) ([]Listed, error) {
 			l.State = known(dir, l)
 		}
 	}
-	return all, nil
+	return all, markHeld(o, dir, all)
 }
 
 func known(dir *imagedir.Dir, l *Listed) State {
@@ -207,14 +214,14 @@ func Verify(ctx context.Context, o Options) ([]Listed, error) {
 		return nil, err
 	}
 	local := slices.DeleteFunc(all, func(l Listed) bool { return !l.Local })
-	if err := verify(ctx, dir.Digests, local, o.Progress); err != nil {
+	if err := verify(ctx, dir.Digests, local, o); err != nil {
 		return nil, err
 	}
 	return local, nil
 }
 
 // verify sets the states of local images by reading them.
-func verify(ctx context.Context, digests *digestcache.Cache, local []Listed, progress func(done, total int64)) error {
+func verify(ctx context.Context, digests *digestcache.Cache, local []Listed, o Options) error {
 	var done, total int64
 	for _, l := range local {
 		total += l.Size
@@ -226,12 +233,16 @@ func verify(ctx context.Context, digests *digestcache.Cache, local []Listed, pro
 		if !l.Offered || l.Size != l.sums.Size {
 			continue
 		}
-		digests.Forget(l.Name.String())
-		err := digests.Check(ctx, l.Name.String(), l.sums, func(of, _ int64) {
-			if progress != nil {
-				progress(before+of, total)
+		see := func(of int64) {
+			if o.Progress != nil {
+				o.Progress(before+of, total)
 			}
-		})
+			if o.Stage != nil {
+				o.Stage(Stage{stats.ImageChecksum, l.Name.String(), of, l.Size})
+			}
+		}
+		digests.Forget(l.Name.String())
+		err := digests.Check(ctx, l.Name.String(), l.sums, func(of, _ int64) { see(of) })
 		switch {
 		case err == nil:
 			l.State = Right

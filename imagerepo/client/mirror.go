@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/source"
@@ -30,6 +32,7 @@ type mirrors struct {
 	dir     *imagedir.Dir
 	root    []byte // to trust, nil for none
 	opened  map[string]*fetch.Mirror
+	fetched atomic.Int64 // bytes, but for those from the images directory
 	// authorities reads Options.CACertificate when it is first called: a pipe can be read
 	// only once.
 	authorities func() (*x509.CertPool, error)
@@ -95,6 +98,9 @@ func (ms *mirrors) open(where string, payloadOnly bool) (*fetch.Mirror, error) {
 	o := fetch.Options{
 		Authorities: ms.authorities, Rate: ms.options.Rate, Patience: fetch.Patience(ms.options.Patience),
 		PayloadOnly: payloadOnly, Log: ms.options.Log,
+	}
+	if where != ms.options.Dir {
+		o.Counted = func(n int) { ms.fetched.Add(int64(n)) }
 	}
 	if payloadOnly {
 		o.Patience.Attempts = min(cmp.Or(o.Patience.Attempts, fewAttempts), fewAttempts)
@@ -271,6 +277,13 @@ type offer struct {
 
 // fetchOffer fetches the meta of a mirror and finds the wanted image.
 func fetchOffer(ctx context.Context, o Options, dir *imagedir.Dir, m mirror) (*offer, error) {
+	if o.Image == "" && o.Series != "" {
+		series, err := m.named(ctx, o.Series)
+		if err != nil {
+			return nil, err
+		}
+		return newOffer(o, dir, m, series, series.Newest(), o.Series)
+	}
 	guide, err := findGuide(o, dir)
 	if err != nil {
 		return nil, err
@@ -283,11 +296,41 @@ func fetchOffer(ctx context.Context, o Options, dir *imagedir.Dir, m mirror) (*o
 	if o.Image != "" {
 		target, _ = series.Image(guide)
 	}
+	return newOffer(o, dir, m, series, target, guide.String())
+}
+
+// newOffer returns the offer of an image, nil if the mirror has not what was wanted.
+func newOffer(o Options, dir *imagedir.Dir, m mirror, series *meta.Series, target *meta.Image, wanted string) (*offer, error) {
 	if target == nil {
-		return nil, fmt.Errorf("%w: %s is not in the series %s of the mirror", ErrNoImage, guide, series.Name)
+		return nil, fmt.Errorf("%w: %s is not in the series %s of the mirror", ErrNoImage, wanted, series.Name)
 	}
 	of := &offer{m, source.Wanted{Series: series, Target: target, Images: source.Index(series)}}
 	return of, checkAge(o, dir, of)
+}
+
+// named returns the series of a name that the user has given. If it does not exist, the
+// error says which do.
+func (m mirror) named(ctx context.Context, name string) (*meta.Series, error) {
+	series, err := m.series(ctx, name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return series, err
+	}
+	index, missing, indexErr := m.index(ctx)
+	switch {
+	case indexErr != nil:
+		return nil, indexErr
+	case missing != nil:
+		return nil, m.noRepository(missing, meta.SeriesPath(name))
+	}
+	const most = 20
+	var names []string
+	for _, e := range index.Series[:min(len(index.Series), most)] {
+		names = append(names, e.Name)
+	}
+	if len(index.Series) > most {
+		names = append(names, fmt.Sprintf("and %d more", len(index.Series)-most))
+	}
+	return nil, fmt.Errorf("%w: the mirror has no series %s; it has %s", ErrNoImage, name, strings.Join(names, ", "))
 }
 
 // findGuide returns the image that leads to the series: the wanted one, or else the
@@ -296,17 +339,11 @@ func findGuide(o Options, dir *imagedir.Dir) (meta.Name, error) {
 	if o.Image != "" {
 		return meta.ParseName(o.Image)
 	}
-	if name, ok := dir.Link(o.DefaultLink).Image(); ok {
-		return name, nil
+	image, ok, err := inUse(o, dir)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w in %s to tell the series by; name the image you want, or the series with --series", ErrNoImage, o.Dir)
 	}
-	local, err := dir.Installed()
-	if err != nil {
-		return meta.Name{}, err
-	}
-	if len(local) == 0 {
-		return meta.Name{}, fmt.Errorf("%w in %s to tell the series by; name the image you want", ErrNoImage, o.Dir)
-	}
-	return local[len(local)-1].Name, nil
+	return image, err
 }
 
 // checkAge refuses a target that is older than the image in use, if a root is
@@ -331,13 +368,15 @@ func checkAge(o Options, dir *imagedir.Dir, of *offer) error {
 }
 
 // hasNewer reports whether no image was named and a local image of the series, or
-// the one that led to the series, is newer than the target.
+// the one that led to the series if none was named, is newer than the target.
 func hasNewer(o Options, dir *imagedir.Dir, of *offer) (bool, error) {
 	if o.Image != "" {
 		return false, nil
 	}
-	if guide, err := findGuide(o, dir); err != nil || guide.Version > of.Target.Name.Version {
-		return err == nil, err
+	if o.Series == "" {
+		if guide, err := findGuide(o, dir); err != nil || guide.Version > of.Target.Name.Version {
+			return err == nil, err
+		}
 	}
 	local, err := ofSeries(dir, of)
 	return len(local) > 0 && local[len(local)-1].Version > of.Target.Name.Version, err

@@ -24,6 +24,7 @@ func TestOptions(t *testing.T) {
 		"Options.Dir":        func(o *client.Options) { o.Dir = "" },
 		"Options.Rate":       func(o *client.Options) { o.Rate = -1 },
 		"Options.Keep":       func(o *client.Options) { o.Keep = -1 },
+		"Options.Series":     func(o *client.Options) { o.Series = "../x" },
 		"Options.GrubLabels": func(o *client.Options) { o.GrubLabels = true },
 	} {
 		for name, call := range entries {
@@ -38,6 +39,9 @@ func TestOptions(t *testing.T) {
 				t.Errorf("%s: left are %v", name, after)
 			}
 		}
+	}
+	if _, err := client.Rollback(t.Context(), newPlace(t).options("none", "")); err == nil || !strings.Contains(err.Error(), "Options.DefaultLink:") {
+		t.Errorf("Rollback: %v, want one that names Options.DefaultLink", err)
 	}
 	for field, change := range map[string]func(o *client.ApplyOptions){
 		"ApplyOptions.Base":   func(o *client.ApplyOptions) { o.Base = "" },

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 
+	"puavo-image-repository/imagerepo/client/internal/hold"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/route"
 	"puavo-image-repository/imagerepo/client/internal/source"
@@ -18,6 +19,9 @@ type Plan struct {
 	Image    meta.Name `json:"image"`
 	UpToDate bool      `json:"up_to_date"` // nothing would be done
 	Disabled bool      `json:"disabled"`   // nothing will be done, since updates are disabled
+	// Held says that nothing will be installed until the hold has ended; nil if there is none.
+	// The rest is what would be done without it.
+	Held *Held `json:"held,omitempty"`
 	// Candidates are the routes to the image in the order in which they would be tried.
 	// If the directory has the image, there are none; then it would only be put to use.
 	Candidates []Candidate `json:"ways"`
@@ -33,12 +37,18 @@ type Candidate struct {
 	Disk  int64  `json:"disk"`  // bytes that must be free, without those that an earlier run takes
 }
 
-// File is a file that would be downloaded.
+// File is a file that would be downloaded, or was.
 type File struct {
 	Mirror string    `json:"mirror"`
 	Path   string    `json:"path"`
 	Size   int64     `json:"size"`  // bytes
 	Makes  meta.Name `json:"makes"` // the image that is made of it
+}
+
+// newFile returns the file of a step.
+func newFile(s Step) File {
+	path, f := s.File()
+	return File{Mirror: s.Mirror, Path: path, Size: f.Sums.Size, Makes: s.Image.Name}
 }
 
 // maxCandidates is how many candidates a plan has at most.
@@ -103,6 +113,11 @@ func planOffer(ms *mirrors, of *offer, choose chooser) (Plan, error) {
 	if p.Available, err = diskspace.Free(dir.Files); err != nil {
 		return Plan{}, err
 	}
+	if state := hold.Read(dir.Files); !state.Ends(of.Target.Name) {
+		if p.Held, err = newHeld(o, dir, state, of.Series); err != nil {
+			return Plan{}, err
+		}
+	}
 	if newer, err := hasNewer(o, dir, of); err != nil || newer {
 		p.UpToDate = newer
 		return p, err
@@ -114,7 +129,7 @@ func planOffer(ms *mirrors, of *offer, choose chooser) (Plan, error) {
 	if slices.ContainsFunc(local, func(l LocalImage) bool {
 		return l.File == of.Target.Name.String() && l.Size == of.Target.Sums.Size
 	}) {
-		p.UpToDate = isInUse(o, dir, of.Target.Name)
+		p.UpToDate = installer(o, dir).IsInUse(of.Target.Name)
 		return p, nil
 	}
 	p.Candidates, err = choose(ms, of, local)
@@ -164,8 +179,7 @@ func dearest(r Route) Step {
 func newCandidate(dir *imagedir.Dir, choice source.Choice, r Route) Candidate {
 	c := Candidate{Route: r, Base: r.Base.File, Files: []File{}, Disk: roomFor(dir, r)}
 	for _, s := range r.Steps {
-		path, f := s.File()
-		c.Files = append(c.Files, File{Mirror: s.Mirror, Path: path, Size: f.Sums.Size, Makes: s.Image.Name})
+		c.Files = append(c.Files, newFile(s))
 		c.Fetch += choice.Fetch(s)
 	}
 	return c

@@ -132,6 +132,9 @@ func (w *search) follow(ctx context.Context, r Route) error {
 		if err := w.makeStep(ctx, base, r, i); err != nil {
 			return w.exclude(err, r, s)
 		}
+		if w.options.Fetched != nil {
+			w.options.Fetched(newFile(s))
+		}
 		if base = assemble.PartialName(s.Image.Name); i == len(r.Steps)-1 {
 			break
 		}

@@ -4,16 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"puavo-image-repository/imagerepo/client/internal/digestcache"
-	"puavo-image-repository/imagerepo/client/internal/grub"
-	"puavo-image-repository/imagerepo/client/internal/hook"
+	"puavo-image-repository/imagerepo/client/internal/discover"
+	"puavo-image-repository/imagerepo/client/internal/hold"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
+	"puavo-image-repository/imagerepo/client/internal/install"
 	"puavo-image-repository/imagerepo/client/internal/route"
 	"puavo-image-repository/imagerepo/client/internal/source"
 	"puavo-image-repository/imagerepo/client/internal/stats"
+	"puavo-image-repository/imagerepo/internal/fetch"
 	"puavo-image-repository/meta"
 )
 
@@ -23,6 +25,7 @@ type update struct {
 	dir      *imagedir.Dir
 	mirrors  *mirrors
 	report   report
+	offered  meta.Name        // the wanted image, zero until a mirror has named it
 	end      time.Time        // when Options.MaxTime is over
 	failures *source.Failures // of all searches, nil before the first
 }
@@ -34,14 +37,21 @@ func (u *update) from(ctx context.Context, m mirror) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	u.report.image = of.Target.Name.String()
-	result := Result{Image: of.Target.Name}
+	u.report.image, u.offered = of.Target.Name.String(), of.Target.Name
+	state := hold.Read(u.dir.Files)
+	if !state.Ends(of.Target.Name) {
+		return u.stay(ctx, of, state)
+	}
 	if newer, err := hasNewer(u.options, u.dir, of); err != nil {
 		return Result{}, err
 	} else if newer {
-		result.UpToDate = true
-		return result, u.dir.Sweep()
+		return Result{UpToDate: true}, u.dir.Sweep()
 	}
+	return u.to(ctx, of)
+}
+
+// to makes the wanted image and puts it to use, which ends a hold.
+func (u *update) to(ctx context.Context, of *offer) (result Result, err error) {
 	isLocal, err := u.hasTarget(ctx, of.Target)
 	if err != nil {
 		return Result{}, err
@@ -55,13 +65,52 @@ func (u *update) from(ctx context.Context, m mirror) (Result, error) {
 	if err := u.dir.Sweep(); err != nil {
 		return Result{}, err
 	}
-	installed, err := u.install(ctx, of.Target.Name)
-	if err != nil {
+	if result.Installed, err = u.install(ctx, of.Target.Name); err != nil {
 		return Result{}, err
 	}
-	result.UpToDate = isLocal && !installed
-	result.Removed, err = u.prune(of, result.Route.Base.Name)
+	if err := hold.Remove(u.dir.Files); err != nil {
+		return Result{}, permanent{err}
+	}
+	result.UpToDate = isLocal && !result.Installed
+	result.Removed, err = u.prune(of, of.Target.Name, result.Route.Base.Name)
 	return result, err
+}
+
+// stay installs nothing, since updates are held, but completes the rollback that an
+// earlier run has begun.
+func (u *update) stay(ctx context.Context, of *offer, state hold.State) (result Result, err error) {
+	if result.Held, err = newHeld(u.options, u.dir, state, of.Series); err != nil {
+		return Result{}, err
+	}
+	if err := u.dir.Sweep(of.Target.Name); err != nil {
+		return Result{}, err
+	}
+	kept := state.Hold.Image
+	if kept != (meta.Name{}) && u.dir.Digests.Pending() == kept {
+		if result.Installed, err = u.install(ctx, kept); err != nil {
+			return Result{}, err
+		}
+	}
+	result.Removed, err = u.prune(of, result.Held.Image)
+	return result, err
+}
+
+// install puts an image to use, and reports whether it did. No other mirror mends its
+// error.
+func (u *update) install(ctx context.Context, image meta.Name) (bool, error) {
+	installed, err := installer(u.options, u.dir).Install(ctx, image)
+	if err != nil {
+		err = permanent{err}
+	}
+	return installed, err
+}
+
+// installer returns what puts an image to use, as the options ask.
+func installer(o Options, dir *imagedir.Dir) install.Installer {
+	return install.Installer{
+		Dir: dir, DefaultLink: o.DefaultLink, GrubLabels: o.GrubLabels,
+		PreInstall: o.PreInstall, PostInstall: o.PostInstall, Output: o.HookOutput, Log: o.Log,
+	}
 }
 
 // make makes the wanted image, over all sources. What has failed for another offer in
@@ -101,95 +150,9 @@ func (u *update) hasTarget(ctx context.Context, target *meta.Image) (bool, error
 	return err == nil, err
 }
 
-// install puts an image to use, unless it is in use, and reports whether it did. The
-// labels of an image in use are repaired.
-func (u *update) install(ctx context.Context, image meta.Name) (bool, error) {
-	if isInUse(u.options, u.dir, image) {
-		if err := u.setLabels(image); err != nil {
-			return false, u.notInstalled(image, err)
-		}
-		return false, nil
-	}
-	steps := []func() error{
-		func() error { return u.dir.Digests.SetPending(image) },
-		func() error { return u.hook(ctx, "--pre-install", u.options.PreInstall, image) },
-		func() error { return u.setDefault(image) },
-		func() error { return u.setLabels(image) },
-		func() error { return u.forgetChoice(ctx) },
-		func() error { return u.hook(ctx, "--post-install", u.options.PostInstall, image) },
-		func() error { return u.dir.Digests.SetPending(meta.Name{}) },
-	}
-	for _, step := range steps {
-		err := step()
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		if err != nil {
-			return false, u.notInstalled(image, err)
-		}
-	}
-	return true, nil
-}
-
-// notInstalled says how far the installing of an image has got before an error.
-func (u *update) notInstalled(image meta.Name, err error) error {
-	if now, ok := u.dir.Link(u.options.DefaultLink).Image(); ok && now == image {
-		return permanent{fmt.Errorf("%s is in use, but %w; the next run does it again", image, err)}
-	}
-	return permanent{fmt.Errorf("%s is there, but was not put to use: %w", image, err)}
-}
-
-// isInUse reports whether an image is in use: the default link leads to it, if there
-// is such a link, and no run has failed to do all that belongs to installing it.
-func isInUse(o Options, dir *imagedir.Dir, image meta.Name) bool {
-	if dir.Digests.Pending() == image {
-		return false
-	}
-	now, ok := dir.Link(o.DefaultLink).Image()
-	return o.DefaultLink == "" || ok && now == image
-}
-
-func (u *update) setDefault(image meta.Name) error {
-	if u.options.DefaultLink == "" {
-		return nil
-	}
-	return u.dir.Link(u.options.DefaultLink).Set(image)
-}
-
-// setLabels labels the image in use and its backup for GRUB.
-func (u *update) setLabels(image meta.Name) error {
-	if !u.options.GrubLabels {
-		return nil
-	}
-	backup, _ := u.dir.Link(u.options.DefaultLink).Backup()
-	return grub.SetLabels(u.dir.Files, image, backup)
-}
-
-// forgetChoice has GRUB boot the new image, whatever was chosen in its menu.
-func (u *update) forgetChoice(ctx context.Context) error {
-	if !u.options.GrubLabels {
-		return nil
-	}
-	return grub.ForgetChoice(ctx, u.options.Dir, u.options.Log)
-}
-
-// hook runs the command of a flag with the path of the image.
-func (u *update) hook(ctx context.Context, flag, command string, image meta.Name) error {
-	if command == "" {
-		return nil
-	}
-	path, err := filepath.Abs(filepath.Join(u.options.Dir, image.String()))
-	if err != nil {
-		return err
-	}
-	if err := hook.Run(ctx, command, path, u.options.HookOutput); err != nil {
-		return fmt.Errorf("%s %q: %w", flag, command, err)
-	}
-	return nil
-}
-
-// prune removes old images as Options.Keep asks, but not the base of the new one.
-func (u *update) prune(of *offer, base meta.Name) ([]meta.Name, error) {
+// prune removes old images of the series as Options.Keep asks, but not those that are
+// protected.
+func (u *update) prune(of *offer, protected ...meta.Name) ([]meta.Name, error) {
 	if u.options.Keep == 0 {
 		return nil, nil
 	}
@@ -197,9 +160,76 @@ func (u *update) prune(of *offer, base meta.Name) ([]meta.Name, error) {
 	if err != nil {
 		return nil, err
 	}
-	removed, err := u.dir.Prune(series, u.options.Keep, of.Target.Name, base)
+	removed, err := u.dir.Prune(series, u.options.Keep, protected...)
 	if err != nil {
 		err = permanent{fmt.Errorf("%s is there, but old images could not be removed: %w", of.Target.Name, err)}
 	}
 	return removed, err
+}
+
+// sources returns where the files of what a mirror offers can be fetched from, the
+// nearest first.
+func (ms *mirrors) sources(ctx context.Context, of *offer) (all source.Sources) {
+	if stored := source.Stored(ms.dir.Files); len(stored) > 0 {
+		if m, err := ms.open(ms.options.Dir, false); err == nil {
+			all = append(all, source.Source{Mirror: m, Images: of.Images, Stored: stored})
+		}
+	}
+	for _, where := range ms.payload(ctx) {
+		m, err := ms.open(where, true)
+		if err != nil {
+			ms.options.Log.Warn("not using a payload mirror", "reason", err)
+			continue
+		}
+		all = append(all, source.Source{Mirror: m, Images: of.Images})
+	}
+	all = append(all, source.Source{Mirror: of.mirror.Mirror, Images: of.Images})
+	return append(all, ms.others(ctx, of)...)
+}
+
+// payload returns the hosts for payload: those of the options, and those that DNS
+// names.
+func (ms *mirrors) payload(ctx context.Context) []string {
+	all := slices.Clone(ms.options.PayloadMirrors)
+	if !ms.options.Discover {
+		return all
+	}
+	found, err := discover.Local().Find(ctx)
+	if err != nil && ctx.Err() == nil {
+		ms.options.Log.Warn("going on without an image server nearby", "reason", err)
+	}
+	return append(all, found...)
+}
+
+// others returns what the other mirrors have of an offer.
+func (ms *mirrors) others(ctx context.Context, of *offer) (all source.Sources) {
+	for _, where := range ms.options.Mirrors {
+		m, err := ms.open(where, false)
+		if err != nil || m == of.mirror.Mirror {
+			continue
+		}
+		series, err := ms.alsoOffered(ctx, m, of)
+		if err != nil {
+			ms.options.Log.Info("going on without another mirror", "mirror", m, "reason", err)
+			continue
+		}
+		all = append(all, source.Source{Mirror: m, Images: source.Index(series)})
+	}
+	return all
+}
+
+// brief is how long another mirror may take to say what it has. It might save a long
+// download, but must not hold up a short one.
+const brief = 10 * time.Second
+
+// alsoOffered returns the series in which another mirror has the wanted image. What is
+// recorded of the signed metadata stays what the mirror of the offer says.
+func (ms *mirrors) alsoOffered(ctx context.Context, m *fetch.Mirror, of *offer) (*meta.Series, error) {
+	ctx, cancel := context.WithTimeout(ctx, brief)
+	defer cancel()
+	signed, err := refresh(ctx, m, ms.root, ms.dir, true)
+	if err != nil {
+		return nil, err
+	}
+	return mirror{m, signed}.seriesOf(ctx, of.Target.Name)
 }

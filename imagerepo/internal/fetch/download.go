@@ -56,7 +56,7 @@ func (d *download) Read(p []byte) (int, error) {
 		}
 		n, err := d.conn.read(p)
 		d.pos += int64(n)
-		if wait := d.mirror.throttle(d.ctx, n); wait != nil {
+		if wait := d.mirror.take(d.ctx, n); wait != nil {
 			return n, wait
 		}
 		if err == io.EOF && (d.size < 0 || d.pos == d.size) {

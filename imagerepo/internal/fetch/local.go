@@ -55,7 +55,7 @@ func (l *localFile) Read(p []byte) (int, error) {
 	}
 	n, err := l.file.Read(p[:min(len(p), burst)])
 	l.pos += int64(n)
-	if wait := l.mirror.throttle(l.ctx, n); wait != nil {
+	if wait := l.mirror.take(l.ctx, n); wait != nil {
 		return n, wait
 	}
 	switch {

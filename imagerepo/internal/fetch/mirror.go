@@ -62,6 +62,7 @@ type Options struct {
 	Authorities func() (*x509.CertPool, error)
 	Rate        int64 // bytes a second at most; 0 is no limit
 	Patience    Patience
+	Counted     func(n int)  // is called with the bytes that have come each time, concurrently for several files; may be nil
 	PayloadOnly bool         // the site must answer itself: no redirects to others, no password
 	Log         *slog.Logger // takes at level Info why something is fetched again; nil discards
 }
@@ -92,7 +93,8 @@ func (p Patience) usual() Patience {
 
 // Mirror gives the files of a mirror. It can be used concurrently.
 type Mirror struct {
-	root *os.Root // of a directory
+	root    *os.Root // of a directory
+	counted func(n int)
 
 	url      string // of a web site, without a final slash
 	shown    string // the same without a password, for messages
@@ -124,7 +126,7 @@ func Open(where string, o Options) (*Mirror, error) {
 		}
 		return nil, fmt.Errorf("mirror: %w; want a directory, or a URL such as https://images.example.org", err)
 	}
-	return &Mirror{root: root, shown: root.Name(), limit: limiter(o.Rate)}, nil
+	return &Mirror{root: root, counted: o.Counted, shown: root.Name(), limit: limiter(o.Rate)}, nil
 }
 
 // withoutUser returns a place, such as a URL without its scheme, without what may be a
@@ -173,7 +175,7 @@ func openSite(u *url.URL, o Options) (*Mirror, error) {
 	transport.ResponseHeaderTimeout = patience.Stall
 	transport.MaxResponseHeaderBytes = maxHeader
 	return &Mirror{
-		url: strings.TrimRight(u.String(), "/"), shown: strings.TrimRight(u.Redacted(), "/"), limit: limiter(o.Rate), patience: patience, log: o.Log,
+		url: strings.TrimRight(u.String(), "/"), shown: strings.TrimRight(u.Redacted(), "/"), limit: limiter(o.Rate), patience: patience, log: o.Log, counted: o.Counted,
 		http: &http.Client{Transport: transport, CheckRedirect: redirects(o.PayloadOnly)},
 	}, nil
 }
@@ -214,8 +216,11 @@ func limiter(bytes int64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(bytes), burst)
 }
 
-// throttle waits until n bytes that came are within the rate.
-func (m *Mirror) throttle(ctx context.Context, n int) error {
+// take counts n bytes that came, and waits until they are within the rate.
+func (m *Mirror) take(ctx context.Context, n int) error {
+	if m.counted != nil {
+		m.counted(n)
+	}
 	if n == 0 || m.limit.WaitN(ctx, min(n, m.limit.Burst())) == nil {
 		return nil
 	}
