@@ -48,11 +48,13 @@ var arrows = []struct {
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
 	{"cmd/internal/command", []string{"meta/untrusted", "cmd/internal/background", "cmd/internal/ui"}},
 	{"cmd/internal/config", []string{"meta/untrusted", "cmd/internal/command"}},
+	{"cmd/internal/notify", []string{"meta/untrusted"}},
 	{"cmd/internal/outfile", []string{"imagerepo/atomicfile", "imagerepo/through"}},
+	{"cmd/internal/textfile", []string{"meta/untrusted", "imagerepo/through", "cmd/internal/outfile"}},
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
 	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units"}},
-	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/plan", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/outfile", "cmd/internal/ui", "cmd/internal/units"}},
+	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/plan", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }

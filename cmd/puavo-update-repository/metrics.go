@@ -3,32 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
-	"puavo-image-repository/cmd/internal/outfile"
+	"puavo-image-repository/cmd/internal/textfile"
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/audit"
-	"puavo-image-repository/imagerepo/through"
 	"puavo-image-repository/imagerepo/trust"
-	"puavo-image-repository/meta/untrusted"
 )
 
-// metrics are those of the last run, in the text format of Prometheus,
-// https://prometheus.io/docs/instrumenting/exposition_formats/, as the textfile
-// collector of its node exporter reads it. Each metric is a gauge with the mirror
-// as its label:
-//
-//	# HELP puavo_repository_images Images that the run had in the mirror.
-//	# TYPE puavo_repository_images gauge
-//	puavo_repository_images{mirror="/srv/mirror"} 2
-//
-// A run that failed gives the numbers that it reached.
+// metrics are those of the last run, see package textfile. Each has the mirror as its
+// label. A run that failed gives the numbers that it reached.
 type metrics struct {
 	imagerepo.Summary
 	mirror      string // an absolute path
@@ -48,27 +34,14 @@ func (m metrics) write(file, mirror string) (err error) {
 	if last := audit.LastRunOf(mirror); last != nil && !last.Success.IsZero() {
 		m.lastSuccess = last.Success.Unix()
 	}
-	data := m.format()
-	return explain(file, through.Write(file, data, func(file string) error { return replace(file, data) }))
-}
-
-// replace replaces a file by one that everybody may read.
-func replace(file string, data []byte) error { return outfile.Write(file, 0o644, data) }
-
-// explain returns an error of a metrics file with what to do, nil for nil.
-func explain(file string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("metrics file %s: %w; check its directory, or give another file", file, err)
+	return textfile.Write(file, m.format())
 }
 
 // format returns the metrics as a file.
 func (m metrics) format() []byte {
 	var b bytes.Buffer
 	add := func(name, help string, value float64) {
-		fmt.Fprintf(&b, "# HELP %s%s %s\n# TYPE %[1]s%[2]s gauge\n", prefix, name, help)
-		fmt.Fprintf(&b, "%s%s\n", sample(name, m.mirror), strconv.FormatFloat(value, 'f', -1, 64))
+		textfile.Gauge(&b, prefix+name, help, value, "mirror", m.mirror)
 	}
 	failed := 0.0
 	if m.failed {
@@ -100,7 +73,7 @@ func (m metrics) format() []byte {
 func appendExpiry(b *bytes.Buffer, mirror string, signed []trust.RoleStatus) {
 	for i, s := range signed {
 		if i == 0 {
-			fmt.Fprintf(b, "# HELP %s%s When the signatures of a role expire, since 1970.\n# TYPE %[1]s%[2]s gauge\n", prefix, expiresName)
+			textfile.Head(b, prefix+expiresName, "When the signatures of a role expire, since 1970.")
 		}
 		fmt.Fprintf(b, "%s%d\n", sample(expiresName, mirror, "role", s.Role), s.Expires.Unix())
 	}
@@ -111,35 +84,23 @@ func appendExpiry(b *bytes.Buffer, mirror string, signed []trust.RoleStatus) {
 func writeExpiry(ctx context.Context, file, mirror string, signed []trust.RoleStatus) error {
 	mirror, err := filepath.Abs(mirror)
 	if err != nil {
-		return explain(file, err)
+		return fmt.Errorf("metrics file %s: %w", file, err)
 	}
 	var expiry bytes.Buffer
 	appendExpiry(&expiry, mirror, signed)
-	return explain(file, through.Write(file, expiry.Bytes(), func(file string) error {
-		old, err := readWithout(ctx, file, prefix+expiresName)
-		if err != nil {
-			return err
-		}
-		return replace(file, append(old, expiry.Bytes()...))
-	}))
+	return textfile.Change(ctx, file, func(old []byte) []byte {
+		return append(without(old, prefix+expiresName), expiry.Bytes()...)
+	})
 }
 
-// maxMetrics bounds a metrics file, in bytes.
-const maxMetrics = 1 << 20
-
-// readWithout returns the lines of a file in which a text is not. The file may be
-// missing.
-func readWithout(ctx context.Context, file, text string) (lines []byte, err error) {
-	data, err := untrusted.ReadFile(ctx, file, maxMetrics)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
+// without returns the lines in which a text is not.
+func without(data []byte, text string) (lines []byte) {
 	for line := range bytes.Lines(data) {
 		if !bytes.Contains(line, []byte(text)) {
 			lines = append(lines, line...)
 		}
 	}
-	return lines, nil
+	return lines
 }
 
 const (
@@ -150,10 +111,5 @@ const (
 // sample returns the beginning of a metric's line, all but the value. more are
 // further labels, a name and a value each.
 func sample(name, mirror string, more ...string) string {
-	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
-	labels := fmt.Sprintf(`mirror="%s"`, escape.Replace(strings.ToValidUTF8(mirror, "\uFFFD")))
-	for i := 0; i < len(more); i += 2 {
-		labels += fmt.Sprintf(`,%s="%s"`, more[i], escape.Replace(more[i+1]))
-	}
-	return fmt.Sprintf(`%s%s{%s} `, prefix, name, labels)
+	return textfile.Sample(prefix+name, append([]string{"mirror", mirror}, more...)...)
 }
