@@ -61,18 +61,35 @@ func Main(run Func, input ...error) int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	if code, ok := errors.AsType[Code](err); ok {
-		return int(code)
-	}
+	code := ExitCode(ctx, err, input...)
 	switch {
-	case err == nil:
-		return Done
-	case ctx.Err() != nil:
+	case !IsFailure(code, err):
+	case code == Interrupted:
 		printError(err, "interrupted; run again to go on")
+	default:
+		printError(err, err.Error())
+	}
+	return code
+}
+
+// ExitCode returns the exit code of a command that ran in this context and returned this
+// error. input are the errors for unusable input.
+func ExitCode(ctx context.Context, err error, input ...error) int {
+	code, ok := errors.AsType[Code](err)
+	switch {
+	case ok:
+		return int(code)
+	case err != nil && ctx.Err() != nil:
 		return Interrupted
 	}
-	printError(err, err.Error())
 	return exitCode(err, input)
+}
+
+// IsFailure reports whether a command that returned this error, and so this exit code, has
+// done less than it was asked for.
+func IsFailure(code int, err error) bool {
+	_, ok := errors.AsType[Code](err)
+	return code != Done && !ok
 }
 
 // printError writes the message about an error to standard error, escaped and bounded.

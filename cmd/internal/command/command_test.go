@@ -163,21 +163,30 @@ func started(t *testing.T, name string, args ...string) (cmd *exec.Cmd, stderr *
 }
 
 func TestExitCode(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
 	for _, c := range []struct {
-		err  error
-		want int
+		ctx    context.Context
+		err    error
+		want   int
+		failed bool
 	}{
-		{nil, Done},
-		{errOther, Failed},
-		{errInput, NoInput},
-		{fmt.Errorf("reading a.img: %w", errInput), NoInput},
-		{errors.Join(errOther, errInput), NoInput},
-		{Usage("no"), WrongUsage},
-		{errors.Join(errInput, Usage("no")), WrongUsage},
-		{context.Canceled, Failed}, // without a signal
+		{t.Context(), nil, Done, false},
+		{t.Context(), errOther, Failed, true},
+		{t.Context(), errInput, NoInput, true},
+		{t.Context(), fmt.Errorf("reading a.img: %w", errInput), NoInput, true},
+		{t.Context(), errors.Join(errOther, errInput), NoInput, true},
+		{t.Context(), Usage("no"), WrongUsage, true},
+		{t.Context(), errors.Join(errInput, Usage("no")), WrongUsage, true},
+		{t.Context(), context.Canceled, Failed, true}, // without a signal
+		{t.Context(), jsonError{Code(4)}, 4, false},
+		{ended, nil, Done, false},
+		{ended, Code(4), 4, false},
+		{ended, errInput, Interrupted, true},
 	} {
-		if got := exitCode(c.err, []error{io.EOF, errInput}); got != c.want {
-			t.Errorf("%v: %d, want %d", c.err, got, c.want)
+		got := ExitCode(c.ctx, c.err, io.EOF, errInput)
+		if failed := IsFailure(got, c.err); got != c.want || failed != c.failed {
+			t.Errorf("%v: %d, failed %v; want %d, %v", c.err, got, failed, c.want, c.failed)
 		}
 	}
 }

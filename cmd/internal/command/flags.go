@@ -21,11 +21,18 @@ func Flags(verbose string) []cli.Flag {
 	}
 }
 
+const progressJSON = "progress-json"
+
+// ProgressFlag returns the flag of commands that tell programs how far they are.
+func ProgressFlag() cli.Flag {
+	return &cli.BoolFlag{Name: progressJSON, Usage: "write progress, and messages, to standard error as one JSON object a line"}
+}
+
 // Start obeys these flags, before the command does anything else, and returns
 // standard error as they want it. What libraries log goes there too, at level Info:
 // net/http quotes what a server sends unasked.
 func Start(c *cli.Context, stderr io.Writer) *ui.Screen {
-	screen := ui.New(stderr, ui.Options{Quiet: c.Bool("quiet"), Verbose: c.Bool("verbose"), JSON: logsJSON(c)})
+	screen := ui.New(stderr, ui.Options{Quiet: c.Bool("quiet"), Verbose: c.Bool("verbose"), JSON: logsJSON(c), ProgressJSON: c.Bool(progressJSON)})
 	slog.SetDefault(screen.Log())
 	if c.Bool("background") {
 		if err := background.Enter(); err != nil {
@@ -42,7 +49,7 @@ func checkFormat(_ *cli.Context, format string) error {
 	return nil
 }
 
-func logsJSON(c *cli.Context) bool { return c.String("log-format") == "json" }
+func logsJSON(c *cli.Context) bool { return c.String("log-format") == "json" || c.Bool(progressJSON) }
 
 // jsonError is an error that Main prints as JSON.
 type jsonError struct{ error }

@@ -26,6 +26,7 @@ func flagsApp(ctx context.Context, args []string, _ io.Reader, stdout, stderr io
 		log := Start(c, stderr).Log()
 		log.Info("looking", "image", "a.img")
 		log.Warn("careful", "reason", errOther)
+		Start(c, stderr).Stage("done", "", 0, 0)
 		switch c.Args().First() {
 		case "input":
 			return fmt.Errorf("a.img: %w", errInput)
@@ -43,7 +44,7 @@ func flagsApp(ctx context.Context, args []string, _ io.Reader, stdout, stderr io
 		return nil
 	}
 	return Run(ctx, &cli.App{
-		Name: "app", Flags: Flags("tell more"), Action: action,
+		Name: "app", Flags: append(Flags("tell more"), ProgressFlag()), Action: action,
 		Commands: []*cli.Command{{Name: "apply", Flags: Flags("tell more"), Action: action}},
 	}, args, stdout, stderr)
 }
@@ -82,6 +83,8 @@ func TestFlags(t *testing.T) {
 		{"library", Done, "warning: careful: no such luck\n"},
 		{"-v library", Done, "looking: image a.img\nwarning: careful: no such luck\na\\x1b[2J\\n\\tb\n"},
 		{"-v --log-format json library", Done, looking + careful + library},
+		{"--progress-json input", NoInput, careful + `{"stage":"done"}` + "\n" + input},
+		{"--progress-json -q input", NoInput, input},
 		// Flags that are wrong say nothing of the format.
 		{"--log-format xml done", WrongUsage, "test-command: wrong usage: --log-format \"xml\", want text or json; see --help\n"},
 		{"apply --log-format= done", WrongUsage, "test-command: wrong usage: --log-format \"\", want text or json; see --help\n"},
@@ -126,7 +129,7 @@ func timeless(t *testing.T, s string) string {
 			b.WriteString(line)
 			continue
 		}
-		if object["time"] == nil {
+		if object["time"] == nil && object["stage"] == nil {
 			t.Errorf("no time: %s", line)
 		}
 		delete(object, "time")

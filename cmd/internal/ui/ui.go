@@ -1,10 +1,20 @@
 // Package ui is the only place that prints progress and log lines. Both go to
 // standard error; a progress bar is drawn only on a terminal, and not among lines
-// of JSON.
+// of JSON. Where no bar is, each thing that is done has a line.
+//
+// Progress for programs is one JSON object a line:
+//
+//	{"stage":"image_download","image":"<image>.img","done":1048576,"total":3221225472}
+//
+// image is left out while it is not known, and so are done and total, which are bytes. There
+// is one for each stage that begins and, while a stage lasts, five a second at most, with the
+// last that is known when it is complete. Messages are JSON objects then, too; they have a
+// "level" and no "stage".
 package ui
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,7 +34,10 @@ import (
 type Options struct {
 	Quiet   bool // errors alone, and no progress
 	Verbose bool // messages from Info on, not from Warn on; Quiet wins
-	JSON    bool // messages as JSON objects, for programs, and no progress
+	JSON    bool // messages as JSON objects, for programs, and no bar
+	// ProgressJSON is progress as JSON objects, for programs, and not a line for each thing
+	// that is done. Quiet wins.
+	ProgressJSON bool
 }
 
 // Screen is standard error, shared by log lines and a progress bar. Its methods
@@ -36,12 +49,24 @@ type Screen struct {
 	tty bool
 
 	options Options
+	last    stage            // that was written
+	at      time.Time        // when
+	now     func() time.Time // the clock
+}
+
+// stage is progress for programs.
+type stage struct {
+	Name  string `json:"stage"`
+	Image string `json:"image,omitempty"`
+	Done  *int64 `json:"done,omitempty"`
+	Total int64  `json:"total,omitempty"`
 }
 
 // New returns the screen for w. One that is no terminal shows no progress.
 func New(w io.Writer, o Options) *Screen {
 	f, ok := w.(*os.File)
-	return &Screen{w: w, options: o, tty: !o.Quiet && !o.JSON && ok && term.IsTerminal(int(f.Fd()))}
+	plain := o.Quiet || o.JSON || o.ProgressJSON
+	return &Screen{w: w, options: o, tty: !plain && ok && term.IsTerminal(int(f.Fd())), now: time.Now}
 }
 
 // Progress shows how many bytes of work are done, the rate and the time left.
@@ -68,6 +93,43 @@ func (s *Screen) Progress(done, total int64) {
 	_ = s.bar.Set64(min(done, total))
 }
 
+// Stage tells programs which stage a run is in, of which image, "" if that is not known, and
+// how many bytes of the stage are done, of 0 while that is not known.
+func (s *Screen) Stage(name, image string, done, total int64) {
+	if !s.options.ProgressJSON || s.options.Quiet {
+		return
+	}
+	now := stage{Name: name, Image: image, Total: total}
+	if total > 0 {
+		now.Done = &done
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	isNew := now.Name != s.last.Name || now.Image != s.last.Image
+	isWhole := total > 0 && done == total && (s.last.Done == nil || *s.last.Done != total)
+	if !isNew && !isWhole && s.now().Sub(s.at) < every {
+		return
+	}
+	s.last, s.at = now, s.now()
+	line, err := json.Marshal(now)
+	if err == nil {
+		_, _ = s.w.Write(append(line, '\n')) // as with the bar
+	}
+}
+
+// every is how often progress of one stage is written for programs.
+const every = 200 * time.Millisecond
+
+// Did writes a line about a thing that was done, where no bar shows it.
+func (s *Screen) Did(message string, attrs ...any) {
+	if s.tty || s.options.Quiet || s.options.ProgressJSON {
+		return
+	}
+	o := s.options
+	o.Verbose = true
+	s.logger(o).Info(message, attrs...)
+}
+
 // Done removes the bar.
 func (s *Screen) Done() {
 	s.mu.Lock()
@@ -92,15 +154,17 @@ func (s *Screen) Write(p []byte) (int, error) {
 }
 
 // Log returns a logger that writes one line a message to the screen.
-func (s *Screen) Log() *slog.Logger {
+func (s *Screen) Log() *slog.Logger { return s.logger(s.options) }
+
+func (s *Screen) logger(o Options) *slog.Logger {
 	level := slog.LevelWarn
 	switch {
-	case s.options.Quiet:
+	case o.Quiet:
 		level = slog.LevelError
-	case s.options.Verbose:
+	case o.Verbose:
 		level = slog.LevelInfo
 	}
-	if s.options.JSON {
+	if o.JSON {
 		return slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: level, ReplaceAttr: show}))
 	}
 	return slog.New(&lines{screen: s, level: level})

@@ -394,3 +394,76 @@ func (tty *terminal) lines(columns int) []string {
 	}
 	return lines
 }
+
+// Progress for programs is an object for each stage, five a second while it lasts, and one
+// when it is complete.
+func TestStage(t *testing.T) {
+	type step struct {
+		after       time.Duration
+		name, image string
+		done, total int64
+	}
+	steps := []step{
+		{0, "starting", "", 0, 0},
+		{0, "starting", "", 0, 0},
+		{0, "image_download", "a\x1b.img", 0, 9},
+		{100 * time.Millisecond, "image_download", "a\x1b.img", 3, 9}, // too soon
+		{100 * time.Millisecond, "image_download", "a\x1b.img", 4, 9},
+		{10 * time.Millisecond, "image_download", "a\x1b.img", 9, 9},
+		{10 * time.Millisecond, "image_download", "a\x1b.img", 9, 9},
+		{10 * time.Millisecond, "image_download", "b.img", 2, 9},
+	}
+	const want = `{"stage":"starting"}
+{"stage":"image_download","image":"a\u001b.img","done":0,"total":9}
+{"stage":"image_download","image":"a\u001b.img","done":4,"total":9}
+{"stage":"image_download","image":"a\u001b.img","done":9,"total":9}
+{"stage":"image_download","image":"b.img","done":2,"total":9}
+`
+	for _, c := range []struct {
+		options Options
+		want    string
+	}{
+		{Options{ProgressJSON: true}, want},
+		{Options{ProgressJSON: true, JSON: true}, want},
+		{Options{ProgressJSON: true, Quiet: true}, ""},
+		{Options{}, ""},
+	} {
+		var b bytes.Buffer
+		s := New(&b, c.options)
+		clock := time.Now()
+		s.now = func() time.Time { return clock }
+		for _, step := range steps {
+			clock = clock.Add(step.after)
+			s.Stage(step.name, step.image, step.done, step.total)
+		}
+		if b.String() != c.want {
+			t.Errorf("%+v: got %s", c.options, &b)
+		}
+	}
+}
+
+// A thing that was done has a line, unless a bar or programs are told of it.
+func TestDid(t *testing.T) {
+	for _, c := range []struct {
+		options Options
+		want    string
+	}{
+		{Options{}, "fetched: file a, size 1 B\n"},
+		{Options{Verbose: true}, "fetched: file a, size 1 B\n"},
+		{Options{JSON: true}, `"level":"INFO","msg":"fetched","file":"a","size":"1 B"}` + "\n"},
+		{Options{Quiet: true}, ""},
+		{Options{ProgressJSON: true, JSON: true}, ""},
+	} {
+		var b bytes.Buffer
+		New(&b, c.options).Did("fetched", "file", "a", "size", "1 B")
+		if !strings.HasSuffix(b.String(), c.want) || c.want == "" && b.Len() > 0 {
+			t.Errorf("%+v: got %q", c.options, &b)
+		}
+	}
+	b := &bytes.Buffer{}
+	terminal := New(b, Options{})
+	terminal.tty = true
+	if terminal.Did("fetched"); b.Len() > 0 {
+		t.Errorf("on a terminal: %q", b)
+	}
+}
