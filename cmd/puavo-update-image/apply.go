@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,7 +19,10 @@ import (
 func apply(c *cli.Context, con console) error {
 	o := client.ApplyOptions{
 		Base: c.String("base"), Deltas: c.StringSlice("delta"), Out: c.String("out"),
-		Progress: con.screen.Progress,
+		Progress: func(done, total int64) {
+			con.screen.Progress(done, total)
+			con.screen.Stage("image_patch", filepath.Base(c.String("out")), done, total)
+		},
 	}
 	switch {
 	case c.NArg() > 0:
@@ -30,32 +34,39 @@ func apply(c *cli.Context, con console) error {
 	if err != nil {
 		return err
 	}
-	if given == 0 && !c.Bool("unverified") {
+	if len(given) == 0 && !c.Bool("unverified") {
 		return command.Usage("nothing says whether the new image is right: give --blake3, --sha256 or --sha512, or --unverified to do without")
 	}
 	syscall.Umask(umask) // the new image is the caller's own
 	err = client.Apply(c.Context, o)
 	con.screen.Done()
-	if err == nil && !c.Bool("quiet") {
-		_, err = fmt.Fprintf(con.out, "%s is there.\n", o.Out)
+	if err != nil {
+		return err
 	}
-	return err
+	return con.print(c, applied{o.Out, given}, fmt.Sprintf("%s is there.\n", o.Out))
 }
 
-// parseDigests parses the digests of flags that are set, and returns how many are.
-func parseDigests(c *cli.Context, digests map[string]encoding.TextUnmarshaler) (set int, err error) {
+// applied is what apply has done, for programs.
+type applied struct {
+	Out      string   `json:"out"`      // path of the new image
+	Verified []string `json:"verified"` // which digests it was compared with
+}
+
+// parseDigests parses the digests of flags that are set, and returns these flags.
+func parseDigests(c *cli.Context, digests map[string]encoding.TextUnmarshaler) ([]string, error) {
+	set := []string{}
 	for _, flag := range slices.Sorted(maps.Keys(digests)) {
 		if !c.IsSet(flag) {
 			continue
 		}
 		text := c.String(flag)
 		if err := digests[flag].UnmarshalText([]byte(text)); err != nil {
-			return 0, command.Usage("--%s: %v", flag, err)
+			return nil, command.Usage("--%s: %v", flag, err)
 		}
 		if strings.Trim(text, "0") == "" {
-			return 0, command.Usage("--%s: a digest of zeros, which no image has", flag)
+			return nil, command.Usage("--%s: a digest of zeros, which no image has", flag)
 		}
-		set++
+		set = append(set, flag)
 	}
 	return set, nil
 }

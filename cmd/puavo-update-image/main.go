@@ -13,6 +13,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/config"
+	"puavo-image-repository/cmd/internal/notify"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/client"
 	"puavo-image-repository/meta"
@@ -20,8 +21,11 @@ import (
 
 func main() {
 	umask = syscall.Umask(ourUmask)
-	os.Exit(command.Main(run, delta.ErrFormat, meta.ErrFormat, client.ErrNoImage, client.ErrVerify, client.ErrUntrusted))
+	os.Exit(command.Main(run, badInput...))
 }
+
+// badInput are the errors for unusable input.
+var badInput = []error{delta.ErrFormat, meta.ErrFormat, client.ErrNoImage, client.ErrVerify, client.ErrUntrusted}
 
 // ourUmask lets others read images, and not write them; umask is the one that this
 // process inherited.
@@ -44,69 +48,119 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 }
 
 func newApp(stdout, stderr io.Writer) *cli.App {
-	updating := slices.Concat(mirrorFlags(), payloadFlags(), updateFlags(), command.Flags("print what is done"))
-	looking := func(more ...cli.Flag) []cli.Flag {
-		return slices.Concat(mirrorFlags(), more, command.Flags("print what is done"))
-	}
-	json := &cli.BoolFlag{Name: "json", Usage: "print it for programs"}
-	action := func(f func(*cli.Context, console) error) cli.ActionFunc {
-		return func(c *cli.Context) error { return f(c, console{stdout, command.Start(c, stderr), stderr}) }
-	}
 	return &cli.App{
 		Name:  "puavo-update-image",
 		Usage: "bring OS images up to date",
-		UsageText: `puavo-update-image [update] --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]
+		UsageText: `puavo-update-image [update] --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE|SERIES]
    puavo-update-image check|plan|list|verify --mirror DIR_OR_URL --images-dir DIR [options]
+   puavo-update-image rollback --images-dir DIR --default-link NAME [options] [IMAGE]
+   puavo-update-image hold|unhold --images-dir DIR [options]
    puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img --blake3 HEX`,
 		Description: `Makes IMAGE, or else the newest image of the series of the default image, or of
    the newest in DIR, by the cheapest route from the images in DIR: over one delta,
    several in a row, or the full image. The image gets its name when it is complete
    and its digest is right, and is then put to use. The digest is the BLAKE3 if the
-   mirror has one, or else the SHA-256 or the SHA-512, whichever is faster here.
+   mirror has one, or else the SHA-256 or the SHA-512, whichever is faster here. With
+   a SERIES, DIR need not have an image yet.
+
+   While updates are held, by hold or after rollback, nothing is installed; update
+   then ends with 0, and check with 4.
 
    Example:
       puavo-update-image --mirror https://images.example.org --images-dir /images --default-link ltsp.img
 
    ` + configuration.Help() + `
 
-   Exit codes: ` + command.ExitCodes + `; check: 4 up to date`,
-		Flags:  updating,
-		Action: action(update),
-		Commands: []*cli.Command{
-			{
-				Name: "update", Usage: "make the newest image and put it to use; the default command",
-				UsageText: "puavo-update-image [update] --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]",
-				Flags:     updating, Action: action(update),
-			}, {
-				Name: "check", Usage: "check for an update: exit code 0 for one, 4 if all is up to date",
-				UsageText: "puavo-update-image check --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]",
-				Flags:     looking(slices.Concat(payloadFlags(), []cli.Flag{linkFlag()})...), Action: action(checkForUpdate),
-			}, {
-				Name: "plan", Usage: "print how the image would be made: the routes, bytes to fetch, disk needed",
-				UsageText: "puavo-update-image plan --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE]",
-				Flags:     looking(slices.Concat(payloadFlags(), []cli.Flag{linkFlag(), json})...), Action: action(plan),
-			}, {
-				Name: "list", Usage: "print the images in DIR, and those that the mirror offers",
-				UsageText: "puavo-update-image list --mirror DIR_OR_URL --images-dir DIR [options]",
-				Flags:     looking(linkFlag(), json), Action: action(list),
-			}, {
-				Name: "verify", Usage: "read the images in DIR and compare each with one digest of the mirror's, as update does",
-				UsageText: "puavo-update-image verify --mirror DIR_OR_URL --images-dir DIR [options]",
-				Flags:     looking(linkFlag(), json), Action: action(verify),
-			}, {
-				Name: "apply", Usage: "make an image from an old one and deltas, offline",
-				UsageText: "puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img --blake3 HEX|--sha256 HEX|--sha512 HEX|--unverified",
-				Flags:     slices.Concat(applyFlags(), command.Flags("print what is done")), Action: action(apply),
-			},
+   Exit codes: ` + command.ExitCodes + `; check: 4 up to date, or held`,
+		Flags:    updateFlags(),
+		Action:   action(stdout, stderr, update),
+		Commands: append(mirrorCommands(stdout, stderr), offlineCommands(stdout, stderr)...),
+	}
+}
+
+// action returns what runs a command. A failure is reported by the command of --notify.
+func action(stdout, stderr io.Writer, f func(*cli.Context, console) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		con := console{stdout, command.Start(c, stderr), stderr}
+		err := f(c, con)
+		code := command.ExitCode(c.Context, err, badInput...)
+		if command.IsFailure(code, err) && code != command.Interrupted {
+			failure := notify.Failure{Program: c.App.Name, Command: c.Command.Name, Err: err, ExitCode: code}
+			if failure.Command == c.App.Name { // without a command
+				failure.Command = "update"
+			}
+			if err := notify.Run(c.Context, hook(c.String("notify")), failure, stderr); err != nil {
+				con.screen.Log().Warn("the failure was not reported", "reason", err)
+			}
+		}
+		return err
+	}
+}
+
+// mirrorCommands returns the commands that ask a mirror.
+func mirrorCommands(stdout, stderr io.Writer) []*cli.Command {
+	looking := func(more ...cli.Flag) []cli.Flag {
+		return slices.Concat(mirrorFlags(), more, []cli.Flag{linkFlag(), jsonFlag()}, commonFlags())
+	}
+	wanted := append(payloadFlags(), seriesFlag())
+	return []*cli.Command{
+		{
+			Name: "update", Usage: "make the newest image and put it to use; the default command",
+			UsageText: "puavo-update-image [update] --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE|SERIES]",
+			Flags:     updateFlags(), Action: action(stdout, stderr, update),
+		}, {
+			Name: "check", Usage: "check for an update: exit code 0 for one, 4 if all is up to date, or updates are held",
+			UsageText: "puavo-update-image check --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE|SERIES]",
+			Flags:     append(looking(wanted...), notifyFlag()), Action: action(stdout, stderr, checkForUpdate),
+		}, {
+			Name: "plan", Usage: "print how the image would be made: the routes, bytes to fetch, disk needed",
+			UsageText: "puavo-update-image plan --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE|SERIES]",
+			Flags:     looking(wanted...), Action: action(stdout, stderr, plan),
+		}, {
+			Name: "list", Usage: "print the images in DIR, and those that the mirror offers",
+			UsageText: "puavo-update-image list --mirror DIR_OR_URL --images-dir DIR [options]",
+			Flags:     looking(), Action: action(stdout, stderr, list),
+		}, {
+			Name: "verify", Usage: "read the images in DIR and compare each with one digest of the mirror's, as update does",
+			UsageText: "puavo-update-image verify --mirror DIR_OR_URL --images-dir DIR [options]",
+			Flags:     append(looking(command.ProgressFlag()), notifyFlag()), Action: action(stdout, stderr, verify),
 		},
 	}
 }
+
+// offlineCommands returns the commands that ask none.
+func offlineCommands(stdout, stderr io.Writer) []*cli.Command {
+	ours := func(more ...cli.Flag) []cli.Flag {
+		return slices.Concat([]cli.Flag{dirFlag(), linkFlag()}, more, []cli.Flag{jsonFlag(), metricsFlag(), notifyFlag()}, commonFlags())
+	}
+	return []*cli.Command{
+		{
+			Name: "rollback", Usage: "put an older image in DIR to use, and hold updates until a newer one comes than that in use now",
+			UsageText: "puavo-update-image rollback --images-dir DIR --default-link NAME [options] [IMAGE]",
+			Flags:     ours(append(installFlags(), command.ProgressFlag())...), Action: action(stdout, stderr, rollback),
+		}, {
+			Name: "hold", Usage: "keep the image in use: no update is installed until unhold",
+			UsageText: "puavo-update-image hold --images-dir DIR [options]",
+			Flags:     ours(), Action: action(stdout, stderr, holdUpdates),
+		}, {
+			Name: "unhold", Usage: "end what hold or rollback began: updates are installed again",
+			UsageText: "puavo-update-image unhold --images-dir DIR [options]",
+			Flags:     ours(), Action: action(stdout, stderr, unhold),
+		}, {
+			Name: "apply", Usage: "make an image from an old one and deltas, offline",
+			UsageText: "puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img --blake3 HEX|--sha256 HEX|--sha512 HEX|--unverified",
+			Flags:     slices.Concat(applyFlags(), []cli.Flag{jsonFlag(), command.ProgressFlag()}, commonFlags()), Action: action(stdout, stderr, apply),
+		},
+	}
+}
+
+func commonFlags() []cli.Flag { return command.Flags("print what is done") }
 
 // mirrorFlags returns the flags of all commands that read a mirror.
 func mirrorFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "mirror", Usage: "a repository, a `DIR_OR_URL`; of several, the first that answers says which image is wanted, and all are fetched from"},
-		&cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"},
+		dirFlag(),
 		&cli.StringFlag{Name: "trust", Usage: "verify the repository's documents by the root of trust in `FILE`, a root.json"},
 		&cli.BoolFlag{Name: "allow-downgrade", Usage: "with --trust, allow an IMAGE that is older than the one in use"},
 		&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) as well as the system's"},
@@ -126,18 +180,39 @@ func linkFlag() cli.Flag {
 	return &cli.StringFlag{Name: "default-link", Usage: "make the hard link `NAME`, such as ltsp.img, to the image in use; the image before keeps the name ltsp-backup.img"}
 }
 
-func updateFlags() []cli.Flag {
+func dirFlag() cli.Flag { return &cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"} }
+
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: "print the result for programs"}
+}
+
+func seriesFlag() cli.Flag {
+	return &cli.StringFlag{Name: "series", Usage: "follow the series `NAME`, such as puavo-os-desktop-bookworm-amd64; where DIR has no image yet, or does not exist, its newest image is installed"}
+}
+
+func metricsFlag() cli.Flag {
+	return &cli.StringFlag{Name: "metrics-file", Usage: "write metrics to `FILE` for Prometheus' node exporter"}
+}
+
+func notifyFlag() cli.Flag { return &cli.StringFlag{Name: "notify", Usage: notify.Usage} }
+
+// installFlags returns the flags of the commands that put an image to use.
+func installFlags() []cli.Flag {
 	return []cli.Flag{
-		linkFlag(),
 		&cli.BoolFlag{Name: "grub-labels", Usage: "label the image in use and the one before for Puavo's boot menu, and remove what was chosen in it, by grub-editenv; with --default-link"},
-		&cli.StringFlag{Name: "max-time", Usage: "end after `TIME`, such as 8h, and keep what has come for the next run; before that, leave a mirror that is too slow for another (default: 12h)"},
 		&cli.StringFlag{Name: "pre-install", Usage: "run `COMMAND` with the image's path, also $1 and $PUAVO_IMAGE, before the image is put to use; if it fails, the image is not"},
 		&cli.StringFlag{Name: "post-install", Usage: "run `COMMAND` with the image's path, also $1 and $PUAVO_IMAGE, after the image was put to use"},
+	}
+}
+
+func updateFlags() []cli.Flag {
+	return slices.Concat(mirrorFlags(), payloadFlags(), []cli.Flag{seriesFlag(), linkFlag()}, installFlags(), []cli.Flag{
+		&cli.StringFlag{Name: "max-time", Usage: "end after `TIME`, such as 8h, and keep what has come for the next run; before that, leave a mirror that is too slow for another (default: 12h)"},
 		&cli.IntFlag{Name: "keep", Usage: "remove images of the series but the newest `N`, and those in use; 0 removes none"},
 		&cli.StringFlag{Name: "stats-file", Usage: "write the progress to `FILE`, such as /images/image_update.stats, for Puavo's desktop applet"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, and do nothing"},
-		&cli.BoolFlag{Name: "json", Usage: "print it for programs, with --dry-run"},
-	}
+		jsonFlag(), command.ProgressFlag(), metricsFlag(), notifyFlag(),
+	}, commonFlags())
 }
 
 func applyFlags() []cli.Flag {

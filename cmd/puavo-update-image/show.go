@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/imagerepo/client"
+	"puavo-image-repository/meta"
 )
 
 // plan prints how the image would be made.
@@ -28,7 +30,7 @@ func plan(c *cli.Context, con console) error {
 	if c.Bool("json") {
 		return command.JSON(con.out, p)
 	}
-	_, err = io.WriteString(con.out, planText(p))
+	_, err = io.WriteString(con.out, planText(p)) // quiet, too: it is all that is wanted
 	return err
 }
 
@@ -36,6 +38,9 @@ func planText(p client.Plan) string {
 	var b strings.Builder
 	if p.Disabled {
 		b.WriteString("Updates are disabled by DISABLE_IMAGE_UPDATES; otherwise:\n")
+	}
+	if p.Held != nil {
+		b.WriteString(heldText(p.Held) + "Otherwise:\n")
 	}
 	switch {
 	case p.UpToDate:
@@ -52,6 +57,33 @@ func planText(p client.Plan) string {
 		w.Flush()
 	}
 	return b.String()
+}
+
+// heldText says since when updates are held, and what is missed.
+func heldText(h *client.Held) string {
+	if h.Damage != "" {
+		return "Updates are held: " + h.Damage + ".\n"
+	}
+	text := fmt.Sprintf("Updates are held at %s%s", h.Image, since(h.Since))
+	switch n := len(h.Missed); n {
+	case 0:
+	case 1:
+		text += fmt.Sprintf("; %s is not installed", h.Missed[0])
+	default:
+		text += fmt.Sprintf("; %d newer images, up to %s, are not installed", n, h.Missed[n-1])
+	}
+	if (h.From != meta.Name{}) {
+		return fmt.Sprintf("%s. A newer image than %s ends that, or unhold.\n", text, h.From)
+	}
+	return text + ". Only unhold ends that.\n"
+}
+
+// since says since when something is, as far as that is known.
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " since " + t.Local().Format(time.DateTime)
 }
 
 // fromOther says where the files of a candidate come from, if not from the mirror of
@@ -80,15 +112,16 @@ func checkForUpdate(c *cli.Context, con console) error {
 		return err
 	}
 	text, code := p.Image.String()+" is an update.\n", error(nil)
-	if p.Disabled {
+	switch {
+	case p.Disabled:
 		text, code = fmt.Sprintf("Updates are disabled by DISABLE_IMAGE_UPDATES in %s.\n", o.Dir), upToDate
-	} else if p.UpToDate {
+	case p.Held != nil:
+		text, code = heldText(p.Held), upToDate
+	case p.UpToDate:
 		text, code = fmt.Sprintf("%s is up to date.\n", o.Dir), upToDate
 	}
-	if !c.Bool("quiet") {
-		if _, err := io.WriteString(con.out, text); err != nil {
-			return err
-		}
+	if err := con.print(c, p, text); err != nil {
+		return err
 	}
 	return code
 }
@@ -117,12 +150,7 @@ func show(c *cli.Context, con console, images func(context.Context, client.Optio
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		err = command.JSON(con.out, all)
-	} else if !c.Bool("quiet") {
-		_, err = io.WriteString(con.out, listText(all))
-	}
-	if err != nil {
+	if err := con.print(c, all, listText(all)); err != nil {
 		return err
 	}
 	for _, l := range all {
@@ -155,6 +183,7 @@ func words(l client.Listed) (words []string) {
 		holds bool
 	}{
 		{"there", l.Local}, {"offered", l.Offered}, {"default", l.Default}, {string(l.State), l.State != client.Unknown},
+		{"held" + since(l.HeldSince), l.Held}, {"missed", l.Missed},
 	} {
 		if word.holds {
 			words = append(words, word.name)

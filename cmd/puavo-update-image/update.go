@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"path"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,27 +25,17 @@ type console struct {
 // options returns the options that the flags set.
 func options(c *cli.Context, con console) (client.Options, error) {
 	o := client.Options{
-		Mirrors: c.StringSlice("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(),
+		Mirrors: c.StringSlice("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(), Series: c.String("series"),
 		PayloadMirrors: c.StringSlice("payload-mirror"), Discover: c.Bool("discover"),
 		Trust: c.String("trust"), AllowDowngrade: c.Bool("allow-downgrade"),
 		CACertificate: c.String("ca-certificate"), DefaultLink: c.String("default-link"), GrubLabels: c.Bool("grub-labels"),
 		PreInstall: hook(c.String("pre-install")), PostInstall: hook(c.String("post-install")), HookOutput: con.err,
 		Keep: c.Int("keep"), StatsFile: c.String("stats-file"),
 		Log: con.screen.Log(), Progress: con.screen.Progress,
-	}
-	switch {
-	case len(o.Mirrors) == 0 || o.Dir == "":
-		return o, command.Usage("--mirror and --images-dir are needed")
-	case o.GrubLabels && o.DefaultLink == "":
-		return o, command.Usage("--grub-labels needs --default-link, which the labels follow")
-	case o.Keep < 0:
-		return o, command.Usage("--keep %d is less than none", o.Keep)
-	case c.NArg() > 1:
-		return o, command.Usage("want one IMAGE at most, got %d arguments", c.NArg())
-	case c.NArg() == 1:
-		if _, err := meta.ParseName(c.Args().First()); err != nil {
-			return o, command.Usage("IMAGE: %v", err)
-		}
+		Stage: func(s client.Stage) { con.screen.Stage(s.Name, s.Image, s.Done, s.Total) },
+		Fetched: func(f client.File) {
+			con.screen.Did("fetched", "file", f.Path, "size", ui.Bytes(f.Size), "mirror", f.Mirror)
+		},
 	}
 	var err error
 	if o.Rate, err = parseRate(c.String("rate-limit")); err != nil {
@@ -54,7 +46,36 @@ func options(c *cli.Context, con console) (client.Options, error) {
 			return o, command.Usage("--max-time: %v", err)
 		}
 	}
-	return o, nil
+	return o, check(c, &o)
+}
+
+// check returns an error for options that cannot be, and takes an IMAGE that is the name of
+// a series for the series.
+func check(c *cli.Context, o *client.Options) error {
+	switch {
+	case len(o.Mirrors) == 0 || o.Dir == "":
+		return command.Usage("--mirror and --images-dir are needed")
+	case o.GrubLabels && o.DefaultLink == "":
+		return command.Usage("--grub-labels needs --default-link, which the labels follow")
+	case o.Keep < 0:
+		return command.Usage("--keep %d is less than none", o.Keep)
+	case c.NArg() > 1:
+		return command.Usage("want one IMAGE at most, got %d arguments", c.NArg())
+	}
+	if o.Image != "" {
+		_, err := meta.ParseName(o.Image)
+		if name, notSeries := meta.ParseSeriesName(o.Image); err != nil && notSeries == nil && path.Ext(name) != ".img" {
+			o.Image, o.Series = "", name
+		} else if err != nil {
+			return command.Usage("IMAGE: %v", err)
+		}
+	}
+	if o.Series != "" {
+		if _, err := meta.ParseSeriesName(o.Series); err != nil {
+			return command.Usage("--series: %v", err)
+		}
+	}
+	return nil
 }
 
 // parseRate returns a number of bytes, 0 for none given.
@@ -74,6 +95,7 @@ func parseRate(s string) (int64, error) {
 
 // update brings a directory of images up to date.
 func update(c *cli.Context, con console) error {
+	begun := time.Now()
 	o, err := options(c, con)
 	if err != nil {
 		return err
@@ -81,15 +103,23 @@ func update(c *cli.Context, con console) error {
 	if c.Bool("dry-run") {
 		return plan(c, con)
 	}
-	if c.Bool("json") {
-		return command.Usage("--json is for --dry-run")
-	}
 	result, err := client.Update(c.Context, o)
 	con.screen.Done()
-	if err != nil || c.Bool("quiet") {
+	err = measure(c, o, &lastRun{begun: begun, offered: result.Image, fetched: result.Fetched}, err)
+	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(con.out, describe(result, o))
+	return con.print(c, result, describe(result, o))
+}
+
+// print prints a result: for programs, or as a text unless that is not wanted.
+func (con console) print(c *cli.Context, result any, text string) (err error) {
+	if c.Bool("json") {
+		return command.JSON(con.out, result)
+	}
+	if !c.Bool("quiet") {
+		_, err = io.WriteString(con.out, text)
+	}
 	return err
 }
 
@@ -98,13 +128,19 @@ func describe(r client.Result, o client.Options) (text string) {
 	switch {
 	case r.Disabled:
 		return fmt.Sprintf("Updates are disabled by DISABLE_IMAGE_UPDATES in %s.\n", o.Dir)
+	case r.Held != nil:
+		text = heldText(r.Held)
 	case r.Made:
 		text = fmt.Sprintf("%s is there, from %s of %s.\n", r.Image, r.Route, ui.Bytes(r.Route.Bytes()))
 	case r.UpToDate:
 		text = fmt.Sprintf("%s is up to date.\n", o.Dir)
 	}
-	if !r.UpToDate && o.DefaultLink != "" {
-		text += fmt.Sprintf("%s leads to %s.\n", o.DefaultLink, r.Image)
+	if r.Installed && o.DefaultLink != "" {
+		image := r.Image
+		if r.Held != nil {
+			image = r.Held.Image
+		}
+		text += fmt.Sprintf("%s leads to %s.\n", o.DefaultLink, image)
 	}
 	if r.Made && o.Trust == "" {
 		text += "The repository is not verified: nothing but the digests it gives was compared; see --trust.\n"

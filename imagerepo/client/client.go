@@ -184,7 +184,7 @@ type Options struct {
 type Stage struct {
 	Name        string // a phase of the file of Options.StatsFile, such as image_download
 	Image       string // file name of the image that it is about, "" while that is not known
-	Done, Total int64  // bytes; 0 of 0 while they are not known
+	Done, Total int64  // bytes of this image, or of the one on the way to it; 0 of 0 while they are not known
 }
 
 // Patience says when a web site is given up. Zero fields have the defaults.
@@ -244,10 +244,15 @@ type Result struct {
 	Held      *Held       `json:"held,omitempty"` // updates are held, and none was installed; nil if they are not
 	Made      bool        `json:"made"`           // the image was made
 	Route     Route       `json:"-"`              // how, if it was
+	Base      string      `json:"base"`           // file name of the image that it was made from, "" for none
+	Files     []File      `json:"files"`          // that were fetched to make it
 	Installed bool        `json:"installed"`      // an image was put to use: of a hold the one it keeps, or else Image
 	Removed   []meta.Name `json:"removed"`        // old images, as Options.Keep asks
 	Fetched   int64       `json:"fetched"`        // bytes that came from mirrors, documents too
 }
+
+// newResult returns a result without anything done.
+func newResult() Result { return Result{Files: []File{}, Removed: []meta.Name{}} }
 
 // Update makes the wanted image in the images directory, unless it exists, and puts
 // it to use. It tries the routes to it from the cheapest to the dearest, over all
@@ -275,7 +280,9 @@ func Update(ctx context.Context, o Options) (Result, error) {
 	}
 	defer dir.Close()
 	if dir.Disabled() {
-		return Result{Disabled: true}, nil
+		result := newResult()
+		result.Disabled = true
+		return result, nil
 	}
 	if err := lock(o, dir); err != nil {
 		return Result{}, err
@@ -336,8 +343,18 @@ func (r *report) phase(phase string) { r.progress(phase, 0, 0) }
 // progress says how much of a phase is done, in bytes.
 func (r *report) progress(phase string, done, total int64) {
 	r.file.Phase(r.image, phase, done, total)
+	r.tell(Stage{phase, r.image, done, total})
+}
+
+// passed says that a phase has ended whose work was done in another.
+func (r *report) passed(phase string) {
+	r.file.Phase(r.image, phase, 1, 1)
+	r.tell(Stage{Name: phase, Image: r.image})
+}
+
+func (r *report) tell(s Stage) {
 	if r.see != nil {
-		r.see(Stage{phase, r.image, done, total})
+		r.see(s)
 	}
 }
 

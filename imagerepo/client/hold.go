@@ -238,7 +238,8 @@ func (r *rollback) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	h := r.hold(target)
-	result := Result{Image: target}
+	result := newResult()
+	result.Image = target
 	if result.Held, err = newHeld(r.options, r.dir, hold.State{Held: true, Hold: h}, nil); err != nil {
 		return Result{}, err
 	}

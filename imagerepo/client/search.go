@@ -195,8 +195,8 @@ func (w *search) makeStep(ctx context.Context, base string, r Route, i int) erro
 		err = fmt.Errorf("%w: %w", ErrVerify, err)
 	}
 	if err == nil && s.Diff != nil { // both happened during the download
-		w.report.progress(stats.RdiffChecksum, 1, 1)
-		w.report.progress(stats.ImagePatch, 1, 1)
+		w.report.passed(stats.RdiffChecksum)
+		w.report.passed(stats.ImagePatch)
 	}
 	return err
 }

@@ -45,13 +45,16 @@ func (u *update) from(ctx context.Context, m mirror) (Result, error) {
 	if newer, err := hasNewer(u.options, u.dir, of); err != nil {
 		return Result{}, err
 	} else if newer {
-		return Result{UpToDate: true}, u.dir.Sweep()
+		result := newResult()
+		result.UpToDate = true
+		return result, u.dir.Sweep()
 	}
 	return u.to(ctx, of)
 }
 
 // to makes the wanted image and puts it to use, which ends a hold.
-func (u *update) to(ctx context.Context, of *offer) (result Result, err error) {
+func (u *update) to(ctx context.Context, of *offer) (Result, error) {
+	result := newResult()
 	isLocal, err := u.hasTarget(ctx, of.Target)
 	if err != nil {
 		return Result{}, err
@@ -60,7 +63,10 @@ func (u *update) to(ctx context.Context, of *offer) (result Result, err error) {
 		if result.Route, err = u.make(ctx, of); err != nil {
 			return Result{}, err
 		}
-		result.Made = true
+		result.Made, result.Base = true, result.Route.Base.File
+		for _, s := range result.Route.Steps {
+			result.Files = append(result.Files, newFile(s))
+		}
 	}
 	if err := u.dir.Sweep(); err != nil {
 		return Result{}, err
@@ -72,13 +78,15 @@ func (u *update) to(ctx context.Context, of *offer) (result Result, err error) {
 		return Result{}, permanent{err}
 	}
 	result.UpToDate = isLocal && !result.Installed
-	result.Removed, err = u.prune(of, of.Target.Name, result.Route.Base.Name)
+	removed, err := u.prune(of, of.Target.Name, result.Route.Base.Name)
+	result.Removed = append(result.Removed, removed...)
 	return result, err
 }
 
 // stay installs nothing, since updates are held, but completes the rollback that an
 // earlier run has begun.
-func (u *update) stay(ctx context.Context, of *offer, state hold.State) (result Result, err error) {
+func (u *update) stay(ctx context.Context, of *offer, state hold.State) (_ Result, err error) {
+	result := newResult()
 	if result.Held, err = newHeld(u.options, u.dir, state, of.Series); err != nil {
 		return Result{}, err
 	}
@@ -91,7 +99,8 @@ func (u *update) stay(ctx context.Context, of *offer, state hold.State) (result 
 			return Result{}, err
 		}
 	}
-	result.Removed, err = u.prune(of, result.Held.Image)
+	removed, err := u.prune(of, result.Held.Image)
+	result.Removed = append(result.Removed, removed...)
 	return result, err
 }
 
