@@ -14,7 +14,7 @@ import (
 func offlineOptions(c *cli.Context, con console) (client.Options, error) {
 	o := client.Options{
 		Dir: c.String("images-dir"), DefaultLink: c.String("default-link"), GrubLabels: c.Bool("grub-labels"),
-		PreInstall: hook(c.String("pre-install")), PostInstall: hook(c.String("post-install")), HookOutput: con.err,
+		PreInstall: hook(c.String("pre-install")), PostInstall: hook(c.String("post-install")), HookOutput: con.screen.Output(),
 		Log: con.screen.Log(), Progress: con.screen.Progress,
 		Stage: func(s client.Stage) { con.screen.Stage(s.Name, s.Image, s.Done, s.Total) },
 	}

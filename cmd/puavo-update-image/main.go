@@ -81,7 +81,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 // action returns what runs a command. A failure is reported by the command of --notify.
 func action(stdout, stderr io.Writer, f func(*cli.Context, console) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
-		con := console{stdout, command.Start(c, stderr), stderr}
+		con := console{stdout, command.Start(c, stderr)}
 		err := f(c, con)
 		code := command.ExitCode(c.Context, err, badInput...)
 		if command.IsFailure(code, err) && code != command.Interrupted {
@@ -89,7 +89,7 @@ func action(stdout, stderr io.Writer, f func(*cli.Context, console) error) cli.A
 			if failure.Command == c.App.Name { // without a command
 				failure.Command = "update"
 			}
-			if err := notify.Run(c.Context, hook(c.String("notify")), failure, stderr); err != nil {
+			if err := notify.Run(c.Context, hook(c.String("notify")), failure, con.screen.Output()); err != nil {
 				con.screen.Log().Warn("the failure was not reported", "reason", err)
 			}
 		}

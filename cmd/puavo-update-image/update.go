@@ -19,7 +19,6 @@ import (
 type console struct {
 	out    io.Writer
 	screen *ui.Screen
-	err    io.Writer // standard error, for other programs
 }
 
 // options returns the options that the flags set.
@@ -29,7 +28,7 @@ func options(c *cli.Context, con console) (client.Options, error) {
 		PayloadMirrors: c.StringSlice("payload-mirror"), Discover: c.Bool("discover"),
 		Trust: c.String("trust"), AllowDowngrade: c.Bool("allow-downgrade"),
 		CACertificate: c.String("ca-certificate"), DefaultLink: c.String("default-link"), GrubLabels: c.Bool("grub-labels"),
-		PreInstall: hook(c.String("pre-install")), PostInstall: hook(c.String("post-install")), HookOutput: con.err,
+		PreInstall: hook(c.String("pre-install")), PostInstall: hook(c.String("post-install")), HookOutput: con.screen.Output(),
 		Keep: c.Int("keep"), StatsFile: c.String("stats-file"),
 		Log: con.screen.Log(), Progress: con.screen.Progress,
 		Stage: func(s client.Stage) { con.screen.Stage(s.Name, s.Image, s.Done, s.Total) },

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/client"
@@ -414,5 +415,28 @@ func TestHoldEndsPowerCut(t *testing.T) {
 		if f := after.files(); f[defaultLink] != imageText(image4) || f[holdFile] != "" {
 			t.Error("the next run does not end the hold")
 		}
+	}
+}
+
+// A mirror that is frozen is noticed while updates are held.
+func TestHeldTrust(t *testing.T) {
+	s := newSigned(t)
+	p := newPlace(t, image3)
+	o := p.options(s.dir, "")
+	o.Trust = s.root()
+	must(client.Hold(t.Context(), o))
+	if r, err := client.Update(t.Context(), o); err != nil || r.Held == nil || r.Installed {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if seen, err := os.ReadDir(filepath.Join(p.dir, ".trust")); err != nil || len(seen) == 0 {
+		t.Errorf("nothing is recorded: %v", err)
+	}
+	os.RemoveAll(s.path("tuf"))
+	signing := s.options()
+	signing.Now = func() time.Time { return time.Now().AddDate(0, 0, -31) }
+	signing.IgnoreClock = true
+	s.signAs(signing)
+	if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrUntrusted) {
+		t.Errorf("what has expired is taken for news: %v", err)
 	}
 }

@@ -49,11 +49,11 @@ func (u *update) from(ctx context.Context, m mirror) (Result, error) {
 		result.UpToDate = true
 		return result, u.dir.Sweep()
 	}
-	return u.to(ctx, of)
+	return u.to(ctx, of, state)
 }
 
 // to makes the wanted image and puts it to use, which ends a hold.
-func (u *update) to(ctx context.Context, of *offer) (Result, error) {
+func (u *update) to(ctx context.Context, of *offer, state hold.State) (Result, error) {
 	result := newResult()
 	isLocal, err := u.hasTarget(ctx, of.Target)
 	if err != nil {
@@ -74,8 +74,10 @@ func (u *update) to(ctx context.Context, of *offer) (Result, error) {
 	if result.Installed, err = u.install(ctx, of.Target.Name); err != nil {
 		return Result{}, err
 	}
-	if err := hold.Remove(u.dir.Files); err != nil {
-		return Result{}, permanent{err}
+	if state.Held {
+		if err := hold.Remove(u.dir.Files); err != nil {
+			return Result{}, permanent{err}
+		}
 	}
 	result.UpToDate = isLocal && !result.Installed
 	removed, err := u.prune(of, of.Target.Name, result.Route.Base.Name)

@@ -130,6 +130,25 @@ func (s *Screen) Did(message string, attrs ...any) {
 	s.logger(o).Info(message, attrs...)
 }
 
+// Output returns what other programs that a run starts print to: the screen itself, or where
+// each line must be an object, one that makes each line of theirs the "line" of one.
+func (s *Screen) Output() io.Writer {
+	if !s.options.ProgressJSON {
+		return s.w
+	}
+	return &output{s.logger(Options{JSON: true, Verbose: true})}
+}
+
+// output is an io.Writer of lines. What a Write ends with is a line, too.
+type output struct{ log *slog.Logger }
+
+func (o *output) Write(p []byte) (int, error) {
+	for line := range strings.Lines(string(p)) {
+		o.log.Info("output", "line", strings.TrimSuffix(line, "\n"))
+	}
+	return len(p), nil
+}
+
 // Done removes the bar.
 func (s *Screen) Done() {
 	s.mu.Lock()

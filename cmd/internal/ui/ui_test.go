@@ -467,3 +467,28 @@ func TestDid(t *testing.T) {
 		t.Errorf("on a terminal: %q", b)
 	}
 }
+
+// What other programs print is left alone, unless each line must be an object.
+func TestOutput(t *testing.T) {
+	var b bytes.Buffer
+	if New(&b, Options{Quiet: true}).Output() != io.Writer(&b) {
+		t.Error("another writer")
+	}
+	for _, o := range []Options{{ProgressJSON: true}, {ProgressJSON: true, JSON: true, Quiet: true}} {
+		b.Reset()
+		if n, err := io.WriteString(New(&b, o).Output(), "one\n\x1btwo"); n != 8 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		var lines []string
+		for line := range strings.Lines(b.String()) {
+			var object struct{ Level, Msg, Line string }
+			if err := json.Unmarshal([]byte(line), &object); err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, object.Level, object.Msg, object.Line)
+		}
+		if want := []string{"INFO", "output", "one", "INFO", "output", `\x1btwo`}; !slices.Equal(lines, want) {
+			t.Errorf("%+v: %q", o, lines)
+		}
+	}
+}
