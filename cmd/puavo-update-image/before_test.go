@@ -27,7 +27,7 @@ func TestBeforeCommands(t *testing.T) {
 // A config file of before, with every key that there was, says what it said.
 func TestBeforeConfig(t *testing.T) {
 	app := newApp(io.Discard, io.Discard)
-	err := configuration.Configure(t.Context(), app, func(name string) (string, bool) {
+	_, err := configuration.Configure(t.Context(), app, nil, func(name string) (string, bool) {
 		return testdata.Path("before/config/puavo-update-image.conf"), name == configVariable
 	})
 	if err != nil {

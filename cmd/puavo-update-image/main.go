@@ -41,7 +41,7 @@ const upToDate command.Code = 4
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	app := newApp(stdout, stderr)
-	if err := configuration.Configure(ctx, app, os.LookupEnv); err != nil {
+	if _, err := configuration.Configure(ctx, app, args, os.LookupEnv); err != nil {
 		return err
 	}
 	return command.Run(ctx, app, args, stdout, stderr)
@@ -69,7 +69,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
    Example:
       puavo-update-image --mirror https://images.example.org --images-dir /images --default-link ltsp.img
 
-   ` + configuration.Help() + `
+   ` + configuration.Help("mirror = https://images.example.org") + `
 
    Exit codes: ` + command.ExitCodes + `; check: 4 up to date, or held`,
 		Flags:    updateFlags(),

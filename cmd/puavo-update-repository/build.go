@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/config"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/cmd/internal/units"
 	"puavo-image-repository/delta"
@@ -25,7 +26,9 @@ import (
 
 func flags() []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, EnvVars: []string{"PUAVO_REPOSITORY_URL"}, Usage: "base `URL` of the images, a bare host name means https://HOST"},
+		&cli.StringFlag{Name: "images-dir", Usage: "take the images from `DIR`, where no argument says so"},
+		mirrorFlag(),
+		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "base `URL` of the images, a bare host name means https://HOST; also $PUAVO_REPOSITORY_URL"},
 		&cli.StringSliceFlag{Name: "config", Usage: "take the series from this `FILE` (can be given several times)"},
 		&cli.StringFlag{Name: "puavo-os", Aliases: []string{"p"}, Usage: "take the series from `DIR`/config/images/*.json"},
 		&cli.BoolFlag{Name: "no-config", Aliases: []string{"n"}, Usage: "ignore series files, scan IMAGE_DIR"},
@@ -50,12 +53,12 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "sign-keys", Usage: "sign what is published with the keys in `DIR`, see keys --help"},
 		passphraseFlag(),
 		ignoreClockFlag(),
-	}, append(expireFlags(), command.Flags("print what becomes of each file")...)...)
+	}, append(append(expireFlags(), settingsFlag()), command.Flags("print what becomes of each file")...)...)
 }
 
 // build makes the mirror, and the metrics.
-func build(c *cli.Context, stdout io.Writer, screen *ui.Screen) error {
-	options, err := parse(c)
+func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *ui.Screen) error {
+	options, err := parse(c, settings)
 	if err != nil {
 		return err
 	}
@@ -130,17 +133,11 @@ func work(c *cli.Context, o imagerepo.Options, report report, screen *ui.Screen)
 }
 
 // parse returns the options of the arguments, without the series files.
-func parse(c *cli.Context) (imagerepo.Options, error) {
+func parse(c *cli.Context, settings *config.Settings) (imagerepo.Options, error) {
 	var o imagerepo.Options
-	if n := c.NArg(); n < 1 || n > 2 {
-		return o, command.Usage("want IMAGE_DIR and perhaps MIRROR_DIR, got %d arguments", n)
-	}
-	if slices.Contains(c.Args().Slice(), "") {
-		return o, command.Usage("an empty argument is no directory")
-	}
-	o.ImageDir, o.MirrorDir = c.Args().Get(0), c.Args().Get(1)
-	if o.MirrorDir == "" {
-		o.MirrorDir = filepath.Join(o.ImageDir, "mirror")
+	var err error
+	if o.ImageDir, o.MirrorDir, err = directories(c, settings); err != nil {
+		return o, err
 	}
 	o.Jobs = c.Int("jobs")
 	o.Policy = plan.Policy{
@@ -161,7 +158,6 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 	if err := cmp.Or(checkRatio(o.Policy.MaxRatio), checkSigning(c)); err != nil {
 		return o, err
 	}
-	var err error
 	if grace := c.String("grace"); grace != "" && grace != "0" {
 		if o.Policy.Grace, err = units.Duration(grace); err != nil {
 			return o, command.Usage("--grace: %v", err)
@@ -175,6 +171,25 @@ func parse(c *cli.Context) (imagerepo.Options, error) {
 	}
 	o.URL, err = parseURL(c.String("repository"))
 	return o, err
+}
+
+// directories returns the image directory and the mirror. Where the first is an argument,
+// settings do not decide about either: a mirror of other images may be there.
+func directories(c *cli.Context, settings *config.Settings) (images, mirror string, err error) {
+	images, mirror = c.Args().Get(0), c.Args().Get(1)
+	switch n := c.NArg(); {
+	case n > 2 || n == 0 && c.String("images-dir") == "":
+		return "", "", command.Usage("want IMAGE_DIR and perhaps MIRROR_DIR, got %d arguments", n)
+	case slices.Contains(c.Args().Slice(), ""):
+		return "", "", command.Usage("an empty argument is no directory")
+	case n > 0 && settings.Given("images-dir") || n > 1 && settings.Given("mirror-dir"):
+		return "", "", command.Usage("a directory is given as an argument and as an option; leave one out")
+	case n == 0:
+		images, mirror = c.String("images-dir"), c.String("mirror-dir")
+	case n == 1 && settings.Given("mirror-dir"):
+		mirror = c.String("mirror-dir")
+	}
+	return images, cmp.Or(mirror, filepath.Join(images, "mirror")), nil
 }
 
 // checkRatio refuses a share of an image that is none. Whoever gives more than 1 most

@@ -73,7 +73,7 @@ func (k keysTool) command(name, args, usage string, action func(keysCall) error,
 	return &cli.Command{
 		Name: name, Usage: usage,
 		UsageText: "puavo-update-repository keys " + name + " [options] " + args,
-		Flags:     append(flags, command.Flags("has no effect")...),
+		Flags:     append(append(flags, settingsFlag()), command.Flags("has no effect")...),
 		Action: func(c *cli.Context) error {
 			call := keysCall{c, command.Start(c, k.stderr), k.stdout, c.Args().Slice()}
 			if c.NArg() != len(want) || slices.Contains(call.args, "") {

@@ -22,7 +22,7 @@ func statusCommand(stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "status",
 		Usage:     "print what a mirror holds",
-		UsageText: "puavo-update-repository status [options] MIRROR_DIR",
+		UsageText: "puavo-update-repository status [options] [MIRROR_DIR]",
 		Description: `Prints the images of each series, the deltas between them with their sizes and
    their shares of the images they make, how the last run went, and until when
    the signatures hold. Of those in the last third of their time it warns, with
@@ -31,6 +31,8 @@ func statusCommand(stdout, stderr io.Writer) *cli.Command {
    Exit codes: ` + command.ExitCodes,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print it as JSON"},
+			mirrorFlag(),
+			settingsFlag(),
 		}, statusFlags()...),
 		Action: func(c *cli.Context) error {
 			screen := command.Start(c, stderr)

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/config"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/audit"
@@ -21,11 +22,11 @@ import (
 	"puavo-image-repository/meta/untrusted"
 )
 
-func verifyCommand(stdout, stderr io.Writer) *cli.Command {
+func verifyCommand(settings *config.Settings, stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
 		Usage:     "check whether every file of a mirror is what its meta and lists say",
-		UsageText: "puavo-update-repository verify [options] MIRROR_DIR",
+		UsageText: "puavo-update-repository verify [options] [MIRROR_DIR]",
 		Description: `Reads the whole mirror and changes nothing, unless --repair is given: then
    what is damaged is made again with the options of the last run, as far as the
    image directory allows, and the mirror is read again.
@@ -46,8 +47,10 @@ func verifyCommand(stdout, stderr io.Writer) *cli.Command {
 			&cli.StringFlag{Name: "sign-keys", Usage: "sign what --repair publishes with the keys in `DIR`"},
 			passphraseFlag(),
 			ignoreClockFlag(),
+			mirrorFlag(),
+			settingsFlag(),
 		}, command.Flags("print what becomes of each file that is made again")...),
-		Action: func(c *cli.Context) error { return verify(c, stdout, command.Start(c, stderr)) },
+		Action: func(c *cli.Context) error { return verify(c, settings, stdout, command.Start(c, stderr)) },
 	}
 }
 
@@ -61,20 +64,21 @@ type outcome struct {
 	Left   *audit.Report      `json:"left,omitempty"` // after a repair
 }
 
-func verify(c *cli.Context, stdout io.Writer, screen *ui.Screen) (err error) {
+func verify(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *ui.Screen) (err error) {
 	dir, err := mirrorDir(c)
 	if err != nil {
 		return err
 	}
-	if c.String("images") != "" && !c.Bool("repair") {
-		return command.Usage("--images is for --repair")
+	for _, flag := range []string{"images", "sign-keys"} {
+		if settings.Given(flag) && c.String(flag) != "" && !c.Bool("repair") {
+			return command.Usage("--%s is for --repair", flag)
+		}
 	}
-	if c.String("sign-keys") != "" && !c.Bool("repair") {
-		return command.Usage("--sign-keys is for --repair")
-	}
-	keys, err := signKeys(c, dir, screen)
-	if err != nil {
-		return err
+	var keys *trust.Keys
+	if c.Bool("repair") {
+		if keys, err = signKeys(c, dir, screen); err != nil {
+			return err
+		}
 	}
 	if keys != nil {
 		defer keys.Close()
@@ -139,15 +143,19 @@ func expired(dir string, now time.Time) (all []audit.Finding) {
 	return all
 }
 
-// mirrorDir returns the one argument.
+// mirrorDir returns the one argument, or what stands for it.
 func mirrorDir(c *cli.Context) (string, error) {
-	if c.NArg() != 1 || c.Args().First() == "" {
+	dir := c.Args().First()
+	if c.NArg() == 0 {
+		dir = c.String("mirror-dir")
+	}
+	if c.NArg() > 1 || dir == "" {
 		return "", command.Usage("want MIRROR_DIR, got %d arguments", c.NArg())
 	}
 	if c.Int("jobs") < 1 && c.IsSet("jobs") {
 		return "", command.Usage("--jobs %d, want 1 or more", c.Int("jobs"))
 	}
-	return c.Args().First(), nil
+	return dir, nil
 }
 
 // repair runs the builder with the options of the last run, and makes it distrust

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -177,79 +176,6 @@ Commands:{{range .VisibleCommands}}
 Options:{{range .VisibleFlags}}
    {{.}}{{end}}
 `
-
-// arrange moves flags before positional arguments, since cli takes a flag after
-// a positional for a positional too. What follows "--" are positionals, and the
-// name of a command begins that command's own arguments; flags before it are the
-// command's as well. outer are those that are before it already.
-func arrange(known []cli.Flag, commands []*cli.Command, outer, args []string) []string {
-	flags, rest := split(known, args, true)
-	flags = slices.Concat(outer, flags)
-	if len(rest) == 0 || rest[0] == "--" {
-		return slices.Concat(flags, rest)
-	}
-	for _, c := range commands {
-		if c.HasName(rest[0]) {
-			return slices.Concat(rest[:1], arrange(c.Flags, c.Subcommands, flags, rest[1:]))
-		}
-	}
-	more, positionals := split(known, rest, false)
-	return slices.Concat(flags, more, positionals)
-}
-
-// split separates flags, with their values, from positionals, which come after a
-// "--" if there are any. With leading it stops at the first positional and returns
-// the rest unchanged.
-//
-// A flag that asks for help or the version is returned alone: cli would look for
-// help about a positional. So are flags of which the last lacks its value: cli
-// would take the "--" for it.
-func split(known []cli.Flag, args []string, leading bool) (flags, positionals []string) {
-	for len(args) > 0 {
-		arg := args[0]
-		switch {
-		case arg == "--":
-			positionals = append(positionals, args[1:]...)
-			args = nil
-		case len(arg) < 2 || arg[0] != '-':
-			if leading {
-				return flags, args
-			}
-			positionals = append(positionals, arg)
-			args = args[1:]
-		case asks(arg):
-			return []string{arg}, nil
-		default:
-			n := 1 + values(known, arg)
-			if n > len(args) {
-				return append(flags, arg), nil
-			}
-			flags = append(flags, args[:n]...)
-			args = args[n:]
-		}
-	}
-	if len(positionals) > 0 {
-		positionals = append([]string{"--"}, positionals...)
-	}
-	return flags, positionals
-}
-
-// asks reports whether a flag asks for help or the version.
-func asks(arg string) bool {
-	return slices.Contains([]string{"help", "h", "version"}, strings.TrimLeft(arg, "-"))
-}
-
-// values returns how many arguments after a flag are its value: 0 or 1.
-func values(known []cli.Flag, arg string) int {
-	name := strings.TrimLeft(arg, "-")
-	for _, f := range known {
-		_, isBool := f.(*cli.BoolFlag)
-		if slices.Contains(f.Names(), name) && !isBool {
-			return 1
-		}
-	}
-	return 0
-}
 
 // JSON writes a value as a JSON document for programs.
 func JSON(w io.Writer, v any) error {

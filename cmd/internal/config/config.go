@@ -24,6 +24,14 @@
 // A variable is the prefix, and the name of the flag in capitals with _ for -. The
 // variable of a list is split at white space. A switch is true, false, 1 or 0. An
 // empty variable cancels the value of the file.
+//
+// # Which file
+//
+// A Source has one file of its own, which is read if it exists. A variable names another,
+// and so does an option of the command line where Source.Option is set. That file must
+// exist; an empty name stands for none. Where Source.Dir is set, a name of letters, digits,
+// _ and - alone, such as school, is that of a file there, Dir/school.conf; all others are
+// paths, ./school too.
 package config
 
 import (
@@ -32,6 +40,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,22 +56,43 @@ import (
 // maxFile is the largest config file, in bytes.
 const maxFile = 64 << 10
 
+// bareName is a name of a file in Source.Dir.
+var bareName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
 // Source says where a command has its configuration.
 type Source struct {
 	File   string // the config file that is read if it exists
 	Prefix string // of the variables, such as PUAVO_UPDATE_IMAGE_
+	// Option, which may be empty, is the flag that names another file, without dashes. It
+	// is no key.
+	Option string
+	// Dir, which may be empty, is where the files are that a bare name names.
+	Dir string
+	// Others are variables without the prefix that set flags too, by the flags' names. The
+	// variable with the prefix comes first.
+	Others map[string]string
 }
 
 // variable returns the name of the variable that names another config file.
-func (s Source) variable() string { return s.Prefix + "CONFIG" }
+func (s Source) variable() string { return s.Prefix + cmp.Or(strings.ToUpper(s.Option), "CONFIG") }
 
-// Help describes the configuration for --help.
-func (s Source) Help() string {
-	return `Options can be set in ` + s.File + ` as well, by lines such as
-   "mirror = https://images.example.org" and "quiet = true", and in the environment
-   by variables such as ` + s.Prefix + `MIRROR. The command line comes first,
-   then the environment, then the file. ` + s.variable() + ` names another
-   file, or none if it is empty.`
+// Help describes the configuration for --help. example is a line of the file.
+func (s Source) Help(example string) string {
+	key, _, _ := strings.Cut(example, " ")
+	text := `Options can be set in ` + s.File + ` as well, by lines
+   such as "` + example + `" and "quiet = true", and in the
+   environment by variables such as ` + s.variableOf(key) + `.
+   The command line comes first, then the environment, then the file.
+   `
+	if s.Option != "" {
+		text += `--` + s.Option + ` or `
+	}
+	text += s.variable() + ` names another file, or none if
+   it is empty.`
+	if s.Dir != "" {
+		text += ` A bare NAME is ` + s.Dir + `/NAME.conf.`
+	}
+	return text
 }
 
 // Configure makes the config file and the environment the defaults of the flags of
@@ -71,21 +102,20 @@ func (s Source) Help() string {
 // The file is the one that the variable Prefix+"CONFIG" names, which must exist; none
 // if the variable is empty; without the variable, s.File if it exists.
 //
-// env is os.LookupEnv, or stands for it. Errors wrap command.ErrUsage, and begin with
+// args are the arguments of the app, of which Configure takes the option that names the
+// file. env is os.LookupEnv, or stands for it. Errors wrap command.ErrUsage, and begin with
 // the line, as file:number, or the variable that is wrong. Errors for a file that cannot
 // be read, and for a flag of an unknown type, do not.
-func (s Source) Configure(ctx context.Context, app *cli.App, env func(string) (string, bool)) error {
-	lines, err := s.lines(ctx, env)
+func (s Source) Configure(ctx context.Context, app *cli.App, args []string, env func(string) (string, bool)) (Settings, error) {
+	result := Settings{app: app, args: args, option: s.Option, where: make(map[string]string)}
+	lines, err := s.lines(ctx, &result, env)
 	if err != nil {
-		return err
+		return result, err
 	}
-	flags := slices.Clone(app.Flags)
-	for _, c := range app.Commands {
-		flags = append(flags, c.Flags...)
-	}
+	flags := slices.DeleteFunc(allFlags(app.Flags, app.Commands), func(f cli.Flag) bool { return nameOf(f) == s.Option })
 	for i, line := range lines {
 		if err := check(line, flags, lines[:i]); err != nil {
-			return err
+			return result, err
 		}
 	}
 	for _, f := range flags {
@@ -95,11 +125,23 @@ func (s Source) Configure(ctx context.Context, app *cli.App, env func(string) (s
 		}
 		set, err := setter(f, settings)
 		if err != nil {
-			return err
+			return result, err
 		}
 		set()
+		for _, one := range settings {
+			result.where[nameOf(f)] = one.where
+		}
 	}
-	return nil
+	return result, nil
+}
+
+// allFlags returns flags, and those of commands and of their commands.
+func allFlags(flags []cli.Flag, commands []*cli.Command) []cli.Flag {
+	all := slices.Clone(flags)
+	for _, c := range commands {
+		all = append(all, allFlags(c.Flags, c.Subcommands)...)
+	}
+	return all
 }
 
 // usageError is a fault of the configuration, which is wrong usage.
@@ -117,20 +159,45 @@ func (s setting) wrong(format string, a ...any) error {
 	return usageError{fmt.Errorf("%s: %s", s.where, fmt.Sprintf(format, a...))}
 }
 
-// lines returns the lines of the config file, none without a file.
-func (s Source) lines(ctx context.Context, env func(string) (string, bool)) ([]setting, error) {
-	name, named := env(s.variable())
-	if named && name == "" {
+// lines returns the lines of the config file, none without a file, and notes which file
+// that is.
+func (s Source) lines(ctx context.Context, r *Settings, env func(string) (string, bool)) ([]setting, error) {
+	name, by := s.named(r.app, r.args, env)
+	if by != "" && name == "" {
 		return nil, nil
 	}
-	lines, err := readFile(ctx, cmp.Or(name, s.File))
+	file := s.path(cmp.Or(name, s.File))
+	lines, err := readFile(ctx, file)
 	switch {
-	case !named && errors.Is(err, fs.ErrNotExist):
+	case by == "" && errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	case named && errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s: %w", s.variable(), err)
+	case by != "" && errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: %w", by, err)
 	}
+	r.File = file
 	return lines, err
+}
+
+// named returns the name that the option or the variable gives to the file, and which of
+// them did, "" for neither.
+func (s Source) named(app *cli.App, args []string, env func(string) (string, bool)) (name, by string) {
+	if s.Option != "" {
+		if given := command.Given(app, args, s.Option); len(given) > 0 {
+			return given[len(given)-1], "--" + s.Option
+		}
+	}
+	if name, set := env(s.variable()); set {
+		return name, s.variable()
+	}
+	return "", ""
+}
+
+// path returns the path of the file of a name.
+func (s Source) path(name string) string {
+	if s.Dir != "" && bareName.MatchString(name) {
+		return filepath.Join(s.Dir, name+".conf")
+	}
+	return name
 }
 
 // readFile returns the lines of a file.
@@ -224,8 +291,12 @@ func of(f cli.Flag, all []setting) (its []setting) {
 // its variable is set.
 func (s Source) fromEnvironment(f cli.Flag, env func(string) (string, bool)) (settings []setting, found bool) {
 	name := nameOf(f)
-	variable := s.Prefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+	variable := s.variableOf(name)
 	value, found := env(variable)
+	if other := s.Others[name]; !found && other != "" {
+		variable = other
+		value, found = env(other)
+	}
 	values := []string{value}
 	switch f.(type) {
 	case *cli.StringSliceFlag:
@@ -241,6 +312,11 @@ func (s Source) fromEnvironment(f cli.Flag, env func(string) (string, bool)) (se
 		}
 	}
 	return settings, found
+}
+
+// variableOf returns the name of the variable of a flag.
+func (s Source) variableOf(flag string) string {
+	return s.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // nameOf returns the name of a flag, not an alias.
@@ -273,6 +349,12 @@ func setter(f cli.Flag, settings []setting) (set func(), err error) {
 		n, notInt := strconv.Atoi(s.value)
 		if notInt != nil {
 			err = s.wrong("%s %.60q, want a whole number", s.key, s.value)
+		}
+		set = func() { f.Value, f.HasBeenSet = n, true }
+	case *cli.Float64Flag:
+		n, notNumber := strconv.ParseFloat(s.value, 64)
+		if notNumber != nil {
+			err = s.wrong("%s %.60q, want a number", s.key, s.value)
 		}
 		set = func() { f.Value, f.HasBeenSet = n, true }
 	default:

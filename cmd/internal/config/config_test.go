@@ -35,7 +35,7 @@ func configured() *cli.App {
 		}
 	}
 	return &cli.App{
-		Name: "app", Usage: "do it", UsageText: "app [options]", Description: source.Help(),
+		Name: "app", Usage: "do it", UsageText: "app [options]", Description: source.Help("mirror = https://images.example.org"),
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"},
 			&cli.StringSliceFlag{Name: "mirror", Usage: "the repository, a `DIR_OR_URL`"},
@@ -87,7 +87,7 @@ func writeConfig(t *testing.T, text string) string {
 func runConfigured(t *testing.T, env func(string) (string, bool), args ...string) (string, error) {
 	t.Helper()
 	app := configured()
-	if err := source.Configure(t.Context(), app, env); err != nil {
+	if _, err := source.Configure(t.Context(), app, args, env); err != nil {
 		return "", err
 	}
 	var stdout bytes.Buffer
@@ -230,7 +230,7 @@ func TestConfigFile(t *testing.T) {
 		{"empty", writeConfig(t, ""), ""},
 		{"unending", "/dev/zero", "FILE: a config file has at most 65536 bytes"},
 	} {
-		_, err := source.lines(t.Context(), func(name string) (string, bool) { return c.file, name == source.variable() })
+		_, err := source.lines(t.Context(), new(Settings), func(name string) (string, bool) { return c.file, name == source.variable() })
 		got := ""
 		if err != nil {
 			got = strings.ReplaceAll(err.Error(), c.file, "FILE")
@@ -240,7 +240,7 @@ func TestConfigFile(t *testing.T) {
 		}
 	}
 	absent := Source{File: filepath.Join(dir, "none"), Prefix: source.Prefix}
-	if lines, err := absent.lines(t.Context(), func(string) (string, bool) { return "", false }); lines != nil || err != nil {
+	if lines, err := absent.lines(t.Context(), new(Settings), func(string) (string, bool) { return "", false }); lines != nil || err != nil {
 		t.Errorf("a file that is not named and not there: %v, %v", lines, err)
 	}
 }
@@ -274,7 +274,7 @@ func TestPipeCancelled(t *testing.T) {
 	time.AfterFunc(50*time.Millisecond, cancel)
 	env := func(name string) (string, bool) { return fmt.Sprintf("/dev/fd/%d", r.Fd()), name == source.variable() }
 	testdata.Promptly(t, "a pipe", func() {
-		if err := source.Configure(ctx, configured(), env); !errors.Is(err, context.Canceled) {
+		if _, err := source.Configure(ctx, configured(), nil, env); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}
 	})
@@ -283,7 +283,7 @@ func TestPipeCancelled(t *testing.T) {
 // A flag of a type that is not known here is noticed at once.
 func TestConfigureTypes(t *testing.T) {
 	app := &cli.App{Flags: []cli.Flag{&cli.DurationFlag{Name: "wait", Value: time.Second}}}
-	err := source.Configure(t.Context(), app, environment(t, ""))
+	_, err := source.Configure(t.Context(), app, nil, environment(t, ""))
 	if err == nil || errors.Is(err, command.ErrUsage) || !strings.Contains(err.Error(), "--wait: a flag of type *cli.DurationFlag") {
 		t.Errorf("got %v", err)
 	}
