@@ -65,7 +65,8 @@
 // is not read again. A mirror without records, or of another tool, is taken over: its
 // deltas are tried and kept if they are right. A damaged record says nothing.
 //
-// An image that left the image directory is no longer published. It and its deltas
+// An image that left the image directory, or that Policy.Keep does not keep, is no longer
+// published. It and its deltas
 // become orphans, which are removed after Policy.Grace, for the sake of clients that
 // have read the meta before. Policy.KeepSignatures keeps it a base, by its signature
 // alone, which is made in the run in which it leaves, or later while its file is still in

@@ -36,6 +36,11 @@ func flags() []cli.Flag {
 		&cli.IntFlag{Name: "bases", Usage: "make deltas from the `N` nearest images only", DefaultText: "all"},
 		&cli.BoolFlag{Name: "no-downgrades", Usage: "make no deltas to older images"},
 		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "publish no delta larger than this share `R` of its image, at most 1"},
+		&cli.IntFlag{Name: "keep-last", Usage: "publish the newest `N` images of each series, and those that other --keep options keep", DefaultText: "all"},
+		keepFlag("daily", "day"),
+		keepFlag("weekly", "week"),
+		keepFlag("monthly", "month"),
+		keepFlag("yearly", "year"),
 		&cli.StringFlag{Name: "effort", Value: string(delta.Default), Usage: "work this `HARD` on small deltas: fast, default or best"},
 		jobsFlag(),
 		memoryFlag(),
@@ -54,6 +59,31 @@ func flags() []cli.Flag {
 		passphraseFlag(),
 		ignoreClockFlag(),
 	}, append(append(expireFlags(), settingsFlag()), command.Flags("print what becomes of each file")...)...)
+}
+
+// keepFlag returns the flag for the images that are kept of each of some periods.
+func keepFlag(name, period string) cli.Flag {
+	return &cli.IntFlag{Name: "keep-" + name, Usage: "publish the newest image of each of the `N` latest " + period + "s that have images", DefaultText: "all"}
+}
+
+// retention returns which images the flags keep.
+func retention(c *cli.Context) (plan.Retention, error) {
+	var r plan.Retention
+	asked := false
+	for _, rule := range []struct {
+		flag string
+		n    *int
+	}{{"keep-last", &r.Last}, {"keep-daily", &r.Daily}, {"keep-weekly", &r.Weekly}, {"keep-monthly", &r.Monthly}, {"keep-yearly", &r.Yearly}} {
+		*rule.n = c.Int(rule.flag)
+		asked = asked || c.IsSet(rule.flag)
+		if *rule.n < 0 {
+			return r, command.Usage("--%s %d, want 0 or more", rule.flag, *rule.n)
+		}
+	}
+	if asked && r == (plan.Retention{}) {
+		return r, command.Usage("the --keep options keep no image; leave them out to keep all")
+	}
+	return r, nil
 }
 
 // build makes the mirror, and the metrics.
@@ -156,6 +186,9 @@ func parse(c *cli.Context, settings *config.Settings) (imagerepo.Options, error)
 		return o, command.Usage("--config and --puavo-os exclude each other")
 	}
 	if err := cmp.Or(checkRatio(o.Policy.MaxRatio), checkSigning(c)); err != nil {
+		return o, err
+	}
+	if o.Policy.Keep, err = retention(c); err != nil {
 		return o, err
 	}
 	if grace := c.String("grace"); grace != "" && grace != "0" {

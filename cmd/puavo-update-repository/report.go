@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -48,7 +49,7 @@ func (r report) plan(p plan.Plan) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if err := r.notes(p); err != nil {
+	if err := cmp.Or(r.choices(p), r.notes(p)); err != nil {
 		return err
 	}
 	e := p.Estimate
@@ -60,6 +61,25 @@ func (r report) plan(p plan.Plan) error {
 	_, err := fmt.Fprintf(r.w, "About %v: reads %s, writes %s, takes up to %s of memory and %s of the %s that are free%s.\n",
 		time.Duration(e.Seconds*float64(time.Second)).Round(time.Second), ui.Bytes(e.Read), ui.Bytes(e.Write), ui.Bytes(e.Memory), ui.Bytes(e.Space), ui.Bytes(e.Free), copies(e))
 	return err
+}
+
+// choices prints which images of each series are kept, and why.
+func (r report) choices(p plan.Plan) error {
+	t := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', 0)
+	for _, s := range p.Series {
+		if len(s.Choices) == 0 {
+			continue
+		}
+		fmt.Fprintf(t, "%s: %d of %d images are kept:\n", s.Name, len(s.Images), len(s.Choices))
+		for _, c := range s.Choices {
+			verb, why := "leave out", ""
+			if c.Kept() {
+				verb, why = "keep", strings.Join(c.Reasons, ", ")+" image"
+			}
+			fmt.Fprintf(t, "  %s\t%s\t%s\n", verb, c.File, why)
+		}
+	}
+	return t.Flush()
 }
 
 // copies returns a clause about the space for images that will most likely be copied.

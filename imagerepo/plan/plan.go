@@ -98,6 +98,9 @@ type Series struct {
 	Name   string              `json:"name"`
 	Images []string            `json:"images"`
 	Deltas map[string][]string `json:"deltas"` // by target
+	// Choices say of each image of the image directory, oldest first, why it is published,
+	// or that it is not, where Policy.Keep decides that. Images are those that are kept.
+	Choices []Choice `json:"choices,omitempty"`
 }
 
 // Image is what is planned of an image.

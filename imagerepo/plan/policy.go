@@ -7,7 +7,8 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// Policy says which deltas are made, and how long orphans are kept.
+// Policy says which images are published, which deltas are made, and how long orphans are
+// kept.
 type Policy struct {
 	Targets    int     `json:"targets"`    // for how many of the newest images
 	Bases      int     `json:"bases"`      // from how many others at most, the nearest; 0: from all
@@ -20,6 +21,9 @@ type Policy struct {
 	// Grace is how long an orphan is kept after it lost its name, for clients that
 	// have read the meta before.
 	Grace time.Duration `json:"grace"` // nanoseconds
+	// Keep says which images of each series are published. The others leave the mirror as
+	// those do that left the image directory.
+	Keep Retention `json:"keep,omitzero"`
 }
 
 // TooLarge reports whether a delta of size bytes is not worth having for a target of

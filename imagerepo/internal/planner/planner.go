@@ -34,7 +34,8 @@ type planner struct {
 	images  map[meta.Name]*plan.Image
 	deltas  map[string]*plan.Delta
 	retired []meta.Name
-	failed  Files // those of the series that failed
+	failed  Files                    // those of the series that failed
+	choices map[string][]plan.Choice // by series, where the policy decides
 }
 
 // New makes the plan, all but its estimate. A series of which nothing can be made is
@@ -62,11 +63,12 @@ func New(in Input) plan.Plan {
 
 // add adds all series that have not failed. It returns the first that does.
 func (p *planner) add() (failed string, err error) {
+	series, left := p.choose()
 	if p.in.Policy.KeepSignatures {
-		p.addRetired()
+		p.addRetired(left)
 	}
 	var good []meta.SeriesConfig
-	for _, s := range p.in.Series {
+	for _, s := range series {
 		if reason := p.in.Failed[s.Name]; reason != nil {
 			p.plan.Failed = append(p.plan.Failed, plan.Failure{Name: s.Name, Reason: reason.Error(), Err: reason})
 			p.failed.Add(s, p.in.Documents)
@@ -86,14 +88,14 @@ func (p *planner) add() (failed string, err error) {
 }
 
 // addRetired finds the images that left and whose signatures are there, or can be made of
-// their files in the mirror.
-func (p *planner) addRetired() {
+// their files in the mirror. left are those that left since they are not kept.
+func (p *planner) addRetired(left map[meta.Name]bool) {
 	for file, record := range p.in.Holds.Records {
 		n, err := meta.ParseName(file)
 		if err != nil || !record.Summed() {
 			continue
 		}
-		if _, found := p.in.Found.Images[n]; found || p.in.Found.Unusable[n] != nil {
+		if _, found := p.in.Found.Images[n]; (found || p.in.Found.Unusable[n] != nil) && !left[n] {
 			continue
 		}
 		signed := p.in.Holds.Signed(n, record.Sums.Size)
@@ -110,7 +112,10 @@ func (p *planner) addSeries(s meta.SeriesConfig) error {
 	if err := checkSeries(s, p.usable); err != nil {
 		return err
 	}
-	planned := plan.Series{Name: s.Name, Deltas: make(map[string][]string)}
+	if len(s.Images) == 0 && len(p.choices[s.Name]) > 0 {
+		return fmt.Errorf("%w: none of the %d images of the series is kept; keep one of them at least", plan.ErrConfig, len(p.choices[s.Name]))
+	}
+	planned := plan.Series{Name: s.Name, Deltas: make(map[string][]string), Choices: p.choices[s.Name]}
 	for _, name := range s.Images {
 		if im := p.images[name]; im == nil || im.Action == plan.BaseOnly {
 			p.images[name] = p.placed(name)

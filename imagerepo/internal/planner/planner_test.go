@@ -252,6 +252,16 @@ func TestPlan(t *testing.T) {
 		{"a retired image of which nothing is known", func(w *world) { delete(w.images, image1); w.records[image1] = &state.Record{Placed: true} },
 			func(p *plan.Policy) { p.KeepSignatures = true }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
 		{"a retired image is not wanted any more", func(w *world) { delete(w.images, image1); delete(w.mirror, image1) }, nil, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+		{"one image of each day is kept", nil, func(p *plan.Policy) { p.Keep.Daily = 9 }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+		{"an image that is not kept waits", nil, func(p *plan.Policy) { p.Keep.Daily, p.Grace = 9, time.Hour }, "wait 1, wait 1--2, wait 1--3, wait 1--4"},
+		{"an image that is not kept and its signature stays", nil, func(p *plan.Policy) { p.Keep.Daily, p.KeepSignatures = 9, true }, "retired 1, remove 1"},
+		{"an image that is not kept is unusable", func(w *world) { w.images[image1] = &fstest.MapFile{} },
+			func(p *plan.Policy) { p.Keep.Last = 3 }, "remove 1, remove 1--2, remove 1--3, remove 1--4"},
+		{"an image that another series keeps", func(w *world) {
+			w.series = []meta.SeriesConfig{{Name: "amd64", Images: names(image1, image2)}, {Name: "puavo-os-amxa-buster-amd64", Images: names(image1, image2, image3, image4)}}
+			w.records["amd64.json"] = &state.Record{}
+		}, func(p *plan.Policy) { p.Keep.Last, p.KeepSignatures = 2, true },
+			"make 2--1, remove 1--3, remove 1--4, remove 2--3, remove 2--4, remove 3--2, remove 4--2"},
 		{"a retired image came back", func(w *world) { delete(w.mirror, image1) }, func(p *plan.Policy) { p.KeepSignatures = true }, "link 1"},
 		{"an image left a moment ago", func(w *world) { delete(w.images, image1) }, func(p *plan.Policy) { p.Grace = time.Hour }, "wait 1, wait 1--2, wait 1--3, wait 1--4"},
 		{"an image left less than the grace ago", func(w *world) { delete(w.images, image1); w.orphaned(image1, 3599) }, func(p *plan.Policy) { p.Grace = time.Hour }, "wait 1, wait 1--2, wait 1--3, wait 1--4"},
@@ -367,6 +377,30 @@ func TestPlanFails(t *testing.T) {
 		if got := brief(plan); got != c.want || len(plan.Series) != 1 {
 			t.Errorf("%s: %d series, %s", c.name, len(plan.Series), got)
 		}
+	}
+}
+
+// The plan tells of each image why it is kept; a series of which none is kept fails.
+func TestPlanChoices(t *testing.T) {
+	keep := usual
+	keep.Keep = plan.Retention{Last: 1, Daily: 3}
+	w := built()
+	w.series = []meta.SeriesConfig{{Name: "a", Images: names(image1, image2, image3, image4)}}
+	p, err := w.plan(keep)
+	want := fmt.Sprint([]plan.Choice{
+		{File: image1, Reasons: []string{}}, {File: image2, Reasons: []string{"daily"}},
+		{File: image3, Reasons: []string{"daily"}}, {File: image4, Reasons: []string{"last", "daily"}},
+	})
+	if err != nil || len(p.Series) != 1 || fmt.Sprint(p.Series[0].Choices) != want || !slices.Equal(p.Series[0].Images, []string{image2, image3, image4}) {
+		t.Errorf("%v, got %+v\nwant %s", err, p.Series, want)
+	}
+	if !slices.Equal(w.series[0].Images, names(image1, image2, image3, image4)) {
+		t.Error("the series of the input was changed")
+	}
+	keep.Keep = plan.Retention{Last: -1}
+	p, err = w.plan(keep)
+	if err != nil || len(p.Failed) != 1 || !errors.Is(p.Failed[0].Err, plan.ErrConfig) || !strings.Contains(p.Failed[0].Reason, "none of the 4 images of the series is kept") {
+		t.Errorf("%v, %+v", err, p.Failed)
 	}
 }
 

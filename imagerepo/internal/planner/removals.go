@@ -83,7 +83,7 @@ func CheckRemovals(in Input, p plan.Plan, imageDir string) error {
 	for _, n := range slices.SortedFunc(maps.Keys(g.gone), meta.Name.Compare) {
 		fmt.Fprintf(&b, "\n  %s", n)
 	}
-	return fmt.Errorf("%w: %d of %d are not in %s any more, or in no series:%s\nIs it the right directory, and all of it mounted? Nothing was changed. If they are to go, permit it once with --allow-removal",
+	return fmt.Errorf("%w: %d of %d are not in %s any more, in no series, or not kept:%s\nIs it the right directory, and all of it mounted? Nothing was changed. If they are to go, permit it once with --allow-removal",
 		plan.ErrRemoval, len(g.gone), len(g.all), imageDir, b.String())
 }
 

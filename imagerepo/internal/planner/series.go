@@ -2,6 +2,7 @@ package planner
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -34,6 +35,33 @@ func seriesByName(found source.Found) (series []meta.SeriesConfig) {
 		series = append(series, meta.SeriesConfig{Name: name, Images: images})
 	}
 	return series
+}
+
+// choose returns the series with the images that the policy keeps, and which images none
+// of them keeps.
+func (p *planner) choose() (series []meta.SeriesConfig, left map[meta.Name]bool) {
+	left = make(map[meta.Name]bool)
+	if p.in.Policy.Keep == (plan.Retention{}) {
+		return p.in.Series, left
+	}
+	kept := make(map[meta.Name]bool)
+	p.choices = make(map[string][]plan.Choice)
+	for _, s := range p.in.Series {
+		choices := p.in.Policy.Keep.Choose(s.Images)
+		p.choices[s.Name] = choices
+		images := s.Images
+		s.Images = nil // a new slice: the other belongs to the input
+		for i, n := range images {
+			if choices[i].Kept() {
+				s.Images = append(s.Images, n)
+				kept[n] = true
+			}
+			left[n] = true
+		}
+		series = append(series, s)
+	}
+	maps.DeleteFunc(left, func(n meta.Name, _ bool) bool { return kept[n] })
+	return series, left
 }
 
 // checkSeries returns an error for a series that contradicts itself, or of which
