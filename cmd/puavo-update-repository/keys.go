@@ -33,7 +33,7 @@ func keysCommand(stdout, stderr io.Writer) *cli.Command {
    Exit codes: ` + command.ExitCodes,
 		Subcommands: []*cli.Command{
 			k.command("init", "DIR", "make a keys directory with a key for each role", k.init,
-				passphraseFlag(), expireFlag(trust.Root)),
+				passphraseFlag(), weakFlag(), expireFlag(trust.Root)),
 			k.command("list", "DIR", "print all keys, and which of them are here", k.list,
 				&cli.BoolFlag{Name: "json", Usage: "print it as JSON"}),
 			k.command("rotate", "ROLE DIR", "replace the keys of a role: root, targets, snapshot or timestamp", k.rotate,
@@ -108,6 +108,9 @@ func (k keysTool) init(c keysCall) error {
 	o, err := keyOptions(c.Context, c.args[0], c.screen)
 	if err != nil {
 		return err
+	}
+	if !c.Bool("weak-passphrase") {
+		o.Passphrase = strong(o.Passphrase)
 	}
 	if err := trust.Init(o); err != nil {
 		return err

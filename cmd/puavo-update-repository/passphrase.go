@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"time"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -20,10 +21,15 @@ import (
 const (
 	passphraseEnv = "PUAVO_KEYS_PASSPHRASE"
 	maxPassphrase = 4096 // bytes
+	minPassphrase = 12   // characters, of a new one
 )
 
 func passphraseFlag() cli.Flag {
 	return &cli.StringFlag{Name: "passphrase-file", Usage: "take the passphrase of the keys from `FILE`, less the end of its line", DefaultText: "$" + passphraseEnv + ", or a prompt"}
+}
+
+func weakFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "weak-passphrase", Usage: fmt.Sprintf("permit a passphrase of less than %d characters", minPassphrase)}
 }
 
 func ignoreClockFlag() cli.Flag {
@@ -111,6 +117,19 @@ func passphrase(c *cli.Context, fresh bool) ([]byte, error) {
 		return nil, fmt.Errorf("the private keys need their passphrase, and %w: set $%s, or give --passphrase-file", err, passphraseEnv)
 	}
 	return p, err
+}
+
+// strong returns a function that returns what ask returns, and refuses a passphrase that
+// is too short to keep private keys from whoever gets a copy of them.
+func strong(ask func(fresh bool) ([]byte, error)) func(fresh bool) ([]byte, error) {
+	return func(fresh bool) ([]byte, error) {
+		p, err := ask(fresh)
+		if n := utf8.RuneCount(p); err == nil && n > 0 && n < minPassphrase {
+			clear(p)
+			return nil, fmt.Errorf("the passphrase has %d characters, want %d or more: take a longer one, such as five words, or permit it by --weak-passphrase", n, minPassphrase)
+		}
+		return p, err
+	}
 }
 
 // readPassphrase returns the passphrase that is the only line of a file.
