@@ -354,6 +354,23 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// One warning tells of all images without a puavo-conf, and its length is bounded.
+func TestManyWithoutConf(t *testing.T) {
+	p := newPlace(t, other)
+	for i := range 30 {
+		p.write(fmt.Sprintf("puavo-os-text-buster-2022-02-04-1405%02d-amd64.img", i), []byte("no squashfs"))
+	}
+	p.build()
+	got := p.log.String()
+	if n := strings.Count(got, "no puavo-conf,"); n != 1 || !strings.Contains(got, "-140500-amd64.img, ") || !strings.Contains(got, "-140507-amd64.img and 22 more") || strings.Contains(got, "-140508-") {
+		t.Errorf("%d warnings: %s", n, got)
+	}
+	p.log.Reset()
+	if p.build(); strings.Contains(p.log.String(), "puavo-conf") {
+		t.Errorf("a second run warns again: %s", &p.log)
+	}
+}
+
 // A link has the mode of its image, which may not be the one for a web server.
 func TestUnreadable(t *testing.T) {
 	p := newPlace(t, image3, image4)

@@ -9,7 +9,9 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"puavo-image-repository/cksum"
@@ -76,10 +78,11 @@ type confs struct {
 
 	mu     sync.Mutex
 	images map[meta.Name]map[string]json.RawMessage
+	none   map[meta.Name]error // images without one, of which warn has not told
 }
 
 func newConfs(dir *source.Dir, log *slog.Logger) *confs {
-	return &confs{source: dir, log: log, images: make(map[meta.Name]map[string]json.RawMessage)}
+	return &confs{source: dir, log: log, images: make(map[meta.Name]map[string]json.RawMessage), none: make(map[meta.Name]error)}
 }
 
 // read reads the puavo-conf of an image, once.
@@ -93,17 +96,42 @@ func (c *confs) read(ctx context.Context, n meta.Name) error {
 	}
 	defer f.Close()
 	conf, err := puavoconf.Read(ctx, f, c.source.Stamp(n).Size)
-	if errors.Is(err, puavoconf.ErrNone) {
-		c.log.Warn("no puavo-conf, {} is published", "image", n.String(), "reason", err)
-		conf, err = map[string]json.RawMessage{}, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, puavoconf.ErrNone) {
 		return confError(c.source.File(n), err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err != nil {
+		c.none[n], conf = err, map[string]json.RawMessage{}
+	}
 	c.images[n] = conf
 	return nil
+}
+
+// warn warns once of all images that have no puavo-conf, and of those found since the last
+// call. It names a few of them.
+func (c *confs) warn() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const most = 8
+	names := slices.SortedFunc(maps.Keys(c.none), meta.Name.Compare)
+	switch n := len(names); {
+	case n == 1:
+		c.log.Warn("no puavo-conf, {} is published", "image", names[0].String(), "reason", c.none[names[0]])
+	case n > 1:
+		var list strings.Builder
+		for i, name := range names[:min(n, most)] {
+			if i > 0 {
+				list.WriteString(", ")
+			}
+			list.WriteString(name.String())
+		}
+		if n > most {
+			fmt.Fprintf(&list, " and %d more", n-most)
+		}
+		c.log.Warn("no puavo-conf, {} is published", "images", list.String(), "reason", fmt.Errorf("of the first: %w", c.none[names[0]]))
+	}
+	clear(c.none)
 }
 
 // confError returns the error for the puavo-conf of an image. That the file cannot be read

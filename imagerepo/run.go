@@ -181,6 +181,7 @@ func (r *run) carryOut(ctx context.Context, s stages) error {
 		return err
 	}
 	unread, err := s.reader.compare(ctx, r.plan.Images)
+	r.confs.warn()
 	if err != nil {
 		return err
 	}
@@ -262,6 +263,7 @@ func (r *run) makePlan(ctx context.Context) error {
 		return err
 	}
 	failed := len(r.failed.all())
+	defer r.confs.warn()
 	for _, im := range r.plan.Images {
 		if !im.Read || im.Touched {
 			continue

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"puavo-image-repository/meta/untrusted"
 )
@@ -61,10 +62,30 @@ func ParseOldName(s string) (Name, error) {
 		m = imageName.FindStringSubmatch(s)
 	}
 	if m == nil {
-		return Name{}, fmt.Errorf("%s is not an image's name (<prefix>-<YYYY-MM-DD-hhmmss>-<arch>.img, at most %d bytes)", untrusted.Quote(s), maxName)
+		return Name{}, fmt.Errorf("%s is not an image's name (<prefix>-<YYYY-MM-DD-hhmmss>-<arch>.img, at most %d bytes)%s", untrusted.Quote(s), maxName, wrongCharacter(s))
 	}
 	return Name{Prefix: m[1], Version: m[2], Arch: m[3]}, nil
 }
+
+// wrongCharacter returns a clause about the first character of a file's name that no name
+// of an image can have, and where it is; "" without one.
+func wrongCharacter(s string) string {
+	place := 0
+	for i, r := range s {
+		place++
+		switch size := utf8.RuneLen(r); {
+		case r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("._+-", r):
+			continue
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
+			return fmt.Sprintf(": its character %d is the byte 0x%02x; %s", place, s[i], allowed)
+		default:
+			return fmt.Sprintf(": its character %d is %s (%U); %s", place, untrusted.Quote(s[i:i+size]), r, allowed)
+		}
+	}
+	return ""
+}
+
+const allowed = "letters a to z and A to Z, digits and . _ + - can be in it"
 
 // checkVersion returns an error for the version in a file's name if it is no date and
 // time.

@@ -276,7 +276,7 @@ func printMissing(w io.Writer, dir string, p trust.Proposal) error {
 func printExpiry(w io.Writer, status []trust.RoleStatus) error {
 	var all []string
 	for _, s := range status {
-		all = append(all, fmt.Sprintf("%s %d until %s", s.Role, s.Version, date(s.Expires)))
+		all = append(all, fmt.Sprintf("%s version %d until %s", s.Role, s.Version, date(s.Expires)))
 	}
 	_, err := fmt.Fprintf(w, "signed: %s\n", strings.Join(all, ", "))
 	return err

@@ -35,7 +35,8 @@ type Found struct {
 	// with the reasons.
 	Unusable map[meta.Name]error
 	// Skipped are errors for files that end in .img and do not have the name of an
-	// image, or are not regular files.
+	// image, or are not regular files. The client's usual default link is none, nor is
+	// another name of an image that is there.
 	Skipped []error
 }
 
@@ -87,9 +88,20 @@ func Scan(dir fs.FS) (Found, error) {
 	if err != nil {
 		return f, err
 	}
+	odd := make(map[string]error) // files that have no name of an image
 	for _, e := range entries {
-		if path.Ext(e.Name()) == ".img" {
-			f.add(dir, e.Name())
+		if path.Ext(e.Name()) != ".img" {
+			continue
+		}
+		if name, err := meta.ParseName(e.Name()); err != nil {
+			odd[e.Name()] = err
+		} else {
+			f.add(dir, name)
+		}
+	}
+	for _, file := range slices.Sorted(maps.Keys(odd)) {
+		if !f.isLink(dir, file) {
+			f.Skipped = append(f.Skipped, odd[file])
 		}
 	}
 	if len(f.Images)+len(f.Unusable) == 0 {
@@ -98,12 +110,31 @@ func Scan(dir fs.FS) (Found, error) {
 	return f, nil
 }
 
-func (f *Found) add(dir fs.FS, file string) {
-	name, err := meta.ParseName(file)
-	if err != nil {
-		f.Skipped = append(f.Skipped, err)
-		return
+// defaultLinks are the names that Puavo's clients give to the image in use and to the one
+// before it.
+var defaultLinks = []string{"ltsp.img", "ltsp-backup.img"}
+
+// isLink reports whether a file is a default link by its name, or another name of an image
+// that was found.
+func (f *Found) isLink(dir fs.FS, file string) bool {
+	if slices.Contains(defaultLinks, file) {
+		return true
 	}
+	info, err := fs.Stat(dir, file)
+	if err != nil {
+		return false
+	}
+	is := state.StampOf(info)
+	for _, stamp := range f.Images {
+		if is.Inode != 0 && is == stamp {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *Found) add(dir fs.FS, name meta.Name) {
+	file := name.String()
 	info, err := fs.Stat(dir, file) // follows a symbolic link
 	switch {
 	case err != nil:

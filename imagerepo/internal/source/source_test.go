@@ -51,10 +51,12 @@ func TestScan(t *testing.T) {
 	}{
 		{"images", files(image2, image1, other), image1 + " " + image2 + " " + other, "", nil},
 		{"others are not our concern", files(image1, "README", "mirror/"+image2, image1+".sha256"), image1, "", nil},
-		{"odd names", files(image1, "ltsp.img", "x y-2021-04-13-192449-amd64.img"), image1, "ltsp.img x y", nil},
+		{"odd names", files(image1, "puavo.img", "x y-2021-04-13-192449-amd64.img"), image1, "puavo.img x y", nil},
+		{"default links", files(image1, "ltsp.img", "ltsp-backup.img"), image1, "", nil},
 		{"a folder with an image's name", folder, image1, "no regular file", nil},
 		{"no images", files("README"), "", "", plan.ErrInput},
-		{"only odd names", files("ltsp.img"), "", "ltsp.img", plan.ErrInput},
+		{"only odd names", files("puavo.img"), "", "puavo.img", plan.ErrInput},
+		{"only a default link", files("ltsp.img"), "", "", plan.ErrInput},
 		{"an empty image", empty, image1, "", nil},
 		{"no directory", brokenFS{}, "", "", errBroken},
 	} {
