@@ -66,6 +66,7 @@ func (r *run) bases(progress *meter.Meter) bases {
 		}
 		path := r.source.File(d.Base)
 		all[d.Base] = base.Image(path, d.BaseSize, delta.Options{Memory: sweep.Index, Effort: r.options.Effort, Cores: sweep.Cores}, progress)
+		all[d.Base].SumsAsWritten = r.schedule.Scarce
 		if imageEncoder != nil {
 			all[d.Base].Encoder = func(x base.Encoder) base.Encoder { return imageEncoder(path, x) }
 		}

@@ -56,6 +56,10 @@ type Base struct {
 	// Encoder, which may be nil, is called with what makes the deltas and returns what
 	// does so in its place: tests have some that make wrong ones.
 	Encoder func(Encoder) Encoder
+	// SumsAsWritten has deltas digested while they are written or read, each by itself,
+	// instead of several together afterwards. That takes more time of the processor, and
+	// spares the disk where memory does not hold the delta until then.
+	SumsAsWritten bool
 
 	path     string
 	size     int64 // of the image, in bytes

@@ -113,6 +113,33 @@ func (b *broken) Write(p []byte) (int, error) {
 	return b.memory.Write(p)
 }
 
+// Where memory is scarce, a delta's digests are those of the writing or of the check, and
+// its file is not read for them.
+func TestSumsAsWritten(t *testing.T) {
+	f := pair(t, 300_000)
+	for name, open := range f.bases(t, meter.New(1<<30, nil)) {
+		b := open()
+		b.SumsAsWritten = true
+		var d memory
+		made, err := b.Sweep(1)[0].Make(t.Context(), f.target, &d, anySize)
+		checked, checkErr := b.Sweep(1)[0].Check(t.Context(), f.target, bytes.NewReader(d.Bytes()), int64(d.Len()))
+		if err := errors.Join(err, checkErr); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		want, _ := cksum.Read(t.Context(), bytes.NewReader(d.Bytes()))
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
+		for what, v := range map[string]Verified{"made": made, "checked": checked} {
+			if sums, err := v.Sums(t.Context(), nil, nil); err != nil || sums != want {
+				t.Errorf("%s, %s: %+v, %v", name, what, sums, err)
+			}
+			if _, err := v.Sums(cancelled, nil, nil); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s, %s, cancelled: %v", name, what, err)
+			}
+		}
+	}
+}
+
 // A delta from an image, and one from its signature, makes its target; any other is
 // wrong.
 func TestBase(t *testing.T) {

@@ -69,7 +69,7 @@ func (l *Lane) Make(ctx context.Context, t Target, f File, tooLarge func(size in
 		done.Add(int64(n))
 		l.base.progress.Add(int64(n))
 	}
-	out := newOutput(f, tooLarge)
+	out := l.base.output(f, tooLarge)
 	diff := func(ctx context.Context, w io.Writer) error {
 		_, err := encoder.Diff(ctx, w, target, func(n int) {
 			work(n)
@@ -136,7 +136,7 @@ func (l *Lane) Check(ctx context.Context, t Target, r io.ReaderAt, size int64) (
 	}
 	defer unmap()
 	in := io.NewSectionReader(r, 0, size)
-	seen := newOutput(nil, nil)
+	seen := l.base.output(nil, nil)
 	work := func(n int) {
 		l.base.progress.Add(int64(n))
 		l.pace.advance(ctx, l.n, int64(n))

@@ -13,16 +13,21 @@ import (
 
 // Verified is what a delta was when it was verified.
 type Verified struct {
-	Size  int64  // bytes
-	print uint64 // of this process alone
+	Size  int64       // bytes
+	print uint64      // of this process alone
+	sums  *cksum.Hash // nil unless Base.SumsAsWritten
 }
 
 // seed is that of the prints.
 var seed = maphash.MakeSeed()
 
-// Sums returns the digests of the delta's file, as read computes them. It is an
-// ErrWrong where the file holds another delta than the one that was verified.
+// Sums returns the digests of the delta: of its file, as read computes them, unless they
+// are known from the writing. It is an ErrWrong where the file holds another delta than the
+// one that was verified.
 func (v Verified) Sums(ctx context.Context, f io.ReaderAt, read func(context.Context, io.Reader) (cksum.Sums, error)) (cksum.Sums, error) {
+	if v.sums != nil {
+		return v.sums.Sums(), ctx.Err()
+	}
 	again := newOutput(nil, nil)
 	sums, err := read(ctx, io.TeeReader(io.NewSectionReader(f, 0, v.Size), again))
 	if err == nil && again.verified() != v {
@@ -38,11 +43,21 @@ type output struct {
 	tooLarge func(size int64) bool
 	size     int64
 	hash     maphash.Hash
+	sums     *cksum.Hash // nil if the digests are read later
 }
 
 func newOutput(w io.Writer, tooLarge func(size int64) bool) *output {
 	o := &output{w: w, tooLarge: tooLarge}
 	o.hash.SetSeed(seed)
+	return o
+}
+
+// output returns a new output, which digests what is written to it if the base says so.
+func (b *Base) output(w io.Writer, tooLarge func(size int64) bool) *output {
+	o := newOutput(w, tooLarge)
+	if b.SumsAsWritten {
+		o.sums = cksum.New()
+	}
 	return o
 }
 
@@ -52,13 +67,16 @@ func (o *output) Write(p []byte) (int, error) {
 		return 0, ErrTooLarge
 	}
 	o.hash.Write(p)
+	if o.sums != nil {
+		o.sums.Write(p)
+	}
 	if o.w == nil {
 		return len(p), nil
 	}
 	return o.w.Write(p)
 }
 
-func (o *output) verified() Verified { return Verified{o.size, o.hash.Sum64()} }
+func (o *output) verified() Verified { return Verified{o.size, o.hash.Sum64(), o.sums} }
 
 // recall verifies a complete delta from a base that is known by its signature alone.
 func (b *Base) recall(ctx context.Context, t Target, target []byte, d *io.SectionReader, work func(n int)) error {

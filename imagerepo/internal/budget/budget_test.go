@@ -120,6 +120,9 @@ func TestSchedule(t *testing.T) {
 			}
 			p := planOf(t, c.bases, c.targets, c.size, c.read)
 			s := b.Schedule(p, c.free)
+			if s.Scarce != (c.free < plenty && c.bases > 0) {
+				t.Errorf("scarce: %v", s.Scarce)
+			}
 			held, reads, width, cores, most := 0, int64(0), 1, c.cores, s.Memory
 			for _, g := range Groups(p) {
 				if s.Held(g[0].Base) {

@@ -15,6 +15,7 @@ type Schedule struct {
 	Jobs    int   // how many bases are worked on at a time
 	Readers int   // how many images are read at a time
 	Memory  int64 // bytes that all sweeps at a time may take together
+	Scarce  bool  // memory does not hold the images that are worked on
 
 	budget Budget
 	groups [][]plan.Delta // those with work, as Groups sorts them
@@ -79,7 +80,7 @@ func (b Budget) Schedule(p plan.Plan, free int64) Schedule {
 		}
 	}
 	if s.worked() > max(free-s.wanted(), 0) {
-		s.Jobs = 1
+		s.Jobs, s.Scarce = 1, true
 		s.most = min(s.most, max(1, int((free-s.wanted()-basePages)/targetPages)))
 	}
 	s.Memory = s.budget.Memory - runMemory

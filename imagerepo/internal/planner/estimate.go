@@ -75,14 +75,18 @@ func volume(p plan.Plan, s budget.Schedule) (e plan.Estimate) {
 		e.Read += s.Reads(g)
 	}
 	share := usualDelta(p)
+	again := int64(1) // a delta is read again for its digests
+	if s.Scarce {
+		again = 0
+	}
 	for _, d := range p.Deltas {
 		switch {
 		case !d.Open():
-		case d.Action == plan.Check: // it is read when it is checked, and for its digests
-			e.Read += 2 * d.Size
-		default: // for its digests
+		case d.Action == plan.Check:
+			e.Read += (1 + again) * d.Size
+		default:
 			size := int64(share * float64(d.TargetSize))
-			e.Read += size
+			e.Read += again * size
 			e.Write += size
 		}
 	}

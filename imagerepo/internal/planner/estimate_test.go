@@ -65,3 +65,19 @@ func TestEstimate(t *testing.T) {
 		}
 	}
 }
+
+// Where memory is scarce, no delta is read again for its digests.
+func TestEstimateScarce(t *testing.T) {
+	const gib = 1 << 30
+	b, err := budget.New(4*gib, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for action, size := range map[plan.Action]int64{plan.Make: 0, plan.Check: gib / 3} {
+		p := plan.Plan{Deltas: []plan.Delta{{Base: name(image1), Target: name(image2), Action: action, Size: size, BaseSize: gib, TargetSize: gib}}}
+		enough, scarce := volume(p, b.Schedule(p, 1<<40)).Read, volume(p, b.Schedule(p, gib)).Read
+		if enough-scarce != gib/3 {
+			t.Errorf("%s: %d bytes are read, and %d where memory is scarce", action, enough, scarce)
+		}
+	}
+}
