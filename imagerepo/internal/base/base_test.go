@@ -113,6 +113,21 @@ func (b *broken) Write(p []byte) (int, error) {
 	return b.memory.Write(p)
 }
 
+// Lanes of targets of different sizes keep step in the base.
+func TestLanesKeepStep(t *testing.T) {
+	b := Image("", 1000, delta.Options{}, meter.New(0, nil))
+	lanes := b.Sweep(2)
+	for range 10 {
+		lanes[0].advance(t.Context(), 300, Target{Size: 3000})
+		lanes[1].advance(t.Context(), 50, Target{Size: 500})
+	}
+	for i, at := range lanes[0].pace.at {
+		if at != 1000 {
+			t.Errorf("lane %d: at %d of 1000 bytes", i, at)
+		}
+	}
+}
+
 // Where memory is scarce, a delta's digests are those of the writing or of the check, and
 // its file is not read for them.
 func TestSumsAsWritten(t *testing.T) {

@@ -30,7 +30,8 @@ type File interface {
 type Lane struct {
 	base *Base
 	pace *pace
-	n    int // which of the pace it is
+	n    int   // which of the pace it is
+	done int64 // bytes of its target
 }
 
 // Sweep returns n lanes, for as many deltas. All must be used at the same time, since
@@ -39,7 +40,7 @@ func (b *Base) Sweep(n int) []*Lane {
 	p := newPace(n, paceWindow)
 	lanes := make([]*Lane, n)
 	for i := range lanes {
-		lanes[i] = &Lane{b, p, i}
+		lanes[i] = &Lane{base: b, pace: p, n: i}
 	}
 	return lanes
 }
@@ -73,7 +74,7 @@ func (l *Lane) Make(ctx context.Context, t Target, f File, tooLarge func(size in
 	diff := func(ctx context.Context, w io.Writer) error {
 		_, err := encoder.Diff(ctx, w, target, func(n int) {
 			work(n)
-			l.pace.advance(ctx, l.n, int64(n))
+			l.advance(ctx, n, t)
 		})
 		return err
 	}
@@ -86,6 +87,16 @@ func (l *Lane) Make(ctx context.Context, t Target, f File, tooLarge func(size in
 		l.base.progress.Add(2*t.Size - done.Load()) // what is saved
 	}
 	return out.verified(), err
+}
+
+// advance says that n bytes more of a target are done. It counts by the base, of which
+// targets of other sizes get about as much done at the same time: so the lanes look at the
+// same stretch of it.
+func (l *Lane) advance(ctx context.Context, n int, t Target) {
+	inBase := func(at int64) int64 { return int64(float64(at) / float64(t.Size) * float64(l.base.size)) }
+	before := inBase(l.done)
+	l.done += int64(n)
+	l.pace.advance(ctx, l.n, inBase(l.done)-before)
 }
 
 // errAbandoned is what the reader of a delta gets that its writer does not complete.
@@ -139,7 +150,7 @@ func (l *Lane) Check(ctx context.Context, t Target, r io.ReaderAt, size int64) (
 	seen := l.base.output(nil, nil)
 	work := func(n int) {
 		l.base.progress.Add(int64(n))
-		l.pace.advance(ctx, l.n, int64(n))
+		l.advance(ctx, n, t)
 	}
 	if !l.base.isImage {
 		if _, err := l.base.ready(ctx); err != nil {

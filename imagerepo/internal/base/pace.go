@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// paceWindow is how many bytes of its target a lane may be ahead of the slowest.
+// paceWindow is how many bytes of the base a lane may be ahead of the slowest.
 const paceWindow = 64 << 20
 
 // pace holds several walkers together: none goes on while it is more than a window
