@@ -140,7 +140,7 @@ func knownKey(key string) (string, error) {
 			return known, nil
 		}
 	}
-	if near := nearest(strings.ToLower(key), seriesKeys); near != "" {
+	if near := untrusted.Nearest(strings.ToLower(key), seriesKeys); near != "" {
 		return "", fmt.Errorf("unknown key %s; did you mean %q?", untrusted.Quote(key), near)
 	}
 	return "", fmt.Errorf("unknown key %s; the keys are %s", untrusted.Quote(key), strings.Join(seriesKeys, " and "))

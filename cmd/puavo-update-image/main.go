@@ -56,25 +56,27 @@ func newApp(stdout, stderr io.Writer) *cli.App {
    puavo-update-image rollback --images-dir DIR --default-link NAME [options] [IMAGE]
    puavo-update-image hold|unhold --images-dir DIR [options]
    puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img --blake3 HEX`,
-		Description: `Makes IMAGE, or else the newest image of the series of the default image, or of
-   the newest in DIR, by the cheapest route from the images in DIR: over one delta,
-   several in a row, or the full image. The image gets its name when it is complete
-   and its digest is right, and is then put to use. The digest is the BLAKE3 if the
-   mirror has one, or else the SHA-256 or the SHA-512, whichever is faster here. With
-   a SERIES, DIR need not have an image yet.
+		Description: `Makes IMAGE, or else the newest image of the series of the default image, or
+   of the newest in DIR, by the cheapest route from the images in DIR: over one
+   delta, several in a row, or the full image. The image gets its name when it
+   is complete and its digest is right, and is then put to use. The digest is
+   the BLAKE3 if the mirror has one, or else the SHA-256 or the SHA-512,
+   whichever is faster here. With a SERIES, DIR need not have an image yet.
 
-   While updates are held, by hold or after rollback, nothing is installed; update
-   then ends with 0, and check with 4.
+   While updates are held, by hold or after rollback, nothing is installed;
+   update then ends with 0, and check with 4.
 
    Example:
-      puavo-update-image --mirror https://images.example.org --images-dir /images --default-link ltsp.img
+      puavo-update-image --mirror https://images.example.org \
+        --images-dir /images --default-link ltsp.img
 
    ` + configuration.Help("mirror = https://images.example.org") + `
 
    Exit codes: ` + command.ExitCodes + `; check: 4 up to date, or held`,
-		Flags:    updateFlags(),
-		Action:   action(stdout, stderr, update),
-		Commands: append(mirrorCommands(stdout, stderr), offlineCommands(stdout, stderr)...),
+		Flags:  updateFlags(),
+		Action: action(stdout, stderr, update),
+		Commands: slices.Concat(mirrorCommands(stdout, stderr), offlineCommands(stdout, stderr),
+			[]*cli.Command{command.HelpCommand("puavo-update-image")}),
 	}
 }
 
@@ -82,7 +84,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 func action(stdout, stderr io.Writer, f func(*cli.Context, console) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		con := console{stdout, command.Start(c, stderr)}
-		err := f(c, con)
+		err := meantCommand(c, f(c, con))
 		code := command.ExitCode(c.Context, err, badInput...)
 		if command.IsFailure(code, err) && code != command.Interrupted {
 			failure := notify.Failure{Program: c.App.Name, Command: c.Command.Name, Err: err, ExitCode: code}
@@ -131,7 +133,7 @@ func mirrorCommands(stdout, stderr io.Writer) []*cli.Command {
 // offlineCommands returns the commands that ask none.
 func offlineCommands(stdout, stderr io.Writer) []*cli.Command {
 	ours := func(more ...cli.Flag) []cli.Flag {
-		return slices.Concat([]cli.Flag{dirFlag(), linkFlag()}, more, []cli.Flag{jsonFlag(), metricsFlag(), notifyFlag()}, commonFlags())
+		return slices.Concat(command.Category(afterwards, dirFlag(), linkFlag()), more, []cli.Flag{jsonFlag(), metricsFlag(), notifyFlag()}, commonFlags())
 	}
 	return []*cli.Command{
 		{
@@ -154,75 +156,84 @@ func offlineCommands(stdout, stderr io.Writer) []*cli.Command {
 	}
 }
 
+// The categories of the client's flags, besides those that commands share.
+const (
+	whatToFetch = "What to fetch, and where to"
+	afterwards  = "What becomes of the image"
+	security    = "Security"
+)
+
 func commonFlags() []cli.Flag { return command.Flags("print what is done") }
 
 // mirrorFlags returns the flags of all commands that read a mirror.
 func mirrorFlags() []cli.Flag {
-	return []cli.Flag{
+	return command.Category(whatToFetch,
 		&cli.StringSliceFlag{Name: "mirror", Usage: "a repository, a `DIR_OR_URL`; of several, the first that answers says which image is wanted, and all are fetched from"},
 		dirFlag(),
-		&cli.StringFlag{Name: "trust", Usage: "verify the repository's documents by the root of trust in `FILE`, a root.json"},
-		&cli.BoolFlag{Name: "allow-downgrade", Usage: "with --trust, allow an IMAGE that is older than the one in use"},
-		&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) as well as the system's"},
-		&cli.StringFlag{Name: "rate-limit", Usage: "fetch at most `SIZE` a second, such as 4m"},
-	}
+		&cli.StringFlag{Name: "trust", Category: security, Usage: "verify the repository's documents by the root of trust in `FILE`, a root.json"},
+		&cli.BoolFlag{Name: "allow-downgrade", Category: security, Usage: "with --trust, allow an IMAGE that is older than the one in use"},
+		&cli.StringFlag{Name: "ca-certificate", Category: security, Usage: "trust the certificates in `FILE` (PEM) as well as the system's"},
+		&cli.StringFlag{Name: "rate-limit", Category: command.Limits, Usage: "fetch at most `SIZE` a second, such as 4m"},
+	)
 }
 
 // payloadFlags returns the flags of the commands that choose where payload comes from.
 func payloadFlags() []cli.Flag {
-	return []cli.Flag{
+	return command.Category(whatToFetch,
 		&cli.StringSliceFlag{Name: "payload-mirror", Usage: "fetch images and deltas from `DIR_OR_URL` if it has them, but never what says which they are; several are tried one after the other"},
 		&cli.BoolFlag{Name: "discover", Usage: "find payload mirrors by DNS, as Puavo's machines do: the bootserver of the school"},
-	}
+	)
 }
 
 func linkFlag() cli.Flag {
-	return &cli.StringFlag{Name: "default-link", Usage: "make the hard link `NAME`, such as ltsp.img, to the image in use; the image before keeps the name ltsp-backup.img"}
+	return &cli.StringFlag{Name: "default-link", Category: afterwards, Usage: "make the hard link `NAME`, such as ltsp.img, to the image in use; the image before keeps the name ltsp-backup.img"}
 }
 
 func dirFlag() cli.Flag { return &cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"} }
 
 func jsonFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "json", Usage: "print the result for programs"}
+	return &cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print the result for programs"}
 }
 
 func seriesFlag() cli.Flag {
-	return &cli.StringFlag{Name: "series", Usage: "follow the series `NAME`, such as puavo-os-desktop-bookworm-amd64; where DIR has no image yet, or does not exist, its newest image is installed"}
+	return &cli.StringFlag{Name: "series", Category: whatToFetch, Usage: "follow the series `NAME`, such as puavo-os-desktop-bookworm-amd64; where DIR has no image yet, or does not exist, its newest image is installed"}
 }
 
 func metricsFlag() cli.Flag {
-	return &cli.StringFlag{Name: "metrics-file", Usage: "write metrics to `FILE` for Prometheus' node exporter"}
+	return &cli.StringFlag{Name: "metrics-file", Category: command.Output, Usage: "write metrics to `FILE` for Prometheus' node exporter"}
 }
 
-func notifyFlag() cli.Flag { return &cli.StringFlag{Name: "notify", Usage: notify.Usage} }
+func notifyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "notify", Category: command.Output, Usage: notify.Usage}
+}
 
 // installFlags returns the flags of the commands that put an image to use.
 func installFlags() []cli.Flag {
-	return []cli.Flag{
+	return command.Category(afterwards,
 		&cli.BoolFlag{Name: "grub-labels", Usage: "label the image in use and the one before for Puavo's boot menu, and remove what was chosen in it, by grub-editenv; with --default-link"},
 		&cli.StringFlag{Name: "pre-install", Usage: "run `COMMAND` with the image's path, also $1 and $PUAVO_IMAGE, before the image is put to use; if it fails, the image is not"},
 		&cli.StringFlag{Name: "post-install", Usage: "run `COMMAND` with the image's path, also $1 and $PUAVO_IMAGE, after the image was put to use"},
-	}
+	)
 }
 
 func updateFlags() []cli.Flag {
-	return slices.Concat(mirrorFlags(), payloadFlags(), []cli.Flag{seriesFlag(), linkFlag()}, installFlags(), []cli.Flag{
-		&cli.StringFlag{Name: "max-time", Usage: "end after `TIME`, such as 8h, and keep what has come for the next run; before that, leave a mirror that is too slow for another (default: 12h)"},
+	return slices.Concat(mirrorFlags(), payloadFlags(), []cli.Flag{seriesFlag(), linkFlag()}, installFlags(), command.Category(afterwards,
+		&cli.StringFlag{Name: "max-time", Category: command.Limits, Usage: "end after `TIME`, such as 8h, and keep what has come for the next run; before that, leave a mirror that is too slow for another (default: 12h)"},
 		&cli.IntFlag{Name: "keep", Usage: "remove images of the series but the newest `N`, and those in use; 0 removes none"},
-		&cli.StringFlag{Name: "stats-file", Usage: "write the progress to `FILE`, such as /images/image_update.stats, for Puavo's desktop applet"},
-		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, and do nothing"},
+		&cli.StringFlag{Name: "stats-file", Category: command.Output, Usage: "write the progress to `FILE`, such as /images/image_update.stats, for Puavo's desktop applet"},
+		&cli.BoolFlag{Name: "dry-run", Category: command.Output, Usage: "print what would be done, and do nothing"},
 		jsonFlag(), command.ProgressFlag(), metricsFlag(), notifyFlag(),
-	}, commonFlags())
+	), commonFlags())
 }
 
 func applyFlags() []cli.Flag {
-	return []cli.Flag{
+	return command.Category("What to make",
 		&cli.StringFlag{Name: "base", Usage: "the old image, a `FILE`"},
 		&cli.StringSliceFlag{Name: "delta", Usage: "a delta, a `FILE`; several are applied one after the other"},
 		&cli.StringFlag{Name: "out", Usage: "the new image, a `FILE` that does not exist yet"},
-		&cli.StringFlag{Name: "blake3", Usage: "the BLAKE3 `HEX` that the new image must have; the fastest to check"},
-		&cli.StringFlag{Name: "sha256", Usage: "the SHA-256 `HEX` that it must have"},
-		&cli.StringFlag{Name: "sha512", Usage: "the SHA-512 `HEX` that it must have; of several digests, all are checked"},
-		&cli.BoolFlag{Name: "unverified", Usage: "make the new image without any digest to compare; one that is given is compared all the same"},
-	}
+		&cli.StringFlag{Name: "blake3", Category: security, Usage: "the BLAKE3 `HEX` that the new image must have; the fastest to check"},
+		&cli.StringFlag{Name: "sha256", Category: security, Usage: "the SHA-256 `HEX` that it must have"},
+		&cli.StringFlag{Name: "sha512", Category: security, Usage: "the SHA-512 `HEX` that it must have; of several digests, all are checked"},
+		&cli.BoolFlag{Name: "unverified", Category: security, Usage: "make the new image without any digest to compare; one that is given is compared all the same"},
+	)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,11 @@ import (
 const configVariable = "PUAVO_UPDATE_IMAGE_CONFIG"
 
 func TestMain(m *testing.M) { scripttest.Main(m, "puavo-update-image", main) }
+
+func TestHelp(t *testing.T) {
+	t.Setenv(configVariable, "")
+	scripttest.Help(t, newApp(io.Discard, io.Discard), "puavo-update-image")
+}
 
 // In the environment of the scripts, MIRROR is a mirror of the test images, which
 // they only read, and URL is where it is served. A config file of the host does not

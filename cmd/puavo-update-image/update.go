@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -75,6 +76,16 @@ func check(c *cli.Context, o *client.Options) error {
 		}
 	}
 	return nil
+}
+
+// meantCommand returns the error of a run without a command, with the one that its IMAGE or
+// SERIES may be meant for, where that is none and does not exist.
+func meantCommand(c *cli.Context, err error) error {
+	near := command.NearCommand(c, c.Args().First())
+	if c.Command.Name != c.App.Name || near == "" || !errors.Is(err, client.ErrNoImage) && !errors.Is(err, command.ErrUsage) {
+		return err
+	}
+	return fmt.Errorf("%w; did you mean the command %s?", err, near)
 }
 
 // parseRate returns a number of bytes, 0 for none given.

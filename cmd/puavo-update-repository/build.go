@@ -24,41 +24,66 @@ import (
 	"puavo-image-repository/imagerepo/trust"
 )
 
+// The categories of the builder's flags, besides those that commands share.
+const (
+	whatToBuild = "What to build"
+	signing     = "Signing"
+)
+
+// flags returns the flags of a build.
 func flags() []cli.Flag {
-	return append([]cli.Flag{
+	return slices.Concat(whatFlags(), limitFlags(), signFlags(), command.Category(command.Output,
+		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
+		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
+		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
+	), command.Flags("print what becomes of each file"), []cli.Flag{settingsFlag()})
+}
+
+// whatFlags returns the flags that say what is in the mirror.
+func whatFlags() []cli.Flag {
+	return command.Category(whatToBuild,
 		&cli.StringFlag{Name: "images-dir", Usage: "take the images from `DIR`, where no argument says so"},
 		mirrorFlag(),
 		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "base `URL` of the images, a bare host name means https://HOST; also $PUAVO_REPOSITORY_URL"},
 		&cli.StringSliceFlag{Name: "config", Usage: "take the series from this `FILE` (can be given several times)"},
 		&cli.StringFlag{Name: "puavo-os", Aliases: []string{"p"}, Usage: "take the series from `DIR`/config/images/*.json"},
 		&cli.BoolFlag{Name: "no-config", Aliases: []string{"n"}, Usage: "ignore series files, scan IMAGE_DIR"},
-		&cli.IntFlag{Name: "targets", Value: 3, Usage: "make deltas to the `N` newest images of a series"},
-		&cli.IntFlag{Name: "bases", Usage: "make deltas from the `N` nearest images only", DefaultText: "all"},
-		&cli.BoolFlag{Name: "no-downgrades", Usage: "make no deltas to older images"},
-		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "publish no delta larger than this share `R` of its image, at most 1"},
 		&cli.IntFlag{Name: "keep-last", Usage: "publish the newest `N` images of each series, and those that other --keep options keep", DefaultText: "all"},
 		keepFlag("daily", "day"),
 		keepFlag("weekly", "week"),
 		keepFlag("monthly", "month"),
 		keepFlag("yearly", "year"),
+		&cli.IntFlag{Name: "targets", Value: 3, Usage: "make deltas to the `N` newest images of a series"},
+		&cli.IntFlag{Name: "bases", Usage: "make deltas from the `N` nearest images only", DefaultText: "all"},
+		&cli.BoolFlag{Name: "no-downgrades", Usage: "make no deltas to older images"},
+		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "publish no delta larger than this share `R` of its image, at most 1"},
 		&cli.StringFlag{Name: "effort", Value: string(delta.Default), Usage: "work this `HARD` on small deltas: fast, default or best"},
-		jobsFlag(),
-		memoryFlag(),
 		&cli.BoolFlag{Name: "keep-signatures", Usage: "sign images that leave IMAGE_DIR, and make deltas from them by their signatures; use it from the run in which an image leaves on"},
 		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove orphans, files that the documents no longer name, after this `TIME`, such as 36h; 0 removes them at once"},
 		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
-		&cli.BoolFlag{Name: "strict", Usage: "end at the first series that cannot be built"},
-		&cli.BoolFlag{Name: "follow-links", Usage: "publish images that are links out of IMAGE_DIR to files that others may not read"},
 		&cli.BoolFlag{Name: "adopt", Usage: "take over every image and delta in MIRROR_DIR, whoever made them"},
+		&cli.BoolFlag{Name: "follow-links", Usage: "publish images that are links out of IMAGE_DIR to files that others may not read"},
+		&cli.BoolFlag{Name: "strict", Usage: "end at the first series that cannot be built"},
+	)
+}
+
+// limitFlags returns the flags that say what a build may take.
+func limitFlags() []cli.Flag {
+	return command.Category(command.Limits,
+		jobsFlag(),
+		memoryFlag(),
 		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"},
 		&cli.BoolFlag{Name: "ignore-space", Usage: "begin even if the free space will probably not suffice"},
-		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
-		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
-		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
-		&cli.StringFlag{Name: "sign-keys", Usage: "sign what is published with the keys in `DIR`, see keys --help"},
+	)
+}
+
+// signFlags returns the flags that say how a mirror is signed.
+func signFlags() []cli.Flag {
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign what is published with the keys in `DIR`, see keys --help"},
 		passphraseFlag(),
 		ignoreClockFlag(),
-	}, append(append(expireFlags(), settingsFlag()), command.Flags("print what becomes of each file")...)...)
+	}, expireFlags()...)
 }
 
 // keepFlag returns the flag for the images that are kept of each of some periods.

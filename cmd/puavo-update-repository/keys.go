@@ -22,37 +22,33 @@ func keysCommand(stdout, stderr io.Writer) *cli.Command {
 		Name:      "keys",
 		Usage:     "make and change the keys that sign a mirror",
 		UsageText: "puavo-update-repository keys COMMAND [options] ...",
-		Description: `Keys are kept in a directory of their own, DIR, encrypted by a passphrase. It is
-   taken from --passphrase-file, from $PUAVO_KEYS_PASSPHRASE, or from a prompt.
-   DIR/1.root.json is for the clients; a build with --sign-keys DIR signs.
+		Description: `Keys are kept in a directory of their own, DIR, encrypted by a passphrase. It
+   is taken from --passphrase-file, from $PUAVO_KEYS_PASSPHRASE, or from a
+   prompt. DIR/1.root.json is for the clients; a build with --sign-keys DIR
+   signs.
 
-   A change of keys makes a new root, which the root keys sign. Where these are not
-   all in one place, copy DIR/next.root.json from one copy of DIR to the other, and
-   let keys sign add those that are there.
+   A change of keys makes a new root, which the root keys sign. Where these are
+   not all in one place, copy DIR/next.root.json from one copy of DIR to the
+   other, and let keys sign add those that are there.
 
    Exit codes: ` + command.ExitCodes,
 		Subcommands: []*cli.Command{
 			k.command("init", "DIR", "make a keys directory with a key for each role", k.init,
 				passphraseFlag(), weakFlag(), expireFlag(trust.Root)),
 			k.command("list", "DIR", "print all keys, and which of them are here", k.list,
-				&cli.BoolFlag{Name: "json", Usage: "print it as JSON"}),
+				&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print it as JSON"}),
 			k.command("rotate", "ROLE DIR", "replace the keys of a role: root, targets, snapshot or timestamp", k.rotate,
-				&cli.StringFlag{Name: "key", Usage: "only the key whose `ID` begins so"}, passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
+				&cli.StringFlag{Name: "key", Category: signing, Usage: "only the key whose `ID` begins so"}, passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
 			k.command("add", "ROLE DIR", "give a role another key", k.add,
-				&cli.IntFlag{Name: "threshold", Usage: "have `N` of the keys sign from now on", DefaultText: "as before"}, passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
+				&cli.IntFlag{Name: "threshold", Category: signing, Usage: "have `N` of the keys sign from now on", DefaultText: "as before"}, passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
 			k.command("sign", "DIR", "sign a root that lacks signatures, or one that expires soon, as far as keys are here", k.sign,
 				passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
 			k.command("renew", "DIR MIRROR_DIR", "sign a mirror again before its timestamp expires, without building it", k.renew,
 				append(expireFlags(), passphraseFlag(), ignoreClockFlag(),
-					&cli.StringFlag{Name: "metrics-file", Usage: "put the new ends of the signatures into the metrics in `FILE`"},
-					&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"})...),
+					&cli.StringFlag{Name: "metrics-file", Category: command.Output, Usage: "put the new ends of the signatures into the metrics in `FILE`"},
+					&cli.BoolFlag{Name: "no-sync", Category: command.Limits, Usage: "do not flush files to the disk: for RAM disks and tests"})...),
 		},
-		Action: func(c *cli.Context) error {
-			if c.NArg() == 0 {
-				return command.Usage("want a command for the keys")
-			}
-			return command.Usage("keys has no command %q", c.Args().First())
-		},
+		Action: command.NoCommand,
 	}
 }
 

@@ -5,6 +5,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -37,6 +39,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	app := newApp(&settings, stdout, stderr)
 	args, err := command.Settle(app, args, hasImages, map[string]func([]string) bool{
 		"":       func(names []string) bool { return len(names) >= 1 && len(names) <= 2 },
+		"help":   func([]string) bool { return true },
 		"config": func(names []string) bool { return slices.Equal(names, []string{"show"}) },
 	})
 	if err != nil {
@@ -78,15 +81,29 @@ func newApp(settings *config.Settings, stdout, stderr io.Writer) *cli.App {
    images-dir and mirror-dir hold where no argument is given.
 
    Exit codes: ` + command.ExitCodes,
-		Flags:  flags(),
-		Action: func(c *cli.Context) error { return build(c, settings, stdout, command.Start(c, stderr)) },
+		Flags: flags(),
+		Action: func(c *cli.Context) error {
+			return meantCommand(c, build(c, settings, stdout, command.Start(c, stderr)))
+		},
 		Commands: []*cli.Command{
 			verifyCommand(settings, stdout, stderr),
 			statusCommand(stdout, stderr),
 			keysCommand(stdout, stderr),
 			config.Command("puavo-update-repository", settings, flags(), stdout),
+			command.HelpCommand("puavo-update-repository"),
 		},
 	}
+}
+
+// meantCommand returns the error of a build, with the command that its first argument may be
+// meant for, where no directory has that name.
+func meantCommand(c *cli.Context, err error) error {
+	first := c.Args().First()
+	near := command.NearCommand(c, first)
+	if _, missing := os.Stat(first); err == nil || near == "" || !errors.Is(missing, fs.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("%w; did you mean the command %s?", err, near)
 }
 
 // settingsFlag returns the flag for the file of settings, which all commands have.

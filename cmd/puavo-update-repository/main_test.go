@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/config"
 	"puavo-image-repository/cmd/internal/scripttest"
 )
 
@@ -20,7 +22,13 @@ const name = "puavo-update-repository"
 
 func TestMain(m *testing.M) { scripttest.Main(m, name, main) }
 
-func TestScripts(t *testing.T) { scripttest.Run(t) }
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	scripttest.Help(t, newApp(new(config.Settings), io.Discard, io.Discard), name)
+}
+
+// A file of settings of the host does not count.
+func TestScripts(t *testing.T) { scripttest.Run(t, "PUAVO_UPDATE_REPOSITORY_SETTINGS=") }
 
 // The images of TestInterrupt: random, the second a copy of the first with some
 // of it changed.

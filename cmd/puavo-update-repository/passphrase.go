@@ -25,15 +25,15 @@ const (
 )
 
 func passphraseFlag() cli.Flag {
-	return &cli.StringFlag{Name: "passphrase-file", Usage: "take the passphrase of the keys from `FILE`, less the end of its line", DefaultText: "$" + passphraseEnv + ", or a prompt"}
+	return &cli.StringFlag{Name: "passphrase-file", Category: signing, Usage: "take the passphrase of the keys from `FILE`, less the end of its line", DefaultText: "$" + passphraseEnv + ", or a prompt"}
 }
 
 func weakFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "weak-passphrase", Usage: fmt.Sprintf("permit a passphrase of less than %d characters", minPassphrase)}
+	return &cli.BoolFlag{Name: "weak-passphrase", Category: signing, Usage: fmt.Sprintf("permit a passphrase of less than %d characters", minPassphrase)}
 }
 
 func ignoreClockFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "ignore-clock", Usage: "sign even if the clock is more than an hour behind the last signing"}
+	return &cli.BoolFlag{Name: "ignore-clock", Category: signing, Usage: "sign even if the clock is more than an hour behind the last signing"}
 }
 
 // expireFlags returns the flags for the lifetimes of signatures that each run makes.
@@ -50,7 +50,7 @@ func expireFlag(role string) cli.Flag {
 		usage = "let a new root hold for this `TIME`, and warn in its last third"
 	}
 	days := fmt.Sprintf("%dd", trust.DefaultLifetime(role)/(24*time.Hour))
-	return &cli.StringFlag{Name: "expire-" + role, Value: days, Usage: usage}
+	return &cli.StringFlag{Name: "expire-" + role, Category: signing, Value: days, Usage: usage}
 }
 
 // checkSigning refuses options of a build that say how to sign, where nothing says with

@@ -23,14 +23,14 @@ func statusCommand(stdout, stderr io.Writer) *cli.Command {
 		Name:      "status",
 		Usage:     "print what a mirror holds",
 		UsageText: "puavo-update-repository status [options] [MIRROR_DIR]",
-		Description: `Prints the images of each series, the deltas between them with their sizes and
-   their shares of the images they make, how the last run went, and until when
-   the signatures hold. Of those in the last third of their time it warns, with
-   --quiet too.
+		Description: `Prints the images of each series, the deltas between them with their sizes
+   and their shares of the images they make, how the last run went, and until
+   when the signatures hold. Of those in the last third of their time it warns,
+   with --quiet too.
 
    Exit codes: ` + command.ExitCodes,
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "json", Usage: "print it as JSON"},
+			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print it as JSON"},
 			mirrorFlag(),
 			settingsFlag(),
 		}, statusFlags()...),

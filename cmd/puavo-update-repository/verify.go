@@ -37,19 +37,20 @@ func verifyCommand(settings *config.Settings, stdout, stderr io.Writer) *cli.Com
 
    Exit codes: ` + command.ExitCodes + `;
    1 too if there is damage. Orphans are no damage.`,
-		Flags: append([]cli.Flag{
+		Flags: append(append(command.Category("What to check",
 			&cli.BoolFlag{Name: "deep", Usage: "apply every delta and look at the image it makes"},
 			&cli.BoolFlag{Name: "repair", Usage: "make again what is damaged"},
 			&cli.StringFlag{Name: "images", Usage: "repair from the images in `DIR`", DefaultText: "the last run's"},
+			mirrorFlag(),
+		),
 			jobsFlag(),
 			memoryFlag(),
-			&cli.BoolFlag{Name: "json", Usage: "print what was found as JSON"},
-			&cli.StringFlag{Name: "sign-keys", Usage: "sign what --repair publishes with the keys in `DIR`"},
+			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign what --repair publishes with the keys in `DIR`"},
 			passphraseFlag(),
 			ignoreClockFlag(),
-			mirrorFlag(),
+			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print what was found as JSON"},
 			settingsFlag(),
-		}, command.Flags("print what becomes of each file that is made again")...),
+		), command.Flags("print what becomes of each file that is made again")...),
 		Action: func(c *cli.Context) error { return verify(c, settings, stdout, command.Start(c, stderr)) },
 	}
 }
@@ -253,9 +254,9 @@ func printFindings(w io.Writer, r audit.Report) error {
 
 // jobsFlag and memoryFlag return flags of several commands.
 func jobsFlag() cli.Flag {
-	return &cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: runtime.NumCPU(), Usage: "work on `N` images at a time"}
+	return &cli.IntFlag{Name: "jobs", Category: command.Limits, Aliases: []string{"j"}, Value: runtime.NumCPU(), Usage: "work on `N` images at a time"}
 }
 
 func memoryFlag() cli.Flag {
-	return &cli.StringFlag{Name: "memory", Usage: "take at most `SIZE` of memory, such as 2g", DefaultText: "a quarter of the machine's, or of its control group's"}
+	return &cli.StringFlag{Name: "memory", Category: command.Limits, Usage: "take at most `SIZE` of memory, such as 2g or 2GiB", DefaultText: "a quarter of the machine's, or of its control group's"}
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/meta/untrusted"
 )
 
 // arrange moves flags before positional arguments, since cli takes a flag after
@@ -47,6 +49,10 @@ func split(known []cli.Flag, args []string, leading bool) (flags, positionals []
 		case asks(arg):
 			return []string{arg}, nil
 		default:
+			if parts := expand(known, arg); parts != nil {
+				args = slices.Concat(parts, args[1:])
+				continue
+			}
 			n := 1 + values(known, arg)
 			if n > len(args) {
 				return append(flags, arg), nil
@@ -59,6 +65,69 @@ func split(known []cli.Flag, args []string, leading bool) (flags, positionals []
 		positionals = append([]string{"--"}, positionals...)
 	}
 	return flags, positionals
+}
+
+// expand returns the flags that are joined in an argument such as -vq, -j4 or -vj4, each of
+// one letter and only the last with a value; nil for any other argument. What is the name of
+// a flag, or may be meant for one, is none: -repo is not -r epo.
+func expand(known []cli.Flag, arg string) (parts []string) {
+	name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
+	if len(name) < 2 || name[0] == '-' || flagOf(known, name) != nil || asks(arg) || isMeant(known, name) {
+		return nil
+	}
+	for i := 1; i < len(arg); i++ {
+		letter := arg[i : i+1]
+		f := flagOf(known, letter)
+		_, isBool := f.(*cli.BoolFlag)
+		switch {
+		case isBool || letter == "h":
+			parts = append(parts, "-"+letter)
+		case f == nil:
+			return nil
+		case i+1 < len(arg):
+			return append(parts, "-"+letter+"="+arg[i+1:])
+		default:
+			return append(parts, "-"+letter)
+		}
+	}
+	return parts
+}
+
+// isMeant reports whether a long flag begins with a word of three letters or more, or
+// resembles it.
+func isMeant(known []cli.Flag, word string) bool {
+	names := longNames(known)
+	begins := func(name string) bool { return strings.HasPrefix(name, word) }
+	return len(word) > 2 && (slices.ContainsFunc(names, begins) || untrusted.Nearest(word, names) != "")
+}
+
+// longNames returns the names of flags that have more than a letter, and what all have.
+func longNames(known []cli.Flag) []string {
+	names := []string{"help", "version"}
+	for _, f := range known {
+		for _, name := range f.Names() {
+			if len(name) > 1 {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// checkFlags returns an error for a flag that arranged arguments name and that is none, with
+// the one that may be meant.
+func checkFlags(known []cli.Flag, commands []*cli.Command, args []string) error {
+	wrong, known, _ := walk(known, commands, args)
+	if wrong == "" {
+		return nil
+	}
+	name, _, _ := strings.Cut(strings.TrimLeft(wrong, "-"), "=")
+	near := untrusted.Nearest(name, longNames(known))
+	if near != "" {
+		near = "; did you mean --" + near + "?"
+	}
+	shown, _, _ := strings.Cut(wrong, "=")
+	return Usage("unknown option %s%s", untrusted.Show(shown), near)
 }
 
 // asks reports whether a flag asks for help or the version.
@@ -152,7 +221,14 @@ func Settle(app *cli.App, args []string, directory func(string) bool, forms map[
 // fits reports whether all flags of arranged arguments are known, and the positionals fit,
 // after the names of commands.
 func fits(known []cli.Flag, commands []*cli.Command, args []string, form func([]string) bool) bool {
-	var names []string
+	unknown, _, names := walk(known, commands, args)
+	return unknown == "" && form(names)
+}
+
+// walk walks over arranged arguments. It returns the first flag that is not known, "" for
+// none; the flags that the command they name knows; and the names of commands with the
+// positionals after them.
+func walk(known []cli.Flag, commands []*cli.Command, args []string) (unknown string, its []cli.Flag, names []string) {
 	for len(args) > 0 && args[0] != "--" {
 		if c := commandOf(commands, args[0]); c != nil {
 			names = append(names, args[0])
@@ -161,9 +237,9 @@ func fits(known []cli.Flag, commands []*cli.Command, args []string, form func([]
 		}
 		name, _, _ := strings.Cut(strings.TrimLeft(args[0], "-"), "=")
 		if flagOf(known, name) == nil && !asks(args[0]) {
-			return false
+			return args[0], known, nil
 		}
 		args = args[min(len(args), 1+values(known, args[0])):]
 	}
-	return form(append(names, args[min(1, len(args)):]...))
+	return "", known, append(names, args[min(1, len(args)):]...)
 }

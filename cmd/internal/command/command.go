@@ -31,8 +31,9 @@ const (
 )
 
 // ExitCodes explains the exit codes, for --help.
-const ExitCodes = `0 done, 1 failed, 2 wrong usage, 3 nothing usable found (corrupt or
-   contradictory input; a file that cannot be opened is 1), 130 interrupted`
+const ExitCodes = `0 done, 1 failed, 2 wrong usage, 3 nothing usable found
+   (corrupt or contradictory input; a file that cannot be opened is 1),
+   130 interrupted`
 
 // ErrUsage is wrapped by the errors for wrong arguments.
 var ErrUsage = errors.New("wrong usage")
@@ -124,12 +125,25 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 	app.DisableSliceFlagSeparator = true // a comma is part of a file's name
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.OnUsageError = usageError
-	app.CustomAppHelpTemplate = helpTemplate
+	cli.HelpPrinter = printHelp
 	app.Action = markJSON(app.Action)
 	hideDefaults(app.Flags)
 	prepare(app.Commands)
+	args = arrange(app.Flags, app.Commands, nil, args)
+	if len(args) > 0 && args[0] == helpName && commandOf(app.Commands, helpName) != nil {
+		var err error
+		if args, err = helpArguments(app, args[1:]); err != nil {
+			return err
+		}
+	}
+	if err := checkFlags(app.Flags, app.Commands, args); err != nil {
+		return err
+	}
+	if commandOf(app.Commands, helpName) != nil {
+		app.Flags = append(app.Flags, cli.HelpFlag) // which cli leaves out then
+	}
 	app.Setup()
-	return app.RunContext(ctx, append([]string{app.Name}, arrange(app.Flags, app.Commands, nil, args)...))
+	return app.RunContext(ctx, append([]string{app.Name}, args...))
 }
 
 // prepare does to commands, and those of commands, what Run does to the app.
@@ -137,7 +151,6 @@ func prepare(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
-		c.CustomHelpTemplate = helpTemplate
 		c.Action = markJSON(c.Action)
 		hideDefaults(c.Flags)
 		prepare(c.Subcommands)
@@ -161,21 +174,6 @@ func version() string {
 	}
 	return "(unknown)"
 }
-
-// helpTemplate is cli's, less what the commands do not use.
-const helpTemplate = `{{.HelpName}} - {{.Usage}}
-
-Usage:
-   {{.UsageText}}
-{{with .Description}}
-   {{.}}
-{{end}}{{if .VisibleCommands}}
-Commands:{{range .VisibleCommands}}
-   {{join .Names ", "}}{{"\t"}}{{.Usage}}{{end}}
-{{end}}
-Options:{{range .VisibleFlags}}
-   {{.}}{{end}}
-`
 
 // JSON writes a value as a JSON document for programs.
 func JSON(w io.Writer, v any) error {

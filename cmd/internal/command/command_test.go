@@ -256,6 +256,23 @@ func TestArrange(t *testing.T) {
 		{"a --jobs -1 b", "--jobs -1 -- a b"},
 		{"a --url -q b", "--url -q -- a b"},
 		{"a --url - b", "--url - -- a b"},
+		// Flags of one letter, joined.
+		{"-qj4 a", "-q -j=4 -- a"},
+		{"-j4 a", "-j=4 -- a"},
+		{"a -qj 4 b", "-q -j 4 -- a b"},
+		{"-qq a", "-q -q -- a"},
+		{"-rx=y a", "-r=x=y -- a"},
+		{"-qr", "-q -r"},
+		{"-qx a", "-qx -- a"},
+		{"-xq a", "-xq -- a"},
+		{"-j-1 a", "-j=-1 -- a"},
+		{"-qh a", "-h"},
+		{"apply -qj4 --out x", "apply -q -j=4 --out x"},
+		{"-quite a", "-quite -- a"},
+		{"-quie a", "-quie -- a"},
+		{"-url", "-url"},
+		{"-jobss 4", "-jobss -- 4"},
+		{"--qj4 a", "--qj4 -- a"},
 		// A flag without its value.
 		{"--url", "--url"},
 		{"a b --url", "--url"},
@@ -391,6 +408,11 @@ func TestRunFails(t *testing.T) {
 		{"keys --nope add", "-nope", ErrUsage},
 		{"keys add fail", "no such luck", errOther},
 		{"--out x apply", "-out", ErrUsage},
+		{"--quie a", "unknown option --quie; did you mean --quiet?", ErrUsage},
+		{"-quiett a", "unknown option -quiett; did you mean --quiet?", ErrUsage},
+		{"--xyz=1 a", "unknown option --xyz; see", ErrUsage},
+		{"apply --ot x", "unknown option --ot; did you mean --out?", ErrUsage},
+		{"apply --cofnig x", "unknown option --cofnig; did you mean --config?", ErrUsage},
 		{"fail", "no such luck", errOther},
 		{"apply fail", "no such luck", errOther},
 		{"exit", "no such luck", errOther},
@@ -404,6 +426,81 @@ func TestRunFails(t *testing.T) {
 		if c.is == ErrUsage && !strings.HasSuffix(fmt.Sprint(err), "; see --help") {
 			t.Errorf("%s: %v does not say where to look", c.args, err)
 		}
+	}
+}
+
+// The command help, where an app has it, is the help of what it names.
+func TestHelpCommand(t *testing.T) {
+	for _, c := range []struct{ args, same, err string }{
+		{"help", "--help", ""},
+		{"-q help", "--help", ""},
+		{"help apply", "apply --help", ""},
+		{"help keys add", "keys add --help", ""},
+		{"help -q keys add", "keys add --help", ""},
+		{"help help", "help --help", ""},
+		{"help --help", "help --help", ""},
+		{"help aply", "", `no command "aply"; did you mean apply?; see`},
+		{"help keys ad", "", `no command "keys ad"; did you mean add?`},
+		{"help keys apply", "", `no command "keys apply"; see`},
+	} {
+		output := func(args string) (string, error) {
+			var got []string
+			var out bytes.Buffer
+			app := testApp(&got)
+			app.Commands = append(app.Commands, HelpCommand("app"))
+			err := Run(t.Context(), app, strings.Fields(args), &out, &out)
+			if got != nil {
+				t.Errorf("%s: ran %q", args, got)
+			}
+			return out.String(), err
+		}
+		got, err := output(c.args)
+		if c.err != "" {
+			if !errors.Is(err, ErrUsage) || !strings.Contains(fmt.Sprint(err), c.err) || got != "" {
+				t.Errorf("%s: %v, printed %q; want %s", c.args, err, got, c.err)
+			}
+			continue
+		}
+		if want, wantErr := output(c.same); got != want || got == "" || err != nil || wantErr != nil {
+			t.Errorf("%s: %v, %v, printed\n%s\nwant\n%s", c.args, err, wantErr, got, want)
+		}
+	}
+}
+
+// Flags are grouped, and long texts wrapped.
+func TestHelpLayout(t *testing.T) {
+	app := &cli.App{Name: "app", Usage: strings.Repeat("make it ", 12), UsageText: "app [options] " + strings.Repeat("DIR ", 20)}
+	app.Flags = slices.Concat(
+		Category("Input", &cli.StringFlag{Name: "from", Usage: "read " + strings.Repeat("very ", 15) + "`FILE`"}, &cli.BoolFlag{Name: "all", Category: "Limits", Usage: "take all"}),
+		Category("Input", &cli.StringSliceFlag{Name: "a-very-long-name-indeed", Aliases: []string{"a"}, Usage: "a `LIST`"}), []cli.Flag{&cli.IntFlag{Name: "n"}},
+	)
+	var out bytes.Buffer
+	if err := Run(t.Context(), app, []string{"--help"}, &out, &out); err != nil {
+		t.Fatal(err)
+	}
+	const want = `app - make it make it make it make it make it make it make it make it make it
+   make it make it make it
+
+Usage:
+   app [options] DIR DIR DIR DIR DIR DIR DIR DIR DIR DIR DIR DIR DIR DIR DIR DIR
+         DIR DIR DIR DIR
+
+Input:
+   --from FILE               read very very very very very very very very very
+                             very very very very very very FILE
+   --a-very-long-name-indeed LIST, -a LIST
+                             a LIST
+
+Limits:
+   --all                     take all
+
+Options:
+   -n value                  (default: 0)
+   --help, -h                show help
+   --version                 print the version
+`
+	if got := out.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

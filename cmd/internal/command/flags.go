@@ -14,10 +14,10 @@ import (
 // one of this name.
 func Flags(verbose string) []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "background", Usage: "leave processor and disk to others: run with nice 19 and as idle I/O"},
-		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "write messages to standard error as `FORMAT`: text or json", Action: checkFormat},
-		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors only"},
-		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: verbose},
+		&cli.BoolFlag{Name: "background", Category: Limits, Usage: "leave processor and disk to others: run with nice 19 and as idle I/O"},
+		&cli.StringFlag{Name: "log-format", Category: Output, Value: "text", Usage: "write messages to standard error as `FORMAT`: text or json", Action: checkFormat},
+		&cli.BoolFlag{Name: "quiet", Category: Output, Aliases: []string{"q"}, Usage: "print errors only"},
+		&cli.BoolFlag{Name: "verbose", Category: Output, Aliases: []string{"v"}, Usage: verbose},
 	}
 }
 
@@ -25,7 +25,7 @@ const progressJSON = "progress-json"
 
 // ProgressFlag returns the flag of commands that tell programs how far they are.
 func ProgressFlag() cli.Flag {
-	return &cli.BoolFlag{Name: progressJSON, Usage: "write progress, and messages, to standard error as one JSON object a line"}
+	return &cli.BoolFlag{Name: progressJSON, Category: Output, Usage: "write progress, and messages, to standard error as one JSON object a line"}
 }
 
 // Start obeys these flags, before the command does anything else, and returns

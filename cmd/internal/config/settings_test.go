@@ -131,8 +131,8 @@ func TestSettingsErrors(t *testing.T) {
 		{nil, "--settings school.conf", "--settings: the config file: open school.conf: no such file"},
 		{map[string]string{"P_SETTINGS": "school"}, "", "P_SETTINGS: the config file: open " + dir + "/p/school.conf"},
 		{map[string]string{"P_SETTINGS": "", "P_RATIO": "many"}, "", `P_RATIO: ratio "many", want a number`},
-		{map[string]string{"P_SETTINGS": ""}, "config", "want config show"},
-		{map[string]string{"P_SETTINGS": ""}, "config shw", `config has no command "shw"`},
+		{map[string]string{"P_SETTINGS": ""}, "config", "want a command of config: show"},
+		{map[string]string{"P_SETTINGS": ""}, "config shw", `config has no command "shw"; did you mean show?`},
 		{map[string]string{"P_SETTINGS": ""}, "config show x", `unknown argument "x"`},
 	} {
 		_, err := program(t, dir, c.env, strings.Fields(c.args)...)

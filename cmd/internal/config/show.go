@@ -37,12 +37,7 @@ func Command(program string, settings *Settings, flags []cli.Flag, stdout io.Wri
 				return settings.show(c, stdout)
 			},
 		}},
-		Action: func(c *cli.Context) error {
-			if c.NArg() == 0 {
-				return command.Usage("want config show")
-			}
-			return command.Usage("config has no command %q", c.Args().First())
-		},
+		Action: command.NoCommand,
 	}
 }
 

@@ -28,11 +28,14 @@ import (
 	"os/exec"
 	"path"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/testdata"
 )
@@ -87,6 +90,42 @@ func Before(t *testing.T, command, name string, wrongUsage int, refused func(arg
 		if err != nil && !ended || ended && exit.ExitCode() < 0 || isRefused != (ended && exit.ExitCode() == wrongUsage) {
 			t.Errorf("%s %s: %v\n%s", command, strings.Join(args, " "), err, out)
 		}
+	}
+}
+
+// Help runs, as name, the help of the app and of each of its commands, by --help and by the
+// command help. Both must be the same, within 80 columns, and name all visible flags.
+func Help(t *testing.T, app *cli.App, name string) {
+	helpOf(t, name, nil, app.Flags, app.Commands)
+}
+
+func helpOf(t *testing.T, name string, topic []string, flags []cli.Flag, commands []*cli.Command) {
+	output := func(args ...string) string {
+		out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s %q: %v", name, args, err)
+		}
+		return string(out)
+	}
+	help := output(append(slices.Clone(topic), "--help")...)
+	if other := output(append([]string{"help"}, topic...)...); other != help || help == "" {
+		t.Errorf("%s help %q prints\n%s\nnot\n%s", name, topic, other, help)
+	}
+	for line := range strings.Lines(help) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%s %q --help: %d columns: %s", name, topic, n, line)
+		}
+	}
+	for _, f := range flags {
+		if !strings.Contains(help, "\n   --"+f.Names()[0]) {
+			t.Errorf("%s %q --help does not name --%s", name, topic, f.Names()[0])
+		}
+	}
+	for _, c := range commands {
+		if !strings.Contains(help, "\n   "+c.Name+" ") {
+			t.Errorf("%s %q --help does not name %s", name, topic, c.Name)
+		}
+		helpOf(t, name, append(slices.Clone(topic), c.Name), c.Flags, c.Subcommands)
 	}
 }
 

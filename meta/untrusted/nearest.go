@@ -1,10 +1,10 @@
-package meta
+package untrusted
 
 import "math"
 
-// nearest returns the word that a wrong one resembles: at most a third of its bytes
-// differ. It returns "" if none does.
-func nearest(wrong string, words []string) (near string) {
+// Nearest returns the word that a wrong one resembles, for a message that asks whether it
+// is meant: at most a third of its bytes differ. It returns "" if none does.
+func Nearest(wrong string, words []string) (near string) {
 	least := math.MaxInt
 	for _, w := range words {
 		most := len(w) / 3
