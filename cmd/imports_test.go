@@ -50,11 +50,12 @@ var arrows = []struct {
 	{"cmd/internal/config", []string{"meta/untrusted", "cmd/internal/command"}},
 	{"cmd/internal/notify", []string{"meta/untrusted"}},
 	{"cmd/internal/outfile", []string{"imagerepo/atomicfile", "imagerepo/through"}},
+	{"cmd/internal/setup", []string{"meta/untrusted", "imagerepo/plan", "imagerepo/trust", "cmd/internal/command", "cmd/internal/outfile"}},
 	{"cmd/internal/textfile", []string{"meta/untrusted", "imagerepo/through", "cmd/internal/outfile"}},
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
 	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units"}},
-	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/plan", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units"}},
+	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/plan", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }

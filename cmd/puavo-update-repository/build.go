@@ -41,18 +41,11 @@ func flags() []cli.Flag {
 
 // whatFlags returns the flags that say what is in the mirror.
 func whatFlags() []cli.Flag {
-	return command.Category(whatToBuild,
+	return command.Category(whatToBuild, slices.Concat([]cli.Flag{
 		&cli.StringFlag{Name: "images-dir", Usage: "take the images from `DIR`, where no argument says so"},
 		mirrorFlag(),
-		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "base `URL` of the images, a bare host name means https://HOST; also $PUAVO_REPOSITORY_URL"},
-		&cli.StringSliceFlag{Name: "config", Usage: "take the series from this `FILE` (can be given several times)"},
-		&cli.StringFlag{Name: "puavo-os", Aliases: []string{"p"}, Usage: "take the series from `DIR`/config/images/*.json"},
+	}, seriesFlags(), keepFlags(), []cli.Flag{
 		&cli.BoolFlag{Name: "no-config", Aliases: []string{"n"}, Usage: "ignore series files, scan IMAGE_DIR"},
-		&cli.IntFlag{Name: "keep-last", Usage: "publish the newest `N` images of each series, and those that other --keep options keep", DefaultText: "all"},
-		keepFlag("daily", "day"),
-		keepFlag("weekly", "week"),
-		keepFlag("monthly", "month"),
-		keepFlag("yearly", "year"),
 		&cli.IntFlag{Name: "targets", Value: 3, Usage: "make deltas to the `N` newest images of a series"},
 		&cli.IntFlag{Name: "bases", Usage: "make deltas from the `N` nearest images only", DefaultText: "all"},
 		&cli.BoolFlag{Name: "no-downgrades", Usage: "make no deltas to older images"},
@@ -64,7 +57,27 @@ func whatFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "adopt", Usage: "take over every image and delta in MIRROR_DIR, whoever made them"},
 		&cli.BoolFlag{Name: "follow-links", Usage: "publish images that are links out of IMAGE_DIR to files that others may not read"},
 		&cli.BoolFlag{Name: "strict", Usage: "end at the first series that cannot be built"},
-	)
+	})...)
+}
+
+// seriesFlags returns the flags that say where the mirror is served, and what the series are.
+func seriesFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "base `URL` of the images, a bare host name means https://HOST; also $PUAVO_REPOSITORY_URL"},
+		&cli.StringSliceFlag{Name: "config", Usage: "take the series from this `FILE` (can be given several times)"},
+		&cli.StringFlag{Name: "puavo-os", Aliases: []string{"p"}, Usage: "take the series from `DIR`/config/images/*.json"},
+	}
+}
+
+// keepFlags returns the flags that say which images are published.
+func keepFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "keep-last", Usage: "publish the newest `N` images of each series, and those that other --keep options keep", DefaultText: "all"},
+		keepFlag("daily", "day"),
+		keepFlag("weekly", "week"),
+		keepFlag("monthly", "month"),
+		keepFlag("yearly", "year"),
+	}
 }
 
 // limitFlags returns the flags that say what a build may take.

@@ -12,12 +12,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/config"
+	"puavo-image-repository/cmd/internal/setup"
+	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/plan"
 )
@@ -31,19 +34,26 @@ func main() {
 var configuration = config.Source{
 	File: "/etc/puavo-update-repository.conf", Dir: "/etc/puavo-update-repository",
 	Prefix: "PUAVO_UPDATE_REPOSITORY_", Option: "settings",
-	Others: map[string]string{"repository": "PUAVO_REPOSITORY_URL"},
+	Others:  map[string]string{"repository": "PUAVO_REPOSITORY_URL"},
+	Without: []string{"init"},
 }
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	var settings config.Settings
-	app := newApp(&settings, stdout, stderr)
+	var app *cli.App
+	file := func() string { return configuration.Path(app, args, os.LookupEnv) }
+	app = newApp(&settings, file, stdout, stderr)
 	args, err := command.Settle(app, args, hasImages, map[string]func([]string) bool{
 		"":       func(names []string) bool { return len(names) >= 1 && len(names) <= 2 },
+		"init":   func(names []string) bool { return len(names) == 0 },
 		"help":   func([]string) bool { return true },
 		"config": func(names []string) bool { return slices.Equal(names, []string{"show"}) },
 	})
 	if err != nil {
 		return err
+	}
+	if command.Named(app, args) == "init" { // which writes them
+		return command.Run(ctx, app, args, stdout, stderr)
 	}
 	if settings, err = configuration.Configure(ctx, app, args, os.LookupEnv); err != nil {
 		return err
@@ -57,8 +67,9 @@ func hasImages(path string) bool {
 	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return filepath.Ext(e.Name()) == ".img" })
 }
 
-// newApp returns the app. settings are filled in before it runs.
-func newApp(settings *config.Settings, stdout, stderr io.Writer) *cli.App {
+// newApp returns the app. settings are filled in before it runs, and file, which is called
+// when it does, returns the path of their file.
+func newApp(settings *config.Settings, file func() string, stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name:  "puavo-update-repository",
 		Usage: "make a repository of OS images for a static HTTPS host",
@@ -86,6 +97,7 @@ func newApp(settings *config.Settings, stdout, stderr io.Writer) *cli.App {
 			return meantCommand(c, build(c, settings, stdout, command.Start(c, stderr)))
 		},
 		Commands: []*cli.Command{
+			initCommand(file, stdout, stderr),
 			verifyCommand(settings, stdout, stderr),
 			statusCommand(stdout, stderr),
 			keysCommand(stdout, stderr),
@@ -114,4 +126,116 @@ func settingsFlag() cli.Flag {
 // mirrorFlag returns the flag for the mirror.
 func mirrorFlag() cli.Flag {
 	return &cli.StringFlag{Name: "mirror-dir", Usage: "the mirror is `DIR`, where no argument says so"}
+}
+
+// initCommand returns the command that writes settings, to the file of this path.
+func initCommand(file func() string, stdout, stderr io.Writer) *cli.Command {
+	what := slices.Concat([]cli.Flag{
+		&cli.StringFlag{Name: "images-dir", Usage: "the images are in `DIR`"},
+		&cli.StringFlag{Name: "mirror-dir", Usage: "the mirror is, or will be, `DIR`"},
+	}, seriesFlags(), keepFlags())
+	return &cli.Command{
+		Name:      "init",
+		Usage:     "write settings, guided by questions, and make keys and a systemd timer",
+		UsageText: "puavo-update-repository init [options]",
+		Description: `Asks what a build needs to know, and writes it to
+   ` + configuration.File + `, or to the file or NAME of --settings.
+   Each option is the answer to a question. Where they answer all that must be
+   known, nothing is asked; without a terminal, init names those that are
+   missing. What exists is not replaced without --force; keys and passphrases
+   never are.
+
+   The keys that sign are made in --sign-keys, unless keys are there. The root
+   keys, which only a change of keys needs, are made in another directory,
+   --root-keys, to be carried away to a machine that is off the network; with
+   --root-keys-here they stay with the others. The timer gets the passphrase
+   from a file of mode 0600, which init writes if it is missing, or from a
+   credential of systemd.
+
+   Exit codes: ` + command.ExitCodes,
+		Flags: slices.Concat(command.Category(whatToBuild, what...), initFlags(), []cli.Flag{settingsFlag()}, command.Flags("has no effect")),
+		Action: func(c *cli.Context) error {
+			screen := command.Start(c, stderr)
+			if c.NArg() > 0 {
+				return command.Usage("unknown argument %q; the directories are options of init", c.Args().First())
+			}
+			return initialize(c, file(), stdout, stderr, screen)
+		},
+	}
+}
+
+// initFlags returns the flags of init that are no build's.
+func initFlags() []cli.Flag {
+	return slices.Concat(command.Category(signing,
+		&cli.StringFlag{Name: "sign-keys", Usage: "sign with the keys in `DIR`, which are made if it has none"},
+		&cli.BoolFlag{Name: "no-signing", Usage: "sign nothing"},
+		&cli.StringFlag{Name: "root-keys", Usage: "make the root keys in `DIR`, to be carried away"},
+		&cli.BoolFlag{Name: "root-keys-here", Usage: "leave the root keys with the others"},
+		passphraseFlag(),
+		&cli.StringFlag{Name: "passphrase-credential", Usage: "have the timer take the passphrase from the systemd credential `NAME`, or from that in the file of an absolute path"},
+		weakFlag(),
+	), command.Category("Timer",
+		&cli.StringFlag{Name: "timer", Usage: "have systemd build at these `TIMES`, such as daily or 02:30, see systemd.time(7)"},
+		&cli.StringFlag{Name: "units-dir", Usage: "write service and timer to `DIR`", DefaultText: "/etc/systemd/system"},
+	), command.Category(command.Output, &cli.BoolFlag{Name: "force", Usage: "replace settings and units that exist"}))
+}
+
+// initialize runs the setup.
+func initialize(c *cli.Context, file string, stdout, stderr io.Writer, screen *ui.Screen) error {
+	if c.Bool("no-signing") && c.String("sign-keys") != "" || c.Bool("root-keys-here") && c.String("root-keys") != "" || c.String("passphrase-file") != "" && c.String("passphrase-credential") != "" {
+		return command.Usage("of --sign-keys and --no-signing, of --root-keys and --root-keys-here, and of --passphrase-file and --passphrase-credential give one at most")
+	}
+	if file == "" {
+		return command.Usage("--settings names no file")
+	}
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	keys, err := keyOptions(c, "", screen)
+	if err != nil {
+		return err
+	}
+	s := setup.Setup{
+		Answers: answers(c), Configs: c.StringSlice("config"), RootKeysHere: c.Bool("root-keys-here"), Force: c.Bool("force"),
+		Settings: file, Program: program, Keys: keys, Out: stdout, Say: stderr,
+		Passphrase: func(file string, fresh bool) ([]byte, error) { return newPassphrase(c, file, fresh) },
+		CheckURL:   func(s string) error { _, err := parseURL(s); return err },
+	}
+	if ui.HasTerminal() {
+		s.Line = ui.Line
+	}
+	if c.Bool("quiet") {
+		s.Out = io.Discard
+	}
+	return s.Run(c.Context)
+}
+
+// answers returns the answers that the flags of init give.
+func answers(c *cli.Context) setup.Answers {
+	a := make(setup.Answers)
+	for _, flag := range []string{"images-dir", "mirror-dir", "repository", "puavo-os", "sign-keys", "root-keys", "passphrase-file", "passphrase-credential", "timer", "units-dir"} {
+		if value := c.String(flag); value != "" {
+			a[flag] = value
+		}
+	}
+	for _, flag := range []string{"keep-last", "keep-daily", "keep-weekly", "keep-monthly", "keep-yearly"} {
+		if c.IsSet(flag) {
+			a[flag] = strconv.Itoa(c.Int(flag))
+		}
+	}
+	if files := c.StringSlice("config"); len(files) > 0 {
+		a["config"] = files[0]
+	}
+	if url := os.Getenv(configuration.Others["repository"]); url != "" && a["repository"] == "" {
+		a["repository"] = url
+	}
+	if c.Bool("no-signing") {
+		a["sign-keys"] = setup.None
+	}
+	return a
 }

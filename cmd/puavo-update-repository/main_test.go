@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { scripttest.Main(m, name, main) }
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	scripttest.Help(t, newApp(new(config.Settings), io.Discard, io.Discard), name)
+	scripttest.Help(t, newApp(new(config.Settings), nil, io.Discard, io.Discard), name)
 }
 
 // A file of settings of the host does not count.

@@ -109,6 +109,11 @@ func passphrase(c *cli.Context, fresh bool) ([]byte, error) {
 	if file := c.String("passphrase-file"); file != "" {
 		return readPassphrase(c.Context, file)
 	}
+	return askPassphrase(c, fresh)
+}
+
+// askPassphrase returns the passphrase that no file has.
+func askPassphrase(c *cli.Context, fresh bool) ([]byte, error) {
 	if p := os.Getenv(passphraseEnv); p != "" {
 		return []byte(p), nil
 	}
@@ -117,6 +122,21 @@ func passphrase(c *cli.Context, fresh bool) ([]byte, error) {
 		return nil, fmt.Errorf("the private keys need their passphrase, and %w: set $%s, or give --passphrase-file", err, passphraseEnv)
 	}
 	return p, err
+}
+
+// newPassphrase returns the passphrase of keys that init makes, or of those that a timer is
+// to use: that of a file, or another one where file is "".
+func newPassphrase(c *cli.Context, file string, fresh bool) ([]byte, error) {
+	ask := func(fresh bool) ([]byte, error) {
+		if file != "" {
+			return readPassphrase(c.Context, file)
+		}
+		return askPassphrase(c, fresh)
+	}
+	if fresh && !c.Bool("weak-passphrase") {
+		ask = strong(ask)
+	}
+	return ask(fresh)
 }
 
 // strong returns a function that returns what ask returns, and refuses a passphrase that

@@ -58,16 +58,7 @@ func Init(o Options) (err error) {
 	if _, err := k.askPassphrase(true); err != nil {
 		return err
 	}
-	if err := os.Mkdir(o.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if entries, err := os.ReadDir(o.Dir); err != nil || len(entries) > 0 {
-		return cmp.Or(err, notEmpty(o.Dir))
-	}
-	if err := os.Chmod(o.Dir, 0o700); err != nil { // whatever the umask took or left
-		return err
-	}
-	if err := k.openDir(); err != nil {
+	if err := k.makeDir(); err != nil {
 		return err
 	}
 	defer k.Close()
@@ -81,6 +72,54 @@ func Init(o Options) (err error) {
 		}
 		return err
 	})
+}
+
+// InitApart makes a keys directory as Init does, but leaves the private keys of the role
+// root only in another new directory, rootDir, which has all the rest too: a copy to be
+// kept on another machine. rootDir is made first; if the other cannot be made, rootDir
+// stays.
+func InitApart(o Options, rootDir string) error {
+	if entries, err := os.ReadDir(o.Dir); err == nil && len(entries) > 0 {
+		return notEmpty(o.Dir)
+	}
+	apart := o
+	apart.Dir = rootDir
+	if err := Init(apart); err != nil {
+		return err
+	}
+	from, err := atomicfile.Open(rootDir)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	k, err := newKeys(o)
+	if err != nil {
+		return err
+	}
+	if err := k.makeDir(); err != nil {
+		return err
+	}
+	defer k.Close()
+	if err := k.copyOnline(from); err != nil {
+		k.removeAll()
+		return err
+	}
+	return nil
+}
+
+// makeDir makes and opens the directory. One that exists must be empty.
+func (k *Keys) makeDir() error {
+	dir := k.options.Dir
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		return cmp.Or(err, notEmpty(dir))
+	}
+	if err := os.Chmod(dir, 0o700); err != nil { // whatever the umask took or left
+		return err
+	}
+	return k.openDir()
 }
 
 func notEmpty(dir string) error { return fmt.Errorf("%s is not empty; give a new directory", dir) }

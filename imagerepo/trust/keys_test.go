@@ -40,6 +40,41 @@ func modes(t testing.TB, dir string) string {
 	return strings.Join(all, ", ")
 }
 
+// InitApart leaves the root's private key in the other directory alone; the first signs all
+// the same, and what exists is not touched.
+func TestInitApart(t *testing.T) {
+	p := newPlace(t)
+	p.Dir += "2"
+	root := p.Dir + "-root"
+	if err := InitApart(p.Options, root); err != nil {
+		t.Fatal(err)
+	}
+	const online = "1.root.json 644, snapshot.x.key 600, targets.x.key 600, timestamp.x.key 600"
+	if got := modes(t, p.Dir); got != ". 700, .signed 600, "+online {
+		t.Errorf("the keys directory has %s", got)
+	}
+	if got := modes(t, root); got != ". 700, .signed 600, "+strings.Replace(online, "644,", "644, root.x.key 600,", 1) {
+		t.Errorf("the other has %s", got)
+	}
+	p.publish("first", "a")
+	if !p.sign() {
+		t.Error("the mirror is not signed")
+	}
+	if err := InitApart(p.Options, root+"2"); err == nil || !strings.Contains(err.Error(), "is not empty") {
+		t.Errorf("a directory that has keys: %v", err)
+	}
+	if _, err := os.Stat(root + "2"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("root keys are made in vain: %v", err)
+	}
+	p.Dir += "3"
+	if err := InitApart(p.Options, root); err == nil {
+		t.Error("a directory that has root keys is taken")
+	}
+	if _, err := os.Stat(p.Dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory is left: %v", err)
+	}
+}
+
 // What Init makes has its modes whatever the umask, and so has what comes later.
 func TestModes(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))

@@ -15,6 +15,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/meta"
 )
 
@@ -180,4 +181,30 @@ func unseal(sealed, passphrase []byte) (ed25519.PrivateKey, error) {
 		return nil, errors.New("it is no Ed25519 key")
 	}
 	return private, nil
+}
+
+// copyOnline copies the files of another keys directory but its lock and the private keys
+// of the role root.
+func (k *Keys) copyOnline(from atomicfile.Dir) error {
+	entries, err := fs.ReadDir(from.FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if m := keyName.FindStringSubmatch(e.Name()); e.Name() == lockName || m != nil && m[1] == Root {
+			continue
+		}
+		data, err := from.ReadFile(e.Name(), maxFile)
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if err := k.write(e.Name(), data, info.Mode().Perm()); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -174,6 +174,15 @@ func Given(app *cli.App, args []string, flag string) (given []string) {
 	return given
 }
 
+// Named returns the name of the command that arguments name, "" for none.
+func Named(app *cli.App, args []string) string {
+	args = arrange(app.Flags, app.Commands, nil, args)
+	if len(args) == 0 || commandOf(app.Commands, args[0]) == nil {
+		return ""
+	}
+	return args[0]
+}
+
 // commandOf returns the command of a name, nil for none.
 func commandOf(commands []*cli.Command, name string) *cli.Command {
 	for _, c := range commands {

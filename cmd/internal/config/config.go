@@ -71,6 +71,18 @@ type Source struct {
 	// Others are variables without the prefix that set flags too, by the flags' names. The
 	// variable with the prefix comes first.
 	Others map[string]string
+	// Without are commands whose flags are no keys: Configure leaves them as they are.
+	Without []string
+}
+
+// Path returns the path of the file that the option or the variable names, which need not
+// exist, or else s.File; "" where they name none.
+func (s Source) Path(app *cli.App, args []string, env func(string) (string, bool)) string {
+	name, by := s.named(app, args, env)
+	if by != "" {
+		return s.path(name)
+	}
+	return s.File
 }
 
 // variable returns the name of the variable that names another config file.
@@ -112,7 +124,8 @@ func (s Source) Configure(ctx context.Context, app *cli.App, args []string, env 
 	if err != nil {
 		return result, err
 	}
-	flags := slices.DeleteFunc(allFlags(app.Flags, app.Commands), func(f cli.Flag) bool { return nameOf(f) == s.Option })
+	commands := slices.DeleteFunc(slices.Clone(app.Commands), func(c *cli.Command) bool { return slices.Contains(s.Without, c.Name) })
+	flags := slices.DeleteFunc(allFlags(app.Flags, commands), func(f cli.Flag) bool { return nameOf(f) == s.Option })
 	for i, line := range lines {
 		if err := check(line, flags, lines[:i]); err != nil {
 			return result, err

@@ -269,3 +269,62 @@ func Write(path string, mode fs.FileMode, data []byte) error {
 	}
 	return f.Commit()
 }
+
+// WriteNew writes a whole file that does not exist yet, in a directory that is made where
+// it is missing. The file gets its name when it is complete, and replaces nothing: if the
+// name is taken, the error wraps fs.ErrExist.
+func WriteNew(path string, mode fs.FileMode, data []byte) error {
+	f := &File{path: path}
+	return f.named(writeNew(path, mode, data))
+}
+
+func writeNew(path string, mode fs.FileMode, data []byte) error {
+	dir, err := makeDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	name := filepath.Base(path)
+	whole := temporary(name + ".new")
+	f, err := dir.Begin(temporary(name), whole)
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	if err := f.Chmod(mode); err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Commit(); err != nil {
+		return err
+	}
+	err = dir.Link(whole, name)
+	return errors.Join(err, dir.Remove(whole), dir.SyncDir("."))
+}
+
+// makeDir opens a directory, and makes it, with those above it, where it is missing.
+func makeDir(path string) (atomicfile.Dir, error) {
+	above := filepath.Clean(path)
+	for {
+		_, err := os.Stat(above)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) || above == filepath.Dir(above) {
+			break
+		}
+		above = filepath.Dir(above)
+	}
+	dir, err := atomicfile.Open(above)
+	if err != nil || above == filepath.Clean(path) {
+		return dir, err
+	}
+	defer dir.Close()
+	below, err := filepath.Rel(above, path)
+	if err == nil {
+		err = dir.MkdirAll(below, 0o755)
+	}
+	if err != nil {
+		return atomicfile.Dir{}, err
+	}
+	return atomicfile.Open(path)
+}
