@@ -91,7 +91,7 @@ func action(stdout, stderr io.Writer, f func(*cli.Context, console) error) cli.A
 			if failure.Command == c.App.Name { // without a command
 				failure.Command = "update"
 			}
-			if err := notify.Run(c.Context, hook(c.String("notify")), failure, con.screen.Output()); err != nil {
+			if err := notify.Run(c.Context, hook(command.Own(c, "notify")), failure, con.screen.Output()); err != nil {
 				con.screen.Log().Warn("the failure was not reported", "reason", err)
 			}
 		}

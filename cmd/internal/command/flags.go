@@ -42,6 +42,15 @@ func Start(c *cli.Context, stderr io.Writer) *ui.Screen {
 	return screen
 }
 
+// Own returns the value of a string flag of the command that runs, "" if it has none of that
+// name. cli would return that of the app's flag then, which a config file may have set.
+func Own(c *cli.Context, flag string) string {
+	if flagOf(c.Command.Flags, flag) == nil {
+		return ""
+	}
+	return c.String(flag)
+}
+
 func checkFormat(_ *cli.Context, format string) error {
 	if format != "text" && format != "json" {
 		return Usage("--log-format %q, want text or json", format)

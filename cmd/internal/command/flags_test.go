@@ -99,6 +99,27 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+// The value of a flag is that of the command which runs, and of no other.
+func TestOwn(t *testing.T) {
+	report := func(value string) []cli.Flag { return []cli.Flag{&cli.StringFlag{Name: "report", Value: value}} }
+	for _, c := range []struct{ args, want string }{
+		{"", "app"},
+		{"--report given", "given"},
+		{"with", "with"},
+		{"with --report given", "given"},
+		{"without", ""},
+	} {
+		got := "not run"
+		action := func(c *cli.Context) error { got = Own(c, "report"); return nil }
+		app := &cli.App{Name: "app", Flags: report("app"), Action: action, Commands: []*cli.Command{
+			{Name: "with", Flags: report("with"), Action: action}, {Name: "without", Action: action},
+		}}
+		if err := Run(t.Context(), app, strings.Fields(c.args), io.Discard, io.Discard); err != nil || got != c.want {
+			t.Errorf("%q: %q, %v; want %q", c.args, got, err, c.want)
+		}
+	}
+}
+
 // An interruption is reported in the format of the rest.
 func TestInterruptJSON(t *testing.T) {
 	cmd, stderr := started(t, "app", "--quiet", "--log-format", "json", "waits")
