@@ -36,6 +36,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
 		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
 		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
+		notifyFlag(),
 	), command.Flags("print what becomes of each file"), []cli.Flag{settingsFlag()})
 }
 

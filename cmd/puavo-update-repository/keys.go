@@ -46,6 +46,7 @@ func keysCommand(stdout, stderr io.Writer) *cli.Command {
 			k.command("renew", "DIR MIRROR_DIR", "sign a mirror again before its timestamp expires, without building it", k.renew,
 				append(expireFlags(), passphraseFlag(), ignoreClockFlag(),
 					&cli.StringFlag{Name: "metrics-file", Category: command.Output, Usage: "put the new ends of the signatures into the metrics in `FILE`"},
+					notifyFlag(),
 					&cli.BoolFlag{Name: "no-sync", Category: command.Limits, Usage: "do not flush files to the disk: for RAM disks and tests"})...),
 		},
 		Action: command.NoCommand,
@@ -70,8 +71,8 @@ func (k keysTool) command(name, args, usage string, action func(keysCall) error,
 		Name: name, Usage: usage,
 		UsageText: "puavo-update-repository keys " + name + " [options] " + args,
 		Flags:     append(append(flags, settingsFlag()), command.Flags("has no effect")...),
-		Action: func(c *cli.Context) error {
-			call := keysCall{c, command.Start(c, k.stderr), k.stdout, c.Args().Slice()}
+		Action: reporting("keys "+name, k.stderr, func(c *cli.Context, screen *ui.Screen) error {
+			call := keysCall{c, screen, k.stdout, c.Args().Slice()}
 			if c.NArg() != len(want) || slices.Contains(call.args, "") {
 				return command.Usage("want %s, got %d arguments", strings.Join(want, " and "), c.NArg())
 			}
@@ -82,7 +83,7 @@ func (k keysTool) command(name, args, usage string, action func(keysCall) error,
 				call.out = io.Discard
 			}
 			return action(call)
-		},
+		}),
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/config"
+	"puavo-image-repository/cmd/internal/notify"
 	"puavo-image-repository/cmd/internal/setup"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/imagerepo/audit"
@@ -26,9 +27,18 @@ import (
 )
 
 func main() {
-	syscall.Umask(0o022) // whatever it was: others may read what this makes, and not write it
-	os.Exit(command.Main(run, plan.ErrInput, plan.ErrConfig, audit.ErrNoMirror))
+	umask = syscall.Umask(ourUmask)
+	os.Exit(command.Main(run, badInput...))
 }
+
+// badInput are the errors for unusable input.
+var badInput = []error{plan.ErrInput, plan.ErrConfig, audit.ErrNoMirror}
+
+// ourUmask lets others read what this makes, and not write it; umask is the one that this
+// process inherited.
+const ourUmask = 0o022
+
+var umask = ourUmask
 
 // configuration is where options can be set, apart from the command line.
 var configuration = config.Source{
@@ -93,9 +103,9 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 
    Exit codes: ` + command.ExitCodes,
 		Flags: flags(),
-		Action: func(c *cli.Context) error {
-			return meantCommand(c, build(c, settings, stdout, command.Start(c, stderr)))
-		},
+		Action: reporting("build", stderr, func(c *cli.Context, screen *ui.Screen) error {
+			return meantCommand(c, build(c, settings, stdout, screen))
+		}),
 		Commands: []*cli.Command{
 			initCommand(file, stdout, stderr),
 			verifyCommand(settings, stdout, stderr),
@@ -105,6 +115,33 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 			command.HelpCommand("puavo-update-repository"),
 		},
 	}
+}
+
+// reporting returns what runs a command, called name. Where that has the option --notify, a
+// failure is reported by its shell command, under the umask of whoever gave it.
+func reporting(name string, stderr io.Writer, run func(*cli.Context, *ui.Screen) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		screen := command.Start(c, stderr)
+		err := run(c, screen)
+		code := command.ExitCode(c.Context, err, badInput...)
+		hook := command.Own(c, "notify")
+		if hook == "" || !command.IsFailure(code, err) || code == command.Interrupted {
+			return err
+		}
+		if umask != ourUmask {
+			hook = fmt.Sprintf("umask %03o; %s", umask, hook)
+		}
+		failure := notify.Failure{Program: c.App.Name, Command: name, Err: err, ExitCode: code}
+		if err := notify.Run(c.Context, hook, failure, screen.Output()); err != nil {
+			screen.Log().Warn("the failure was not reported", "reason", err)
+		}
+		return err
+	}
+}
+
+// notifyFlag returns the flag for what reports a failure.
+func notifyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "notify", Category: command.Output, Usage: notify.Usage}
 }
 
 // meantCommand returns the error of a build, with the command that its first argument may be

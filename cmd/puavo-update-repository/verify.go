@@ -49,9 +49,12 @@ func verifyCommand(settings *config.Settings, stdout, stderr io.Writer) *cli.Com
 			passphraseFlag(),
 			ignoreClockFlag(),
 			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print what was found as JSON"},
+			notifyFlag(),
 			settingsFlag(),
 		), command.Flags("print what becomes of each file that is made again")...),
-		Action: func(c *cli.Context) error { return verify(c, settings, stdout, command.Start(c, stderr)) },
+		Action: reporting("verify", stderr, func(c *cli.Context, screen *ui.Screen) error {
+			return verify(c, settings, stdout, screen)
+		}),
 	}
 }
 

@@ -7,13 +7,15 @@
 //	PUAVO_ERROR      the error, as on standard error: escaped, and at most some KiB
 //	PUAVO_EXIT_CODE  with which the run ends, such as 1
 //	PUAVO_PROGRAM    such as puavo-update-image
-//	PUAVO_COMMAND    such as update
+//	PUAVO_COMMAND    such as update, or build for the builder without a command
 //
 // What it prints goes to standard error. It has a minute; then, and if the run is
 // interrupted, all of its processes are killed. What it leaves in the background goes on, but
 // can print no longer than some seconds. That it fails changes nothing of the run.
 //
-// A run that was interrupted has not failed, and neither has one that has nothing to do.
+// A run that was interrupted has not failed, and neither has one that has nothing to do. One
+// whose options or settings cannot be read does not know the command yet: the supervisor that
+// started it, such as systemd with OnFailure=, is what can report that.
 package notify
 
 import (
@@ -30,7 +32,7 @@ import (
 )
 
 // Usage is that of the flag --notify.
-const Usage = "run the shell command `COMMAND` at the end of a run that has failed, with the error in $PUAVO_ERROR and the exit code in $PUAVO_EXIT_CODE"
+const Usage = "run the shell command `COMMAND` at the end of a run that has failed, with the error in $PUAVO_ERROR and the exit code in $PUAVO_EXIT_CODE; not if options or settings cannot be read"
 
 // Failure is how a run has failed.
 type Failure struct {
