@@ -22,6 +22,7 @@ import (
 	"puavo-image-repository/cmd/internal/notify"
 	"puavo-image-repository/cmd/internal/setup"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/servecmd"
 	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/plan"
 )
@@ -110,6 +111,7 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 			initCommand(file, stdout, stderr),
 			verifyCommand(settings, stdout, stderr),
 			statusCommand(stdout, stderr),
+			servecmd.New(stdout, stderr),
 			keysCommand(stdout, stderr),
 			config.Command("puavo-update-repository", settings, flags(), stdout),
 			command.HelpCommand("puavo-update-repository"),

@@ -23,6 +23,7 @@ import (
 // Where things lie in a mirror.
 const (
 	Index      = "index.json"
+	Page       = "index.html" // the same for people, see package page
 	CKSUMS     = "CKSUMS"
 	SHA256     = "SHA256SUMS"
 	DeltaDir   = "rdiffs"
