@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,7 +99,7 @@ func TestBeforeTakenOver(t *testing.T) {
 			if s := p.build(); s.Series != 2 || s.Images != 5 || s.Made != c.made || s.Kept != 7-c.made || s.Dropped != 4 || s.Removed != 0 {
 				t.Errorf("%+v", s)
 			}
-			if got := p.tree(); got != want && c.made == 0 {
+			if got := p.tree(); withoutPage(got) != withoutPage(want) && c.made == 0 || !strings.Contains(got, "\nindex.html ") {
 				t.Errorf("the mirror is\n%swas\n%s", got, want)
 			}
 			if s := p.build(); s.Changed || s.Made != 0 || s.Kept != 7 {
@@ -108,6 +110,12 @@ func TestBeforeTakenOver(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withoutPage returns a tree without the page, which a mirror of before does not have, and
+// the list that names it.
+func withoutPage(tree string) string {
+	return regexp.MustCompile(`(?m)^(index\.html|SHA256SUMS) .*\n`).ReplaceAllString(tree, "")
 }
 
 // each calls do with each image of the image directory.

@@ -9,6 +9,7 @@
 //	<image>.img          hard link to the image; where that cannot be, a reflink or a copy
 //	rdiffs/<delta>.rdiff see package delta
 //	meta/<series>.json   see package meta
+//	index.html           the same for people, see package page
 //	index.json           the series, see package meta
 //	CKSUMS               images and deltas, see package cksum
 //	SHA256SUMS           every file but itself, tuf and .repo, see package cksum
@@ -140,6 +141,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/budget"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/page"
 	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
@@ -186,6 +188,12 @@ type Options struct {
 	// Sign, which may be nil, is called when all is published, to sign it, and
 	// reports whether it changed anything. Orphans are removed after it.
 	Sign func(ctx context.Context, mirror atomicfile.Dir) (changed bool, err error)
+	// NoPage leaves out index.html, the page for people, and removes one that a run before
+	// has made.
+	NoPage bool
+	// Root, which may be nil, is the root by which Sign signs, for the page. Without it,
+	// the page describes the newest root that the mirror has.
+	Root *Root
 	// Log takes warnings, and at level Info what becomes of each file. Nil discards.
 	Log *slog.Logger
 	// Progress, which may be nil, is called with the bytes of work done and in
@@ -203,6 +211,9 @@ func (o *Options) check() error {
 	}
 	return nil
 }
+
+// Root is what the page says of the root that signs a mirror.
+type Root = page.Root
 
 // MinMemory returns the least that Options.Memory may be, in bytes.
 func MinMemory() int64 { return budget.Least() }
@@ -268,6 +279,7 @@ type remembered struct {
 	Policy      plan.Policy  `json:"policy"`
 	Effort      delta.Effort `json:"effort"`
 	FollowLinks bool         `json:"follow_links,omitempty"`
+	NoPage      bool         `json:"no_page,omitempty"`
 }
 
 // Remembered returns the options that the last run had when it built the mirror, as
@@ -288,7 +300,7 @@ func Remembered(mirrorDir string) (Options, error) {
 	}
 	return Options{
 		ImageDir: o.ImageDir, MirrorDir: mirrorDir, URL: o.URL, Config: o.Config, Policy: o.Policy, Effort: o.Effort,
-		FollowLinks: o.FollowLinks,
+		FollowLinks: o.FollowLinks, NoPage: o.NoPage,
 	}, nil
 }
 

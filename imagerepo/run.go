@@ -151,6 +151,7 @@ type stages struct {
 func (r *run) stages() stages {
 	o, m := r.options, r.mirror.Root
 	progress := meter.New(planner.Work(r.plan), o.Progress)
+	r.docs.SetPage(published.Page{Omit: o.NoPage, Root: o.Root, Ledger: r.ledger, Log: o.Log})
 	// One digest for all: what is read at the same time, images or deltas, can share its work.
 	from, sums := r.bases(progress), new(cksum.Group).Read
 	publisher := &publisher{docs: r.docs, ledger: r.ledger, root: m, sign: o.Sign, log: o.Log}
@@ -243,7 +244,7 @@ func (r *run) remember(err error) error {
 		now.Rate = float64(work) / now.Seconds
 	}
 	o := r.options
-	options, marshalErr := json.Marshal(remembered{r.source.Path, o.URL, o.Config, o.Policy, o.Effort, o.FollowLinks})
+	options, marshalErr := json.Marshal(remembered{r.source.Path, o.URL, o.Config, o.Policy, o.Effort, o.FollowLinks, o.NoPage})
 	now.Options = options
 	return cmp.Or(err, marshalErr, r.mirror.PutRun(now))
 }
@@ -343,7 +344,7 @@ func (r *run) sameImages() bool {
 // examined and made again. An image that is damaged in the image directory itself
 // cannot be made again.
 func (r *run) suspect(name string) error {
-	if !r.ledger.Has(name) {
+	if !r.ledger.Has(name) || name == mirror.Page && r.ledger.Of(name).Foreign {
 		return nil
 	}
 	if path.Ext(name) != ".img" {

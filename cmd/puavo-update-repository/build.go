@@ -56,6 +56,7 @@ func whatFlags() []cli.Flag {
 		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove orphans, files that the documents no longer name, after this `TIME`, such as 36h; 0 removes them at once"},
 		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
 		&cli.BoolFlag{Name: "adopt", Usage: "take over every image and delta in MIRROR_DIR, whoever made them"},
+		&cli.BoolFlag{Name: "no-page", Usage: "make no index.html, the page for people, and remove the one that was made"},
 		&cli.BoolFlag{Name: "follow-links", Usage: "publish images that are links out of IMAGE_DIR to files that others may not read"},
 		&cli.BoolFlag{Name: "strict", Usage: "end at the first series that cannot be built"},
 	})...)
@@ -145,7 +146,7 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 	}
 	if keys != nil {
 		defer keys.Close()
-		options.Sign = keys.Sign
+		options.Sign, options.Root = keys.Sign, rootOf(keys)
 	}
 	start := time.Now()
 	summary, err := work(c, options, report, screen)
@@ -215,6 +216,7 @@ func parse(c *cli.Context, settings *config.Settings) (imagerepo.Options, error)
 		KeepSignatures: c.Bool("keep-signatures"),
 	}
 	o.AllowRemoval, o.Strict, o.FollowLinks = c.Bool("allow-removal"), c.Bool("strict"), c.Bool("follow-links")
+	o.NoPage = c.Bool("no-page")
 	o.Adopt, o.NoSync, o.IgnoreSpace = c.Bool("adopt"), c.Bool("no-sync"), c.Bool("ignore-space")
 	switch p := o.Policy; {
 	case o.Jobs < 1:

@@ -12,6 +12,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/meta/untrusted"
 )
@@ -267,6 +268,23 @@ func printMissing(w io.Writer, dir string, p trust.Proposal) error {
 	}
 	_, err := fmt.Fprintf(w, "Copy %s/next.root.json to where these keys are, into a copy of %[1]s, and run keys sign there.\n", dir)
 	return err
+}
+
+// rootOf returns what the page says of the root that signs, nil if its keys cannot be
+// listed: signing says why.
+func rootOf(keys *trust.Keys) *imagerepo.Root {
+	all, err := keys.List()
+	if err != nil {
+		return nil
+	}
+	var r imagerepo.Root
+	r.Version, r.Expires = keys.Root()
+	for _, k := range all {
+		if k.Role == trust.Root && k.State == "used" {
+			r.Keys, r.Threshold = append(r.Keys, k.ID), k.Threshold
+		}
+	}
+	return &r
 }
 
 // printExpiry prints when a mirror's metadata expires.

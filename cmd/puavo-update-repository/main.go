@@ -94,7 +94,7 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
    Example:
       puavo-update-repository -r images.example.org puavo-os-images mirror
    To upload it, what the meta names before the meta, and removals at last:
-      rsync -a --exclude /.repo --exclude /meta --exclude /index.json \
+      rsync -a --exclude /.repo --exclude /meta --exclude '/index.*' \
         --exclude '/*SUMS' --exclude /tuf/timestamp.json \
         --exclude '/tuf/*.root.json' mirror/ host:/srv/images/
       rsync -a --delete-after --exclude /.repo mirror/ host:/srv/images/

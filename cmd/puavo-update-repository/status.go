@@ -93,8 +93,12 @@ func printStatus(w io.Writer, s fullStatus, files bool) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d series, %d images of %s, %d deltas of %s\n%s",
-		len(s.Series), s.Images, ui.Bytes(s.ImageBytes), s.Deltas, ui.Bytes(s.DeltaBytes), describeRun(s.LastRun))
+	page := ""
+	if files && s.Page != "" {
+		page = "page for people: " + s.Page + "\n"
+	}
+	_, err := fmt.Fprintf(w, "%d series, %d images of %s, %d deltas of %s\n%s%s",
+		len(s.Series), s.Images, ui.Bytes(s.ImageBytes), s.Deltas, ui.Bytes(s.DeltaBytes), page, describeRun(s.LastRun))
 	if err != nil || s.Signed == nil {
 		return err
 	}

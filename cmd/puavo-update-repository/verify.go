@@ -176,7 +176,7 @@ func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, sc
 		return nil, err
 	}
 	if keys != nil {
-		o.Sign = keys.Sign
+		o.Sign, o.Root = keys.Sign, rootOf(keys)
 	}
 	o.Jobs, o.Log, o.Progress = c.Int("jobs"), screen.Log(), screen.Progress
 	for _, f := range found.Findings {

@@ -11,6 +11,8 @@
 //	SHA256SUMS          SHA-256 of every file but itself and those in tuf
 //	index.json          which meta exists, how many images it has and the newest
 //
+// index.html, the page for people, is compared by SHA256SUMS alone; what it says is not.
+//
 // What a document does not give is not compared: the predecessor's meta has no
 // blake3. All digests that are given are computed and compared, though one would prove
 // the content: each client compares another of them. What a delta makes is compared by

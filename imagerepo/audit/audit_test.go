@@ -170,7 +170,7 @@ func TestDocuments(t *testing.T) {
 			[][3]string{{"malformed", "SHA256SUMS", "not a clean relative path"}}},
 		{"SHA256SUMS is gone", func(p place) { p.remove("SHA256SUMS") }, [][3]string{{"missing", "SHA256SUMS", "every mirror"}}},
 		{"SHA256SUMS lacks all", func(p place) { p.write("SHA256SUMS", nil) }, [][3]string{
-			{"inconsistent", "CKSUMS", "SHA256SUMS does not name it"}, {"inconsistent", "index.json", "SHA256SUMS does not name it"},
+			{"inconsistent", "CKSUMS", "SHA256SUMS does not name it"}, {"orphan", "index.html", "nothing names it"}, {"inconsistent", "index.json", "SHA256SUMS does not name it"},
 			{"inconsistent", amxaDoc, "index.json names it, SHA256SUMS does not"}, {"inconsistent", freeDoc, "index.json names"},
 			{"inconsistent", older, amxaDoc + " and CKSUMS name it, SHA256SUMS does not"}, {"inconsistent", newer, ""}, {"inconsistent", free, ""},
 			{"inconsistent", up, ""}, {"inconsistent", down, ""},
@@ -244,7 +244,7 @@ func TestBuilt(t *testing.T) {
 	dir := t.TempDir()
 	p := place{t, build(dir)}
 	r := p.verify(true)
-	if want := 2 + 3 + 2 + 3; r.Files != want || r.Deltas != 2 || len(r.Findings) > 0 || r.Bytes < 360448+319488+339968 {
+	if want := 2 + 3 + 2 + 4; r.Files != want || r.Deltas != 2 || len(r.Findings) > 0 || r.Bytes < 360448+319488+339968 {
 		t.Errorf("%+v, want %d files and 2 deltas", r, want)
 	}
 	p.rot(older)

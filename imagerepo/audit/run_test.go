@@ -129,7 +129,7 @@ func (p place) published() (payload, documents []string) {
 		}
 		return nil
 	}))
-	return payload, append(documents, mirror.Index, mirror.CKSUMS, mirror.SHA256)
+	return payload, append(documents, mirror.Page, mirror.Index, mirror.CKSUMS, mirror.SHA256)
 }
 
 // same reports whether a file is there as in another mirror.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
+	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
@@ -19,6 +21,7 @@ type Status struct {
 	ImageBytes int64          `json:"image_bytes"`
 	Deltas     int            `json:"deltas"`
 	DeltaBytes int64          `json:"delta_bytes"`
+	Page       string         `json:"page,omitempty"`     // path of the page for people, "" if none is published
 	LastRun    *LastRun       `json:"last_run,omitempty"` // nil where it is not known
 }
 
@@ -53,7 +56,7 @@ type LastRun struct {
 	Success time.Time `json:"success,omitzero"` // when the last one without an error ended
 }
 
-// StatusOf returns what a mirror holds. It reads only the meta and the index, so it does
+// StatusOf returns what a mirror holds. It reads only the meta and the lists, so it does
 // not know whether the files that they name exist. A document that cannot be
 // read or parsed is an error that names it; a directory that is no mirror is
 // ErrNoMirror.
@@ -81,7 +84,7 @@ func statusOf(m *mirror.Mirror) (Status, error) {
 	if err != nil {
 		return Status{}, advise(err)
 	}
-	s := Status{Series: []SeriesStatus{}, LastRun: lastRun(m)}
+	s := Status{Series: []SeriesStatus{}, Page: publishedPage(m.Root), LastRun: lastRun(m)}
 	counted := make(map[string]bool)
 	for _, p := range paths {
 		series, err := readParsed(m.Root, p, meta.ParseSeries)
@@ -106,6 +109,15 @@ func publishedMeta(root atomicfile.Dir) (paths []string, err error) {
 		paths = append(paths, e.Meta)
 	}
 	return paths, err
+}
+
+// publishedPage returns the path of the page for people if SHA256SUMS names it.
+func publishedPage(root atomicfile.Dir) string {
+	lines, err := readParsed(root, mirror.SHA256, ofBytes(cksum.ParseSHA256SUMS))
+	if err == nil && slices.ContainsFunc(lines, func(l cksum.SHA256Line) bool { return l.Path == mirror.Page }) {
+		return mirror.Page
+	}
+	return "" // a list that is damaged is for Verify to report
 }
 
 // readParsed reads and parses a document.

@@ -135,7 +135,7 @@ func TestLastRun(t *testing.T) {
 		`,"last_run":{"began":"2026-01-02T03:04:05Z","seconds":1.5,"error":"no space left"}`:          {Began: began, Seconds: 1.5, Error: "no space left"},
 	} {
 		p.run(run)
-		want = `{"series":[],"images":0,"image_bytes":0,"deltas":0,"delta_bytes":0` + want + "}"
+		want = `{"series":[],"images":0,"image_bytes":0,"deltas":0,"delta_bytes":0,"page":"index.html"` + want + "}"
 		if got := must(json.Marshal(must(StatusOf(p.dir)))); string(got) != want {
 			t.Errorf("got %s, want %s", got, want)
 		}

@@ -107,6 +107,7 @@ func readDocument(root atomicfile.Dir, name string) ([]byte, error) {
 type orphanSearch struct {
 	files   files   // the documents that exist, and what they name
 	all     bool    // whether the documents name all that is published
+	listed  bool    // whether SHA256SUMS, which alone names the page, could be parsed
 	records records // say which orphans wait for their removal
 	found   *findings
 	ours    []string // those with names as the tool gives them
@@ -117,7 +118,7 @@ const nothingNames = "nothing names it"
 // findOrphans reports what no document names. It returns those orphans that have names
 // as the tool gives them: a run in progress may just have made them.
 func findOrphans(ctx context.Context, root atomicfile.Dir, d *documents, all files, r records, found *findings) ([]string, error) {
-	s := &orphanSearch{files: all, all: d.complete(), records: r, found: found}
+	s := &orphanSearch{files: all, all: d.complete(), listed: d.parsed(mirror.SHA256), records: r, found: found}
 	err := fs.WalkDir(root.FS(), ".", func(p string, e fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -167,6 +168,7 @@ func (s *orphanSearch) orphan(p string) {
 	case record != nil && record.Orphaned != 0:
 		since := time.Unix(record.Orphaned, 0).UTC().Format(time.DateTime)
 		s.found.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
+	case p == mirror.Page && !s.listed:
 	case !ours:
 		s.found.add(p, Orphan, nothingNames)
 	case s.all:

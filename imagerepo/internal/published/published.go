@@ -1,9 +1,10 @@
 // Package published has the documents that clients read: the meta of each series,
-// index.json, CKSUMS and SHA256SUMS. They are parsed once, changed in memory, and
-// written in one order, so that they agree as far as several files can.
+// index.json, CKSUMS and SHA256SUMS, and the page for people, index.html. They are parsed
+// once, changed in memory, and written in one order, so that they agree as far as several
+// files can.
 //
-// What is written names first what has the other's digests: meta, index.json,
-// CKSUMS, SHA256SUMS. Where several documents name a file, it is withdrawn from all
+// What is written names first what has the other's digests: meta, index.html, index.json,
+// CKSUMS, SHA256SUMS. The page is made of the meta; it is not parsed. Where several documents name a file, it is withdrawn from all
 // of them before its content changes.
 package published
 
@@ -34,6 +35,9 @@ type Documents struct {
 	lines  map[string]line    // of the lists, by the name of the image or delta
 	sums   map[string]cksum.Sums
 	dirty  bool // what is in memory is not all written
+
+	page       Page
+	listedPage cksum.Digest256 // the one that SHA256SUMS has of the page, zero for none
 }
 
 // series is the document of one series.
@@ -105,6 +109,9 @@ func (d *Documents) readLists(own func(name string) bool) (counts func(doc strin
 					d.lines[name] = line{d.lines[name].cksum, &l.SHA256}
 				} else {
 					named[l.Path] = true
+				}
+				if l.Path == mirror.Page {
+					d.listedPage = l.SHA256
 				}
 			}
 		}),
@@ -295,9 +302,7 @@ func (d *Documents) Write(ctx context.Context) (changed bool, err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		h := cksum.New()
-		h.Write(data)
-		sums = append(sums, cksum.SHA256Line{SHA256: h.Sums().SHA256, Path: name})
+		sums = append(sums, cksum.SHA256Line{SHA256: digestsOf(data).SHA256, Path: name})
 		written, err := d.dir.Replace(mirror.TmpPath(path.Base(name)), name, data)
 		if err != nil {
 			return fmt.Errorf("writing %s: %w", name, err)
@@ -315,6 +320,10 @@ func (d *Documents) Write(ctx context.Context) (changed bool, err error) {
 	if err := write(mirror.SHA256, cksum.AppendSHA256SUMS(nil, append(payload, sums...))); err != nil {
 		return changed, err
 	}
+	removed, err := d.removePage()
+	if changed = changed || removed; err != nil {
+		return changed, err
+	}
 	// Of what is as it was, a run that was killed may not have flushed the name.
 	for _, dir := range []string{mirror.MetaDir, "."} {
 		if err := d.dir.SyncDir(dir); err != nil {
@@ -325,7 +334,7 @@ func (d *Documents) Write(ctx context.Context) (changed bool, err error) {
 	return changed, nil
 }
 
-// writeSeries writes the meta and the index.
+// writeSeries writes the meta, the page and the index.
 func (d *Documents) writeSeries(write func(name string, data []byte) error) (err error) {
 	var all []meta.Series
 	for _, name := range slices.Sorted(maps.Keys(d.series)) {
@@ -339,6 +348,9 @@ func (d *Documents) writeSeries(write func(name string, data []byte) error) (err
 			return err
 		}
 		all = append(all, s.Series)
+	}
+	if err := d.writePage(all, write); err != nil {
+		return err
 	}
 	index, err := meta.NewIndex(all).Encode()
 	if err != nil {

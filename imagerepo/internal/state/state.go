@@ -46,14 +46,15 @@ type Record struct {
 	// about to.
 	Placed bool `json:"placed,omitempty"`
 	// Foreign says that a delta was in the mirror before the tool: it is right, and
-	// published, and not the tool's own.
+	// published, and not the tool's own. A page that is Foreign is not published.
 	Foreign bool `json:"foreign,omitempty"`
 	// Copy is the stamp of an image's copy in the mirror, where it could not be
 	// linked.
 	Copy Stamp `json:"copy,omitzero"`
 	// Conf is an image's puavo-conf, nil where it was not read.
 	Conf map[string]json.RawMessage `json:"conf,omitzero"`
-	// Base and Target are the BLAKE3 of what a delta was made of.
+	// Base and Target are the BLAKE3 of what a delta was made of. That of the page for
+	// people, index.html, has in Base the one before it.
 	Base   cksum.Digest256 `json:"base,omitzero"`
 	Target cksum.Digest256 `json:"target,omitzero"`
 	// Dropped says that a delta was too large to be worth having: it had at least
