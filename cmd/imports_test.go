@@ -40,6 +40,7 @@ var arrows = []struct {
 	{"imagerepo/atomicfile", []string{"meta/untrusted"}},
 	{"imagerepo/through", nil},
 	{"imagerepo/audit", []string{"cksum", "delta", "delta/mmap", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
+	{"imagerepo/imagediff", []string{"meta/untrusted", "imagerepo/internal/puavoconf/squashfs"}},
 	{"imagerepo/serve", []string{"imagerepo/atomicfile", "imagerepo/internal/mirror", "imagerepo/internal/state"}},
 	{"imagerepo/trust", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"imagerepo/client", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
@@ -56,7 +57,7 @@ var arrows = []struct {
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
 	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units"}},
-	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/plan", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/..."}},
+	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/..."}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }

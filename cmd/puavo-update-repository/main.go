@@ -22,8 +22,10 @@ import (
 	"puavo-image-repository/cmd/internal/notify"
 	"puavo-image-repository/cmd/internal/setup"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/diffcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/servecmd"
 	"puavo-image-repository/imagerepo/audit"
+	"puavo-image-repository/imagerepo/imagediff"
 	"puavo-image-repository/imagerepo/plan"
 )
 
@@ -33,7 +35,7 @@ func main() {
 }
 
 // badInput are the errors for unusable input.
-var badInput = []error{plan.ErrInput, plan.ErrConfig, audit.ErrNoMirror}
+var badInput = []error{plan.ErrInput, plan.ErrConfig, audit.ErrNoMirror, imagediff.ErrImage}
 
 // ourUmask lets others read what this makes, and not write it; umask is the one that this
 // process inherited.
@@ -112,6 +114,7 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 			verifyCommand(settings, stdout, stderr),
 			statusCommand(stdout, stderr),
 			servecmd.New(stdout, stderr),
+			diffcmd.New(stdout, stderr),
 			keysCommand(stdout, stderr),
 			config.Command("puavo-update-repository", settings, flags(), stdout),
 			command.HelpCommand("puavo-update-repository"),

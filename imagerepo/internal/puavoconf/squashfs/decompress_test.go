@@ -85,7 +85,7 @@ var compressors = map[uint16]func(t testing.TB, n int) []byte{
 func forMethods(t *testing.T, test func(t *testing.T, method uint16, r *Reader)) {
 	for method := range compressors {
 		t.Run(methods[method].name, func(t *testing.T) {
-			r := &Reader{superblock: superblock{compression: method}, ctx: context.Background()}
+			r := &Reader{superblock: superblock{compression: method}, ctx: context.Background(), most: Work}
 			r.decompress = methods[method].open(r)
 			test(t, method, r)
 		})

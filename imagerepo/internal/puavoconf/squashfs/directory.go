@@ -26,6 +26,9 @@ type Entry struct {
 	ref  uint64
 }
 
+// Own returns the file of that name itself, which may be a symbolic link.
+func (e Entry) Own() (*File, error) { return e.dir.child(e.ref) }
+
 // Open returns the file of that name, or the one that it links to.
 func (e Entry) Open() (*File, error) {
 	f, err := e.dir.child(e.ref)
@@ -125,17 +128,30 @@ func (f *File) child(ref uint64) (*File, error) {
 	return &File{f.r, i, f, f.depth + 1}, nil
 }
 
-// target returns the path that f, a link, links to.
+// target returns the path that f, a link, links to, which must not be absolute.
 func (f *File) target() (string, error) {
+	path, err := f.Target()
+	if err == nil && path[0] == '/' {
+		return "", fmt.Errorf("a symbolic link to the absolute path %s", untrusted.Quote(path))
+	}
+	return path, err
+}
+
+// Target returns the path that f, a symbolic link, links to: 1 to 4096 bytes, whatever
+// they are.
+func (f *File) Target() (string, error) {
+	if f.kind != typeLink {
+		return "", errors.New("not a symbolic link")
+	}
 	if f.size == 0 || f.size > maxTarget {
 		return "", damaged("a symbolic link to a path of %d bytes", f.size)
 	}
 	b, c := make([]byte, f.size), f.rest
 	c.read(b)
-	if c.err == nil && b[0] == '/' {
-		return "", fmt.Errorf("a symbolic link to the absolute path %s", untrusted.Quote(string(b)))
+	if c.err != nil {
+		return "", c.err
 	}
-	return string(b), c.err
+	return string(b), nil
 }
 
 // Entries returns the names in directory f, in the image's order, at most limit.

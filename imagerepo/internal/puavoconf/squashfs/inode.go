@@ -6,6 +6,9 @@ const (
 	typeDirectory = 1
 	typeFile      = 2
 	typeLink      = 3
+	typeBlock     = 4
+	typeCharacter = 5
+	typePipe      = 6
 	typeSocket    = 7 // the last
 	extended      = 7
 )
@@ -18,6 +21,10 @@ const (
 // inode is what is used of one.
 type inode struct {
 	kind     uint16 // a type that is not an extended one
+	mode     uint16 // permissions
+	user     uint16 // index of the ID
+	group    uint16 // the same
+	device   uint32 // its number
 	size     uint64 // bytes of the file, of the target, or of the listing and 3
 	start    uint64 // of the file, or of the listing from the directory table's start
 	offset   uint32 // in the fragment, or in the listing's first block
@@ -32,11 +39,11 @@ func (r *Reader) readInode(ref uint64) (inode, error) {
 	}
 	c := r.cursor(r.inodeTable+ref>>16, int(ref&0xffff))
 	kind := c.u16()
-	c.skip(14)
+	i := inode{kind: kind, fragment: noFragment, mode: c.u16(), user: c.u16(), group: c.u16()}
+	c.skip(8)
 	if c.err == nil && (kind == 0 || kind > typeSocket+extended) {
 		c.err = damaged("an inode of type %d", kind)
 	}
-	i := inode{kind: kind, fragment: noFragment}
 	switch kind {
 	case typeDirectory, typeDirectory + extended:
 		i.directory(&c)
@@ -45,6 +52,9 @@ func (r *Reader) readInode(ref uint64) (inode, error) {
 	case typeLink, typeLink + extended:
 		c.skip(4)
 		i.size = uint64(c.u32())
+	case typeBlock, typeBlock + extended, typeCharacter, typeCharacter + extended:
+		c.skip(4)
+		i.device = c.u32()
 	}
 	if kind > extended {
 		i.kind -= extended

@@ -61,6 +61,14 @@ func (r *Reader) readBlock(dst []byte, off uint64, n int, plain bool) ([]byte, e
 	if err := r.readAt(stored, off); err != nil {
 		return nil, err
 	}
+	return r.unpack(dst, stored, off)
+}
+
+// unpack returns what the stored bytes from an offset make, which it puts into dst.
+func (r *Reader) unpack(dst, stored []byte, off uint64) ([]byte, error) {
+	if r.decompress == nil {
+		return nil, unsupported(methods[r.compression].name)
+	}
 	got, err := r.guarded(dst, stored)
 	if not, ok := errors.AsType[unsupported](err); ok {
 		return nil, not

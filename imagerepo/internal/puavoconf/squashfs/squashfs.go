@@ -20,7 +20,8 @@
 //	    28      4  version: 4 and 0, of two bytes each
 //	    32      8  reference to the inode of the root directory
 //	    40      8  bytes used: the image's size, without padding
-//	    48     16  offsets of the tables of IDs and of extended attributes
+//	    48      8  offset of the table of IDs
+//	    56      8  offset of the table of extended attributes
 //	    64      8  offset of the inode table
 //	    72      8  offset of the directory table
 //	    80      8  offset of the fragment table
@@ -54,7 +55,15 @@
 //	9 same, extended    8 start, 8 size, 8 sparse, 4 links, 4 fragment, 4 offset,
 //	                    4 attributes, the block sizes
 //	3, 10 symbolic link 4 links, 4 size, the target
-//	4 to 7, 11 to 14    devices, pipes and sockets
+//	4, 11 block device  4 links, 4 number
+//	5, 12 character     the same
+//	6, 7, 13, 14        pipes and sockets
+//
+// The user and the group of an inode are indexes in the table of IDs: 2048 IDs of 4 bytes
+// in each metadata block, whose offsets, of 8 bytes each, the table holds. The number of a
+// device has 8 bits of the minor, 12 of the major, and the other 12 of the minor.
+//
+// Extended attributes are not read.
 //
 // # Directories
 //
@@ -93,10 +102,11 @@
 //   - 4096 bytes for the target of a symbolic link, 40 links on the way to a file
 //   - 256 directories below each other
 //   - what the caller allows, for a file and for the names in a directory
-//   - [Work] in all, which bounds the time: up to some 15 seconds, for xz
+//   - [Work] in all, which bounds the time: up to some 15 seconds, for xz. Whoever
+//     reads all of an image allows more
 //
 // What is kept in memory is 256 metadata blocks, 8 fragments and a block, at most
-// 11 MiB, besides what is returned.
+// 11 MiB, besides what is returned; one block more where files are compared.
 //
 // # Sources
 //
@@ -123,7 +133,7 @@ const (
 	hasOptions = 1 << 10 // flag of the superblock
 )
 
-// Work is the most that a [Reader] does in its life: a unit for each byte that
+// Work is the most that a [Reader] does in its life, unless it is allowed more: a unit for each byte that
 // is read, decompressed or allocated, and some more for each block, directory
 // entry and step on the way to a file. A usual image takes a thousandth.
 const Work = 1 << 30
@@ -155,10 +165,11 @@ type superblock struct {
 	fragments   uint32 // how many there are
 	compression uint16
 	flags       uint16
+	ids         uint16 // how many there are
 	root        uint64 // reference to an inode
 	used        uint64 // bytes
 
-	inodeTable, directoryTable, fragmentTable uint64 // offsets
+	idTable, inodeTable, directoryTable, fragmentTable uint64 // offsets
 }
 
 // Reader reads an image. Neither it nor what it returns is for concurrent use;
@@ -168,11 +179,13 @@ type Reader struct {
 	ctx        context.Context
 	image      io.ReaderAt
 	decompress decompressor // nil if it is not supported
-	work       int          // of Work
+	work       int          // that was done
+	most       int          // Work, or more
 
 	metadata     map[uint64]metadata // blocks that were read, by offset
 	fragmentData map[uint32][]byte   // the same, by index
 	stored       []byte              // a block before it is decompressed
+	block        []byte              // what it made, where files are compared
 }
 
 // Open returns a Reader of an image of size bytes, having read its superblock and
@@ -185,6 +198,7 @@ func Open(ctx context.Context, image io.ReaderAt, size int64) (*Reader, error) {
 		superblock:   superblock{used: superSize},
 		ctx:          ctx,
 		image:        image,
+		most:         Work,
 		metadata:     make(map[uint64]metadata),
 		fragmentData: make(map[uint32][]byte),
 	}
@@ -209,8 +223,10 @@ func parse(b *[superSize]byte, size uint64) (superblock, error) {
 		fragments:      le.Uint32(b[16:]),
 		compression:    le.Uint16(b[20:]),
 		flags:          le.Uint16(b[24:]),
+		ids:            le.Uint16(b[26:]),
 		root:           le.Uint64(b[32:]),
 		used:           le.Uint64(b[40:]),
+		idTable:        le.Uint64(b[48:]),
 		inodeTable:     le.Uint64(b[64:]),
 		directoryTable: le.Uint64(b[72:]),
 		fragmentTable:  le.Uint64(b[80:]),
@@ -233,14 +249,18 @@ func parse(b *[superSize]byte, size uint64) (superblock, error) {
 	return s, nil
 }
 
+// Allow sets how much work r may do in its life, instead of Work. To read all of an image
+// costs about four units for each byte that is decompressed.
+func (r *Reader) Allow(work int) { r.most = work }
+
 // spend adds to the work, of which there must be some left, and looks at the
 // context.
 func (r *Reader) spend(work int) error {
 	if err := r.ctx.Err(); err != nil {
 		return err
 	}
-	if r.work += work; r.work > Work {
-		return damaged("reading it takes more than %d units of work", Work)
+	if r.work += work; r.work > r.most {
+		return damaged("reading it takes more than %d units of work", r.most)
 	}
 	return nil
 }

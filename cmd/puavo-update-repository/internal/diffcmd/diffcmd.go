@@ -1,0 +1,87 @@
+// Package diffcmd is the command diff: it prints which files of two images differ, see
+// package imagediff.
+package diffcmd
+
+import (
+	"bufio"
+	"errors"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/imagerepo/imagediff"
+)
+
+// New returns the command, which prints to stdout.
+func New(stdout, stderr io.Writer) *cli.Command {
+	return &cli.Command{
+		Name:      "diff",
+		Usage:     "print which files of two images differ",
+		UsageText: "puavo-update-repository diff [options] OLD.img NEW.img",
+		Description: `Prints the files that NEW.img has and OLD.img has not, the other way round, and
+   those whose content, type, target, device number, mode or owner changed, with
+   their sizes. Times, hard links and extended attributes are not compared. The
+   images are squashfs, and are neither mounted nor unpacked.
+
+   With --depth N the changes are summed by directory, each with all below it:
+   0 is the whole image, 1 also /usr and others, 2 also /usr/lib.
+
+   With --json the changes come as they are found; after an error, the document
+   has no end.
+
+   Exit codes: ` + command.ExitCodes + `;
+   0 whether or not the images differ.`,
+		Flags: append([]cli.Flag{
+			&cli.IntFlag{Name: "depth", Usage: "sum the changes by directory, down to `N` levels", DefaultText: "none, each file"},
+			&cli.BoolFlag{Name: "json", Usage: "print it as JSON"},
+		}, command.Flags("has no effect")...),
+		Action: func(c *cli.Context) error {
+			command.Start(c, stderr)
+			return run(c, stdout)
+		},
+	}
+}
+
+// printer prints what a comparison finds.
+type printer interface {
+	change(imagediff.Change) error
+	end(imagediff.Sum, int) error // with how many files are the same
+}
+
+func run(c *cli.Context, stdout io.Writer) error {
+	if c.NArg() != 2 || c.Args().Get(0) == "" || c.Args().Get(1) == "" {
+		return command.Usage("want OLD.img and NEW.img, got %d arguments", c.NArg())
+	}
+	depth := c.Int("depth")
+	if depth < 0 {
+		return command.Usage("--depth %d, want 0 or more", depth)
+	}
+	w := bufio.NewWriter(stdout)
+	var p printer = &table{w: w}
+	switch summed := c.IsSet("depth"); {
+	case c.Bool("quiet"):
+		p = silent{}
+	case summed && c.Bool("json"):
+		p = &jsonSums{w: w, sums: imagediff.Directories{Depth: depth}}
+	case summed:
+		p = &sumTable{w: w, sums: imagediff.Directories{Depth: depth}}
+	case c.Bool("json"):
+		p = &jsonList{w: w}
+	}
+	var total imagediff.Sum
+	same, err := imagediff.Compare(c.Context, c.Args().Get(0), c.Args().Get(1), func(change imagediff.Change) error {
+		total.Add(change)
+		return p.change(change)
+	})
+	if err == nil {
+		err = p.end(total, same)
+	}
+	return errors.Join(err, w.Flush())
+}
+
+// silent prints nothing.
+type silent struct{}
+
+func (silent) change(imagediff.Change) error { return nil }
+func (silent) end(imagediff.Sum, int) error  { return nil }
