@@ -60,6 +60,8 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		"":       func(names []string) bool { return len(names) >= 1 && len(names) <= 2 },
 		"init":   func(names []string) bool { return len(names) == 0 },
 		"help":   func([]string) bool { return true },
+		"serve":  func(names []string) bool { return len(names) == 1 },
+		"diff":   func(names []string) bool { return len(names) == 2 },
 		"config": func(names []string) bool { return slices.Equal(names, []string{"show"}) },
 	})
 	if err != nil {

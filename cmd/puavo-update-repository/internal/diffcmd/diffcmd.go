@@ -19,10 +19,10 @@ func New(stdout, stderr io.Writer) *cli.Command {
 		Name:      "diff",
 		Usage:     "print which files of two images differ",
 		UsageText: "puavo-update-repository diff [options] OLD.img NEW.img",
-		Description: `Prints the files that NEW.img has and OLD.img has not, the other way round, and
-   those whose content, type, target, device number, mode or owner changed, with
-   their sizes. Times, hard links and extended attributes are not compared. The
-   images are squashfs, and are neither mounted nor unpacked.
+		Description: `Prints the files that NEW.img has and OLD.img has not, the other way round,
+   and those whose content, type, target, device number, mode or owner changed,
+   with their sizes. Times, hard links and extended attributes are not compared.
+   The images are squashfs, and are neither mounted nor unpacked.
 
    With --depth N the changes are summed by directory, each with all below it:
    0 is the whole image, 1 also /usr and others, 2 also /usr/lib.
@@ -34,7 +34,7 @@ func New(stdout, stderr io.Writer) *cli.Command {
    0 whether or not the images differ.`,
 		Flags: append([]cli.Flag{
 			&cli.IntFlag{Name: "depth", Usage: "sum the changes by directory, down to `N` levels", DefaultText: "none, each file"},
-			&cli.BoolFlag{Name: "json", Usage: "print it as JSON"},
+			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print it as JSON"},
 		}, command.Flags("has no effect")...),
 		Action: func(c *cli.Context) error {
 			command.Start(c, stderr)

@@ -35,7 +35,7 @@ func New(stdout, stderr io.Writer) *cli.Command {
    Exit codes: ` + command.ExitCodes,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8080", Usage: "listen at this `ADDRESS`, host:port; :8080 is every address of this machine"},
-			&cli.BoolFlag{Name: "json", Usage: "print as JSON what is served and where"},
+			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print as JSON what is served and where"},
 		}, command.Flags("print each request")...),
 		Action: func(c *cli.Context) error { return run(c, stdout, command.Start(c, stderr).Log()) },
 	}
