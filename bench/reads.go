@@ -176,7 +176,12 @@ func (r *reads) compare(ctx context.Context, o readsOptions, dir string, images 
 		}
 		rows = append(rows, row)
 	}
-	fmt.Fprintf(r.w, "\n## %s\n\n%d images of %s bytes, %d deltas wanted.\n\n", o.corpus, len(images), report.Group(bytes), len(pairs))
+	ahead, err := memory.ReadAhead(images[0])
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.w, "\n## %s\n\n%d images of %s bytes, %d deltas wanted. The disk reads ahead %d KiB.\n\n",
+		o.corpus, len(images), report.Group(bytes), len(pairs), ahead>>10)
 	return writeReads(r.w, bytes, rows)
 }
 

@@ -3,10 +3,31 @@ package memory
 import (
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// ReadAhead returns how many bytes the system reads at most around a byte of a file that
+// it must fetch from the disk: 128 KiB on most. That is set for each disk.
+func ReadAhead(path string) (int64, error) {
+	var info unix.Stat_t
+	if err := unix.Stat(path, &info); err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	setting := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(info.Dev), unix.Minor(info.Dev))
+	text, err := os.ReadFile(setting)
+	if err != nil {
+		return 0, fmt.Errorf("read-ahead of the disk of %s: %w", path, err)
+	}
+	kib, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", setting, err)
+	}
+	return kib << 10, nil
+}
 
 // Drop writes files to the disk and drops them from the page cache, so that who reads
 // them next reads them from the disk. It is an error if some are still there, since

@@ -114,3 +114,19 @@ func TestDrop(t *testing.T) {
 		t.Errorf("no such file: %v", err)
 	}
 }
+
+// The read-ahead is that of the disk on which a file is.
+func TestReadAhead(t *testing.T) {
+	for _, c := range []struct {
+		path  string
+		fails bool
+	}{
+		{t.TempDir(), false},
+		{"/nowhere", true},
+		{"/proc/self/status", true}, // on no disk
+	} {
+		if n, err := ReadAhead(c.path); (err != nil) != c.fails || err == nil && (n < 0 || n%1024 != 0) {
+			t.Errorf("%s: %d, %v", c.path, n, err)
+		}
+	}
+}
