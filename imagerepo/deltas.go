@@ -168,12 +168,11 @@ func (j *job) do(ctx context.Context) error {
 		// The plan could not know the images, or the file changed since.
 		action = planner.Decide(j.maker.policy, j.record, file, j.maker.ledger.Of(j.delta.Base.String()).Sums, j.maker.ledger.Of(j.delta.Target.String()).Sums)
 	}
+	j.expect(action)
 	switch action {
 	case plan.Keep:
-		j.maker.progress.Add(j.delta.Work())
 		return j.keep(file)
 	case plan.Drop:
-		j.maker.progress.Add(j.delta.Work())
 		return j.stayDropped()
 	case plan.Check:
 		if same, err := j.isKnown(ctx, file); err != nil {
@@ -185,6 +184,14 @@ func (j *job) do(ctx context.Context) error {
 	default:
 		return j.make(ctx)
 	}
+}
+
+// expect has progress expect the work for this action, in the place of what was expected of
+// the delta before.
+func (j *job) expect(action plan.Action) {
+	before := planner.DeltaWork(j.delta)
+	j.delta.Action = action
+	j.maker.progress.Expect(planner.DeltaWork(j.delta) - before)
 }
 
 // keep keeps a delta as it is. A record that lacks the change time gets it.
@@ -220,6 +227,7 @@ func (j *job) stayDropped() error {
 
 // make makes and verifies a delta, and puts it into the mirror.
 func (j *job) make(ctx context.Context) error {
+	defer j.maker.progress.Begin("delta_make", meta.DeltaPath(j.delta.File))()
 	// Whatever happens from here on, the file is known as the tool's own.
 	if err := j.maker.ledger.Put(j.delta.File, &state.Record{Orphaned: j.fresh.Orphaned}); err != nil {
 		return err
@@ -304,11 +312,11 @@ func (j *job) check(ctx context.Context) error {
 		return j.omit(fmt.Errorf("%s is there and not right, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
 	case errors.Is(err, base.ErrWrong):
 		j.maker.log.Info("the delta in the mirror is not right and is made again", "delta", j.delta.File, "reason", err)
+		j.expect(plan.Make)
 		return j.make(ctx)
 	case err != nil:
 		return err
 	}
-	j.maker.progress.Add(j.delta.TargetSize) // the diff that was saved
 	if tooLarge := j.maker.policy.TooLarge(sums.Size, j.delta.TargetSize); tooLarge && !j.maker.holds.Takes(j.delta.File) {
 		return j.omit(fmt.Errorf("%s is there and larger than it may be, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
 	} else if tooLarge {
@@ -325,6 +333,7 @@ func (j *job) checked(ctx context.Context) (cksum.Sums, error) {
 		return cksum.Sums{}, err
 	}
 	defer f.Close()
+	defer j.maker.progress.Begin("delta_check", meta.DeltaPath(j.delta.File))()
 	info, err := f.Stat()
 	if err != nil {
 		return cksum.Sums{}, err
@@ -352,7 +361,7 @@ func (j *job) isKnown(ctx context.Context, file state.Stamp) (bool, error) {
 	if err != nil || digest != j.record.Sums.BLAKE3 {
 		return false, err
 	}
-	j.maker.progress.Add(j.delta.Work())
+	j.expect(plan.Keep)
 	j.maker.log.Info("the delta is what it was", "delta", j.delta.File)
 	return true, nil
 }

@@ -196,9 +196,15 @@ type Options struct {
 	Root *Root
 	// Log takes warnings, and at level Info what becomes of each file. Nil discards.
 	Log *slog.Logger
-	// Progress, which may be nil, is called with the bytes of work done and in
-	// all, from several goroutines concurrently.
+	// Progress, which may be nil, is called with the work done and in all, from several
+	// goroutines concurrently. Its units take about as long as each other. What is in all can
+	// change, as it gets known what must be done.
 	Progress func(done, total int64)
+	// Stage, which may be nil, is called when another file is worked on, by its path in the
+	// mirror, and with what is done to it: image_read, image_compare, image_copy, image_sign,
+	// delta_make or delta_check. Of several at a time it is the one that was begun last. There
+	// is one call at a time.
+	Stage func(stage, file string)
 }
 
 // check returns an error for options that are missing, and completes the others.

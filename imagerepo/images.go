@@ -187,6 +187,7 @@ func (r *reader) compare(ctx context.Context, images []plan.Image) (unread []pla
 			mu.Unlock()
 		}
 		if err == nil && !same {
+			r.progress.At(meter.Digest).Expect(im.Size)
 			err = r.confs.read(ctx, im.Name)
 		}
 		return r.failed.tolerate(ctx, err, im.Name)
@@ -215,7 +216,8 @@ func (r *reader) isKnown(ctx context.Context, im plan.Image) (same bool, err err
 	}
 	defer f.Close()
 	record := r.ledger.Of(im.File)
-	digest, err := blake3(r.progress.Reader(ctx, f))
+	defer r.progress.Begin("image_compare", im.File)()
+	digest, err := blake3(r.progress.At(meter.Compare).Reader(ctx, f))
 	if err == nil {
 		err = r.source.Unchanged(im.Name)
 	}
@@ -275,7 +277,8 @@ func (r *reader) readImage(ctx context.Context, im plan.Image) error {
 	if err != nil {
 		return err
 	}
-	sums, err := r.digest(ctx, r.progress.Reader(ctx, in))
+	defer r.progress.Begin("image_read", im.File)()
+	sums, err := r.digest(ctx, r.progress.At(meter.Digest).Reader(ctx, in))
 	if errors.Is(err, delta.ErrChanged) {
 		err = cmp.Or(r.source.Unchanged(im.Name), err)
 	}

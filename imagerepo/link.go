@@ -175,7 +175,6 @@ func (l *linker) placeLink(im plan.Image) error {
 	} else if err != nil {
 		return err
 	}
-	l.progress.Add(im.Size)
 	return l.checkLink(im, im.File)
 }
 
@@ -186,7 +185,6 @@ func (l *linker) placeReflink(im plan.Image) error {
 		return err
 	}
 	defer dst.Discard()
-	l.progress.Add(im.Size)
 	return l.commit(im, dst)
 }
 
@@ -231,7 +229,8 @@ func (l *linker) copyImage(ctx context.Context, im plan.Image, noLink error) err
 	}
 	defer dst.Discard()
 	l.log.Warn("the image cannot be linked into the mirror: it is copied and takes its space twice", "image", im.File, "reason", noLink)
-	if _, err := io.Copy(dst, l.progress.Reader(ctx, src)); err != nil {
+	defer l.progress.Begin("image_copy", im.File)()
+	if _, err := io.Copy(dst, l.progress.At(meter.Copy).Reader(ctx, src)); err != nil {
 		return err
 	}
 	return l.commit(im, dst)
@@ -303,6 +302,7 @@ func (l *linker) settle(ctx context.Context, images []plan.Image) error {
 func (l *linker) digest(ctx context.Context, file string) (cksum.Digest256, error) {
 	record, stamp := l.holds.Records[file], l.holds.Files[file]
 	if record.Known(stamp) || record.Summed() && record.Copy == stamp {
+		l.progress.At(meter.Compare).Expect(-l.holds.Files[file].Size)
 		return record.Sums.BLAKE3, nil
 	}
 	f, err := l.root.Open(file)
@@ -310,7 +310,8 @@ func (l *linker) digest(ctx context.Context, file string) (cksum.Digest256, erro
 		return cksum.Digest256{}, err
 	}
 	defer f.Close()
-	return blake3(l.progress.Reader(ctx, f))
+	defer l.progress.Begin("image_compare", file)()
+	return blake3(l.progress.At(meter.Compare).Reader(ctx, f))
 }
 
 // take uses a file in the mirror that has the content of an image. It is taken over,

@@ -11,6 +11,7 @@ import (
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/ledger"
+	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/planner"
 	"puavo-image-repository/imagerepo/internal/signature"
@@ -22,7 +23,7 @@ import (
 // sign signs images that left, before anything of theirs is removed. It returns the plan
 // without those that could not be signed: the deltas from them are left out, and with
 // their files their records go, so that the next run plans as if they had never been there.
-func (r *run) sign(ctx context.Context, signer *signature.Signer) (plan.Plan, error) {
+func (r *run) sign(ctx context.Context, signer *signature.Signer, progress *meter.Meter) (plan.Plan, error) {
 	unsigned, err := signer.Sign(ctx, r.plan.Images)
 	if err != nil {
 		return plan.Plan{}, err
@@ -35,7 +36,7 @@ func (r *run) sign(ctx context.Context, signer *signature.Signer) (plan.Plan, er
 		if !isUnsigned(d.Base) {
 			p.Deltas = append(p.Deltas, d)
 		} else if r.failed.wantsDelta(d) {
-			signer.Progress.Add(d.Work())
+			progress.Expect(-planner.DeltaWork(d))
 			r.results.delta(d, plan.Omit, r.ledger.Of(d.File))
 		}
 	}

@@ -103,6 +103,7 @@ func (r *run) build(ctx context.Context) (err error) {
 	if err := planner.CheckSpace(r.plan.Estimate, r.options.MirrorDir); err != nil && !r.options.IgnoreSpace {
 		return err
 	}
+	s.progress.Expect(planner.Work(r.plan))
 	if err := r.carryOut(ctx, s); err != nil {
 		return err
 	}
@@ -139,6 +140,7 @@ func (r *run) estimate() (err error) {
 
 // stages are what carries out a plan, each with the things it needs.
 type stages struct {
+	progress  *meter.Meter
 	publisher *publisher
 	reader    *reader
 	linker    *linker
@@ -150,7 +152,8 @@ type stages struct {
 
 func (r *run) stages() stages {
 	o, m := r.options, r.mirror.Root
-	progress := meter.New(planner.Work(r.plan), o.Progress)
+	progress := meter.New(0, o.Progress) // of what is known when the linker is prepared
+	progress.Tell(r.tell)
 	r.docs.SetPage(published.Page{Omit: o.NoPage, Root: o.Root, Ledger: r.ledger, Log: o.Log})
 	// One digest for all: what is read at the same time, images or deltas, can share its work.
 	from, sums := r.bases(progress), new(cksum.Group).Read
@@ -159,12 +162,12 @@ func (r *run) stages() stages {
 		source: r.source, root: m, ledger: r.ledger, holds: r.holds, failed: r.failed,
 		publisher: publisher, progress: progress, jobs: r.budget.Jobs, log: o.Log, shared: make(map[meta.Name]sharing.Shared),
 	}
-	return stages{publisher: publisher, linker: linker, bases: from,
+	return stages{progress: progress, publisher: publisher, linker: linker, bases: from,
 		reader: &reader{
 			source: r.source, root: m, ledger: r.ledger, holds: r.holds, confs: r.confs, failed: r.failed,
 			publisher: publisher, progress: progress, jobs: r.budget.Jobs, schedule: r.schedule, bases: from, digest: sums,
 		},
-		signer: &signature.Signer{Root: m, Ledger: r.ledger, Progress: progress, Jobs: r.budget.Jobs, Log: o.Log},
+		signer: &signature.Signer{Root: m, Ledger: r.ledger, Progress: progress.At(meter.Sign), Jobs: r.budget.Jobs, Log: o.Log},
 		maker: &maker{
 			source: r.source, mirror: r.mirror, ledger: r.ledger, holds: r.holds, failed: r.failed, results: r.results,
 			publisher: publisher, progress: progress, schedule: r.schedule, bases: from, digest: sums, policy: o.Policy, log: o.Log,
@@ -195,7 +198,7 @@ func (r *run) carryOut(ctx context.Context, s stages) error {
 	if err := s.linker.settle(ctx, r.plan.Images); err != nil {
 		return err
 	}
-	p, err := r.sign(ctx, s.signer)
+	p, err := r.sign(ctx, s.signer, s.progress)
 	if err != nil {
 		return err
 	}
@@ -366,4 +369,11 @@ func (r *run) suspect(name string) error {
 	}
 	r.ledger.SuspectCopy(name)
 	return nil
+}
+
+// tell passes on what is worked on.
+func (r *run) tell(s meter.Step) {
+	if r.options.Stage != nil {
+		r.options.Stage(s.Stage, s.File)
+	}
 }

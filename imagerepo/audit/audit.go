@@ -82,6 +82,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"puavo-image-repository/imagerepo/internal/meter"
 )
 
 // ErrNoMirror is wrapped by the error for a directory that is no mirror.
@@ -96,9 +98,20 @@ type Options struct {
 	// Signed, which may be nil, verifies the signed metadata, in each look, and
 	// returns what it finds.
 	Signed func(context.Context) ([]Finding, error)
-	// Progress, which may be nil, is called with the bytes of work done and in
-	// all, from several goroutines concurrently. Each look begins again at 0.
+	// Progress, which may be nil, is called with the work done and in all, from several
+	// goroutines concurrently. Its units take about as long as each other. Each look begins
+	// again at 0.
 	Progress func(done, total int64)
+	// Stage, which may be nil, is called when another file is worked on, by its path in the
+	// mirror, and with what is done to it: file_read or delta_apply. Of several at a time it
+	// is the one that was begun last. There is one call at a time.
+	Stage func(stage, file string)
+}
+
+func (o Options) tell(s meter.Step) {
+	if o.Stage != nil {
+		o.Stage(s.Stage, s.File)
+	}
 }
 
 // Problem is what is wrong with a file.

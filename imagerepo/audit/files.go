@@ -121,14 +121,15 @@ func (k *checker) digest(ctx context.Context, c *content, work *meter.Meter) (ck
 	case doc.unreadable != nil:
 		return cksum.Sums{}, doc.unreadable
 	case doc.data != nil:
-		return cksum.Read(ctx, work.Reader(ctx, bytes.NewReader(doc.data)))
+		return cksum.Read(ctx, work.At(meter.Digest).Reader(ctx, bytes.NewReader(doc.data)))
 	}
 	in, err := openFile(k.root, c.file.path)
 	if err != nil {
 		return cksum.Sums{}, err
 	}
 	defer in.Close()
-	sums, err := cksum.Read(ctx, work.Reader(ctx, in))
+	defer work.Begin("file_read", c.file.path)()
+	sums, err := cksum.Read(ctx, work.At(meter.Digest).Reader(ctx, in))
 	if s := state.StampOf(c.info); err == nil && unchanged(in, s) {
 		k.digests.put(s, sums)
 	}

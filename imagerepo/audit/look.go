@@ -104,8 +104,10 @@ func checkContents(ctx context.Context, o Options, check *checker, apply *applie
 	if o.Deep {
 		trials = planTrials(series, contents)
 	}
-	toRead, total := bytesOf(unread), bytesOf(unread)+apply.bytesOf(trials)
+	toRead := bytesOf(unread) * meter.Digest
+	total := toRead + apply.bytesOf(trials)*meter.Verify
 	work := meter.New(total, o.Progress)
+	work.Tell(o.tell)
 	if err := check.readAll(ctx, o.Jobs, unread, work); err != nil {
 		return err
 	}
@@ -117,7 +119,7 @@ func checkContents(ctx context.Context, o Options, check *checker, apply *applie
 	return nil
 }
 
-// catchUp counts as done what was left out of the first n bytes of work.
+// catchUp counts as done what was left out of the first n units of work.
 func catchUp(work *meter.Meter, n int64) { work.Add(max(0, n-work.Done())) }
 
 // verifySigned verifies the signed metadata, if Options.Signed is given, and reports

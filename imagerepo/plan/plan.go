@@ -143,8 +143,8 @@ func (d Delta) Open() bool {
 	return d.Action != Keep && d.Action != Drop && !(d.Action == Await && d.Size > 0)
 }
 
-// Work is the work for the delta in bytes, as progress counts it: the target is
-// diffed, and made once more to verify the delta.
+// Work is the work for the delta in bytes: the target is diffed, and made once more to
+// verify the delta.
 func (d Delta) Work() int64 { return 2 * d.TargetSize }
 
 // Failure is a series of which nothing can be made.

@@ -124,7 +124,7 @@ func (b *Base) Reader(ctx context.Context, r io.Reader) (io.Reader, error) {
 	if b.indexing == nil {
 		b.indexing, err = delta.Begin(b.content, b.options)
 	}
-	return &indexingReader{ctx, r, b.indexing, len(b.content), 0, 0}, err
+	return &indexingReader{ctx, r, b.indexing, len(b.content), 0, 0, b.progress.At(meter.Index)}, err
 }
 
 // indexStep is how many bytes are read before they are indexed: few enough to be in
@@ -138,6 +138,7 @@ type indexingReader struct {
 	size    int // of the base, in bytes
 	read    int // bytes
 	indexed int // bytes
+	work    *meter.Meter
 }
 
 func (r *indexingReader) Read(p []byte) (int, error) {
@@ -147,6 +148,7 @@ func (r *indexingReader) Read(p []byte) (int, error) {
 		if err := r.index.Add(r.ctx, end); err != nil {
 			return n, err
 		}
+		r.work.Add(int64(end - r.indexed))
 		r.indexed = end
 	}
 	return n, err
@@ -207,5 +209,10 @@ func (b *Base) encode(ctx context.Context) (Encoder, error) {
 		b.indexing.Close() // what read the image did not come to its end
 		b.indexing = nil
 	}
-	return delta.NewIndex(ctx, b.content, b.options)
+	index, err := delta.NewIndex(ctx, b.content, b.options)
+	if err != nil {
+		return nil, err
+	}
+	b.progress.At(meter.Index).Add(b.size)
+	return index, nil
 }

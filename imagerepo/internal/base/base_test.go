@@ -167,8 +167,8 @@ func TestBase(t *testing.T) {
 		if err != nil || v.Size != int64(made.Len()) || v.Size > f.target.Size/3 {
 			t.Fatalf("%s: %+v for a delta of %d bytes, %v", name, v, made.Len(), err)
 		}
-		if work := progress.Done() - before; work != 2*f.target.Size {
-			t.Errorf("%s: work of %d bytes", name, work)
+		if work := progress.Done() - before; work != f.work(name) {
+			t.Errorf("%s: %d units of work, want %d", name, work, f.work(name))
 		}
 		check := func(ctx context.Context, b *Base, d []byte) error {
 			got, err := b.Sweep(1)[0].Check(ctx, f.target, bytes.NewReader(d), int64(len(d)))
@@ -231,7 +231,8 @@ func TestSignatureNeedsTheDigest(t *testing.T) {
 // then is not the error. What becomes too large is not verified to its end.
 func TestWrongIsCaughtInLockstep(t *testing.T) {
 	f := pair(t, 12_000_000)
-	progress := meter.New(1<<30, nil)
+	var left int64
+	progress := meter.New(1<<40, func(done, total int64) { left = total - done })
 	for name, open := range f.bases(t, progress) {
 		for _, at := range []int{0, 3, 1000, 300_000, -1} {
 			b := open()
@@ -244,10 +245,12 @@ func TestWrongIsCaughtInLockstep(t *testing.T) {
 				t.Errorf("%s, byte %d: %v", name, at, err)
 			}
 		}
-		before := progress.Done()
+		progress.Add(0)
+		before := left
 		v, err := open().Sweep(1)[0].Make(t.Context(), f.target, &memory{}, func(size int64) bool { return size > 100 })
-		if !errors.Is(err, ErrTooLarge) || v.Size <= 100 || progress.Done()-before != 2*f.target.Size {
-			t.Errorf("%s, too large: %+v, %v, work of %d", name, v, err, progress.Done()-before)
+		progress.Add(0)
+		if !errors.Is(err, ErrTooLarge) || v.Size <= 100 || before-left != f.work(name) {
+			t.Errorf("%s, too large: %+v, %v, %d units of work less, want %d", name, v, err, before-left, f.work(name))
 		}
 	}
 	large := pair(t, 60_000_000)
@@ -407,4 +410,13 @@ func TestUnusableBase(t *testing.T) {
 		}
 		c.base.Close()
 	}
+}
+
+// work returns the units of work for a delta from a base of this kind.
+func (f files) work(kind string) int64 {
+	work := f.target.Size * (meter.Diff + meter.Verify)
+	if kind == "image" {
+		work += f.size * meter.Index
+	}
+	return work
 }

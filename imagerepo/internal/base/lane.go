@@ -11,6 +11,7 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/mmap"
+	"puavo-image-repository/imagerepo/internal/meter"
 )
 
 // Target is an image that a delta is to make.
@@ -65,26 +66,23 @@ func (l *Lane) Make(ctx context.Context, t Target, f File, tooLarge func(size in
 	if err != nil {
 		return Verified{}, err
 	}
-	var done atomic.Int64
-	work := func(n int) {
-		done.Add(int64(n))
-		l.base.progress.Add(int64(n))
-	}
+	diffed, verified := counter{meter: l.base.progress.At(meter.Diff)}, counter{meter: l.base.progress.At(meter.Verify)}
 	out := l.base.output(f, tooLarge)
 	diff := func(ctx context.Context, w io.Writer) error {
 		_, err := encoder.Diff(ctx, w, target, func(n int) {
-			work(n)
+			diffed.add(n)
 			l.advance(ctx, n, t)
 		})
 		return err
 	}
 	if l.base.isImage {
-		err = l.lockstep(ctx, target, out, diff, work)
+		err = l.lockstep(ctx, target, out, diff, verified.add)
 	} else if err = diff(ctx, out); err == nil {
-		err = l.base.recall(ctx, t, target, io.NewSectionReader(f, 0, out.size), work)
+		err = l.base.recall(ctx, t, target, io.NewSectionReader(f, 0, out.size), verified.add)
 	}
 	if errors.Is(err, ErrTooLarge) {
-		l.base.progress.Add(2*t.Size - done.Load()) // what is saved
+		diffed.saved(t.Size)
+		verified.saved(t.Size)
 	}
 	return out.verified(), err
 }
@@ -98,6 +96,20 @@ func (l *Lane) advance(ctx context.Context, n int, t Target) {
 	l.done += int64(n)
 	l.pace.advance(ctx, l.n, inBase(l.done)-before)
 }
+
+// counter counts the bytes of one kind of work for a delta.
+type counter struct {
+	meter *meter.Meter
+	done  atomic.Int64 // bytes
+}
+
+func (c *counter) add(n int) {
+	c.done.Add(int64(n))
+	c.meter.Add(int64(n))
+}
+
+// saved says that of size bytes that were expected no more will be done.
+func (c *counter) saved(size int64) { c.meter.Expect(c.done.Load() - size) }
 
 // errAbandoned is what the reader of a delta gets that its writer does not complete.
 var errAbandoned = errors.New("the delta is not completed")
@@ -149,7 +161,7 @@ func (l *Lane) Check(ctx context.Context, t Target, r io.ReaderAt, size int64) (
 	in := io.NewSectionReader(r, 0, size)
 	seen := l.base.output(nil, nil)
 	work := func(n int) {
-		l.base.progress.Add(int64(n))
+		l.base.progress.At(meter.Verify).Add(int64(n))
 		l.advance(ctx, n, t)
 	}
 	if !l.base.isImage {

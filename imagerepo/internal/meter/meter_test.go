@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -40,4 +41,39 @@ func TestMeter(t *testing.T) {
 		}
 	}
 	New(1, nil).Add(1) // nobody looks
+}
+
+// What is worked on is told when it changes: of several steps, the one begun last.
+func TestBegin(t *testing.T) {
+	var got []Step
+	m := New(0, nil)
+	m.Tell(func(s Step) { got = append(got, s) })
+	endA := m.Begin("read", "a")
+	endB := m.At(Digest).Begin("read", "b")
+	endA() // changes nothing
+	endC := m.Begin("make", "c")
+	endC()
+	endB()
+	m.Begin("read", "a")()
+	want := []Step{{"read", "a"}, {"read", "b"}, {"make", "c"}, {"read", "b"}, {"read", "a"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	New(0, nil).Begin("read", "a")() // nobody looks
+}
+
+// Work of another cost counts together, and what is expected can change.
+func TestAt(t *testing.T) {
+	var done, total int64
+	m := New(10, func(d, all int64) { done, total = d, all })
+	dear := m.At(5)
+	dear.Expect(2)
+	m.Expect(-4)
+	m.Add(1)
+	if dear.Add(2); done != 11 || total != 16 || m.Done() != 11 {
+		t.Errorf("%d of %d", done, total)
+	}
+	if dear.Add(2); done != 16 || total != 16 {
+		t.Errorf("more than is expected: %d of %d", done, total)
+	}
 }

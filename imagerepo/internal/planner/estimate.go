@@ -10,6 +10,7 @@ import (
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/budget"
 	"puavo-image-repository/imagerepo/internal/diskspace"
+	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/plan"
 )
 
@@ -99,8 +100,58 @@ func volume(p plan.Plan, s budget.Schedule) (e plan.Estimate) {
 	return e
 }
 
-// Work returns the work of a plan in bytes, as progress counts it.
+// Work returns the work that is expected of a plan, in the units of package meter. That an
+// image gets a link, or a delta is kept as it is, is none.
 func Work(p plan.Plan) (n int64) {
+	for _, im := range p.Images {
+		n += im.Size * imageCost(im)
+	}
+	for _, g := range p.Bases() {
+		making := func(d plan.Delta) bool { return d.Open() && d.Action != plan.Check && !d.Retired }
+		if slices.ContainsFunc(g, making) {
+			n += g[0].BaseSize * meter.Index
+		}
+		for _, d := range g {
+			n += DeltaWork(d)
+		}
+	}
+	return n
+}
+
+// imageCost returns the cost of a byte of an image. One that was touched is expected to be
+// what it was.
+func imageCost(im plan.Image) (cost int64) {
+	if im.Copied {
+		cost += meter.Copy
+	}
+	switch {
+	case im.Touched:
+		cost += meter.Compare
+	case im.Read:
+		cost += meter.Digest
+	}
+	if im.Action == plan.Check {
+		cost += meter.Compare
+	}
+	if im.Sign {
+		cost += meter.Sign
+	}
+	return cost
+}
+
+// DeltaWork returns the work for a delta, in the units of package meter.
+func DeltaWork(d plan.Delta) int64 {
+	switch {
+	case !d.Open():
+		return 0
+	case d.Action == plan.Check:
+		return d.TargetSize * meter.Verify
+	}
+	return d.TargetSize * (meter.Diff + meter.Verify)
+}
+
+// bytesOf returns the bytes of a plan that are linked, read, diffed and made.
+func bytesOf(p plan.Plan) (n int64) {
 	for _, im := range p.Images {
 		if im.Action == plan.Link || im.Action == plan.Replace {
 			n += im.Size
@@ -121,9 +172,10 @@ func Work(p plan.Plan) (n int64) {
 	return n
 }
 
-// Remaining returns how much of the work remains after what is kept as it is.
+// Remaining returns how many bytes of work remain after what is kept as it is, which is what
+// the rate of the last run in run.json is of. It counts every byte once, whatever its cost.
 func Remaining(p plan.Plan) int64 {
-	n := Work(p)
+	n := bytesOf(p)
 	for _, d := range p.Deltas {
 		if !d.Open() {
 			n -= d.Work()

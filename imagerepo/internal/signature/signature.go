@@ -51,7 +51,7 @@ var errUnusable = errors.New("put the image into the image directory for one run
 type Signer struct {
 	Root     atomicfile.Dir // the mirror
 	Ledger   *ledger.Ledger
-	Progress *meter.Meter // counts the bytes that are read
+	Progress *meter.Meter // counts the bytes that are read, by the cost that it has
 	Jobs     int          // how many images are signed concurrently
 	Log      *slog.Logger
 }
@@ -99,6 +99,7 @@ func (s *Signer) sign(ctx context.Context, im plan.Image) error {
 		return err
 	}
 	defer signature.Discard()
+	defer s.Progress.Begin("image_sign", im.File)()
 	// A byte more than there should be shows that the file is another.
 	digest, err := write(signature, s.Progress.Reader(ctx, io.LimitReader(f, im.Size+1)))
 	if err != nil {
