@@ -19,7 +19,6 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/lockfile"
-	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
@@ -663,8 +662,8 @@ func TestOverwrittenImage(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	p.Progress = func(done, _ int64) {
-		if done > meter.Digest*int64(len(data)) { // it was read: now the deltas are made
+	p.Stage = func(stage, _ string) {
+		if stage == "delta_make" { // the images were read
 			cancel()
 		}
 	}
@@ -672,7 +671,7 @@ func TestOverwrittenImage(t *testing.T) {
 		t.Fatalf("not cancelled: %v", err)
 	}
 	p.valid()
-	p.Progress = nil
+	p.Stage = nil
 	if s := p.build(); s.Images != 2 || s.Made+s.Kept != 2 {
 		t.Errorf("%+v", s)
 	}

@@ -239,6 +239,7 @@ func (j *job) make(ctx context.Context) error {
 	defer f.Discard()
 	made, err := j.lane.Make(ctx, j.target, f, func(size int64) bool { return j.maker.policy.TooLarge(size, j.delta.TargetSize) })
 	if errors.Is(err, base.ErrTooLarge) {
+		j.maker.progress.Expect(-planner.SumsWork(j.delta))
 		j.maker.log.Info("the delta is not published: it is too large a share of its image",
 			"delta", j.delta.File, "limit", j.maker.policy.MaxRatio)
 		return j.drop(made.Size)
@@ -255,7 +256,10 @@ func (j *job) make(ctx context.Context) error {
 // than what was read for its digests.
 func (j *job) sums(ctx context.Context, f io.ReaderAt, made base.Verified, err error) (sums cksum.Sums, _ error) {
 	if err == nil {
-		sums, err = made.Sums(ctx, f, j.maker.digest)
+		j.maker.progress.Expect(made.Size*meter.Digest - planner.SumsWork(j.delta))
+		sums, err = made.Sums(ctx, f, func(ctx context.Context, r io.Reader) (cksum.Sums, error) {
+			return j.maker.digest(ctx, j.maker.progress.At(meter.Digest).Reader(ctx, r))
+		})
 	}
 	switch {
 	case ctx.Err() != nil:

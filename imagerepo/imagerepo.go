@@ -205,6 +205,11 @@ type Options struct {
 	// delta_make or delta_check. Of several at a time it is the one that was begun last. There
 	// is one call at a time.
 	Stage func(stage, file string)
+	// ImageRead and DeltaMade, which may be nil, are called with each image that was read for
+	// its digests, and each delta that was made, from several goroutines concurrently. size is
+	// in bytes.
+	ImageRead func(file string, size int64)
+	DeltaMade func(DeltaResult)
 }
 
 // check returns an error for options that are missing, and completes the others.

@@ -160,10 +160,12 @@ type reader struct {
 	failed    *failures
 	publisher *publisher
 	progress  *meter.Meter
+	cost      int64 // of a byte, see planner.ReadCost
 	jobs      int
 	schedule  budget.Schedule
 	bases     bases
 	digest    digest
+	done      func(file string, size int64) // may be nil
 }
 
 // compare compares the images that were touched with what is known of them, by the
@@ -187,7 +189,7 @@ func (r *reader) compare(ctx context.Context, images []plan.Image) (unread []pla
 			mu.Unlock()
 		}
 		if err == nil && !same {
-			r.progress.At(meter.Digest).Expect(im.Size)
+			r.progress.At(r.cost).Expect(im.Size)
 			err = r.confs.read(ctx, im.Name)
 		}
 		return r.failed.tolerate(ctx, err, im.Name)
@@ -248,8 +250,11 @@ func (r *reader) read(ctx context.Context, images []plan.Image) error {
 	slices.SortStableFunc(images, func(a, b plan.Image) int { return cmp.Compare(b.Size, a.Size) })
 	err := pool.Each(ctx, r.schedule.Readers, images, func(ctx context.Context, im plan.Image) error {
 		err := r.readImage(ctx, im)
-		if err != nil {
+		switch {
+		case err != nil:
 			err = fmt.Errorf("reading %s: %w", r.source.File(im.Name), err)
+		case r.done != nil:
+			r.done(im.File, im.Size)
 		}
 		return r.failed.tolerate(ctx, err, im.Name)
 	})
@@ -278,7 +283,7 @@ func (r *reader) readImage(ctx context.Context, im plan.Image) error {
 		return err
 	}
 	defer r.progress.Begin("image_read", im.File)()
-	sums, err := r.digest(ctx, r.progress.At(meter.Digest).Reader(ctx, in))
+	sums, err := r.digest(ctx, r.progress.At(r.cost).Reader(ctx, in))
 	if errors.Is(err, delta.ErrChanged) {
 		err = cmp.Or(r.source.Unchanged(im.Name), err)
 	}

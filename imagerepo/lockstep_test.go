@@ -63,7 +63,7 @@ func TestOverwrittenWhileDiffed(t *testing.T) {
 		p = newPlace(t, image3, image4)
 		imageEncoder = nil
 		p.Progress = func(done, total int64) {
-			if done == total { // the last delta is verified, and not digested yet
+			if done == total { // the last delta is verified, and has just been digested
 				p.overwrite(image)
 			}
 		}

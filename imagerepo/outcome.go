@@ -218,7 +218,8 @@ func (f *failures) err() error {
 
 // results are what became of the files. Its methods can be called concurrently.
 type results struct {
-	log *slog.Logger
+	log  *slog.Logger
+	made func(DeltaResult) // may be nil
 
 	mu       sync.Mutex
 	deltas   []DeltaResult
@@ -226,8 +227,8 @@ type results struct {
 	changed  bool
 }
 
-func newResults(log *slog.Logger) *results {
-	return &results{log: log, deltas: []DeltaResult{}, removals: []string{}}
+func newResults(log *slog.Logger, made func(DeltaResult)) *results {
+	return &results{log: log, made: made, deltas: []DeltaResult{}, removals: []string{}}
 }
 
 // delta notes what became of a delta, by its record.
@@ -243,6 +244,9 @@ func (r *results) delta(d plan.Delta, action plan.Action, record *state.Record) 
 	}
 	r.log.Info("delta", "file", d.File, "action", string(result.Action), "bytes", result.Size,
 		"share", fmt.Sprintf("%.3f", result.Share))
+	if result.Action == plan.Make && r.made != nil {
+		r.made(result)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.deltas = append(r.deltas, result)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"puavo-image-repository/cksum"
@@ -47,7 +48,7 @@ type run struct {
 }
 
 func newRun(o Options) *run {
-	return &run{options: o, start: time.Now(), ledger: ledger.Empty(), failed: newFailures(o.Strict, o.Log), results: newResults(o.Log)}
+	return &run{options: o, start: time.Now(), ledger: ledger.Empty(), failed: newFailures(o.Strict, o.Log), results: newResults(o.Log, o.DeltaMade)}
 }
 
 // foresee makes the plan and changes nothing.
@@ -103,7 +104,7 @@ func (r *run) build(ctx context.Context) (err error) {
 	if err := planner.CheckSpace(r.plan.Estimate, r.options.MirrorDir); err != nil && !r.options.IgnoreSpace {
 		return err
 	}
-	s.progress.Expect(planner.Work(r.plan))
+	s.progress.Expect(planner.Work(r.plan, s.reader.cost))
 	if err := r.carryOut(ctx, s); err != nil {
 		return err
 	}
@@ -165,7 +166,8 @@ func (r *run) stages() stages {
 	return stages{progress: progress, publisher: publisher, linker: linker, bases: from,
 		reader: &reader{
 			source: r.source, root: m, ledger: r.ledger, holds: r.holds, confs: r.confs, failed: r.failed,
-			publisher: publisher, progress: progress, jobs: r.budget.Jobs, schedule: r.schedule, bases: from, digest: sums,
+			publisher: publisher, progress: progress, jobs: r.budget.Jobs, schedule: r.schedule, bases: from, digest: sums, done: o.ImageRead,
+			cost: planner.ReadCost(r.plan, r.schedule.Readers, runtime.GOMAXPROCS(0)),
 		},
 		signer: &signature.Signer{Root: m, Ledger: r.ledger, Progress: progress.At(meter.Sign), Jobs: r.budget.Jobs, Log: o.Log},
 		maker: &maker{

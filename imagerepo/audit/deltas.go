@@ -148,7 +148,7 @@ func (a *applier) apply(ctx context.Context, t *trial, work *meter.Meter) (cksum
 	defer work.Begin("delta_apply", t.delta.file.path)()
 	digest := cksum.NewBLAKE3()
 	content := io.NewSectionReader(bytes.NewReader(data), 0, t.base.sums.Size)
-	err = delta.Verify(ctx, work.At(meter.Verify).Writer(digest), content, in, t.target.sums.Size)
+	err = delta.Verify(ctx, work.At(meter.Apply).Writer(digest), content, in, t.target.sums.Size)
 	made := cksum.Digest256(digest.Sum(nil))
 	stamps := t.stamps()
 	if (err == nil || errors.Is(err, delta.ErrFormat)) && unchanged(in, stamps[0]) && unchanged(base, stamps[1]) {

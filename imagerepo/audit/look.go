@@ -105,7 +105,7 @@ func checkContents(ctx context.Context, o Options, check *checker, apply *applie
 		trials = planTrials(series, contents)
 	}
 	toRead := bytesOf(unread) * meter.Digest
-	total := toRead + apply.bytesOf(trials)*meter.Verify
+	total := toRead + apply.bytesOf(trials)*meter.Apply
 	work := meter.New(total, o.Progress)
 	work.Tell(o.tell)
 	if err := check.readAll(ctx, o.Jobs, unread, work); err != nil {

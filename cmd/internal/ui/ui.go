@@ -4,17 +4,20 @@
 //
 // Progress for programs is one JSON object a line:
 //
-//	{"stage":"image_download","image":"<image>.img","done":1048576,"total":3221225472}
+//	{"stage":"image_download","image":"<image>.img","done":1048576,"total":3221225472,"seconds_left":41}
+//	{"stage":"delta_make","file":"rdiffs/<delta>.rdiff","done":52428800,"total":64424509440,"seconds_left":112}
 //
-// image is left out while it is not known, and so are done and total, which are bytes. There
-// is one for each stage that begins and, while a stage lasts, five a second at most, with the
-// last that is known when it is complete. Messages are JSON objects then, too; they have a
-// "level" and no "stage".
+// The first is of the client: done and total are bytes of the stage. The second is of the
+// builder: file is a path in the mirror, done and total are the work of the whole run, in units
+// that take about as long as each other, and total changes as it gets known what must be done.
+// What is not known is left out: seconds_left too in the first seconds. There is one object for
+// each stage or file that begins and, while it lasts, five a second at most, with the last
+// that is known when all is done. Messages are JSON objects then, too; they have a "level" and
+// no "stage".
 package ui
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -49,17 +52,11 @@ type Screen struct {
 	tty bool
 
 	options Options
+	step    step             // what is worked on
+	left    left             // of the work
 	last    stage            // that was written
-	at      time.Time        // when
+	at      time.Time        // when it was, or when the bar was drawn
 	now     func() time.Time // the clock
-}
-
-// stage is progress for programs.
-type stage struct {
-	Name  string `json:"stage"`
-	Image string `json:"image,omitempty"`
-	Done  *int64 `json:"done,omitempty"`
-	Total int64  `json:"total,omitempty"`
 }
 
 // New returns the screen for w. One that is no terminal shows no progress.
@@ -69,57 +66,6 @@ func New(w io.Writer, o Options) *Screen {
 	return &Screen{w: w, options: o, tty: !plain && ok && term.IsTerminal(int(f.Fd())), now: time.Now}
 }
 
-// Progress shows how many bytes of work are done, the rate and the time left.
-func (s *Screen) Progress(done, total int64) {
-	if !s.tty || total == 0 {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	// Less than before, after a full bar, is a new start: the next route to an
-	// image.
-	if s.bar == nil || s.bar.IsFinished() && done < total {
-		s.bar = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(s.w),
-			progressbar.OptionShowBytes(true),
-			progressbar.OptionShowCount(),
-			progressbar.OptionUseIECUnits(true),
-			progressbar.OptionSetPredictTime(true),
-			progressbar.OptionThrottle(100*time.Millisecond),
-			progressbar.OptionClearOnFinish(),
-		)
-	}
-	// A bar that cannot be drawn is no reason to stop the work.
-	_ = s.bar.Set64(min(done, total))
-}
-
-// Stage tells programs which stage a run is in, of which image, "" if that is not known, and
-// how many bytes of the stage are done, of 0 while that is not known.
-func (s *Screen) Stage(name, image string, done, total int64) {
-	if !s.options.ProgressJSON || s.options.Quiet {
-		return
-	}
-	now := stage{Name: name, Image: image, Total: total}
-	if total > 0 {
-		now.Done = &done
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	isNew := now.Name != s.last.Name || now.Image != s.last.Image
-	isWhole := total > 0 && done == total && (s.last.Done == nil || *s.last.Done != total)
-	if !isNew && !isWhole && s.now().Sub(s.at) < every {
-		return
-	}
-	s.last, s.at = now, s.now()
-	line, err := json.Marshal(now)
-	if err == nil {
-		_, _ = s.w.Write(append(line, '\n')) // as with the bar
-	}
-}
-
-// every is how often progress of one stage is written for programs.
-const every = 200 * time.Millisecond
-
 // Did writes a line about a thing that was done, where no bar shows it.
 func (s *Screen) Did(message string, attrs ...any) {
 	if s.tty || s.options.Quiet || s.options.ProgressJSON {
@@ -128,6 +74,22 @@ func (s *Screen) Did(message string, attrs ...any) {
 	o := s.options
 	o.Verbose = true
 	s.logger(o).Info(message, attrs...)
+}
+
+// Shares reports whether the lines of Did go where w goes, such as into one mail, so that what
+// they say need not be said there again.
+func (s *Screen) Shares(w io.Writer) bool {
+	if s.tty || s.options.Quiet || s.options.ProgressJSON {
+		return false
+	}
+	one, isFile := s.w.(*os.File)
+	other, areFiles := w.(*os.File)
+	if !isFile || !areFiles {
+		return false
+	}
+	a, err := one.Stat()
+	b, otherErr := other.Stat()
+	return err == nil && otherErr == nil && os.SameFile(a, b)
 }
 
 // Output returns what other programs that a run starts print to: the screen itself, or where
@@ -147,16 +109,6 @@ func (o *output) Write(p []byte) (int, error) {
 		o.log.Info("output", "line", strings.TrimSuffix(line, "\n"))
 	}
 	return len(p), nil
-}
-
-// Done removes the bar.
-func (s *Screen) Done() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.bar != nil {
-		_ = s.bar.Clear()
-		s.bar = nil
-	}
 }
 
 // Write writes a line above the bar.

@@ -416,7 +416,7 @@ func TestStage(t *testing.T) {
 	const want = `{"stage":"starting"}
 {"stage":"image_download","image":"a\u001b.img","done":0,"total":9}
 {"stage":"image_download","image":"a\u001b.img","done":4,"total":9}
-{"stage":"image_download","image":"a\u001b.img","done":9,"total":9}
+{"stage":"image_download","image":"a\u001b.img","done":9,"total":9,"seconds_left":0}
 {"stage":"image_download","image":"b.img","done":2,"total":9}
 `
 	for _, c := range []struct {

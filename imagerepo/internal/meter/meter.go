@@ -17,11 +17,12 @@ import (
 const (
 	Compare = 2  // its fastest digest
 	Copy    = 6  // it is read and written
-	Digest  = 6  // all digests
+	Digest  = 12 // all digests
 	Index   = 2  // of a base
 	Sign    = 10 // a signature
-	Diff    = 12 // of a target
-	Verify  = 4  // a delta is applied and what it makes compared, or digested
+	Diff    = 9  // of a target
+	Verify  = 3  // a delta is applied while it is made, and what it makes compared
+	Apply   = 5  // a delta is applied, and what it makes has its fastest digest made
 )
 
 // Step is what is worked on.

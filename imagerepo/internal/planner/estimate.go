@@ -101,10 +101,10 @@ func volume(p plan.Plan, s budget.Schedule) (e plan.Estimate) {
 }
 
 // Work returns the work that is expected of a plan, in the units of package meter. That an
-// image gets a link, or a delta is kept as it is, is none.
-func Work(p plan.Plan) (n int64) {
+// image gets a link, or a delta is kept as it is, is none. readCost is what ReadCost returns.
+func Work(p plan.Plan, readCost int64) (n int64) {
 	for _, im := range p.Images {
-		n += im.Size * imageCost(im)
+		n += im.Size * imageCost(im, readCost)
 	}
 	for _, g := range p.Bases() {
 		making := func(d plan.Delta) bool { return d.Open() && d.Action != plan.Check && !d.Retired }
@@ -118,9 +118,31 @@ func Work(p plan.Plan) (n int64) {
 	return n
 }
 
+// ReadCost returns the cost of a byte of the images that a plan has read for their digests,
+// readers at a time on so many cores. Each image has one core: where fewer are read than there
+// are cores, or one is left at the end, the others wait, and a byte takes longer.
+func ReadCost(p plan.Plan, readers, cores int) int64 {
+	var sizes []int64
+	for _, im := range p.Images {
+		if im.Read && !im.Touched {
+			sizes = append(sizes, im.Size)
+		}
+	}
+	slices.Sort(sizes)
+	busy, sum := make([]int64, min(readers, cores)), int64(0)
+	for _, size := range slices.Backward(sizes) { // in the order in which they are read
+		sum += size
+		busy[slices.Index(busy, slices.Min(busy))] += size
+	}
+	if sum == 0 {
+		return meter.Digest
+	}
+	return int64(meter.Digest * float64(slices.Max(busy)) * float64(cores) / float64(sum))
+}
+
 // imageCost returns the cost of a byte of an image. One that was touched is expected to be
 // what it was.
-func imageCost(im plan.Image) (cost int64) {
+func imageCost(im plan.Image, readCost int64) (cost int64) {
 	if im.Copied {
 		cost += meter.Copy
 	}
@@ -128,7 +150,7 @@ func imageCost(im plan.Image) (cost int64) {
 	case im.Touched:
 		cost += meter.Compare
 	case im.Read:
-		cost += meter.Digest
+		cost += readCost
 	}
 	if im.Action == plan.Check {
 		cost += meter.Compare
@@ -145,10 +167,14 @@ func DeltaWork(d plan.Delta) int64 {
 	case !d.Open():
 		return 0
 	case d.Action == plan.Check:
-		return d.TargetSize * meter.Verify
+		return d.TargetSize*meter.Verify + SumsWork(d)
 	}
-	return d.TargetSize * (meter.Diff + meter.Verify)
+	return d.TargetSize*(meter.Diff+meter.Verify) + SumsWork(d)
 }
+
+// SumsWork returns the part of the work for a delta that its digests are, of the size that
+// deltas usually have.
+func SumsWork(d plan.Delta) int64 { return int64(usualShare * float64(d.TargetSize) * meter.Digest) }
 
 // bytesOf returns the bytes of a plan that are linked, read, diffed and made.
 func bytesOf(p plan.Plan) (n int64) {

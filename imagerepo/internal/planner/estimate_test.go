@@ -5,19 +5,25 @@ import (
 
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/internal/budget"
+	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/plan"
 )
 
+const gib = 1 << 30
+
+func image(file string, a plan.Action, read bool) plan.Image {
+	return plan.Image{Name: name(file), File: file, Size: gib, Action: a, Read: read}
+}
+
+func copied(im plan.Image) plan.Image { im.Copied = true; return im }
+
+func signed(im plan.Image) plan.Image { im.Sign = true; return im }
+
+func deltaOf(base, target string, a plan.Action, size int64) plan.Delta {
+	return plan.Delta{Base: name(base), Target: name(target), Action: a, Size: size, TargetSize: gib, BaseSize: gib}
+}
+
 func TestEstimate(t *testing.T) {
-	const gib = 1 << 30
-	image := func(file string, a plan.Action, read bool) plan.Image {
-		return plan.Image{Name: name(file), File: file, Size: gib, Action: a, Read: read}
-	}
-	copied := func(im plan.Image) plan.Image { im.Copied = true; return im }
-	signed := func(im plan.Image) plan.Image { im.Sign = true; return im }
-	deltaOf := func(base, target string, a plan.Action, size int64) plan.Delta {
-		return plan.Delta{Base: name(base), Target: name(target), Action: a, Size: size, TargetSize: gib, BaseSize: gib}
-	}
 	signature := delta.SignatureSize(gib)
 	b, err := budget.New(4*gib, 2)
 	if err != nil {
@@ -78,6 +84,64 @@ func TestEstimateScarce(t *testing.T) {
 		enough, scarce := volume(p, b.Schedule(p, 1<<40)).Read, volume(p, b.Schedule(p, gib)).Read
 		if enough-scarce != gib/3 {
 			t.Errorf("%s: %d bytes are read, and %d where memory is scarce", action, enough, scarce)
+		}
+	}
+}
+
+// Work is what is read, made and verified, by its cost. Links, and what is kept, are none.
+func TestWork(t *testing.T) {
+	touched := func(im plan.Image) plan.Image { im.Touched = true; return im }
+	retired := func(d plan.Delta) plan.Delta { d.Retired = true; return d }
+	const sums = gib * meter.Digest / 3 // of a delta of a usual size, rounded down
+	for _, c := range []struct {
+		name string
+		plan plan.Plan
+		want int64
+	}{
+		{"nothing", plan.Plan{}, 0},
+		{"links", plan.Plan{Images: []plan.Image{image(image1, plan.Link, false), image(image2, plan.Replace, false)}}, 0},
+		{"what is kept", plan.Plan{
+			Images: []plan.Image{image(image1, plan.Keep, false)},
+			Deltas: []plan.Delta{deltaOf(image1, image2, plan.Keep, gib/8), deltaOf(image1, image3, plan.Drop, 0), deltaOf(image1, image3, plan.Await, gib/8)},
+		}, 0},
+		{"images", plan.Plan{Images: []plan.Image{
+			image(image1, plan.Link, true), copied(image(image1, plan.Link, true)), touched(image(image2, plan.Keep, true)),
+			image(image2, plan.Check, true), signed(image(image3, plan.Retired, false)),
+		}}, gib * (meter.Digest + meter.Copy + meter.Digest + meter.Compare + meter.Compare + meter.Digest + meter.Sign)},
+		{"deltas of one base", plan.Plan{Deltas: []plan.Delta{deltaOf(image1, image2, plan.Make, 0), deltaOf(image1, image3, plan.Await, 0)}},
+			gib*(meter.Index+2*(meter.Diff+meter.Verify)) + 2*sums},
+		{"a delta that is checked", plan.Plan{Deltas: []plan.Delta{deltaOf(image1, image2, plan.Check, gib/8)}}, gib*meter.Verify + sums},
+		{"by a signature", plan.Plan{Deltas: []plan.Delta{retired(deltaOf(image1, image2, plan.Make, 0))}}, gib*(meter.Diff+meter.Verify) + sums},
+	} {
+		if got := Work(c.plan, meter.Digest); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+// Cores that wait while others read make a byte cost more.
+func TestReadCost(t *testing.T) {
+	read := func(n int) (p plan.Plan) {
+		for range n {
+			p.Images = append(p.Images, image(image1, plan.Link, true))
+		}
+		p.Images = append(p.Images, image(image2, plan.Keep, false))
+		return p
+	}
+	for _, c := range []struct {
+		images, readers, cores int
+		want                   int64
+	}{
+		{0, 4, 2, meter.Digest},
+		{1, 4, 1, meter.Digest},
+		{1, 4, 2, 2 * meter.Digest},
+		{2, 4, 2, meter.Digest},
+		{2, 1, 2, 2 * meter.Digest},
+		{3, 4, 2, 4 * meter.Digest / 3},
+		{4, 4, 8, 2 * meter.Digest},
+	} {
+		if got := ReadCost(read(c.images), c.readers, c.cores); got != c.want {
+			t.Errorf("%+v: %d", c, got)
 		}
 	}
 }
