@@ -36,6 +36,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
 		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
 		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
+		command.ProgressFlag(),
 		notifyFlag(),
 	), command.Flags("print what becomes of each file"), []cli.Flag{settingsFlag()})
 }
@@ -132,11 +133,12 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 	if err != nil {
 		return err
 	}
-	options.Log, options.Progress = screen.Log(), screen.Progress
+	options.Log, options.Progress, options.Stage = screen.Log(), screen.Progress, screen.Working
+	options.ImageRead, options.DeltaMade = lines(screen, c.Bool("verbose"))
 	if options.URL == "" {
 		options.Log.Warn("the urls in the meta are relative, but bootservers need absolute ones; give --repository")
 	}
-	report := report{w: stdout, json: c.Bool("json"), quiet: c.Bool("quiet")}
+	report := report{w: stdout, json: c.Bool("json"), quiet: c.Bool("quiet"), told: screen.Shares(stdout)}
 	if c.Bool("dry-run") {
 		return dryRun(c, options, report)
 	}
@@ -194,12 +196,23 @@ func work(c *cli.Context, o imagerepo.Options, report report, screen *ui.Screen)
 	if o.Config, err = loadConfig(c); err != nil {
 		return s, err
 	}
+	screen.Working("starting", "")
 	plan, s, err := imagerepo.Build(c.Context, o)
-	screen.Done()
+	ended(screen, err)
 	if failed, ok := errors.AsType[*imagerepo.SeriesError](err); err != nil && !(ok && failed.Built > 0) {
 		return s, err
 	}
 	return s, errors.Join(report.summary(plan, s), err)
+}
+
+// ended removes the bar, and tells programs how the work has ended.
+func ended(screen *ui.Screen, err error) {
+	screen.Done()
+	if err != nil {
+		screen.Working("error", "")
+	} else {
+		screen.Working("finished", "")
+	}
 }
 
 // parse returns the options of the arguments, without the series files.

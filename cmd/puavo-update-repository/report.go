@@ -18,6 +18,19 @@ import (
 type report struct {
 	w           io.Writer
 	json, quiet bool
+	told        bool // each delta that is made has a line in the same place already
+}
+
+// lines returns what writes a line for each thing that is done, where no bar is. Where
+// messages tell of each delta anyway, there is no other line.
+func lines(screen *ui.Screen, verbose bool) (imageRead func(file string, size int64), deltaMade func(imagerepo.DeltaResult)) {
+	imageRead = func(file string, size int64) { screen.Did("read", "image", file, "size", ui.Bytes(size)) }
+	if verbose {
+		return imageRead, nil
+	}
+	return imageRead, func(d imagerepo.DeltaResult) {
+		screen.Did("made", "delta", d.File, "size", ui.Bytes(d.Size), "share", fmt.Sprintf("%.1f %%", 100*d.Share))
+	}
 }
 
 // plan prints what a run would do.
@@ -156,6 +169,9 @@ func (r report) summary(p plan.Plan, s imagerepo.Summary) error {
 	}
 	t := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, d := range s.Deltas {
+		if r.told && d.Action != plan.Drop {
+			continue // the others are counted
+		}
 		verb := map[plan.Action]string{plan.Make: "made", plan.Keep: "kept", plan.Drop: "dropped", plan.Omit: "left out"}[d.Action]
 		fmt.Fprintf(t, "%s\t%s\t%.1f %%\t  %s\n", verb, ui.Bytes(d.Size), 100*d.Share, d.File)
 	}

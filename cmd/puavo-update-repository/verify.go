@@ -49,6 +49,7 @@ func verifyCommand(settings *config.Settings, stdout, stderr io.Writer) *cli.Com
 			passphraseFlag(),
 			ignoreClockFlag(),
 			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print what was found as JSON"},
+			command.ProgressFlag(),
 			notifyFlag(),
 			settingsFlag(),
 		), command.Flags("print what becomes of each file that is made again")...),
@@ -108,10 +109,11 @@ func verify(c *cli.Context, settings *config.Settings, stdout io.Writer, screen 
 }
 
 // look verifies the mirror, and its signed metadata.
-func look(c *cli.Context, dir string, screen *ui.Screen) (audit.Report, error) {
-	defer screen.Done()
+func look(c *cli.Context, dir string, screen *ui.Screen) (report audit.Report, err error) {
+	defer func() { ended(screen, err) }()
+	screen.Working("starting", "")
 	r, err := audit.Verify(c.Context, audit.Options{
-		MirrorDir: dir, Deep: c.Bool("deep"), Jobs: c.Int("jobs"), Progress: screen.Progress,
+		MirrorDir: dir, Deep: c.Bool("deep"), Jobs: c.Int("jobs"), Progress: screen.Progress, Stage: screen.Working,
 		Signed: func(ctx context.Context) ([]audit.Finding, error) { return signedFaults(ctx, dir) },
 	})
 	if err != nil {
@@ -164,7 +166,7 @@ func mirrorDir(c *cli.Context) (string, error) {
 
 // repair runs the builder with the options of the last run, and makes it distrust
 // what was found. keys may be nil.
-func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, screen *ui.Screen) (*imagerepo.Summary, error) {
+func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, screen *ui.Screen) (_ *imagerepo.Summary, err error) {
 	o, err := imagerepo.Remembered(dir)
 	if err != nil {
 		return nil, err
@@ -178,7 +180,8 @@ func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, sc
 	if keys != nil {
 		o.Sign, o.Root = keys.Sign, rootOf(keys)
 	}
-	o.Jobs, o.Log, o.Progress = c.Int("jobs"), screen.Log(), screen.Progress
+	o.Jobs, o.Log, o.Progress, o.Stage = c.Int("jobs"), screen.Log(), screen.Progress, screen.Working
+	o.ImageRead, o.DeltaMade = lines(screen, c.Bool("verbose"))
 	for _, f := range found.Findings {
 		// Two documents that disagree say nothing about the file: a build writes
 		// them again anyway.
@@ -187,7 +190,8 @@ func repair(c *cli.Context, dir string, found audit.Report, keys *trust.Keys, sc
 		}
 	}
 	o.AllowRemoval = true // losesNothing is stricter
-	defer screen.Done()
+	screen.Working("starting", "")
+	defer func() { ended(screen, err) }()
 	if err := losesNothing(c.Context, o, found); err != nil {
 		return nil, err
 	}
