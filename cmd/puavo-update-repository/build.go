@@ -155,6 +155,7 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 	signed := signedUntil(options, summary.Changed)
 	if file := c.String("metrics-file"); file != "" {
 		m := metrics{Summary: summary, end: time.Now(), duration: time.Since(start), failed: err != nil, signed: signed}
+		m.exitCode = command.ExitCode(c.Context, err, badInput...)
 		failure := m.write(file, options.MirrorDir)
 		if err == nil {
 			return failure

@@ -22,6 +22,7 @@ type metrics struct {
 	lastSuccess int64 // in seconds since 1970; 0 is never
 	duration    time.Duration
 	failed      bool
+	exitCode    int
 	signed      []trust.RoleStatus
 }
 
@@ -52,6 +53,7 @@ func (m metrics) format() []byte {
 		add("last_success_timestamp_seconds", "When the last run that succeeded ended, since 1970.", float64(m.lastSuccess))
 	}
 	add("last_run_success", "Whether the last run succeeded: 1, or 0 if it failed or was interrupted.", 1-failed)
+	add("last_exit_code", "The exit code of the last run, see --help.", float64(m.exitCode))
 	add("duration_seconds", "How long the last run took.", m.duration.Round(time.Millisecond).Seconds())
 	add("series", "Series of images that the last run had.", float64(m.Series))
 	add("images", "Images that the last run had in the mirror.", float64(m.Images))

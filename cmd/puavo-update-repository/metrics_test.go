@@ -24,6 +24,7 @@ var testMetrics = metrics{
 	mirror:      "/srv/mirror",
 	end:         time.Unix(1_700_000_100, 999),
 	lastSuccess: 1_700_000_000,
+	exitCode:    3,
 	duration:    90*time.Second + 1500*time.Microsecond,
 }
 
@@ -32,6 +33,7 @@ const formatted = `
 puavo_repository_last_run_timestamp_seconds{mirror="/srv/mirror"} 1700000100
 puavo_repository_last_success_timestamp_seconds{mirror="/srv/mirror"} 1700000000
 puavo_repository_last_run_success{mirror="/srv/mirror"} 1
+puavo_repository_last_exit_code{mirror="/srv/mirror"} 3
 puavo_repository_duration_seconds{mirror="/srv/mirror"} 90.002
 puavo_repository_series{mirror="/srv/mirror"} 1
 puavo_repository_images{mirror="/srv/mirror"} 3
