@@ -256,7 +256,11 @@ func (j *job) make(ctx context.Context) error {
 // than what was read for its digests.
 func (j *job) sums(ctx context.Context, f io.ReaderAt, made base.Verified, err error) (sums cksum.Sums, _ error) {
 	if err == nil {
-		j.maker.progress.Expect(made.Size*meter.Digest - planner.SumsWork(j.delta))
+		again := made.Size
+		if j.maker.schedule.Scarce {
+			again = 0 // the digests are known by now
+		}
+		j.maker.progress.Expect(again*meter.Digest - planner.SumsWork(j.delta))
 		sums, err = made.Sums(ctx, f, func(ctx context.Context, r io.Reader) (cksum.Sums, error) {
 			return j.maker.digest(ctx, j.maker.progress.At(meter.Digest).Reader(ctx, r))
 		})
