@@ -26,9 +26,10 @@
 //
 // What a run does is a plan.Plan, made of the images, of what the mirror holds and of
 // the policy, before anything is done. An image is read once for its puavo-conf, its
-// digests and, if deltas are made from it, for its index as a base. Each job then takes a
-// base, and goes over it once, with all targets of that base side by side; each delta is
-// verified as it is made, and digested when it is complete. What takes longest comes first.
+// digests and, where memory does not hold the images, for its index as a base. Each job
+// then takes a base, and goes over it once, with all targets of that base side by side;
+// each delta is verified as it is made, and digested when it is complete. What takes
+// longest comes first.
 //
 // Whether an image can be linked into the mirror, or share its blocks, only trying it
 // tells. So a build first gives each one a temporary name there, before anything else is

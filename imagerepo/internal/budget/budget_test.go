@@ -92,7 +92,7 @@ func TestSchedule(t *testing.T) {
 		passes                                  int   // over images, for all deltas
 		short                                   int64 // see Short
 	}{
-		{"all fits", 4096 * mib, plenty, 2, 2, 3, 2, gib, true, 2, 4, 3, 2, 2, 9, 0},
+		{"all fits", 4096 * mib, plenty, 2, 2, 3, 2, gib, true, 2, 4, 0, 2, 2, 12, 0},
 		{"nothing is read", 4096 * mib, plenty, 2, 2, 3, 2, gib, false, 2, 4, 0, 2, 2, 12, 0},
 		{"images larger than memory", 300 * mib, 600 * mib, 2, 2, 3, 2, gib * 11 / 10, true, 1, 4, 3, 2, 2, 9, 0},
 		{"less memory", 280 * mib, 600 * mib, 2, 2, 3, 2, gib * 11 / 10, true, 1, 3, 3, 2, 1, 9, 0},
@@ -103,10 +103,10 @@ func TestSchedule(t *testing.T) {
 		{"the machine is small", 0, 600 * mib, 2, 2, 3, 2, gib * 11 / 10, true, 1, 4, 3, 2, 2, 9, 0},
 		{"many large images", 4096 * mib, 2 * gib, 2, 2, 9, 8, gib, true, 1, 4, 9, 8, 1, 81, 0},
 		{"many large images, few pages", 4096 * mib, gib + 128*mib, 2, 2, 9, 8, gib, true, 1, 4, 9, 3, 2, 99, 0},
-		{"many cores", 4096 * mib, plenty, 2, 64, 3, 2, gib, true, 2, 4, 3, 2, 64, 9, 0},
+		{"many cores", 4096 * mib, plenty, 2, 64, 3, 2, gib, true, 2, 4, 0, 2, 64, 12, 0},
 		{"many cores, little memory", 700 * mib, plenty, 2, 64, 3, 2, gib, true, 2, 4, 0, 2, 24, 12, 0},
-		{"many jobs", 4096 * mib, plenty, 9, 2, 3, 2, gib, true, 9, 9, 3, 2, 2, 9, 0},
-		{"many targets", 4096 * mib, plenty, 1, 4, 3, 8, gib, true, 1, 4, 3, 8, 1, 27, 0},
+		{"many jobs", 4096 * mib, plenty, 9, 2, 3, 2, gib, true, 9, 9, 0, 2, 2, 12, 0},
+		{"many targets", 4096 * mib, plenty, 1, 4, 3, 8, gib, true, 1, 4, 0, 8, 1, 30, 0},
 		{"no deltas", 4096 * mib, 0, 2, 2, 0, 0, gib, true, 2, 4, 0, 1, 2, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -209,7 +209,7 @@ func TestGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := b.Schedule(p, 1<<40)
+	s := b.Schedule(p, gib)
 	if !s.Held(image(t, 0)) || s.Held(image(t, 1)) || s.Held(image(t, 2)) {
 		t.Error("an index is made that is not needed, or not one that is")
 	}

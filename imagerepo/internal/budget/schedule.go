@@ -84,7 +84,9 @@ func (b Budget) Schedule(p plan.Plan, free int64) Schedule {
 		s.most = min(s.most, max(1, int((free-s.wanted()-basePages)/targetPages)))
 	}
 	s.Memory = s.budget.Memory - runMemory
-	s.hold(p)
+	if s.Scarce { // else the base is in memory when its index is needed
+		s.hold(p)
+	}
 	s.Readers = min(max(int(s.Memory/jobMemory), 1), max(b.Jobs, 4))
 	return s
 }
@@ -126,8 +128,8 @@ func (s *Schedule) worked() (sum int64) {
 	return sum
 }
 
-// hold chooses the bases that are indexed while they are read for their digests: those
-// that are, as many as leave the memory that the sweeps need.
+// hold chooses the bases that are indexed while they are read for their digests, where
+// memory is scarce: those that are read, as many as leave the memory that the sweeps need.
 func (s *Schedule) hold(p plan.Plan) {
 	read := make(map[meta.Name]bool)
 	for _, im := range p.Images {
