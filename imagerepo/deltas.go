@@ -157,7 +157,7 @@ func (j *job) omit(reason error) error {
 	return nil
 }
 
-// do decides about the delta and does what is to be done.
+// do decides what the delta needs, and does it.
 func (j *job) do(ctx context.Context) error {
 	var file state.Stamp
 	if info, err := j.maker.mirror.Root.Lstat(meta.DeltaPath(j.delta.File)); err == nil && info.Mode().IsRegular() {

@@ -138,7 +138,7 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 	if options.URL == "" {
 		options.Log.Warn("the urls in the meta are relative, but bootservers need absolute ones; give --repository")
 	}
-	report := report{w: stdout, json: c.Bool("json"), quiet: c.Bool("quiet"), told: screen.Shares(stdout)}
+	report := report{w: stdout, json: c.Bool("json"), quiet: c.Bool("quiet"), shared: screen.Shares(stdout)}
 	if c.Bool("dry-run") {
 		return dryRun(c, options, report)
 	}
@@ -206,7 +206,7 @@ func work(c *cli.Context, o imagerepo.Options, report report, screen *ui.Screen)
 	return s, errors.Join(report.summary(plan, s), err)
 }
 
-// ended removes the bar, and tells programs how the work has ended.
+// ended removes the bar, and writes for programs how the work has ended.
 func ended(screen *ui.Screen, err error) {
 	screen.Done()
 	if err != nil {

@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		"":       func(names []string) bool { return len(names) >= 1 && len(names) <= 2 },
 		"init":   func(names []string) bool { return len(names) == 0 },
 		"help":   func([]string) bool { return true },
-		"serve":  func(names []string) bool { return len(names) == 1 },
+		"serve":  func(names []string) bool { return len(names) <= 1 },
 		"diff":   func(names []string) bool { return len(names) == 2 },
 		"config": func(names []string) bool { return slices.Equal(names, []string{"show"}) },
 	})
@@ -115,7 +115,7 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 			initCommand(file, stdout, stderr),
 			verifyCommand(settings, stdout, stderr),
 			statusCommand(stdout, stderr),
-			servecmd.New(stdout, stderr),
+			servecmd.New(mirrorDir, []cli.Flag{mirrorFlag(), settingsFlag()}, stdout, stderr),
 			diffcmd.New(stdout, stderr),
 			keysCommand(stdout, stderr),
 			config.Command("puavo-update-repository", settings, flags(), stdout),

@@ -18,7 +18,7 @@ import (
 type report struct {
 	w           io.Writer
 	json, quiet bool
-	told        bool // each delta that is made has a line in the same place already
+	shared      bool // each delta that is made has a line in the same place already
 }
 
 // lines returns what writes a line for each thing that is done, where no bar is. Where
@@ -169,7 +169,7 @@ func (r report) summary(p plan.Plan, s imagerepo.Summary) error {
 	}
 	t := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, d := range s.Deltas {
-		if r.told && d.Action != plan.Drop {
+		if r.shared && d.Action != plan.Drop {
 			continue // the others are counted
 		}
 		verb := map[plan.Action]string{plan.Make: "made", plan.Keep: "kept", plan.Drop: "dropped", plan.Omit: "left out"}[d.Action]

@@ -40,7 +40,7 @@ type Setup struct {
 	Keys trust.Options
 	// CheckURL returns an error for what is no base of urls.
 	CheckURL func(string) error
-	Out      io.Writer // gets what was done, and what is to be done
+	Out      io.Writer // gets what was done, and what to do next
 	Say      io.Writer // gets what is wrong with an answer
 }
 
@@ -81,7 +81,7 @@ func (s Setup) Run(ctx context.Context) error {
 	if err := write(files, s.Force); err != nil {
 		return err
 	}
-	return s.tell(files, made)
+	return s.summarise(files, made)
 }
 
 var credentialName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,255}$`)
@@ -219,8 +219,8 @@ func (s Setup) keys(makes bool, passphrase []byte) error {
 	return keys.Check(a["mirror-dir"])
 }
 
-// tell says what was written, and what is to be done now.
-func (s Setup) tell(files []file, made bool) error {
+// summarise says what was written, and what to do next.
+func (s Setup) summarise(files []file, made bool) error {
 	a := s.Answers
 	var b strings.Builder
 	for _, f := range files {

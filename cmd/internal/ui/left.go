@@ -2,7 +2,7 @@ package ui
 
 import "time"
 
-// A left tells how much time work takes still, from how much is done. It goes by the rate
+// A left estimates how much time work takes still, from how much is done. It goes by the rate
 // since the work began, by a third, and by that of the latter half of this time: so it follows
 // a machine that others use too, and does not jump.
 //
@@ -17,16 +17,16 @@ type mark struct {
 	done int64
 }
 
-// settled is how long nothing is told: the first rates are those of caches.
+// settled is how long no time left is shown: the first rates are those of caches.
 const settled = 2 * time.Second
 
-// at returns the time left when done of total units are done, and whether it can be told.
+// at returns the time left when done of total units are done, and whether it is known.
 func (l *left) at(now time.Time, done, total int64) (time.Duration, bool) {
 	n := len(l.marks)
 	switch {
 	case n > 0 && done < l.marks[n-1].done/2:
 		*l, n = left{}, 0 // other work has begun
-	case n > 0: // what several goroutines tell can come out of order
+	case n > 0: // what several goroutines report can come out of order
 		done = max(done, l.marks[n-1].done)
 	}
 	if n == 0 || now.Sub(l.marks[n-1].at) >= every {

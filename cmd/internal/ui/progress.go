@@ -37,17 +37,17 @@ const (
 	frame = 100 * time.Millisecond
 )
 
-// tells reports whether programs are told the progress.
-func (s *Screen) tells() bool { return s.options.ProgressJSON && !s.options.Quiet }
+// forPrograms reports whether progress is written for programs.
+func (s *Screen) forPrograms() bool { return s.options.ProgressJSON && !s.options.Quiet }
 
-// Working tells which stage a run is in, and which file of a mirror it works on, "" if that
+// Working says which stage a run is in, and which file of a mirror it works on, "" if that
 // is none. From then on Progress is that of all the work of the run, in units that take about
 // as long as each other.
 func (s *Screen) Working(name, file string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.step = step{name, file, true}
-	if s.tells() {
+	if s.forPrograms() {
 		now := stage{Name: name, File: file}
 		if s.last.Done != nil && file != "" {
 			now.Done, now.Total = s.last.Done, s.last.Total
@@ -59,7 +59,7 @@ func (s *Screen) Working(name, file string) {
 // Progress shows how much work is done, and the time left. The units are bytes, unless
 // Working was called.
 func (s *Screen) Progress(done, total int64) {
-	if total == 0 || !s.tty && !s.tells() {
+	if total == 0 || !s.tty && !s.forPrograms() {
 		return
 	}
 	s.mu.Lock()
@@ -71,13 +71,13 @@ func (s *Screen) Progress(done, total int64) {
 	}
 }
 
-// Stage tells which stage a run is in, of which image, "" if that is not known, and how many
+// Stage says which stage a run is in, of which image, "" if that is not known, and how many
 // bytes of the stage are done, of 0 while that is not known.
 func (s *Screen) Stage(name, image string, done, total int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.step = step{stage: name, file: image}
-	if !s.tells() {
+	if !s.forPrograms() {
 		return
 	}
 	now := stage{Name: name, Image: image, Total: total}
@@ -171,7 +171,7 @@ func (s *Screen) columns() int {
 }
 
 // describe says in at most this many columns, but no more than are pleasant, what is worked
-// on and how much time is left. Of a long name its end tells most: the version.
+// on and how much time is left. Of a long name its end is shown: the version.
 func (s step) describe(left string, columns int) string {
 	verb := s.stage[strings.LastIndex(s.stage, "_")+1:]
 	name := path.Base(s.file)

@@ -39,7 +39,7 @@ func recorded(t *testing.T, file string) (events []event) {
 	return events
 }
 
-// After a tenth of a real run the time left is told within a factor of two; and in the end,
+// After a tenth of a real run the time left is right within a factor of two; and in the end,
 // where it is mostly that of flushing files, within a twelfth of the run.
 func TestLeft(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.events")
@@ -50,14 +50,14 @@ func TestLeft(t *testing.T) {
 		events := recorded(t, file)
 		end := events[len(events)-1].at
 		var l left
-		start, told, worst := time.Now(), 0, 1.0
+		start, shown, worst := time.Now(), 0, 1.0
 		for _, e := range events {
 			got, known := l.at(start.Add(e.at), e.done, e.total)
 			want := end - e.at
 			if e.at < end/10 {
 				continue
 			}
-			if told++; known && (got-want).Abs() < end/12 {
+			if shown++; known && (got-want).Abs() < end/12 {
 				continue
 			}
 			ratio := float64(got) / float64(want)
@@ -66,14 +66,14 @@ func TestLeft(t *testing.T) {
 				t.Fatalf("%s: after %v %v are left, %v; want %v", file, e.at, got, known, want)
 			}
 		}
-		if told < 20 {
-			t.Errorf("%s: only %d events", file, told)
+		if shown < 20 {
+			t.Errorf("%s: only %d events", file, shown)
 		}
 		t.Logf("%s: off by a factor of %.2f at most", filepath.Base(file), worst)
 	}
 }
 
-// The time left is not told too soon, and other work begins again.
+// The time left is not shown too soon, and other work begins again.
 func TestLeftUnknown(t *testing.T) {
 	var l left
 	start := time.Now()
@@ -140,7 +140,8 @@ func TestBar(t *testing.T) {
 	}
 }
 
-// Programs are told the file that is worked on, what is done of all work, and the time left.
+// The progress for programs has the file that is worked on, what is done of all work, and
+// the time left.
 func TestWorking(t *testing.T) {
 	run := func(o Options) string {
 		var b bytes.Buffer

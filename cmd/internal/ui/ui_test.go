@@ -442,7 +442,7 @@ func TestStage(t *testing.T) {
 	}
 }
 
-// A thing that was done has a line, unless a bar or programs are told of it.
+// A thing that was done has a line, unless a bar or the progress for programs shows it.
 func TestDid(t *testing.T) {
 	for _, c := range []struct {
 		options Options

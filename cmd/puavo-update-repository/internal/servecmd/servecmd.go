@@ -17,13 +17,14 @@ import (
 	"puavo-image-repository/meta/untrusted"
 )
 
-// New returns the command. It reports on stdout that it serves, and each request on
+// New returns the command. mirror returns the mirror by the arguments and flags, of which
+// more are those besides the command's own. It reports on stdout that it serves, and each request on
 // stderr.
-func New(stdout, stderr io.Writer) *cli.Command {
+func New(mirror func(*cli.Context) (string, error), more []cli.Flag, stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "serve",
 		Usage:     "serve a mirror over HTTP, without TLS",
-		UsageText: "puavo-update-repository serve [options] MIRROR_DIR",
+		UsageText: "puavo-update-repository serve [options] [MIRROR_DIR]",
 		Description: `Serves a mirror, to be read only, until it is interrupted: for a trial, for a
    school network, or behind a proxy. There is no TLS. Where others than this
    machine are to reach it, put a proxy with a certificate in front.
@@ -36,8 +37,15 @@ func New(stdout, stderr io.Writer) *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8080", Usage: "listen at this `ADDRESS`, host:port; :8080 is every address of this machine"},
 			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print as JSON what is served and where"},
-		}, command.Flags("print each request")...),
-		Action: func(c *cli.Context) error { return run(c, stdout, command.Start(c, stderr).Log()) },
+		}, append(more, command.Flags("print each request")...)...),
+		Action: func(c *cli.Context) error {
+			log := command.Start(c, stderr).Log()
+			dir, err := mirror(c)
+			if err != nil {
+				return err
+			}
+			return run(c, dir, stdout, log)
+		},
 	}
 }
 
@@ -48,15 +56,12 @@ type serving struct {
 	TLS    bool   `json:"tls"` // never
 }
 
-func run(c *cli.Context, stdout io.Writer, log *slog.Logger) (err error) {
-	if c.NArg() != 1 || c.Args().First() == "" {
-		return command.Usage("want MIRROR_DIR, got %d arguments", c.NArg())
-	}
+func run(c *cli.Context, dir string, stdout io.Writer, log *slog.Logger) (err error) {
 	address := c.String("listen")
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		return command.Usage("--listen %s: want host:port, such as 127.0.0.1:8080", untrusted.Quote(address))
 	}
-	s := serving{Mirror: c.Args().First()}
+	s := serving{Mirror: dir}
 	if _, err := audit.StatusOf(s.Mirror); errors.Is(err, audit.ErrNoMirror) { // else a wrong path would publish anything
 		return err
 	}
