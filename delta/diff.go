@@ -39,7 +39,7 @@ func ParseEffort(s string) (Effort, error) {
 var efforts = map[Effort]match.Effort{
 	Fast:    {Sampling: 8, Gap: 24, Slack: 1 << 10, Patience: 7},
 	Default: {Sampling: 6, Gap: 10, Slack: 4 << 10, Patience: 10},
-	Best:    {Sampling: 4, Gap: 10, Slack: 64 << 10, Patience: 14},
+	Best:    {Sampling: 4, Gap: 10, Slack: 4 << 10, Patience: 14},
 }
 
 // Options say how an Index is made and used.
