@@ -42,6 +42,8 @@ var arrows = []struct {
 	{"imagerepo/audit", []string{"cksum", "delta", "delta/mmap", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"imagerepo/imagediff", []string{"meta/untrusted", "imagerepo/internal/puavoconf/squashfs"}},
 	{"imagerepo/serve", []string{"imagerepo/atomicfile", "imagerepo/internal/mirror", "imagerepo/internal/state"}},
+	{"imagerepo/publish", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/publish/internal/..."}},
+	{"imagerepo/publish/internal/...", []string{"cksum", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/pool", "imagerepo/publish/internal/..."}},
 	{"imagerepo/trust", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"imagerepo/client", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
 	{"imagerepo/client/internal/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/through", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
@@ -57,7 +59,7 @@ var arrows = []struct {
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
 	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units"}},
-	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/..."}},
+	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/publish", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/..."}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }
