@@ -7,9 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/sigstore/sigstore/pkg/signature"
@@ -28,8 +26,6 @@ const (
 	// maxFile bounds the size of a file of the directory, or of a document, in bytes.
 	maxFile = 16 << 20
 )
-
-var rootName = regexp.MustCompile(`^([1-9][0-9]{0,8})\.root\.json$`)
 
 // root is a root with its file.
 type root struct {
@@ -282,8 +278,7 @@ func rootVersions(dir atomicfile.Dir, folder string) (versions []int64, err erro
 		return nil, err
 	}
 	for _, e := range entries {
-		if m := rootName.FindStringSubmatch(e.Name()); m != nil {
-			n, _ := strconv.ParseInt(m[1], 10, 64)
+		if n := tuf.RootVersion(e.Name()); n > 0 {
 			versions = append(versions, n)
 		}
 	}

@@ -81,10 +81,22 @@ func (k *Keys) checkOutside(mirrorDir string) error {
 // Sign signs the index and the meta of a mirror that the caller has locked, and
 // reports whether it changed anything. dir is the mirror.
 func (k *Keys) Sign(ctx context.Context, dir atomicfile.Dir) (changed bool, err error) {
+	return k.signDocuments(ctx, dir, 0, false)
+}
+
+// SignAfter does what Sign does, and signs the timestamp again with a version above the
+// given one, which clients of a destination may have seen.
+func (k *Keys) SignAfter(ctx context.Context, dir atomicfile.Dir, version int64) (changed bool, err error) {
+	return k.signDocuments(ctx, dir, version, true)
+}
+
+// signDocuments signs the index and the meta of a mirror, with versions above the given one.
+func (k *Keys) signDocuments(ctx context.Context, dir atomicfile.Dir, after int64, renew bool) (changed bool, err error) {
 	s, err := k.newSigning(ctx, dir)
 	if err != nil {
 		return false, err
 	}
+	s.after = after
 	documents, err := readDocuments(dir)
 	if err != nil {
 		return false, err
@@ -96,7 +108,7 @@ func (k *Keys) Sign(ctx context.Context, dir atomicfile.Dir) (changed bool, err 
 			return false, err
 		}
 	}
-	err = s.sign(ctx, targets, documents, false)
+	err = s.sign(ctx, targets, documents, renew)
 	return s.changed, err
 }
 
@@ -160,6 +172,7 @@ type signing struct {
 	published int64       // the version of the newest root in the mirror, 0 if it has none
 	valid     metadataSet // what the newest root of the keys verifies
 	before    metadataSet // valid, or if that has no targets, what the newest root of the mirror verifies
+	after     int64       // versions are above this one
 	files     []newFile   // to be written, in this order
 	changed   bool        // a file was written or removed
 }
@@ -328,7 +341,7 @@ func (s *signing) expires(role string) time.Time {
 }
 
 // nextVersion returns the version that follows the one before.
-func (s *signing) nextVersion(before int64) int64 { return max(before+1, s.now.Unix()) }
+func (s *signing) nextVersion(before int64) int64 { return max(before+1, s.after+1, s.now.Unix()) }
 
 // addMetadata signs metadata, adds it to the files to be written, and returns the
 // entry for it in other metadata. version is that of its file name; the timestamp has

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"puavo-image-repository/imagerepo/internal/loss"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/imagerepo/plan"
@@ -66,69 +67,39 @@ func (p *planner) due(name string) time.Time {
 	return due
 }
 
-// CheckRemovals refuses a plan by which a series would lose all its images, or the
-// mirror more than half of them and at least two: most likely the image directory is
-// the wrong one, or part of it is not mounted. An image does not count if its series
-// gets a newer one: it is superseded.
+// CheckRemovals refuses a plan by which too much would be lost, see package loss.
 func CheckRemovals(in Input, p plan.Plan, imageDir string) error {
-	g := &guard{in: in, stays: staying(in, p), arriving: arriving(in.Documents, p), all: make(map[meta.Name]bool), gone: make(map[meta.Name]bool)}
-	for _, s := range in.Documents {
-		g.addDocument(s)
-	}
-	g.addUnlisted()
-	if !g.emptied && !(len(g.gone) >= 2 && 2*len(g.gone) > len(g.all)) {
+	stays := staying(in, p)
+	lost := loss.Of(in.Documents, stays, arriving(in.Documents, p))
+	addUnlisted(lost, in, stays)
+	if !lost.TooMuch() {
 		return nil
 	}
 	var b strings.Builder
-	for _, n := range slices.SortedFunc(maps.Keys(g.gone), meta.Name.Compare) {
+	for _, n := range lost.Gone() {
 		fmt.Fprintf(&b, "\n  %s", n)
 	}
 	return fmt.Errorf("%w: %d of %d are not in %s any more, in no series, or not kept:%s\nIs it the right directory, and all of it mounted? Nothing was changed. If they are to go, permit it once with --allow-removal",
-		plan.ErrRemoval, len(g.gone), len(g.all), imageDir, b.String())
-}
-
-// guard counts the images that a plan takes out of the mirror.
-type guard struct {
-	in        Input
-	stays     func(meta.Name) bool
-	arriving  map[string]string
-	all, gone map[meta.Name]bool // an image can be in several series
-	emptied   bool               // whether a series loses all its images
-}
-
-// addDocument counts the images of a published series.
-func (g *guard) addDocument(s meta.Series) {
-	lost := 0
-	for _, im := range s.Images {
-		g.all[im.Name] = true
-		newest := max(g.arriving[s.Name], g.arriving[im.Name.Series()])
-		if !g.stays(im.Name) && newest <= im.Name.Version {
-			g.gone[im.Name] = true
-			lost++
-		}
-	}
-	g.emptied = g.emptied || lost > 0 && lost == len(s.Images)
+		plan.ErrRemoval, len(lost.Gone()), lost.All(), imageDir, b.String())
 }
 
 // addUnlisted counts the images that the tool has put into the mirror and that no
 // document names, because it is lost. Their series are those of their names.
-func (g *guard) addUnlisted() {
-	images, lost := make(map[string]int), make(map[string]int)
-	for name, record := range g.in.Holds.Records {
+func addUnlisted(lost *loss.Loss, in Input, stays func(meta.Name) bool) {
+	images, gone := make(map[string][]meta.Name), make(map[string][]meta.Name)
+	for name, record := range in.Holds.Records {
 		n, err := meta.ParseOldName(name)
-		_, there := g.in.Holds.Has(name)
-		if err != nil || g.all[n] || !there || !record.Placed || record.Orphaned != 0 {
+		_, there := in.Holds.Has(name)
+		if err != nil || lost.Has(n) || !there || !record.Placed || record.Orphaned != 0 {
 			continue
 		}
-		g.all[n] = true
-		images[n.Series()]++
-		if !g.stays(n) {
-			g.gone[n] = true
-			lost[n.Series()]++
+		images[n.Series()] = append(images[n.Series()], n)
+		if !stays(n) {
+			gone[n.Series()] = append(gone[n.Series()], n)
 		}
 	}
-	for series, n := range lost {
-		g.emptied = g.emptied || n == images[series]
+	for series := range images {
+		lost.Add(images[series], gone[series])
 	}
 }
 

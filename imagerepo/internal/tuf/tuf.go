@@ -63,8 +63,13 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path"
+	"regexp"
+	"strconv"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"puavo-image-repository/meta"
+	"puavo-image-repository/meta/untrusted"
 )
 
 const (
@@ -92,6 +97,31 @@ type ReadFunc func(ctx context.Context, name string, most int64) ([]byte, error)
 
 // RootName returns the name of the file of the n-th root, also in a keys directory.
 func RootName(n int64) string { return fmt.Sprintf("%d.root.json", n) }
+
+var rootName = regexp.MustCompile(`^([1-9][0-9]{0,8})\.root\.json$`)
+
+// RootVersion returns the version of the root in a file of this name, 0 if it is none.
+func RootVersion(name string) int64 {
+	m := rootName.FindStringSubmatch(name)
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.ParseInt(m[1], 10, 64) // it is a number
+	return n
+}
+
+// TimestampVersion returns the version of a timestamp, whoever signed it.
+func TimestampVersion(data []byte) (int64, error) {
+	m := new(metadata.Metadata[metadata.TimestampType])
+	err := recovered(func() (err error) {
+		_, err = m.FromBytes(data)
+		return err
+	})
+	if err != nil {
+		return 0, untrusted.Error(meta.PlainJSON(err))
+	}
+	return m.Signed.Version, nil
+}
 
 // MetadataPath returns the path of the metadata of a role in a mirror. The path of
 // the timestamp has no version.
