@@ -80,7 +80,7 @@ func inside(path, dir string) bool {
 func same(a, b string) bool {
 	is, errA := os.Stat(a)
 	want, errB := os.Stat(b)
-	return errA == nil && errB == nil && os.SameFile(is, want)
+	return a == b || errA == nil && errB == nil && os.SameFile(is, want)
 }
 
 // sign returns by what a directory is known for a mirror, "" if it is none.
@@ -211,4 +211,30 @@ func quote(path string) string {
 		return path
 	}
 	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
+
+// Overlap reports whether one of two directories is the other or lies in it, whatever links
+// lead there. They need not exist.
+func Overlap(a, b string) bool {
+	a, b = resolved(a), resolved(b)
+	return inside(a, b) || inside(b, a)
+}
+
+// resolved returns the path of the directory that is there, or of the nearest one above it, and
+// what follows, without links.
+func resolved(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	rest := ""
+	for dir := abs; ; dir = filepath.Dir(dir) {
+		if found, err := filepath.EvalSymlinks(dir); err == nil {
+			return filepath.Join(found, rest)
+		}
+		if dir == filepath.Dir(dir) {
+			return abs
+		}
+		rest = filepath.Join(filepath.Base(dir), rest)
+	}
 }
