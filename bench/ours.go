@@ -124,10 +124,16 @@ func complete(deltas map[string]int64, pairs []pair, dropped int) error {
 // check has the usual tools check a mirror, and returns what they did: each
 // file's digest, and that the first delta makes its target.
 func check(ctx context.Context, mirror string, pairs []pair, tmp string) (string, error) {
-	digests := exec.CommandContext(ctx, "sha256sum", "-c", "--quiet", "SHA256SUMS")
-	digests.Dir = mirror
-	if _, err := measure.Command(digests); err != nil {
+	lists, err := filepath.Glob(filepath.Join(mirror, "*", "SHA256SUMS"))
+	if err != nil {
 		return "", err
+	}
+	for _, list := range append(lists, filepath.Join(mirror, "SHA256SUMS")) {
+		digests := exec.CommandContext(ctx, "sha256sum", "-c", "--quiet", filepath.Base(list))
+		digests.Dir = filepath.Dir(list)
+		if _, err := measure.Command(digests); err != nil {
+			return "", err
+		}
 	}
 	done := "sha256sum -c finds all files of the mirror right"
 	for _, p := range pairs {

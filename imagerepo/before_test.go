@@ -2,16 +2,21 @@ package imagerepo
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
@@ -113,9 +118,51 @@ func TestBeforeTakenOver(t *testing.T) {
 }
 
 // withoutPage returns a tree without the page, which a mirror of before does not have, and
-// the list that names it.
+// the lists of digests, of which it has one.
 func withoutPage(tree string) string {
-	return regexp.MustCompile(`(?m)^(index\.html|SHA256SUMS) .*\n`).ReplaceAllString(tree, "")
+	return regexp.MustCompile(`(?m)^(index\.html|(.*/)?SHA256SUMS) .*\n`).ReplaceAllString(tree, "")
+}
+
+// A mirror of before has one list of digests; the first run makes it one for each folder,
+// with the same digests, whenever a run before it has ended in between.
+func TestBeforeLists(t *testing.T) {
+	lines := func(p *place, list string) []string {
+		data, err := os.ReadFile(filepath.Join(p.MirrorDir, list))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
+		for i, l := range all {
+			all[i] = l[:66] + path.Join(path.Dir(list), l[66:])
+		}
+		return all
+	}
+	for ended := range len(mirror.Lists()) {
+		p := newBefore(t)
+		before := lines(p, mirror.SHA256)
+		left := mirror.Lists()[ended] // is not written
+		stop := atomicfile.Observe(p.MirrorDir, func(c atomicfile.Change) error {
+			if c.Kind == atomicfile.Rename && c.To == left {
+				return syscall.EIO
+			}
+			return nil
+		})
+		_, _, err := Build(t.Context(), p.Options)
+		stop()
+		if !errors.Is(err, syscall.EIO) || !slices.Equal(lines(p, mirror.SHA256), before) {
+			t.Errorf("%s is not written: %v", left, err)
+		}
+		p.build()
+		var after []string
+		for _, list := range mirror.Lists() {
+			after = append(after, lines(p, list)...)
+		}
+		after = slices.DeleteFunc(after, func(l string) bool { return strings.HasSuffix(l, "  index.html") })
+		slices.SortFunc(after, func(a, b string) int { return strings.Compare(a[66:], b[66:]) })
+		if !slices.Equal(after, before) || len(lines(p, mirror.SHA256)) != 5+3 {
+			t.Errorf("after %s was not written, the lists have\n%s\nwas\n%s", left, strings.Join(after, "\n"), strings.Join(before, "\n"))
+		}
+	}
 }
 
 // each calls do with each image of the image directory.

@@ -165,13 +165,13 @@ func TestBuild(t *testing.T) {
 		t.Errorf("first run: %+v", first)
 	}
 	want := p.tree()
-	for _, f := range []string{"CKSUMS", "SHA256SUMS", "index.html", "index.json", "meta/puavo-os-amxa-buster-amd64.json", "meta/puavo-os-free-buster-amd64.json"} {
+	for _, f := range []string{"CKSUMS", "SHA256SUMS", "index.html", "index.json", "meta/SHA256SUMS", "rdiffs/SHA256SUMS", "meta/puavo-os-amxa-buster-amd64.json", "meta/puavo-os-free-buster-amd64.json"} {
 		if !strings.Contains(want, "\n"+f+" ") && !strings.HasPrefix(want, f+" ") {
 			t.Errorf("no %s in\n%s", f, want)
 		}
 	}
-	if n := strings.Count(want, "\n"); n != 5+9+6 {
-		t.Errorf("%d files, want 20:\n%s", n, want)
+	if n := strings.Count(want, "\n"); n != 5+9+8 {
+		t.Errorf("%d files, want 22:\n%s", n, want)
 	}
 	second := p.build()
 	if second.Changed || second.Made != 0 || second.Kept != 9 || p.tree() != want {

@@ -12,7 +12,9 @@
 //	index.html           the same for people, see package page
 //	index.json           the series, see package meta
 //	CKSUMS               images and deltas, see package cksum
-//	SHA256SUMS           every file but itself, tuf and .repo, see package cksum
+//	SHA256SUMS           the files above that lie in the root, see package cksum
+//	rdiffs/SHA256SUMS    the deltas, if there are any
+//	meta/SHA256SUMS      the meta
 //	tuf/                 signed metadata, if Options.Sign makes it, see package trust
 //	.repo/               private to this package, not to be uploaded:
 //	  lock               held while a run works

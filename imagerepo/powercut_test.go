@@ -58,6 +58,14 @@ func (r *treeReader) wrong(t powercut.Tree) error {
 	}
 	for doc, c := range t {
 		switch {
+		case slices.Contains(mirror.Lists(), doc):
+			lines, err := mirror.ParseList(doc, c.Data)
+			all = append(all, err)
+			for _, l := range lines {
+				if path.Ext(l.Path) == ".img" || path.Ext(l.Path) == ".rdiff" {
+					compare(doc, l.Path, func(is cksum.Sums) bool { return is.SHA256 == l.SHA256 })
+				}
+			}
 		case path.Dir(doc) == mirror.MetaDir:
 			s, err := meta.ParseSeries(c.Data)
 			all = append(all, err)
@@ -75,14 +83,6 @@ func (r *treeReader) wrong(t powercut.Tree) error {
 			all = append(all, err)
 			for _, l := range lines {
 				compare(doc, mirror.PathOf(l.Name), func(is cksum.Sums) bool { return is.CRC == l.CRC && is.Size == l.Size })
-			}
-		case doc == mirror.SHA256:
-			lines, err := cksum.ParseSHA256SUMS(bytes.NewReader(c.Data))
-			all = append(all, err)
-			for _, l := range lines {
-				if path.Ext(l.Path) == ".img" || path.Ext(l.Path) == ".rdiff" {
-					compare(doc, l.Path, func(is cksum.Sums) bool { return is.SHA256 == l.SHA256 })
-				}
 			}
 		}
 	}

@@ -138,7 +138,7 @@ func (r *remover) forget(removed []plan.Removal) error {
 	if len(removed) == 0 {
 		return nil
 	}
-	for _, dir := range []string{".", mirror.DeltaDir, mirror.MetaDir} {
+	for _, dir := range append(mirror.Folders(), ".") {
 		if err := r.root.SyncDir(dir); err != nil {
 			return err
 		}

@@ -8,10 +8,14 @@
 //
 //	meta/<series>.json  size and digests of images and deltas
 //	CKSUMS              CRC and size of the same
-//	SHA256SUMS          SHA-256 of every file but itself and those in tuf
+//	SHA256SUMS          SHA-256 of the files of the root but itself
+//	<folder>/SHA256SUMS SHA-256 of the files of the folder but itself, but for tuf
 //	index.json          which meta exists, how many images it has and the newest
 //
-// index.html, the page for people, is compared by SHA256SUMS alone; what it says is not.
+// index.html, the page for people, is compared by SHA256SUMS alone; what it says is not. No
+// document has the digest of a list. In a mirror of an earlier version the SHA256SUMS of the
+// root names the files of the folders, which have no list; where a folder has one, that must
+// name all that is published in it.
 //
 // What a document does not give is not compared: the predecessor's meta has no
 // blake3. All digests that are given are computed and compared, though one would prove
@@ -19,10 +23,10 @@
 // one, the BLAKE3 that was computed of its target. The documents are compared with each
 // other as well.
 //
-// The published meta is what index.json and SHA256SUMS name. Without an
+// The published meta is what index.json and a SHA256SUMS name. Without an
 // index.json that can be read, as in the predecessor's mirrors, all of meta/ is
 // published. A mirror with an index.json or SHA256SUMS must have both of them
-// and CKSUMS.
+// and CKSUMS, and a SHA256SUMS in each folder whose files are published.
 //
 // What is in tuf is for package trust to verify.
 //

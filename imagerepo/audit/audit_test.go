@@ -57,12 +57,12 @@ func TestFiles(t *testing.T) {
 		{"deltas rot and are changed", func(p place) { p.rot(up); p.write(down, nil) },
 			[][3]string{{"damaged", up, "sha256 is "}, {"modified", down, "size is 0, " + amxaDoc + " says "}}},
 		{"there is no directory of deltas", func(p place) { p.remove("rdiffs"); p.write("rdiffs", nil) },
-			[][3]string{{"orphan", "rdiffs", "nothing names it"}, {"missing", up, all + "; rdiffs is no directory"}, {"missing", down, "; rdiffs is"}}},
+			[][3]string{{"orphan", "rdiffs", "nothing names it"}, {"missing", "rdiffs/SHA256SUMS", "files in rdiffs"}, {"missing", up, amxaDoc + " and CKSUMS name it; rdiffs is no directory"}, {"missing", down, "; rdiffs is"}}},
 		{"the deltas are elsewhere", func(p place) {
 			away := filepath.Join(p.t.TempDir(), "away")
 			check(os.Rename(p.path("rdiffs"), away))
 			check(os.Symlink(away, p.path("rdiffs")))
-		}, [][3]string{{"orphan", "rdiffs", "nothing"}, {"unreadable", up, "escapes"}, {"unreadable", down, "escapes"}}},
+		}, [][3]string{{"orphan", "rdiffs", "nothing"}, {"unreadable", "rdiffs/SHA256SUMS", "escapes"}, {"unreadable", up, "escapes"}, {"unreadable", down, "escapes"}}},
 		{"changed without a record", func(p place) { p.remove(".repo/state/" + newer + ".json"); p.write(newer, flip(image)) },
 			[][3]string{{"damaged", newer, is}}},
 		{"changed with a record that knows nothing", func(p place) { p.record(newer, state.Record{}); p.write(newer, flip(image)) },
@@ -160,7 +160,7 @@ func TestDocuments(t *testing.T) {
 			lines := strings.SplitAfter(string(p.read("CKSUMS")), "\n")
 			p.write("CKSUMS", []byte(strings.Join(lines[1:], "")))
 			p.relist()
-		}, [][3]string{{"inconsistent", up, amxaDoc + " and SHA256SUMS name it, CKSUMS does not"}}},
+		}, [][3]string{{"inconsistent", up, amxaDoc + " and rdiffs/SHA256SUMS name it, CKSUMS does not"}}},
 		{"CKSUMS has another image", func(p place) {
 			p.write(absent, nil)
 			p.write("CKSUMS", append(p.read("CKSUMS"), "4294967295 0 "+absent+"\n"...))
@@ -171,25 +171,34 @@ func TestDocuments(t *testing.T) {
 		{"SHA256SUMS is gone", func(p place) { p.remove("SHA256SUMS") }, [][3]string{{"missing", "SHA256SUMS", "every mirror"}}},
 		{"SHA256SUMS lacks all", func(p place) { p.write("SHA256SUMS", nil) }, [][3]string{
 			{"inconsistent", "CKSUMS", "SHA256SUMS does not name it"}, {"orphan", "index.html", "nothing names it"}, {"inconsistent", "index.json", "SHA256SUMS does not name it"},
-			{"inconsistent", amxaDoc, "index.json names it, SHA256SUMS does not"}, {"inconsistent", freeDoc, "index.json names"},
 			{"inconsistent", older, amxaDoc + " and CKSUMS name it, SHA256SUMS does not"}, {"inconsistent", newer, ""}, {"inconsistent", free, ""},
-			{"inconsistent", up, ""}, {"inconsistent", down, ""},
 		}},
+		{"rdiffs/SHA256SUMS is gone", func(p place) { p.remove("rdiffs/SHA256SUMS") }, [][3]string{{"missing", "rdiffs/SHA256SUMS", "publishes files in rdiffs"}}},
+		{"meta/SHA256SUMS is gone", func(p place) { p.remove("meta/SHA256SUMS") }, [][3]string{{"missing", "meta/SHA256SUMS", "publishes files in meta"}}},
+		{"rdiffs/SHA256SUMS has a slash", func(p place) { p.replace("rdiffs/SHA256SUMS", "  ", "  rdiffs/") }, [][3]string{{"malformed", "rdiffs/SHA256SUMS", "has a slash"}}},
+		{"rdiffs/SHA256SUMS lacks all", func(p place) { p.write("rdiffs/SHA256SUMS", nil) }, [][3]string{
+			{"inconsistent", up, amxaDoc + " and CKSUMS name it, rdiffs/SHA256SUMS does not"}, {"inconsistent", down, ""},
+		}},
+		{"rdiffs/SHA256SUMS has another digest", func(p place) { p.replace("rdiffs/SHA256SUMS", says(sha256, p.read(up))[:12], "ffffffffffff") }, [][3]string{
+			{"inconsistent", up, "and ffffffffffff... by rdiffs/SHA256SUMS; the file is as " + amxaDoc + " says"},
+		}},
+		{"a list of the version before", func(p place) { p.oneList() }, nil},
+		{"a list of the version before, and a delta is damaged", func(p place) { p.oneList(); p.rot(up) }, [][3]string{{"damaged", up, "sha256 is"}}},
 		{"SHA256SUMS has more", func(p place) {
 			p.write("docs/README", []byte("x"))
 			p.write("wrong", []byte("x"))
-			p.relist("docs/README", "wrong")
+			p.relist("wrong")
 			p.write("wrong", []byte("y"))
 			check(os.Symlink("/", p.path("out")))
 			p.write("SHA256SUMS", append(p.read("SHA256SUMS"), strings.Repeat("0", 64)+"  out/etc/passwd\n"...))
-		}, [][3]string{{"orphan", "out", ""}, {"unreadable", "out/etc/passwd", "escapes"}, {"damaged", "wrong", "SHA256SUMS says"}}},
+		}, [][3]string{{"orphan", "docs/README", ""}, {"orphan", "out", ""}, {"unreadable", "out/etc/passwd", "escapes"}, {"damaged", "wrong", "SHA256SUMS says"}}},
 		{"the index has other numbers", func(p place) { p.replace("index.json", `"images":2`, `"images":3`, newer, older); p.relist() }, [][3]string{
 			{"inconsistent", "index.json", "3 images of the series " + amxa + ", " + amxaDoc + " has 2"},
 			{"inconsistent", "index.json", "the newest image"},
 		}},
 		{"the index lacks a series", func(p place) { p.write("index.json", []byte(`{"series":[]}`)); p.relist() }, [][3]string{
-			{"inconsistent", "index.json", "SHA256SUMS names " + amxaDoc + ", index.json does not"},
-			{"inconsistent", "index.json", "SHA256SUMS names " + freeDoc},
+			{"inconsistent", "index.json", "meta/SHA256SUMS names " + amxaDoc + ", index.json does not"},
+			{"inconsistent", "index.json", "meta/SHA256SUMS names " + freeDoc},
 		}},
 		{"the index names more", func(p place) {
 			p.replace("index.json", `{"series":[`, `{"series":[{"name":"x","meta":"meta/x.json","images":0,"newest":""},`)
@@ -205,7 +214,12 @@ func TestDocuments(t *testing.T) {
 			check(os.Truncate(p.path("index.json"), meta.MaxDocument+1))
 		},
 			[][3]string{{"malformed", "index.json", "more than 67108864 bytes"}}},
-		{"the lists alone", func(p place) { p.remove("meta"); p.remove("index.json"); p.remove("SHA256SUMS") }, [][3]string{
+		{"the lists alone", func(p place) {
+			p.remove("meta")
+			p.remove("index.json")
+			p.remove("SHA256SUMS")
+			p.remove("rdiffs/SHA256SUMS")
+		}, [][3]string{
 			{"inconsistent", older, "CKSUMS names it, no meta does"}, {"inconsistent", newer, ""}, {"inconsistent", free, ""},
 			{"inconsistent", up, ""}, {"inconsistent", down, ""},
 		}},
@@ -244,7 +258,7 @@ func TestBuilt(t *testing.T) {
 	dir := t.TempDir()
 	p := place{t, build(dir)}
 	r := p.verify(true)
-	if want := 2 + 3 + 2 + 4; r.Files != want || r.Deltas != 2 || len(r.Findings) > 0 || r.Bytes < 360448+319488+339968 {
+	if want := 2 + 3 + 2 + 6; r.Files != want || r.Deltas != 2 || len(r.Findings) > 0 || r.Bytes < 360448+319488+339968 {
 		t.Errorf("%+v, want %d files and 2 deltas", r, want)
 	}
 	p.rot(older)

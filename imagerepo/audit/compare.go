@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -74,7 +75,7 @@ func compareDocuments(d *documents, all files, found *findings) {
 			found.add(p, Malformed, strings.TrimPrefix(doc.malformed.Error(), "cksum: "))
 		}
 	}
-	findUnpublished(all, found)
+	findUnpublished(d, all, found)
 	for _, f := range all {
 		findGaps(d, f, found)
 	}
@@ -84,20 +85,34 @@ func compareDocuments(d *documents, all files, found *findings) {
 		}
 	}
 	if d.parsed(mirror.Index) {
-		compareIndex(d.index, d.series, found)
+		compareIndex(d, found)
 	}
 }
 
-// findUnpublished reports which of the documents that are published together is
-// missing, where no other document names it. CKSUMS alone is what the
+// findUnpublished reports which of the documents that are published together is missing,
+// where no other document names it, and which list names nothing. CKSUMS alone is what the
 // predecessor has.
-func findUnpublished(all files, found *findings) {
+func findUnpublished(d *documents, all files, found *findings) {
 	if all[mirror.Index] == nil && all[mirror.SHA256] == nil {
 		return
 	}
 	for _, name := range []string{mirror.Index, mirror.CKSUMS, mirror.SHA256} {
 		if all[name] == nil {
 			found.add(name, Missing, "it belongs to every mirror with an index.json or SHA256SUMS")
+		}
+	}
+	needed := make(map[string]bool)
+	for p, f := range all {
+		needed[d.listOf(p)] = needed[d.listOf(p)] || len(f.claims) > 0
+	}
+	// A root's list that cannot be parsed may be the only one, of an earlier version.
+	unknown := d.read[mirror.SHA256] != nil && !d.parsed(mirror.SHA256)
+	for _, folder := range mirror.Folders() {
+		switch list := folder + "/" + mirror.SHA256; {
+		case needed[list] && all[list] == nil && !unknown:
+			found.add(list, Missing, "it belongs to every mirror that publishes files in "+folder)
+		case !needed[list] && d.parsed(list):
+			found.add(list, Orphan, "it names nothing")
 		}
 	}
 }
@@ -113,28 +128,28 @@ func findGaps(d *documents, f *file, found *findings) {
 	case inMeta && d.parsed(mirror.CKSUMS) && !f.namedBy(only(mirror.CKSUMS)):
 		found.add(f.path, Inconsistent, f.namers()+", CKSUMS does not")
 	}
-	listed := f.namedBy(only(mirror.SHA256))
+	list := d.listOf(f.path)
 	switch {
-	case !d.parsed(mirror.SHA256) || listed || f.path == mirror.SHA256:
+	case !d.parsed(list) || f.namedBy(only(list)) || slices.Contains(mirror.Lists(), f.path):
 	case inMeta, f.document != nil && len(f.claims) > 0:
-		found.add(f.path, Inconsistent, f.namers()+", SHA256SUMS does not")
+		found.add(f.path, Inconsistent, f.namers()+", "+list+" does not")
 	case f.document != nil:
-		found.add(f.path, Inconsistent, "SHA256SUMS does not name it")
+		found.add(f.path, Inconsistent, list+" does not name it")
 	}
 }
 
 // compareIndex compares the index with the meta.
-func compareIndex(index meta.Index, series map[string]*meta.Series, found *findings) {
+func compareIndex(d *documents, found *findings) {
 	named := make(map[string]bool)
-	for _, e := range index.Series {
+	for _, e := range d.index.Series {
 		named[e.Meta] = true
-		if s := series[e.Meta]; s != nil {
+		if s := d.series[e.Meta]; s != nil {
 			compareEntry(e, s, found)
 		}
 	}
-	for p := range series {
+	for p := range d.series {
 		if !named[p] {
-			found.add(mirror.Index, Inconsistent, "SHA256SUMS names "+p+", index.json does not")
+			found.add(mirror.Index, Inconsistent, d.listOf(p)+" names "+p+", index.json does not")
 		}
 	}
 }

@@ -11,14 +11,14 @@ import (
 
 // Documents are compared without a mirror.
 func TestCompareDocuments(t *testing.T) {
-	const doc = "meta/x.json"
+	const doc, list, deltas = "meta/x.json", "meta/SHA256SUMS", "rdiffs/SHA256SUMS"
 	image := meta.Image{Name: must(meta.ParseName(newer)), File: meta.File{Sums: sumsOf(nil)}}
 	full := func() *documents {
 		return &documents{
-			read:   map[string]*document{mirror.Index: {}, mirror.CKSUMS: {}, mirror.SHA256: {}, doc: {}},
+			read:   map[string]*document{mirror.Index: {}, mirror.CKSUMS: {}, mirror.SHA256: {}, list: {}, doc: {}},
 			index:  meta.Index{Series: []meta.IndexEntry{{Name: "x", Meta: doc, Images: 1, Newest: newer}}},
 			cksums: []cksum.Line{{CRC: image.Sums.CRC, Name: newer}},
-			sha256: []cksum.SHA256Line{{Path: newer}, {Path: mirror.CKSUMS}, {Path: mirror.Index}, {Path: doc}},
+			lists:  map[string][]cksum.SHA256Line{mirror.SHA256: {{Path: newer}, {Path: mirror.CKSUMS}, {Path: mirror.Index}}, list: {{Path: doc}}},
 			series: map[string]*meta.Series{doc: {Name: "x", Images: []meta.Image{image}}},
 		}
 	}
@@ -32,12 +32,32 @@ func TestCompareDocuments(t *testing.T) {
 		{"the list of the predecessor", func(d *documents) {
 			delete(d.read, mirror.Index)
 			delete(d.read, mirror.SHA256)
-			d.index, d.sha256 = meta.Index{}, nil
+			delete(d.read, list)
+			d.index, d.lists = meta.Index{}, nil
 		}, nil},
+		{"one list of all, of the version before", func(d *documents) {
+			delete(d.read, list)
+			d.lists = map[string][]cksum.SHA256Line{mirror.SHA256: append(d.lists[mirror.SHA256], d.lists[list]...)}
+		}, nil},
+		{"that list lacks a meta", func(d *documents) {
+			delete(d.read, list)
+			d.lists = map[string][]cksum.SHA256Line{mirror.SHA256: append(d.lists[mirror.SHA256], cksum.SHA256Line{Path: "meta/y.json"})}
+		}, [][3]string{{"inconsistent", doc, "index.json names it, SHA256SUMS does not"}}},
+		{"that list cannot be parsed", func(d *documents) {
+			delete(d.read, list)
+			d.read[mirror.SHA256].malformed, d.lists = errors.New("x"), nil
+		}, [][3]string{{"malformed", "SHA256SUMS", "x"}}},
+		{"a folder lacks its list", func(d *documents) { delete(d.read, list); delete(d.lists, list) },
+			[][3]string{{"missing", list, "every mirror that publishes files in meta"}}},
+		{"the root's list names what the folder's should", func(d *documents) {
+			d.lists[list] = nil
+			d.lists[mirror.SHA256] = append(d.lists[mirror.SHA256], cksum.SHA256Line{Path: doc})
+		}, [][3]string{{"inconsistent", doc, "SHA256SUMS and index.json name it, meta/SHA256SUMS does not"}}},
+		{"a list of nothing", func(d *documents) { d.read[deltas] = new(document) }, [][3]string{{"orphan", deltas, "it names nothing"}}},
 		{"malformed", func(d *documents) { d.read[mirror.CKSUMS].malformed = errors.New("cksum: line 1"); d.cksums = nil },
 			[][3]string{{"malformed", "CKSUMS", "line 1"}}},
 		{"unreadable, which is reported when it is digested", func(d *documents) { d.read[mirror.CKSUMS].unreadable = errors.New("x"); d.cksums = nil }, nil},
-		{"one is missing, and not named", func(d *documents) { delete(d.read, mirror.SHA256); d.sha256 = nil },
+		{"one is missing, and not named", func(d *documents) { delete(d.read, mirror.SHA256); delete(d.lists, mirror.SHA256) },
 			[][3]string{{"missing", "SHA256SUMS", "every mirror"}}},
 		{"no meta names it", func(d *documents) {
 			d.series[doc].Images = nil
@@ -46,12 +66,12 @@ func TestCompareDocuments(t *testing.T) {
 			[][3]string{{"inconsistent", newer, "CKSUMS and SHA256SUMS name it, no meta does"}}},
 		{"one that is missing may name it", func(d *documents) { delete(d.series, doc); d.lacking = true }, nil},
 		{"CKSUMS lacks it", func(d *documents) { d.cksums = nil }, [][3]string{{"inconsistent", newer, doc + " and SHA256SUMS name it, CKSUMS does not"}}},
-		{"SHA256SUMS lacks it", func(d *documents) { d.sha256 = d.sha256[1:] }, [][3]string{{"inconsistent", newer, "name it, SHA256SUMS does not"}}},
+		{"SHA256SUMS lacks it", func(d *documents) { d.lists[mirror.SHA256] = d.lists[mirror.SHA256][1:] }, [][3]string{{"inconsistent", newer, "name it, SHA256SUMS does not"}}},
 		{"the meta of another series", func(d *documents) { d.series[doc].Name = "y" }, [][3]string{{"inconsistent", doc, "the series y"}}},
 		{"the index counts wrong", func(d *documents) { d.index.Series[0].Images = 2 }, [][3]string{{"inconsistent", "index.json", "2 images of the series x, " + doc + " has 1"}}},
 		{"the index has another newest", func(d *documents) { d.index.Series[0].Newest = "" },
 			[][3]string{{"inconsistent", "index.json", `the newest image of the series x is "", by ` + doc}}},
-		{"the index lacks a series", func(d *documents) { d.index.Series = nil }, [][3]string{{"inconsistent", "index.json", "SHA256SUMS names " + doc}}},
+		{"the index lacks a series", func(d *documents) { d.index.Series = nil }, [][3]string{{"inconsistent", "index.json", "meta/SHA256SUMS names " + doc}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, found := full(), newFindings()

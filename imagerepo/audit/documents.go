@@ -24,10 +24,10 @@ type documents struct {
 	// What the documents say, zero where one is missing or malformed.
 	index    meta.Index
 	cksums   []cksum.Line
-	sha256   []cksum.SHA256Line
-	series   map[string]*meta.Series // by the path of the document
-	unlisted bool                    // meta/ could not be listed, and had to be
-	lacking  bool                    // some published meta is missing or malformed
+	lists    map[string][]cksum.SHA256Line // by the path of the SHA256SUMS; paths are those in the mirror
+	series   map[string]*meta.Series       // by the path of the document
+	unlisted bool                          // meta/ could not be listed, and had to be
+	lacking  bool                          // some published meta is missing or malformed
 }
 
 // document is one that exists, as it was read.
@@ -41,6 +41,21 @@ type document struct {
 func (d *documents) parsed(p string) bool {
 	doc := d.read[p]
 	return doc != nil && doc.unreadable == nil && doc.malformed == nil
+}
+
+// listOf returns the path of the SHA256SUMS that must name the file at a path: that of its
+// folder, or of the root where the root's list does what the folder's should: in a mirror of
+// an earlier version, which has no other, it names files of the folder.
+func (d *documents) listOf(p string) string {
+	list := mirror.ListOf(p)
+	inFolder := func(l cksum.SHA256Line) bool { return mirror.ListOf(l.Path) == list }
+	switch {
+	case !slices.Contains(mirror.Lists(), list):
+		return mirror.SHA256
+	case d.read[list] == nil && slices.ContainsFunc(d.lists[mirror.SHA256], inFolder):
+		return mirror.SHA256
+	}
+	return list
 }
 
 // complete reports whether the documents say all that the mirror publishes, as far as
@@ -57,11 +72,13 @@ func (d *documents) complete() bool {
 // readDocuments reads and parses the documents of a mirror. It marks each before it
 // reads it.
 func readDocuments(ctx context.Context, root atomicfile.Dir, marks marks) (*documents, error) {
-	d := &documents{read: make(map[string]*document), series: make(map[string]*meta.Series)}
+	d := &documents{read: make(map[string]*document), series: make(map[string]*meta.Series), lists: make(map[string][]cksum.SHA256Line)}
 	r := documentReader{root, marks, d.read}
 	d.index = readAs(r, mirror.Index, meta.ParseIndex)
 	d.cksums = readAs(r, mirror.CKSUMS, ofBytes(cksum.ParseCKSUMS))
-	d.sha256 = readAs(r, mirror.SHA256, ofBytes(cksum.ParseSHA256SUMS))
+	for _, list := range mirror.Lists() {
+		d.lists[list] = readAs(r, list, func(data []byte) ([]cksum.SHA256Line, error) { return mirror.ParseList(list, data) })
+	}
 	paths, err := d.metaPaths(root, marks)
 	for _, p := range paths {
 		if ctx.Err() != nil {
@@ -85,9 +102,11 @@ func (d *documents) metaPaths(root atomicfile.Dir, marks marks) (paths []string,
 	for _, e := range d.index.Series {
 		paths = append(paths, e.Meta)
 	}
-	for _, l := range d.sha256 {
-		if isMeta(l.Path) {
-			paths = append(paths, l.Path)
+	for _, lines := range d.lists {
+		for _, l := range lines {
+			if isMeta(l.Path) {
+				paths = append(paths, l.Path)
+			}
 		}
 	}
 	slices.Sort(paths)
@@ -183,7 +202,7 @@ func (all files) claim(p, from string, vs values) {
 }
 
 // files returns the documents that exist and the files that they name, with what each
-// claims of them: first the meta, sorted, then CKSUMS, SHA256SUMS and index.json.
+// claims of them: first the meta, sorted, then CKSUMS, each SHA256SUMS and index.json.
 func (d *documents) files() files {
 	all := make(files)
 	for p, doc := range d.read {
@@ -201,8 +220,10 @@ func (d *documents) files() files {
 		sums := valuesOf(cksum.Sums{Size: l.Size, CRC: l.CRC})
 		all.claim(mirror.PathOf(l.Name), mirror.CKSUMS, values{size: sums[size], crc: sums[crc]})
 	}
-	for _, l := range d.sha256 {
-		all.claim(l.Path, mirror.SHA256, values{sha256: l.SHA256.String()})
+	for _, list := range mirror.Lists() {
+		for _, l := range d.lists[list] {
+			all.claim(l.Path, list, values{sha256: l.SHA256.String()})
+		}
 	}
 	for _, e := range d.index.Series {
 		all.claim(e.Meta, mirror.Index, values{})

@@ -29,7 +29,7 @@ func ended(t *testing.T) context.Context {
 }
 
 func TestReadDocuments(t *testing.T) {
-	all := []string{"CKSUMS", "SHA256SUMS", "index.json", amxaDoc, freeDoc}
+	all := []string{"CKSUMS", "SHA256SUMS", "index.json", "meta/SHA256SUMS", amxaDoc, freeDoc, "rdiffs/SHA256SUMS"}
 	without := func(names ...string) []string {
 		return slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(names, name) })
 	}
@@ -54,7 +54,7 @@ func TestReadDocuments(t *testing.T) {
 			p.remove("SHA256SUMS")
 			p.remove("meta")
 			p.write("meta", nil)
-		}, []string{"CKSUMS"}, false, false, true},
+		}, []string{"CKSUMS", "rdiffs/SHA256SUMS"}, false, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t)
@@ -107,12 +107,12 @@ func TestClaims(t *testing.T) {
 			[]claim{{"CKSUMS", values{size: "1", crc: "7"}}}, "CKSUMS names it"},
 		{"all", documents{
 			index:  meta.Index{Series: []meta.IndexEntry{{Meta: newer}}},
-			sha256: []cksum.SHA256Line{{SHA256: image.Sums.SHA256, Path: newer}},
+			lists:  map[string][]cksum.SHA256Line{"SHA256SUMS": {{SHA256: image.Sums.SHA256, Path: newer}}},
 			cksums: []cksum.Line{{CRC: 7, Size: 0, Name: newer}},
 			series: map[string]*meta.Series{"b": {Images: []meta.Image{image}}},
 		}, newer, []claim{{"b", whole}, {"CKSUMS", values{size: "0", crc: "7"}}, {"SHA256SUMS", values{sha256: whole[sha256]}}, {"index.json", values{}}},
 			"b, CKSUMS, SHA256SUMS and index.json name it"},
-		{"twice in one list", documents{sha256: []cksum.SHA256Line{{Path: "x"}, {Path: "x"}}}, "x",
+		{"twice in one list", documents{lists: map[string][]cksum.SHA256Line{"SHA256SUMS": {{Path: "x"}, {Path: "x"}}}}, "x",
 			slices.Repeat([]claim{{"SHA256SUMS", values{sha256: cksum.Digest256{}.String()}}}, 2), "SHA256SUMS names it"},
 	} {
 		f := c.d.files()[c.path]

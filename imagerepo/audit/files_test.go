@@ -46,7 +46,7 @@ func TestContent(t *testing.T) {
 // A file whose digests are cached is read again only if its stamp changed, a document
 // always.
 func TestChecker(t *testing.T) {
-	const documents, payload = 5, 6 // with the page
+	const documents, payload = 7, 6 // with the page
 	for _, c := range []struct {
 		name           string
 		between        func(p place)

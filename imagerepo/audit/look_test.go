@@ -204,7 +204,7 @@ func TestAgain(t *testing.T) {
 			if l.n != c.looks {
 				t.Errorf("%d looks, want %d", l.n, c.looks)
 			}
-			if r.Files != 11 {
+			if r.Files != 13 {
 				t.Errorf("%d files", r.Files)
 			}
 			// After the first look no more than documents are read.

@@ -21,6 +21,8 @@ func TestOddFiles(t *testing.T) {
 		{"index.json", append(testdata.OddFiles(t), large), "missing malformed", false},
 		{"CKSUMS", []testdata.Odd{pipe, large}, "missing malformed", true},
 		{"SHA256SUMS", []testdata.Odd{pipe, large}, "missing malformed", true},
+		{"rdiffs/SHA256SUMS", append(testdata.OddFiles(t), large), "missing malformed", true},
+		{"meta/SHA256SUMS", []testdata.Odd{pipe, large}, "missing malformed", true},
 		{amxaDoc, []testdata.Odd{pipe, large}, "missing malformed", false},
 		{"meta", []testdata.Odd{pipe}, "missing", false},
 		{"rdiffs", []testdata.Odd{pipe}, "missing", true},

@@ -172,20 +172,37 @@ func (p place) series(doc string) meta.Series { return must(meta.ParseSeries(p.r
 // publish writes the document of a series.
 func (p place) publish(doc string, s meta.Series) { p.write(doc, must(s.Encode())) }
 
-// relist makes SHA256SUMS anew for what it names and what is added, and is there.
+// relist makes each SHA256SUMS again for what it names and what is added, and is there.
 func (p place) relist(added ...string) {
-	lines := must(cksum.ParseSHA256SUMS(bytes.NewReader(p.read("SHA256SUMS"))))
-	for _, name := range added {
-		lines = append(lines, cksum.SHA256Line{Path: name})
+	for _, list := range mirror.Lists() {
+		if _, err := os.Stat(p.path(list)); err != nil {
+			continue
+		}
+		lines := must(mirror.ParseList(list, p.read(list)))
+		for _, name := range added {
+			if mirror.ListOf(name) == list {
+				lines = append(lines, cksum.SHA256Line{Path: name})
+			}
+		}
+		lines = slices.DeleteFunc(lines, func(l cksum.SHA256Line) bool {
+			_, err := os.Stat(p.path(l.Path))
+			return err != nil
+		})
+		for i := range lines {
+			lines[i].SHA256 = sumsOf(p.read(lines[i].Path)).SHA256
+		}
+		p.write(list, mirror.FormatList(lines))
 	}
-	lines = slices.DeleteFunc(lines, func(l cksum.SHA256Line) bool {
-		_, err := os.Stat(p.path(l.Path))
-		return err != nil
-	})
-	for i := range lines {
-		lines[i].SHA256 = sumsOf(p.read(lines[i].Path)).SHA256
+}
+
+// oneList makes the lists one, as those of the version before.
+func (p place) oneList() {
+	var all []cksum.SHA256Line
+	for _, list := range mirror.Lists() {
+		all = append(all, must(mirror.ParseList(list, p.read(list)))...)
+		p.remove(list)
 	}
-	p.write("SHA256SUMS", cksum.AppendSHA256SUMS(nil, lines))
+	p.write(mirror.SHA256, cksum.AppendSHA256SUMS(nil, all))
 }
 
 // putDelta puts a delta into the mirror and its digests into all documents.
@@ -204,7 +221,7 @@ func (p place) putDelta(name string, data []byte) {
 	p.recksum()
 }
 
-// recksum makes CKSUMS anew, and with it SHA256SUMS.
+// recksum makes CKSUMS again, and with it each SHA256SUMS.
 func (p place) recksum() {
 	lines := must(cksum.ParseCKSUMS(bytes.NewReader(p.read("CKSUMS"))))
 	for i, l := range lines {

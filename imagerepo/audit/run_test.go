@@ -103,6 +103,12 @@ func (p place) advance(to string) bool {
 			return true
 		}
 	}
+	for _, list := range mirror.Lists() {
+		if p.has(list) && !goal.has(list) {
+			p.remove(list)
+			return true
+		}
+	}
 	have, metas := p.published()
 	for _, name := range slices.Concat(have, metas) {
 		if !slices.Contains(payload, name) && !slices.Contains(documents, name) {
@@ -129,7 +135,19 @@ func (p place) published() (payload, documents []string) {
 		}
 		return nil
 	}))
-	return payload, append(documents, mirror.Page, mirror.Index, mirror.CKSUMS, mirror.SHA256)
+	documents = append(documents, mirror.Page, mirror.Index, mirror.CKSUMS)
+	for _, list := range mirror.Lists() {
+		if p.has(list) {
+			documents = append(documents, list)
+		}
+	}
+	return payload, documents
+}
+
+// has reports whether something has a name in the mirror.
+func (p place) has(name string) bool {
+	_, err := os.Lstat(p.path(name))
+	return err == nil
 }
 
 // same reports whether a file is there as in another mirror.

@@ -107,7 +107,7 @@ func readDocument(root atomicfile.Dir, name string) ([]byte, error) {
 type orphanSearch struct {
 	files   files   // the documents that exist, and what they name
 	all     bool    // whether the documents name all that is published
-	listed  bool    // whether SHA256SUMS, which alone names the page, could be parsed
+	listed  bool    // whether the root's SHA256SUMS, which alone names the page, could be parsed
 	records records // say which orphans wait for their removal
 	found   *findings
 	ours    []string // those with names as the tool gives them

@@ -110,7 +110,7 @@ func TestPaths(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	_, h := handlerOf(t, map[string]string{
 		image: "0123456789", "rdiffs/a.rdiff": "delta", "compact/a.cdelta": "delta", "torrents/a.torrent": "t", "index.html": "page",
-		"index.json": "{}", "CKSUMS": "c", "SHA256SUMS": "s", "other": "<p>", "empty.img": "",
+		"index.json": "{}", "CKSUMS": "c", "SHA256SUMS": "s", "rdiffs/SHA256SUMS": "r", "other": "<p>", "empty.img": "",
 	})
 	server := httptest.NewServer(h)
 	defer server.Close()
@@ -135,6 +135,7 @@ func TestAnswers(t *testing.T) {
 		{"GET /index.json", 200, "{}", "application/json", again, "", ""},
 		{"GET /CKSUMS", 200, "c", textType, again, "", ""},
 		{"GET /SHA256SUMS", 200, "s", textType, again, "", ""},
+		{"GET /rdiffs/SHA256SUMS", 200, "r", textType, again, "", ""},
 		{"GET /other", 200, "<p>", bytesType, again, "", ""},
 		{"GET /empty.img", 200, "", bytesType, day, "Content-Length", "0"},
 		{"GET /missing.img", 404, "no such file\n", textType, again, "ETag", ""},

@@ -158,7 +158,7 @@ func hasImages(dir string) bool {
 
 // left returns what a run has left in a directory besides images.
 func left(dir string) (names []string) {
-	for _, name := range []string{mirror.Private, mirror.DeltaDir, mirror.MetaDir, mirror.TUF, mirror.Index, mirror.CKSUMS, mirror.SHA256} {
+	for _, name := range slices.Concat([]string{mirror.Private}, mirror.Folders(), []string{mirror.TUF, mirror.Index, mirror.CKSUMS, mirror.SHA256}) {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			names = append(names, name)
 		}
@@ -170,12 +170,15 @@ func left(dir string) (names []string) {
 func commands(dir string) (all []string) {
 	for _, name := range slices.Backward(left(dir)) { // the records last: they tell what was left
 		path := filepath.Join(dir, name)
-		switch name {
-		case mirror.Private, mirror.TUF:
+		switch {
+		case name == mirror.Private, name == mirror.TUF:
 			all = append(all, "rm -r "+quote(path))
-		case mirror.DeltaDir, mirror.MetaDir:
+		case slices.Contains(mirror.Folders(), name):
 			if recorded := recordedIn(dir, name); len(recorded) > 0 {
 				all = append(all, "rm "+strings.Join(recorded, " "))
+			}
+			if list := filepath.Join(path, mirror.SHA256); regular(list) {
+				all = append(all, "rm "+quote(list))
 			}
 			all = append(all, "rmdir "+quote(path))
 		default:
@@ -185,20 +188,23 @@ func commands(dir string) (all []string) {
 	return all
 }
 
-// recordedIn returns the paths, for a shell, of what a run has made in a folder:
-// one pattern, unless something of the kind there is another's.
+// recordedIn returns the paths, for a shell, of what a run has made in a folder but the list
+// of its digests: one pattern, unless something of the kind there is another's.
 func recordedIn(dir, folder string) (paths []string) {
 	entries, _ := os.ReadDir(filepath.Join(dir, folder))
-	others := false
+	others, ext := false, ""
 	for _, e := range entries {
+		if e.Name() == mirror.SHA256 {
+			continue
+		}
 		if _, err := os.Lstat(filepath.Join(dir, mirror.StateDir, e.Name()+".json")); err != nil {
 			others = others || !e.IsDir()
 			continue
 		}
-		paths = append(paths, quote(filepath.Join(dir, folder, e.Name())))
+		paths, ext = append(paths, quote(filepath.Join(dir, folder, e.Name()))), filepath.Ext(e.Name())
 	}
 	if len(paths) > 1 && !others {
-		return []string{quote(filepath.Join(dir, folder)) + "/*" + filepath.Ext(entries[0].Name())}
+		return []string{quote(filepath.Join(dir, folder)) + "/*" + ext}
 	}
 	return paths
 }

@@ -100,7 +100,7 @@ func TestOddLists(t *testing.T) {
 // commands remove what a swapped run has left, and nothing else.
 func TestWayOut(t *testing.T) {
 	polluted := []string{"i/" + image, "i/.repo/state/a.rdiff.json", "i/.repo/state/b.rdiff.json", "i/.repo/state/s.json.json",
-		"i/rdiffs/a.rdiff", "i/rdiffs/b.rdiff", "i/meta/s.json", "i/index.json", "i/CKSUMS", "i/SHA256SUMS", "i/tuf/x"}
+		"i/rdiffs/a.rdiff", "i/rdiffs/b.rdiff", "i/rdiffs/SHA256SUMS", "i/meta/s.json", "i/meta/SHA256SUMS", "i/index.json", "i/CKSUMS", "i/SHA256SUMS", "i/tuf/x"}
 	for _, c := range []struct {
 		name  string
 		files []string

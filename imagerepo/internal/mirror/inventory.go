@@ -78,7 +78,7 @@ func (v Inventory) Signed(n meta.Name, size int64) bool {
 func Look(mirror fs.FS, records map[string]*state.Record, listed map[string]bool) (Inventory, error) {
 	v := Inventory{Records: maps.Clone(records), Files: make(map[string]state.Stamp), Listed: listed}
 	maps.DeleteFunc(v.Records, func(name string, _ *state.Record) bool { return !IsOurName(name) })
-	for _, dir := range []string{".", DeltaDir, MetaDir, signatures} {
+	for _, dir := range append(Folders(), ".", signatures) {
 		entries, err := fs.ReadDir(mirror, dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -25,7 +25,7 @@ const (
 	Index      = "index.json"
 	Page       = "index.html" // the same for people, see package page
 	CKSUMS     = "CKSUMS"
-	SHA256     = "SHA256SUMS"
+	SHA256     = "SHA256SUMS" // of the root, and the name of those of the folders, see Lists
 	DeltaDir   = "rdiffs"
 	MetaDir    = "meta"
 	TUF        = "tuf"   // signed metadata, see package trust

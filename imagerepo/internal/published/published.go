@@ -1,22 +1,28 @@
 // Package published has the documents that clients read: the meta of each series,
-// index.json, CKSUMS and SHA256SUMS, and the page for people, index.html. They are parsed
-// once, changed in memory, and written in one order, so that they agree as far as several
-// files can.
+// index.json, CKSUMS, the SHA256SUMS of the root and of each folder, and the page for
+// people, index.html. They are parsed once, changed in memory, and written in one order, so
+// that they agree as far as several files can.
 //
-// What is written names first what has the other's digests: meta, index.html, index.json,
-// CKSUMS, SHA256SUMS. The page is made of the meta; it is not parsed. Where several documents name a file, it is withdrawn from all
-// of them before its content changes.
+// A document is written before the one that has its digest: meta, index.html, index.json,
+// CKSUMS, the SHA256SUMS of the folders, that of the root. No list names a list. The page is
+// made of the meta; it is not parsed. Where several documents name a file, it is withdrawn
+// from all of them before its content changes.
+//
+// A mirror of an earlier version has one SHA256SUMS, in the root, which names the files of
+// the folders too. It is read as if each line stood in the list of its folder; what both
+// name is as the folder's list says, which is written first. The list of a folder without
+// published files is removed if it is the tool's own: if each of its lines is about a file
+// that is the tool's own, or that the meta names.
 package published
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"puavo-image-repository/cksum"
@@ -36,8 +42,11 @@ type Documents struct {
 	sums   map[string]cksum.Sums
 	dirty  bool // what is in memory is not all written
 
+	// ownLists are the SHA256SUMS of folders that are the tool's own, by their paths.
+	ownLists map[string]bool
+
 	page       Page
-	listedPage cksum.Digest256 // the one that SHA256SUMS has of the page, zero for none
+	listedPage cksum.Digest256 // the one that the root's SHA256SUMS has of the page, zero for none
 }
 
 // series is the document of one series.
@@ -49,11 +58,11 @@ type series struct {
 // line is what the lists of digests say of an image or a delta.
 type line struct {
 	cksum  *cksum.Line      // nil if CKSUMS does not name it
-	sha256 *cksum.Digest256 // nil if SHA256SUMS does not
+	sha256 *cksum.Digest256 // nil if no SHA256SUMS does
 }
 
 // Load reads the documents of a mirror. One that is missing or malformed names
-// nothing. Of the files in meta, those count that index.json or SHA256SUMS names, or
+// nothing. Of the files in meta, those count that index.json or a SHA256SUMS names, or
 // that are the tool's own; all, where there is no index.json.
 func Load(dir atomicfile.Dir, own func(name string) bool) (*Documents, error) {
 	d := &Documents{dir: dir, series: make(map[string]*series), lines: make(map[string]line)}
@@ -61,13 +70,13 @@ func Load(dir atomicfile.Dir, own func(name string) bool) (*Documents, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	counts, err := d.readLists(own)
+	named, err := d.readLists()
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
 		doc := mirror.MetaDir + "/" + e.Name()
-		if !counts(doc) {
+		if !named.all && !named.paths[doc] && !own(e.Name()) {
 			continue
 		}
 		data, err := readDocument(dir, doc)
@@ -79,44 +88,12 @@ func Load(dir atomicfile.Dir, own func(name string) bool) (*Documents, error) {
 		}
 	}
 	d.index()
+	d.ownLists = named.ownLists(func(p string) bool {
+		name := path.Base(p)
+		_, published := d.sums[name]
+		return published || d.series[strings.TrimSuffix(name, ".json")] != nil || own(name)
+	})
 	return d, nil
-}
-
-// readLists reads index.json and the lists, and returns which documents in meta
-// count.
-func (d *Documents) readLists(own func(name string) bool) (counts func(doc string) bool, err error) {
-	named := make(map[string]bool)
-	all := true
-	err = errors.Join(
-		d.read(mirror.Index, func(data []byte) {
-			ix, err := meta.ParseIndex(data)
-			all = err != nil
-			for _, s := range ix.Series {
-				named[s.Meta] = true
-			}
-		}),
-		d.read(mirror.CKSUMS, func(data []byte) {
-			lines, _ := cksum.ParseCKSUMS(bytes.NewReader(data))
-			for _, l := range lines {
-				d.lines[l.Name] = line{cksum: &l}
-			}
-		}),
-		d.read(mirror.SHA256, func(data []byte) {
-			lines, _ := cksum.ParseSHA256SUMS(bytes.NewReader(data))
-			for _, l := range lines {
-				name := path.Base(l.Path)
-				if ext := path.Ext(name); mirror.PathOf(name) == l.Path && (ext == ".img" || ext == ".rdiff") {
-					d.lines[name] = line{d.lines[name].cksum, &l.SHA256}
-				} else {
-					named[l.Path] = true
-				}
-				if l.Path == mirror.Page {
-					d.listedPage = l.SHA256
-				}
-			}
-		}),
-	)
-	return func(doc string) bool { return all || named[doc] || own(path.Base(doc)) }, err
 }
 
 func (d *Documents) read(name string, parse func([]byte)) error {
@@ -297,41 +274,38 @@ func (d *Documents) Write(ctx context.Context) (changed bool, err error) {
 	if !d.dirty {
 		return false, nil
 	}
-	var sums []cksum.SHA256Line
-	write := func(name string, data []byte) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		sums = append(sums, cksum.SHA256Line{SHA256: digestsOf(data).SHA256, Path: name})
-		written, err := d.dir.Replace(mirror.TmpPath(path.Base(name)), name, data)
-		if err != nil {
-			return fmt.Errorf("writing %s: %w", name, err)
-		}
-		changed = changed || written
-		return nil
-	}
-	if err := d.writeSeries(write); err != nil {
-		return changed, err
-	}
-	lines, payload := d.lists()
-	if err := write(mirror.CKSUMS, cksum.AppendCKSUMS(nil, lines)); err != nil {
-		return changed, err
-	}
-	if err := write(mirror.SHA256, cksum.AppendSHA256SUMS(nil, append(payload, sums...))); err != nil {
-		return changed, err
-	}
-	removed, err := d.removePage()
-	if changed = changed || removed; err != nil {
-		return changed, err
+	w := &writing{ctx: ctx, dir: d.dir, sums: make(map[string][]cksum.SHA256Line)}
+	if err := d.writeAll(w); err != nil {
+		return w.changed, err
 	}
 	// Of what is as it was, a run that was killed may not have flushed the name.
-	for _, dir := range []string{mirror.MetaDir, "."} {
+	for _, dir := range append(mirror.Folders(), ".") {
 		if err := d.dir.SyncDir(dir); err != nil {
-			return changed, err
+			return w.changed, err
 		}
 	}
 	d.dirty = false
-	return changed, nil
+	return w.changed, nil
+}
+
+// writeAll writes the documents in their order.
+func (d *Documents) writeAll(w *writing) error {
+	if err := d.writeSeries(w.write); err != nil {
+		return err
+	}
+	lines, payload := d.payload()
+	if err := w.write(mirror.CKSUMS, cksum.AppendCKSUMS(nil, lines)); err != nil {
+		return err
+	}
+	w.sum(payload...)
+	for _, list := range mirror.Lists() {
+		if err := d.writeList(w, list); err != nil {
+			return err
+		}
+	}
+	removed, err := d.removePage()
+	w.changed = w.changed || removed
+	return err
 }
 
 // writeSeries writes the meta, the page and the index.
@@ -357,17 +331,4 @@ func (d *Documents) writeSeries(write func(name string, data []byte) error) (err
 		return err
 	}
 	return write(mirror.Index, index)
-}
-
-// lists returns the lines of CKSUMS, and those of images and deltas in SHA256SUMS.
-func (d *Documents) lists() (lines []cksum.Line, payload []cksum.SHA256Line) {
-	for name, l := range d.lines {
-		if l.cksum != nil {
-			lines = append(lines, *l.cksum)
-		}
-		if l.sha256 != nil {
-			payload = append(payload, cksum.SHA256Line{SHA256: *l.sha256, Path: mirror.PathOf(name)})
-		}
-	}
-	return lines, payload
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
 )
 
@@ -58,7 +60,7 @@ func threeImages(name string) meta.Series {
 func mirrorOf(t *testing.T) (atomicfile.Dir, *Documents) {
 	t.Helper()
 	path := t.TempDir()
-	for _, dir := range []string{"meta", ".repo/tmp"} {
+	for _, dir := range []string{"meta", "rdiffs", ".repo/tmp"} {
 		if err := os.MkdirAll(filepath.Join(path, dir), 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +91,7 @@ func load(t *testing.T, dir atomicfile.Dir) *Documents {
 func words(t *testing.T, dir atomicfile.Dir) string {
 	t.Helper()
 	all := ""
-	for _, doc := range []string{"meta/a.json", "meta/b.json", "index.json", "CKSUMS", "SHA256SUMS"} {
+	for _, doc := range []string{"meta/a.json", "meta/b.json", "index.json", "CKSUMS", "SHA256SUMS", "meta/SHA256SUMS", "rdiffs/SHA256SUMS"} {
 		data, _ := dir.ReadFile(doc, meta.MaxDocument)
 		all += string(data)
 	}
@@ -137,27 +139,37 @@ func TestWithdraw(t *testing.T) {
 	}
 }
 
-// checkSums checks that SHA256SUMS has the digests of the documents.
+// checkSums checks that the SHA256SUMS have the digests of the documents, each of its own
+// folder.
 func checkSums(t *testing.T, when string, dir atomicfile.Dir) {
 	t.Helper()
-	data, err := dir.ReadFile("SHA256SUMS", meta.MaxDocument)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines, err := cksum.ParseSHA256SUMS(bytes.NewReader(data))
-	docs := 0
-	for _, l := range lines {
-		if strings.HasPrefix(l.Path, "rdiffs/") || strings.HasSuffix(l.Path, ".img") {
+	var docs []string
+	for _, list := range mirror.Lists() {
+		data, err := dir.ReadFile(list, meta.MaxDocument)
+		if err != nil {
+			t.Errorf("%s: %v", when, err)
 			continue
 		}
-		docs++
-		data, readErr := dir.ReadFile(l.Path, meta.MaxDocument)
-		if err = errors.Join(err, readErr); sumsOf(string(data)).SHA256 != l.SHA256 {
-			t.Errorf("%s: SHA256SUMS has another digest of %s", when, l.Path)
+		lines, err := cksum.ParseSHA256SUMS(bytes.NewReader(data))
+		if err != nil {
+			t.Errorf("%s: %s: %v", when, list, err)
+		}
+		for _, l := range lines {
+			file := path.Join(path.Dir(list), l.Path)
+			if strings.Contains(l.Path, "/") {
+				t.Errorf("%s: %s names %s", when, list, l.Path)
+			}
+			if path.Ext(file) == ".rdiff" || path.Ext(file) == ".img" {
+				continue
+			}
+			docs = append(docs, file)
+			if data, err := dir.ReadFile(file, meta.MaxDocument); err != nil || sumsOf(string(data)).SHA256 != l.SHA256 {
+				t.Errorf("%s: %s has another digest of %s, %v", when, list, file, err)
+			}
 		}
 	}
-	if err != nil || docs != 4 {
-		t.Errorf("%s: %d documents, %v", when, docs, err)
+	if want := []string{"meta/a.json", "meta/b.json", "CKSUMS", "index.json"}; !slices.Equal(docs, want) {
+		t.Errorf("%s: documents %q", when, docs)
 	}
 }
 
@@ -209,10 +221,10 @@ func TestLoad(t *testing.T) {
 		{"one of another name", func(p string) error { return os.WriteFile(p+"/meta/a.json", []byte(`{"c":{"images":[]}}`), 0o666) }, "", "b", true},
 		{"a damaged one", func(p string) error { return os.WriteFile(p+"/meta/a.json", []byte(`{`), 0o666) }, "", "b", true},
 		{"no index, as of the predecessor", func(p string) error {
-			return errors.Join(os.Remove(p+"/index.json"), os.Remove(p+"/SHA256SUMS"), os.WriteFile(p+"/meta/c.json", []byte(`{"c":{"images":[]}}`), 0o666))
+			return errors.Join(os.Remove(p+"/index.json"), os.Remove(p+"/SHA256SUMS"), os.Remove(p+"/meta/SHA256SUMS"), os.WriteFile(p+"/meta/c.json", []byte(`{"c":{"images":[]}}`), 0o666))
 		}, "", "a b c", true},
 		{"damaged lists", func(p string) error {
-			return errors.Join(os.WriteFile(p+"/CKSUMS", []byte("x"), 0o666), os.WriteFile(p+"/SHA256SUMS", []byte("x"), 0o666))
+			return errors.Join(os.WriteFile(p+"/CKSUMS", []byte("x"), 0o666), os.WriteFile(p+"/SHA256SUMS", []byte("x"), 0o666), os.WriteFile(p+"/meta/SHA256SUMS", []byte("x"), 0o666))
 		}, "", "a b", false},
 		{"no regular files", func(p string) error {
 			return errors.Join(os.Remove(p+"/CKSUMS"), os.Mkdir(p+"/CKSUMS", 0o777), os.Remove(p+"/index.json"), syscall.Mkfifo(p+"/index.json", 0o666),
