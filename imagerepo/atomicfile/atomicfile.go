@@ -101,6 +101,38 @@ func (d Dir) Rename(name, to string) error {
 	return d.change(Change{Kind: Rename, Name: name, To: to}, func() error { return d.root.Rename(name, to) })
 }
 
+// RenameNew gives a file a name that nothing has. Where something has it, the error wraps
+// fs.ErrExist. On a file system that cannot rename so, such as NFS, the file has both
+// names for an instant.
+func (d Dir) RenameNew(name, to string) error {
+	err := d.change(Change{Kind: Rename, Name: name, To: to}, func() error { return d.renameNew(name, to) })
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.ENOTSUP) {
+		return err
+	}
+	if err := d.Link(name, to); err != nil {
+		return err
+	}
+	return d.Remove(name)
+}
+
+func (d Dir) renameNew(name, to string) error {
+	from, err := d.OpenDir(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	into, err := d.OpenDir(path.Dir(to))
+	if err != nil {
+		return err
+	}
+	defer into.Close()
+	err = unix.Renameat2(int(from.Fd()), path.Base(name), int(into.Fd()), path.Base(to), unix.RENAME_NOREPLACE)
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: path.Join(d.path, name), New: path.Join(d.path, to), Err: err}
+	}
+	return nil
+}
+
 // Link gives a file a second name.
 func (d Dir) Link(name, to string) error {
 	return d.change(Change{Kind: Link, Name: name, To: to}, func() error { return d.root.Link(name, to) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,6 +86,29 @@ func TestOrder(t *testing.T) {
 			}
 			return err
 		}, []string{"write old", "write old", "flush old"}},
+		{"kept and cut", func(d Dir) error {
+			f, err := d.Resume("old", "file", 3)
+			if err != nil {
+				return err
+			}
+			err = f.Truncate(1)
+			_, second := f.Write([]byte("K"))
+			err = errors.Join(err, second, f.Keep())
+			if data, _ := d.ReadFile("old", 1<<10); string(data) != "oK" {
+				t.Errorf("the file holds %q", data)
+			}
+			return err
+		}, []string{"write old", "write old", "write old"}},
+		{"a name that is free, and one that is not", func(d Dir) error {
+			err := errors.Join(d.RenameNew("old", "sub/new"), d.Link("sub/new", "old"))
+			if err := d.RenameNew("old", "sub/old"); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("a name that is not free: %v", err)
+			}
+			if data, _ := d.ReadFile("sub/old", 1<<10); string(data) != "old" || names(t, d) != "old sub/new sub/old" {
+				t.Errorf("there are %s, one with %q", names(t, d), data)
+			}
+			return err
+		}, []string{"rename old to sub/new", "link sub/new to old", "rename old to sub/old"}},
 		{"links and names", func(d Dir) error {
 			return errors.Join(d.Link("old", "a"), d.LinkFrom(filepath.Join(d.Name(), "old"), "b"), d.Rename("a", "c"),
 				d.Remove("c"), d.RemoveAll("sub"), d.MkdirAll("sub/sub", 0o777), d.MkdirAll("sub", 0o777), d.Mkdir("m", 0o777))
@@ -159,6 +183,32 @@ func TestObserve(t *testing.T) {
 	}
 	if want := []string{"in", "x"}; !slices.Equal(seen, want) {
 		t.Errorf("seen %v, want %v", seen, want)
+	}
+}
+
+// Where a file system cannot rename to a free name only, a link does it.
+func TestRenameNewByLink(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EINVAL, syscall.ENOTSUP, syscall.ENOSYS} {
+		for _, to := range []string{"new", "there"} {
+			path := t.TempDir()
+			os.WriteFile(filepath.Join(path, "old"), []byte("old"), 0o666)
+			os.WriteFile(filepath.Join(path, "there"), []byte("there"), 0o666)
+			stop := Observe(path, func(next Change) error {
+				if next.Kind == Rename {
+					return &os.LinkError{Op: "rename", Err: errno}
+				}
+				return nil
+			})
+			d := open(t, path)
+			err := d.RenameNew("old", to)
+			stop()
+			if to == "new" && (err != nil || names(t, d) != "new there") {
+				t.Errorf("%v: %v, and there are %s", errno, err, names(t, d))
+			}
+			if to == "there" && (!errors.Is(err, fs.ErrExist) || names(t, d) != "old there") {
+				t.Errorf("%v: in place of a file: %v, and there are %s", errno, err, names(t, d))
+			}
+		}
 	}
 }
 

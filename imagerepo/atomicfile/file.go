@@ -2,6 +2,7 @@ package atomicfile
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -84,6 +85,14 @@ func (f *File) Write(p []byte) (n int, err error) {
 		return err
 	})
 	return n, err
+}
+
+// Truncate cuts the file to size bytes. Write goes on there.
+func (f *File) Truncate(size int64) error {
+	return f.dir.change(Change{Kind: Write, Name: f.tmp}, func() error {
+		_, err := f.f.Seek(size, io.SeekStart)
+		return errors.Join(err, f.f.Truncate(size))
+	})
 }
 
 // ReadAt reads what was written.
