@@ -1,10 +1,14 @@
 package store
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
+	"time"
 
 	"puavo-image-repository/meta/untrusted"
 )
@@ -25,4 +29,28 @@ func isHidden(name string) bool {
 		return false
 	}
 	return strings.HasPrefix(name, ".") || strings.Contains(name, "/.")
+}
+
+// Temporary returns a new name below Aside for a file that is being written.
+func Temporary() string { return path.Join(Aside, temporaryPrefix+rand.Text()) }
+
+const temporaryPrefix = "tmp-"
+
+// IsLeft reports whether Sweep removes a file below Aside that was changed so long ago: it
+// is staged for none of the contents to keep, and nobody is writing it.
+func IsLeft(name string, age time.Duration, keep []Content) bool {
+	if strings.HasPrefix(path.Base(name), temporaryPrefix) {
+		return age > temporaryAge
+	}
+	return !slices.ContainsFunc(keep, func(c Content) bool { return c.Staged() == name })
+}
+
+// temporaryAge is how long the writing of a document can take.
+const temporaryAge = time.Hour
+
+// Staged returns the name below Aside under which payload waits for its release: its
+// SHA-256 and a digest of its name, since two files can have the same bytes.
+func (c Content) Staged() string {
+	name := sha256.Sum256([]byte(c.Name))
+	return path.Join(Aside, fmt.Sprintf("%s-%x", c.SHA256, name[:8]))
 }

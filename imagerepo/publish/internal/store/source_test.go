@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // content returns a Content that promises one thing of a file that has another.
@@ -145,5 +146,43 @@ func TestReport(t *testing.T) {
 	Content{}.Report(3, true)
 	if got != 3 {
 		t.Error(got)
+	}
+}
+
+// What is accepted is below the destination, and not aside.
+func FuzzCheckName(f *testing.F) {
+	for _, seed := range []string{"a.img", "rdiffs/a.rdiff", "../a", "/a", ".publish/a", ".published.json", "a\x00"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		if CheckName(name) != nil {
+			return
+		}
+		joined := filepath.Join("/destination", name)
+		if joined != "/destination/"+name || strings.HasPrefix(name+"/", Aside+"/") {
+			t.Errorf("%q is accepted", name)
+		}
+	})
+}
+
+// Aside, what belongs together has one name, and nothing else has it.
+func TestStaged(t *testing.T) {
+	a, b := content(t, "x", "x"), content(t, "y", "y")
+	c := a
+	c.Name = "b.img"
+	if a.Staged() == b.Staged() || a.Staged() == c.Staged() || filepath.Dir(a.Staged()) != Aside || CheckName(a.Staged()) == nil {
+		t.Errorf("%s, %s, %s", a.Staged(), b.Staged(), c.Staged())
+	}
+	for _, row := range []struct {
+		name string
+		age  time.Duration
+		left bool
+	}{
+		{a.Staged(), 0, false}, {a.Staged(), 1000 * time.Hour, false}, {c.Staged(), 0, true},
+		{Temporary(), time.Minute, false}, {Temporary(), 2 * time.Hour, true}, {Aside + "/foreign", 0, true},
+	} {
+		if got := IsLeft(row.name, row.age, []Content{b, a}); got != row.left {
+			t.Errorf("%s, %v old: %v", row.name, row.age, got)
+		}
 	}
 }

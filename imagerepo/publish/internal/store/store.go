@@ -9,18 +9,20 @@
 //	Stage    sends its bytes, which nobody can read yet, to the disk of the destination
 //	Release  gives them their name, in place of what has it
 //
-// A Stage that was broken off, by whatever, goes on where it was when it is called again
-// with the same Content: the bytes that are certainly there are not sent again. What a
-// store keeps aside until then is its own: List does not return it, and Sweep removes it.
+// A Stage that was interrupted, for whatever reason, continues when it is called again with
+// the same Content: it does not send again the bytes that are certainly there. Until then
+// they are aside: List does not return them, and Sweep removes them.
 //
-//	directory, SFTP  .publish/<SHA-256>, renamed by Release
+//	directory, SFTP  .publish/<SHA-256>-<digest of the name>, renamed by Release
 //	S3               the parts of an upload that is not complete, completed by Release
 //
 // # Names
 //
-// Names are paths below the destination, with slashes: clean, relative, none with a
-// component that begins with a dot but those of publish itself. Stores make the folders
-// that a name needs.
+// Names are paths below the destination, with slashes: clean, relative, and without a
+// component that begins with a dot. Only files in the root whose names begin with
+// ".publish" may have one: they belong to publish. CheckName refuses all others, and with
+// it every method. List leaves out what has such a name. Stores make the folders that a
+// name needs.
 //
 // # Errors
 //
@@ -44,7 +46,7 @@ var (
 	ErrChanged = errors.New("it is not what the documents say")
 	// ErrIgnored is wrapped by the error of Create where the destination would replace a
 	// file that exists: it cannot hold a lock.
-	ErrIgnored = errors.New("the destination replaces a file though told not to")
+	ErrIgnored = errors.New("the destination replaces a file that it was asked to keep")
 )
 
 // Aside is the folder, or the prefix, of what is not published yet.
@@ -64,8 +66,9 @@ type Content struct {
 	SHA256 cksum.Digest256
 	// Open opens the file to be sent. Stage closes it.
 	Open func() (*os.File, error)
-	// Done is called with the bytes that are there since the last call: sent is false for
-	// those of an earlier Stage. It is called concurrently; nil is not called.
+	// Done, unless it is nil, is called with the number of bytes that have arrived since
+	// the last call; sent is false for those of an earlier Stage. Over a Stage that returns
+	// nil the numbers add up to Size. It may be called concurrently.
 	Done func(n int64, sent bool)
 }
 
@@ -87,17 +90,19 @@ type Store interface {
 	Create(ctx context.Context, name string, data []byte) error
 	// Remove removes a file; that it is missing is no error.
 	Remove(ctx context.Context, name string) error
-	// Stage sends payload. It reads all of it, and compares size and digest. Where it
-	// returns nil, Release can be called, by another process too.
+	// Stage sends payload. It reads all of it, and compares size and digest. After it
+	// returned nil, Release can be called, by another process too.
 	Stage(ctx context.Context, c Content) error
-	// Release gives payload that was staged its name.
+	// Release gives payload that was staged its name. Where nothing was staged, the error
+	// wraps fs.ErrNotExist.
 	Release(ctx context.Context, c Content) error
-	// Sweep removes what is aside and of none of these contents: what other runs began, as far
-	// as nobody can need it.
+	// Sweep removes what is aside and belongs to none of these contents: what other runs
+	// began, unless somebody may still need it.
 	Sweep(ctx context.Context, keep []Content) error
 	// Now returns the time by the clock of the destination.
 	Now(ctx context.Context) (time.Time, error)
-	// Requests returns about how many requests it takes to publish a file of size bytes.
+	// Requests returns about how many requests it takes to publish a file of size bytes, 0
+	// where there are none.
 	Requests(size int64) int64
 	// Close ends the connection.
 	Close() error
