@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"puavo-image-repository/imagerepo/internal/throttle"
 	"puavo-image-repository/meta/untrusted"
 )
 
@@ -46,7 +47,7 @@ func (d *download) Close() error {
 
 // Read reads on, by another connection if need be.
 func (d *download) Read(p []byte) (int, error) {
-	p = p[:min(len(p), burst)]
+	p = p[:min(len(p), throttle.Burst)]
 	for {
 		if err := d.ctx.Err(); err != nil {
 			return 0, err
@@ -126,7 +127,7 @@ func (d *download) broke(err error) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	if d.conn.received >= burst {
+	if d.conn.received >= throttle.Burst {
 		d.attempts = 0
 	}
 	d.disconnect()

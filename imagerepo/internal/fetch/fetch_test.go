@@ -19,6 +19,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"puavo-image-repository/imagerepo/internal/throttle"
 )
 
 // content is what is fetched: random bytes.
@@ -302,7 +304,7 @@ func TestFaults(t *testing.T) {
 			if len(s.requests) != c.requests {
 				t.Errorf("requests for the ranges %q, want %d", s.requests, c.requests)
 			}
-			if s.sent > int64(len(content))+burst && !c.twice && c.want == nil {
+			if s.sent > int64(len(content))+throttle.Burst && !c.twice && c.want == nil {
 				t.Errorf("%d bytes were sent for %d", s.sent, len(content))
 			}
 		})
@@ -410,7 +412,7 @@ func TestRate(t *testing.T) {
 		if data, err := get(t.Context(), m, Request{}); err != nil || !bytes.Equal(data, content) {
 			t.Errorf("%d bytes, %v", len(data), err)
 		}
-		want := time.Duration(len(content)-burst) * time.Second / (4 << 20)
+		want := time.Duration(len(content)-throttle.Burst) * time.Second / (4 << 20)
 		if took := time.Since(start).Round(time.Millisecond); took != want.Round(time.Millisecond) {
 			t.Errorf("1 MiB at 4 MiB a second took %v, want %v", took, want)
 		}

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"syscall"
+
+	"puavo-image-repository/imagerepo/internal/throttle"
 )
 
 // localFile is a file of a directory.
@@ -53,7 +55,7 @@ func (l *localFile) Read(p []byte) (int, error) {
 	if err := l.ctx.Err(); err != nil {
 		return 0, err
 	}
-	n, err := l.file.Read(p[:min(len(p), burst)])
+	n, err := l.file.Read(p[:min(len(p), throttle.Burst)])
 	l.pos += int64(n)
 	if wait := l.mirror.take(l.ctx, n); wait != nil {
 		return n, wait

@@ -50,9 +50,8 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/throttle"
 	"puavo-image-repository/meta/untrusted"
-
-	"golang.org/x/time/rate"
 )
 
 // Options say how a mirror is read. The zero Options are the usual ones.
@@ -99,7 +98,7 @@ type Mirror struct {
 	url      string // of a web site, without a final slash
 	shown    string // the same without a password, for messages
 	http     *http.Client
-	limit    *rate.Limiter
+	limit    *throttle.Limit
 	patience Patience
 	log      *slog.Logger
 }
@@ -126,7 +125,7 @@ func Open(where string, o Options) (*Mirror, error) {
 		}
 		return nil, fmt.Errorf("mirror: %w; want a directory, or a URL such as https://images.example.org", err)
 	}
-	return &Mirror{root: root, counted: o.Counted, shown: root.Name(), limit: limiter(o.Rate)}, nil
+	return &Mirror{root: root, counted: o.Counted, shown: root.Name(), limit: throttle.New(o.Rate)}, nil
 }
 
 // withoutUser returns a place, such as a URL without its scheme, without what may be a
@@ -175,7 +174,7 @@ func openSite(u *url.URL, o Options) (*Mirror, error) {
 	transport.ResponseHeaderTimeout = patience.Stall
 	transport.MaxResponseHeaderBytes = maxHeader
 	return &Mirror{
-		url: strings.TrimRight(u.String(), "/"), shown: strings.TrimRight(u.Redacted(), "/"), limit: limiter(o.Rate), patience: patience, log: o.Log, counted: o.Counted,
+		url: strings.TrimRight(u.String(), "/"), shown: strings.TrimRight(u.Redacted(), "/"), limit: throttle.New(o.Rate), patience: patience, log: o.Log, counted: o.Counted,
 		http: &http.Client{Transport: transport, CheckRedirect: redirects(o.PayloadOnly)},
 	}, nil
 }
@@ -206,25 +205,12 @@ func Authorities(ctx context.Context, file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// burst is how many bytes may come at once where the rate is limited.
-const burst = 64 << 10
-
-func limiter(bytes int64) *rate.Limiter {
-	if bytes <= 0 {
-		return rate.NewLimiter(rate.Inf, 0)
-	}
-	return rate.NewLimiter(rate.Limit(bytes), burst)
-}
-
 // take counts n bytes that came, and waits until they are within the rate.
 func (m *Mirror) take(ctx context.Context, n int) error {
 	if m.counted != nil {
 		m.counted(n)
 	}
-	if n == 0 || m.limit.WaitN(ctx, min(n, m.limit.Burst())) == nil {
-		return nil
-	}
-	return ctx.Err()
+	return m.limit.Wait(ctx, n)
 }
 
 var (

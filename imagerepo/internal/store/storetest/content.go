@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"puavo-image-repository/imagerepo/publish/internal/store"
+	"puavo-image-repository/imagerepo/internal/store"
 )
 
 // length is that of payload for which Stage takes several steps, in bytes.

@@ -9,7 +9,7 @@ import (
 	"path"
 
 	"puavo-image-repository/imagerepo/atomicfile"
-	"puavo-image-repository/imagerepo/publish/internal/store"
+	"puavo-image-repository/imagerepo/internal/store"
 )
 
 // piece is how much is copied at once, in bytes.

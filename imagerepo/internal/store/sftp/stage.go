@@ -7,7 +7,7 @@ import (
 	"strings"
 	"sync"
 
-	"puavo-image-repository/imagerepo/publish/internal/store"
+	"puavo-image-repository/imagerepo/internal/store"
 )
 
 // Stage sends payload, see the package documentation. Where the connection is lost, it

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"puavo-image-repository/imagerepo/publish/internal/store"
+	"puavo-image-repository/imagerepo/internal/store"
 )
 
 // Test tests stores that open makes. Each is a new destination, without files. open sees

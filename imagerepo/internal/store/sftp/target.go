@@ -11,7 +11,7 @@ import (
 	client "github.com/pkg/sftp"
 
 	"puavo-image-repository/imagerepo/internal/pool"
-	"puavo-image-repository/imagerepo/publish/internal/store"
+	"puavo-image-repository/imagerepo/internal/store"
 )
 
 const (

@@ -50,7 +50,7 @@ import (
 	"sync"
 	"time"
 
-	"puavo-image-repository/imagerepo/publish/internal/store"
+	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/meta/untrusted"
 )
 

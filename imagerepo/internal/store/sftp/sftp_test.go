@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"puavo-image-repository/imagerepo/publish/internal/store"
-	"puavo-image-repository/imagerepo/publish/internal/store/storetest"
+	"puavo-image-repository/imagerepo/internal/store"
+	"puavo-image-repository/imagerepo/internal/store/storetest"
 	"puavo-image-repository/testdata"
 )
 

@@ -32,7 +32,7 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo/atomicfile"
-	"puavo-image-repository/imagerepo/publish/internal/store"
+	"puavo-image-repository/imagerepo/internal/store"
 )
 
 // A Store is a directory.

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"puavo-image-repository/imagerepo/atomicfile"
-	"puavo-image-repository/imagerepo/publish/internal/store"
-	"puavo-image-repository/imagerepo/publish/internal/store/storetest"
+	"puavo-image-repository/imagerepo/internal/store"
+	"puavo-image-repository/imagerepo/internal/store/storetest"
 	"puavo-image-repository/testdata"
 )
 

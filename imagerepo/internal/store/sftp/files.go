@@ -16,7 +16,7 @@ import (
 
 	client "github.com/pkg/sftp"
 
-	"puavo-image-repository/imagerepo/publish/internal/store"
+	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/meta/untrusted"
 )
 
