@@ -18,9 +18,11 @@ import (
 	"puavo-image-repository/cmd/internal/config"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/cmd/internal/units"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/publishcmd"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/plan"
+	"puavo-image-repository/imagerepo/publish"
 	"puavo-image-repository/imagerepo/trust"
 )
 
@@ -32,7 +34,7 @@ const (
 
 // flags returns the flags of a build.
 func flags() []cli.Flag {
-	return slices.Concat(whatFlags(), limitFlags(), signFlags(), command.Category(command.Output,
+	return slices.Concat(whatFlags(), limitFlags(), signFlags(), publishcmd.Flags(), command.Category(command.Output,
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
 		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
 		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
@@ -142,16 +144,22 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 	if c.Bool("dry-run") {
 		return dryRun(c, options, report)
 	}
+	to, destinations, err := publishTo(c, options)
+	if err != nil {
+		return err
+	}
 	keys, err := signKeys(c, options.MirrorDir, screen)
 	if err != nil {
 		return err
 	}
 	if keys != nil {
 		defer keys.Close()
-		options.Sign, options.Root = keys.Sign, rootOf(keys)
+		options.Sign, options.Root, to.Sign = keys.Sign, rootOf(keys), keys
 	}
 	start := time.Now()
-	summary, err := work(c, options, report, screen)
+	summary, err := work(c, options, report, screen, func() (publishcmd.Outcomes, error) {
+		return publishcmd.ToAll(c.Context, to, destinations, screen)
+	})
 	signed := signedUntil(options, summary.Changed)
 	if file := c.String("metrics-file"); file != "" {
 		m := metrics{Summary: summary, end: time.Now(), duration: time.Since(start), failed: err != nil, signed: signed}
@@ -165,6 +173,16 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 		}
 	}
 	return err
+}
+
+// publishTo returns where a build publishes the mirror, and how.
+func publishTo(c *cli.Context, o imagerepo.Options) (to publish.Options, destinations []string, err error) {
+	to = publish.Options{
+		MirrorDir: o.MirrorDir, Jobs: o.Jobs, Grace: o.Policy.Grace, AllowRemoval: o.AllowRemoval, NoSync: o.NoSync,
+		Apart: []string{o.ImageDir, c.String("sign-keys")},
+	}
+	destinations = c.StringSlice("publish")
+	return to, destinations, publishcmd.Complete(c, &to, destinations)
 }
 
 // signedUntil returns the expiry of the mirror's signed metadata. It warns if the
@@ -192,8 +210,9 @@ func dryRun(c *cli.Context, o imagerepo.Options, report report) (err error) {
 	return errors.Join(report.plan(plan), err)
 }
 
-// work makes the mirror and reports what was done.
-func work(c *cli.Context, o imagerepo.Options, report report, screen *ui.Screen) (s imagerepo.Summary, err error) {
+// work makes the mirror, publishes it, and reports what was done. Where some series could not
+// be built, the others are published.
+func work(c *cli.Context, o imagerepo.Options, report report, screen *ui.Screen, send func() (publishcmd.Outcomes, error)) (s imagerepo.Summary, err error) {
 	if o.Config, err = loadConfig(c); err != nil {
 		return s, err
 	}
@@ -203,7 +222,8 @@ func work(c *cli.Context, o imagerepo.Options, report report, screen *ui.Screen)
 	if failed, ok := errors.AsType[*imagerepo.SeriesError](err); err != nil && !(ok && failed.Built > 0) {
 		return s, err
 	}
-	return s, errors.Join(report.summary(plan, s), err)
+	sent, failure := send()
+	return s, errors.Join(report.summary(plan, s, sent), failure, err)
 }
 
 // ended removes the bar, and writes for programs how the work has ended.

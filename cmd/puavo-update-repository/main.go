@@ -23,10 +23,12 @@ import (
 	"puavo-image-repository/cmd/internal/setup"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/diffcmd"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/publishcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/servecmd"
 	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/imagediff"
 	"puavo-image-repository/imagerepo/plan"
+	"puavo-image-repository/imagerepo/publish"
 )
 
 func main() {
@@ -35,7 +37,7 @@ func main() {
 }
 
 // badInput are the errors for unusable input.
-var badInput = []error{plan.ErrInput, plan.ErrConfig, audit.ErrNoMirror, imagediff.ErrImage}
+var badInput = []error{plan.ErrInput, plan.ErrConfig, audit.ErrNoMirror, imagediff.ErrImage, publish.ErrMirror}
 
 // ourUmask lets others read what this makes, and not write it; umask is the one that this
 // process inherited.
@@ -57,12 +59,13 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	file := func() string { return configuration.Path(app, args, os.LookupEnv) }
 	app = newApp(&settings, file, stdout, stderr)
 	args, err := command.Settle(app, args, hasImages, map[string]func([]string) bool{
-		"":       func(names []string) bool { return len(names) >= 1 && len(names) <= 2 },
-		"init":   func(names []string) bool { return len(names) == 0 },
-		"help":   func([]string) bool { return true },
-		"serve":  func(names []string) bool { return len(names) <= 1 },
-		"diff":   func(names []string) bool { return len(names) == 2 },
-		"config": func(names []string) bool { return slices.Equal(names, []string{"show"}) },
+		"":        func(names []string) bool { return len(names) >= 1 && len(names) <= 2 },
+		"init":    func(names []string) bool { return len(names) == 0 },
+		"help":    func([]string) bool { return true },
+		"serve":   func(names []string) bool { return len(names) <= 1 },
+		"diff":    func(names []string) bool { return len(names) == 2 },
+		"publish": func(names []string) bool { return true },
+		"config":  func(names []string) bool { return slices.Equal(names, []string{"show"}) },
 	})
 	if err != nil {
 		return err
@@ -115,6 +118,7 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 			initCommand(file, stdout, stderr),
 			verifyCommand(settings, stdout, stderr),
 			statusCommand(stdout, stderr),
+			publishcmd.New(publishing(), stdout, stderr),
 			servecmd.New(mirrorDir, []cli.Flag{mirrorFlag(), settingsFlag()}, stdout, stderr),
 			diffcmd.New(stdout, stderr),
 			keysCommand(stdout, stderr),
@@ -149,6 +153,26 @@ func reporting(name string, stderr io.Writer, run func(*cli.Context, *ui.Screen)
 // notifyFlag returns the flag for what reports a failure.
 func notifyFlag() cli.Flag {
 	return &cli.StringFlag{Name: "notify", Category: command.Output, Usage: notify.Usage}
+}
+
+// publishing returns what the command publish takes from here.
+func publishing() publishcmd.Tools {
+	return publishcmd.Tools{
+		Keys: func(c *cli.Context, mirror string, screen *ui.Screen) (publish.Signer, func(), error) {
+			keys, err := signKeys(c, mirror, screen)
+			if keys == nil {
+				return nil, func() {}, err
+			}
+			return keys, func() { keys.Close() }, nil
+		},
+		Reporting: reporting,
+		Flags: slices.Concat([]cli.Flag{
+			mirrorFlag(),
+			&cli.StringFlag{Name: "images-dir", Usage: "refuse a destination in `DIR`, where the images are"},
+			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign what is withdrawn, and the mirror again, with the keys in `DIR`"},
+			passphraseFlag(), ignoreClockFlag(),
+		}, expireFlags(), []cli.Flag{notifyFlag(), settingsFlag()}),
+	}
 }
 
 // meantCommand returns the error of a build, with the command that its first argument may be

@@ -10,6 +10,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/publishcmd"
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/plan"
 )
@@ -153,13 +154,23 @@ func (r report) notes(p plan.Plan) error {
 }
 
 // summary prints what was done.
-func (r report) summary(p plan.Plan, s imagerepo.Summary) error {
+func (r report) summary(p plan.Plan, s imagerepo.Summary, sent publishcmd.Outcomes) error {
 	switch {
+	case r.json && len(sent) > 0:
+		return command.JSON(r.w, map[string]any{"plan": p, "summary": s, "destinations": sent})
 	case r.json:
 		return command.JSON(r.w, map[string]any{"plan": p, "summary": s})
 	case r.quiet:
 		return nil
 	}
+	if err := r.built(p, s); err != nil {
+		return err
+	}
+	return sent.Print(r.w, false)
+}
+
+// built prints what a build did.
+func (r report) built(p plan.Plan, s imagerepo.Summary) error {
 	if err := r.notes(p); err != nil {
 		return err
 	}

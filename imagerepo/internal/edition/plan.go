@@ -1,0 +1,135 @@
+package edition
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"puavo-image-repository/imagerepo/internal/edition/record"
+	"puavo-image-repository/imagerepo/internal/loss"
+	"puavo-image-repository/meta"
+	"puavo-image-repository/meta/untrusted"
+)
+
+// Plan is what a run does at a destination, in this order.
+type Plan struct {
+	Destination string `json:"destination"`
+	// New is payload that is sent under its name, and Changed payload that is sent aside,
+	// and gets its name when no document has that any more.
+	New     []File `json:"new"`
+	Changed []File `json:"changed"`
+	// Withdraw are the documents from which changed files are taken before.
+	Withdraw []string `json:"withdraw"`
+	// Documents are written after all payload has its name, then Trust: the timestamp and
+	// new roots.
+	Documents []string `json:"documents"`
+	Trust     []string `json:"trust"`
+	Remove    []File   `json:"remove"`
+	Kept      int      `json:"kept"` // files that stay as they are
+
+	Bytes    int64 `json:"bytes"`    // to be sent
+	Requests int64 `json:"requests"` // about
+	// Seconds is how long sending takes at the rate of the last run, 0 if that is unknown.
+	Seconds float64 `json:"seconds,omitempty"`
+}
+
+// File is a file of a plan.
+type File struct {
+	Name string    `json:"name"`
+	Size int64     `json:"size"`
+	Due  time.Time `json:"due,omitzero"` // when an orphan is removed; zero: by this run
+}
+
+// Nothing reports whether the plan changes nothing.
+func (p Plan) Nothing() bool {
+	return len(p.New)+len(p.Changed)+len(p.Withdraw)+len(p.Documents)+len(p.Trust) == 0 &&
+		!slices.ContainsFunc(p.Remove, func(f File) bool { return f.Due.IsZero() })
+}
+
+// comparison is how an edition differs from what a destination holds. Each name of the
+// edition is in one of its fields; orphans are those of the record that are in none.
+type comparison struct {
+	fresh   []string // payload, and signed files that the timestamp will name
+	changed []string // payload
+	writes  []string // documents that differ
+	same    []string
+	orphans []string
+}
+
+// compare compares an edition with what a destination holds, by name; a content that is
+// unknown is zero.
+func compare(e *edition, holds map[string]record.Content, recorded map[string]record.Entry) (c comparison) {
+	all := e.all()
+	versioned := make(map[string]bool)
+	for _, d := range e.trusted {
+		versioned[d.name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		have, exists := holds[name]
+		switch {
+		case exists && have == all[name]:
+			c.same = append(c.same, name)
+		case isPayload(name) && exists:
+			c.changed = append(c.changed, name)
+		case isPayload(name), versioned[name]:
+			c.fresh = append(c.fresh, name)
+		default:
+			c.writes = append(c.writes, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(recorded)) {
+		if _, published := all[name]; !published {
+			c.orphans = append(c.orphans, name)
+		}
+	}
+	return c
+}
+
+// checkRemoval refuses an edition by which a destination would lose too much.
+func checkRemoval(e *edition, v *Inventory, destination string) error {
+	if !slices.ContainsFunc(e.series, func(s meta.Series) bool { return len(s.Images) > 0 }) {
+		return fmt.Errorf("%w: it has no images; permit that once with --allow-removal", ErrMirror)
+	}
+	lost := loss.Between(v.series, e.series)
+	if !lost.TooMuch() {
+		return nil
+	}
+	var b strings.Builder
+	for _, n := range lost.Gone() {
+		fmt.Fprintf(&b, "\n  %s", n)
+	}
+	return fmt.Errorf("%w: %d of the %d images at %s are not in it:%s\nIs it the right mirror, and built from all images? Nothing was changed. If they are to go, permit it once with --allow-removal",
+		ErrMirror, len(lost.Gone()), lost.All(), untrusted.Show(destination), b.String())
+}
+
+// due returns when an orphan is removed, the zero time for by this run. An orphan of which
+// the record does not say since when becomes one by this run.
+func due(e record.Entry, grace time.Duration, now time.Time) time.Time {
+	since := now
+	if e.Orphaned != 0 && time.Unix(e.Orphaned, 0).Before(now) {
+		since = time.Unix(e.Orphaned, 0)
+	}
+	if at := since.Add(grace); at.After(now) {
+		return at
+	}
+	return time.Time{}
+}
+
+// removals returns the orphans, each with when it is removed: documents first, so that none
+// names a file that is gone.
+func removals(orphans []string, v *Inventory, grace time.Duration, now time.Time) (all []File) {
+	for _, name := range orphans {
+		all = append(all, File{name, v.files[name].Size, due(v.record.Files[name], grace, now)})
+	}
+	slices.SortStableFunc(all, func(a, b File) int { return removalRank(a.Name) - removalRank(b.Name) })
+	return all
+}
+
+func removalRank(name string) int {
+	if isPayload(name) {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,234 @@
+// Package lease keeps two publishers from one destination.
+//
+// A lease is the file .publishing.json at the destination, which only one publisher can
+// create. Its holder renews it each minute by writing it again:
+//
+//	{"holder": "host a, process 12", "since": "2024-01-20T12:00:00Z", "id": "…", "host": "…", "process": 12}
+//
+// One that was not renewed for ten minutes, by the clock of the destination, is taken over:
+// its holder is dead or cut off. So is one whose holder was a process of this machine that
+// has ended. A younger one is an error that says who holds it.
+//
+// Two who take over at once both write; the one whose file is there after a pause has it.
+// A holder that finds another's file, or cannot renew its own for ten minutes, has lost the
+// lease: its context ends with ErrLost, and it changes nothing more.
+package lease
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"puavo-image-repository/imagerepo/internal/store"
+	"puavo-image-repository/meta/untrusted"
+)
+
+// Name is the name of the file.
+const Name = ".publishing.json"
+
+const most = 4096 // bytes of the file
+
+var (
+	// ErrHeld is wrapped by the error for a lease that another publisher holds.
+	ErrHeld = errors.New("another publisher is at work")
+	// ErrLost is wrapped by the error for a lease that another publisher has taken over.
+	ErrLost = errors.New("lost the lock")
+)
+
+// Times are how long things take. The zero Times are those of the package documentation.
+type Times struct {
+	Renew time.Duration // from one renewal to the next
+	Stale time.Duration // after this long without one, a lease is taken over
+	Pause time.Duration // before a lease that was taken over is certain
+}
+
+func (t Times) orDefault() Times {
+	if t == (Times{}) {
+		return Times{time.Minute, 10 * time.Minute, 3 * time.Second}
+	}
+	return t
+}
+
+// holder is what the file says.
+type holder struct {
+	Holder  string    `json:"holder"`
+	Since   time.Time `json:"since"`
+	ID      string    `json:"id"`
+	Host    string    `json:"host"` // of the kernel that runs, and its name space of processes
+	Process int       `json:"process"`
+}
+
+// Lease is one that is held.
+type Lease struct {
+	store  store.Store
+	times  Times
+	self   holder
+	cancel context.CancelCauseFunc
+	ended  chan struct{} // closed when it is no longer renewed
+}
+
+// Take takes the lease of a destination, and returns a context that ends when it is lost.
+// Whoever calls it calls Release.
+func Take(ctx context.Context, s store.Store, t Times, log *slog.Logger) (context.Context, *Lease, error) {
+	l := &Lease{store: s, times: t.orDefault(), self: self(), ended: make(chan struct{})}
+	err := s.Create(ctx, Name, l.self.encode())
+	if errors.Is(err, fs.ErrExist) {
+		err = l.takeOver(ctx, log)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, l.cancel = context.WithCancelCause(ctx)
+	go l.renew(ctx) // it ends with ctx, and Release waits for that
+	return ctx, l, nil
+}
+
+// takeOver takes a lease over that is there, if its holder is gone.
+func (l *Lease) takeOver(ctx context.Context, log *slog.Logger) error {
+	other, age, err := l.look(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w, or was a moment ago; run again", l.store, ErrHeld)
+	} else if err != nil {
+		return err
+	}
+	if age < l.times.Stale && !other.ended() {
+		return fmt.Errorf("%s: %w: %s since %s, last heard of %v ago; wait for its end. If it is dead, the lock is free %v after that",
+			l.store, ErrHeld, untrusted.Show(other.Holder), other.Since.Local().Format(time.DateTime), age.Round(time.Second), l.times.Stale)
+	}
+	log.Warn("taking over from a publisher that is gone", "destination", l.store.String(), "holder", untrusted.Show(other.Holder), "silent_for", age.Round(time.Second).String())
+	if err := l.store.Write(ctx, Name, l.self.encode()); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(l.times.Pause):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return l.check(ctx)
+}
+
+// look returns who holds the lease, and how long ago that was written.
+func (l *Lease) look(ctx context.Context) (other holder, age time.Duration, err error) {
+	file, err := l.store.Stat(ctx, Name)
+	if err != nil {
+		return other, 0, err
+	}
+	now, err := l.store.Now(ctx)
+	if err != nil {
+		return other, 0, err
+	}
+	f, err := l.store.Open(ctx, Name)
+	if err != nil {
+		return other, 0, err
+	}
+	defer f.Close()
+	data, err := untrusted.ReadAll(f, most)
+	if err != nil {
+		return other, 0, err
+	}
+	if json.Unmarshal(data, &other) != nil { // whoever wrote it, its age counts
+		other = holder{Holder: "unknown"}
+	}
+	return other, max(now.Sub(file.Modified), 0), nil
+}
+
+// check returns an error unless the lease at the destination is this one.
+func (l *Lease) check(ctx context.Context) error {
+	other, _, err := l.look(ctx)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: %w: %s was removed; run again", l.store, ErrLost, Name)
+	case err != nil:
+		return err
+	case other.ID != l.self.ID:
+		return fmt.Errorf("%s: %w to %s; run again when that has ended", l.store, ErrLost, untrusted.Show(other.Holder))
+	}
+	return nil
+}
+
+// renew renews the lease until ctx ends, and ends ctx when it is lost.
+func (l *Lease) renew(ctx context.Context) {
+	defer close(l.ended)
+	renewed := time.Now()
+	for {
+		select {
+		case <-time.After(l.times.Renew):
+		case <-ctx.Done():
+			return
+		}
+		err := l.check(ctx)
+		if err == nil {
+			err = l.store.Write(ctx, Name, l.self.encode())
+		}
+		switch {
+		case err == nil:
+			renewed = time.Now()
+		case errors.Is(err, ErrLost), time.Since(renewed) >= l.times.Stale:
+			l.cancel(fmt.Errorf("%w: %w", ErrLost, err))
+			return
+		}
+	}
+}
+
+// Check returns an error if the lease was lost, by looking at the destination.
+func (l *Lease) Check(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return l.check(ctx)
+}
+
+// Release gives the lease back, unless it was lost.
+func (l *Lease) Release(ctx context.Context) error {
+	l.cancel(nil)
+	<-l.ended
+	if err := l.check(ctx); errors.Is(err, ErrLost) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return l.store.Remove(ctx, Name)
+}
+
+func (h holder) encode() []byte {
+	data, _ := json.Marshal(h) // strings, a time and a number
+	return append(data, '\n')
+}
+
+// self describes this process.
+func self() holder {
+	name, _ := os.Hostname()
+	return holder{
+		Holder: fmt.Sprintf("host %s, process %d", name, os.Getpid()), Since: time.Now().UTC().Truncate(time.Second),
+		ID: rand.Text(), Host: thisHost(), Process: os.Getpid(),
+	}
+}
+
+// thisHost names the kernel that runs and the name space in which it numbers this process,
+// "" where that is unknown.
+func thisHost() string {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	space, err2 := os.Readlink("/proc/self/ns/pid")
+	if errors.Join(err, err2) != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(boot)) + " " + space
+}
+
+// ended reports whether the holder was a process of this machine that is no more.
+func (h holder) ended() bool {
+	if h.Host == "" || h.Host != thisHost() {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join("/proc", strconv.Itoa(h.Process)))
+	return errors.Is(err, fs.ErrNotExist)
+}

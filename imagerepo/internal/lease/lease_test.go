@@ -1,0 +1,206 @@
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"puavo-image-repository/imagerepo/internal/store"
+	"puavo-image-repository/imagerepo/internal/store/directory"
+)
+
+var quick = Times{Renew: 20 * time.Millisecond, Stale: 10 * time.Second, Pause: 50 * time.Millisecond}
+
+func open(t *testing.T) (dir string, s store.Store) {
+	dir = filepath.Join(t.TempDir(), "destination")
+	s, err := directory.Open(dir, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return dir, s
+}
+
+func take(t *testing.T, s store.Store) (context.Context, *Lease) {
+	t.Helper()
+	ctx, l, err := Take(t.Context(), s, quick, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ctx, l
+}
+
+// A second publisher is refused, and reads who holds the lease; after Release it is free.
+func TestTake(t *testing.T) {
+	_, s := open(t)
+	ctx, l := take(t, s)
+	_, _, err := Take(t.Context(), s, quick, nil)
+	for _, part := range []string{fmt.Sprintf("process %d", os.Getpid()), "since 20", "last heard of"} {
+		if !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), part) {
+			t.Errorf("a second one: %v, want %q", err, part)
+		}
+	}
+	if err := l.Check(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := l.Release(t.Context()); err != nil || ctx.Err() == nil {
+		t.Errorf("releasing: %v, %v", err, ctx.Err())
+	}
+	_, l = take(t, s)
+	l.Release(t.Context())
+}
+
+func TestTakeCancelled(t *testing.T) {
+	_, s := open(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := Take(ctx, s, quick, nil); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// dead returns the number of a process that has ended.
+func dead(t *testing.T) int {
+	cmd := exec.Command("true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+// Who finds a lease takes it over if its holder is gone, and only then.
+func TestTakeOver(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		file holder
+		age  time.Duration
+		free bool
+	}{
+		{"young, of another host", holder{Holder: "host x", Host: "x", Process: dead(t)}, 0, false},
+		{"young, of this host, running", holder{Holder: "host x", Host: thisHost(), Process: os.Getppid()}, 0, false},
+		{"young, of this host, ended", holder{Holder: "host x", Host: thisHost(), Process: dead(t)}, 0, true},
+		{"young, of an unknown host", holder{Holder: "host x", Process: dead(t)}, 0, false},
+		{"nearly stale", holder{Holder: "host x"}, quick.Stale - 5*time.Second, false},
+		{"stale", holder{Holder: "host x"}, quick.Stale + time.Second, true},
+		{"from the future", holder{Holder: "host x"}, -time.Hour, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir, s := open(t)
+			leave(t, dir, c.file.encode(), c.age)
+			_, l, err := Take(t.Context(), s, quick, slog.New(slog.DiscardHandler))
+			if c.free != (err == nil) || err != nil && !errors.Is(err, ErrHeld) {
+				t.Fatalf("taking it: %v", err)
+			}
+			if err == nil {
+				l.Release(t.Context())
+			}
+		})
+	}
+	t.Run("stale and damaged", func(t *testing.T) {
+		dir, s := open(t)
+		leave(t, dir, []byte("{"), quick.Stale+time.Second)
+		_, l := take(t, s)
+		l.Release(t.Context())
+	})
+}
+
+// leave leaves a lease that was written some time ago.
+func leave(t *testing.T, dir string, data []byte, age time.Duration) {
+	t.Helper()
+	file, then := filepath.Join(dir, Name), time.Now().Add(-age)
+	if err := errors.Join(os.WriteFile(file, data, 0o666), os.Chtimes(file, then, then)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Of two who take over at once, one has the lease.
+func TestTakeOverAtOnce(t *testing.T) {
+	dir, s := open(t)
+	leave(t, dir, holder{Holder: "host x"}.encode(), time.Hour)
+	got := make(chan error, 2)
+	for range 2 {
+		go func() { // the test waits for both
+			_, _, err := Take(t.Context(), s, Times{time.Minute, 10 * time.Second, 300 * time.Millisecond}, slog.New(slog.DiscardHandler))
+			got <- err
+		}()
+	}
+	first, second := <-got, <-got
+	if (first == nil) == (second == nil) {
+		t.Errorf("%v, and %v", first, second)
+	}
+	if err := errors.Join(first, second); !errors.Is(err, ErrLost) && !errors.Is(err, ErrHeld) {
+		t.Error(err)
+	}
+}
+
+// A lease that another has taken over ends the context, and Release leaves the other's alone.
+func TestLost(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(dir string) error
+		says  string
+	}{
+		{"taken over", func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, Name), holder{Holder: "host other", ID: "x"}.encode(), 0o666)
+		}, "host other"},
+		{"removed", func(dir string) error { return os.Remove(filepath.Join(dir, Name)) }, "was removed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir, s := open(t)
+			ctx, l := take(t, s)
+			if err := c.spoil(dir); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Second):
+				t.Fatal("the context does not end")
+			}
+			if err := context.Cause(ctx); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("why: %v", err)
+			}
+			if err := l.Check(ctx); !errors.Is(err, ErrLost) {
+				t.Errorf("checking: %v", err)
+			}
+			before, _ := os.ReadFile(filepath.Join(dir, Name))
+			if err := l.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if after, _ := os.ReadFile(filepath.Join(dir, Name)); string(before) != string(after) {
+				t.Errorf("it left %s, want %s", after, before)
+			}
+		})
+	}
+}
+
+// A lease is renewed: its file is written again, and says the same.
+func TestRenew(t *testing.T) {
+	dir, s := open(t)
+	ctx, l := take(t, s)
+	defer l.Release(t.Context())
+	file := filepath.Join(dir, Name)
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(file, old, old); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if info, err := os.Stat(file); err == nil && time.Since(info.ModTime()) < time.Minute {
+			break
+		} else if time.Now().After(end) {
+			t.Fatal("it is not renewed")
+		}
+	}
+	data, err := os.ReadFile(file)
+	var h holder
+	if err = errors.Join(err, json.Unmarshal(data, &h)); err != nil || h.ID != l.self.ID || ctx.Err() != nil {
+		t.Errorf("%s: %v, %v", data, err, ctx.Err())
+	}
+}

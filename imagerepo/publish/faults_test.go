@@ -1,0 +1,233 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/store"
+	"puavo-image-repository/imagerepo/trust"
+	"puavo-image-repository/testdata"
+)
+
+// A run that cannot end says why, and leaves what clients see as it was.
+func TestRefused(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(p *place, o *Options)
+		is    error
+		says  string
+	}{
+		{"no mirror", func(p *place, o *Options) { o.MirrorDir += "x" }, ErrMirror, "no such file"},
+		{"not a mirror", func(p *place, o *Options) { o.MirrorDir = p.images }, ErrMirror, "build it first"},
+		{"no index", func(p *place, o *Options) { p.remove("mirror/index.json") }, ErrMirror, "run verify --repair"},
+		{"a document that is not what the list says", func(p *place, o *Options) { p.write("mirror/meta/"+series+".json", "{}") }, ErrMirror, "is not what SHA256SUMS says"},
+		{"a damaged list", func(p *place, o *Options) { p.write("mirror/SHA256SUMS", "x\n") }, ErrMirror, "SHA256SUMS"},
+		{"an image is missing", func(p *place, o *Options) { p.remove("mirror/" + image2) }, ErrMirror, image2},
+		{"an image is a pipe", func(p *place, o *Options) {
+			p.remove("mirror/" + image2)
+			p.must(testdata.PutOdd("pipe", filepath.Join(p.mirror, image2)))
+		}, ErrMirror, "not a regular file"},
+		{"a root without a timestamp", func(p *place, o *Options) { p.write("mirror/tuf/1.root.json", "{}") }, ErrMirror, "roots or a timestamp"},
+		{"a series is gone", func(p *place, o *Options) { p.leave(other); p.build() }, ErrMirror, "--allow-removal"},
+		{"more than half are gone", func(p *place, o *Options) { p.leave(image2, image3, other); p.build() }, ErrMirror, "3 of the 4 images"},
+		{"an image changed after the build", func(p *place, o *Options) {
+			p.put(image4, testdata.Read(p.t, "images/"+image4))
+			p.build()
+			p.must(os.Truncate(filepath.Join(p.mirror, image4), 4096))
+		}, store.ErrChanged, image4},
+		{"an image changed while it was sent", func(p *place, o *Options) {
+			p.put(image4, testdata.Read(p.t, "images/"+image4))
+			p.build()
+			p.must(os.WriteFile(filepath.Join(p.images, image4), []byte(strings.Repeat("x", len(testdata.Read(p.t, "images/"+image4)))), 0o666))
+		}, store.ErrChanged, image4},
+		{"another publisher", func(p *place, o *Options) { p.write("dest/.publishing.json", `{"holder": "host x, process 1"}`) }, ErrHeld, "host x, process 1"},
+		{"a damaged record", func(p *place, o *Options) { p.write("dest/.published.json", `{"files": {"../x": {}}}`) }, nil, ".published.json is damaged"},
+		{"cancelled", func(p *place, o *Options) {}, context.Canceled, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, image1, image2, image3, other)
+			p.build()
+			o := p.options()
+			p.publish(o)
+			before := tree(t, p.dest)
+			c.spoil(p, &o)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if c.name == "cancelled" {
+				cancel()
+			}
+			_, _, err := Run(ctx, o)
+			if err == nil || c.is != nil && !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) {
+				t.Fatalf("%v, want %v with %q", err, c.is, c.says)
+			}
+			after := tree(t, p.dest)
+			maps.DeleteFunc(after, func(name, _ string) bool { return strings.HasPrefix(name, "rdiffs/") && before[name] == "" }) // new payload
+			if diff := differ(after, before); diff != "" {
+				t.Errorf("it changed %s", diff)
+			}
+		})
+	}
+}
+
+func (p *place) remove(name string) { p.must(os.Remove(filepath.Join(p.dir, name))) }
+
+func (p *place) write(name, data string) {
+	p.t.Helper()
+	file := filepath.Join(p.dir, name)
+	p.must(os.MkdirAll(filepath.Dir(file), 0o777))
+	os.Remove(file)
+	p.must(os.WriteFile(file, []byte(data), 0o666))
+}
+
+// What must not be done to clients that verify signatures is refused; what is meant is allowed.
+func TestTrust(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(p *place, o *Options)
+		says  string // "": it succeeds
+	}{
+		{"again", func(p *place, o *Options) {}, ""},
+		{"unsigned now", func(p *place, o *Options) { p.must(os.RemoveAll(filepath.Join(p.mirror, "tuf"))) }, "and the mirror is not"},
+		{"unsigned now, and permitted", func(p *place, o *Options) {
+			p.must(os.RemoveAll(filepath.Join(p.mirror, "tuf")))
+			o.AllowRemoval = true
+		}, ""},
+		{"other keys", func(p *place, o *Options) {
+			p.must(os.RemoveAll(filepath.Join(p.mirror, "tuf")))
+			p.must(os.RemoveAll(filepath.Join(p.dir, "keys")))
+			p.must(trust.Init(keyOptions(filepath.Join(p.dir, "keys"))))
+			p.openKeys()
+			p.build()
+		}, "signed with other keys"},
+		{"signed later", func(p *place, o *Options) { p.later() }, "signed later than the mirror"},
+		{"signed later, with the keys", func(p *place, o *Options) { p.later(); o.Sign = p.keys }, ""},
+		{"new roots", func(p *place, o *Options) { p.rotate() }, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, image1, image2)
+			p.sign()
+			p.build()
+			o := p.options()
+			p.publish(o)
+			root := p.read("keys/1.root.json")
+			c.spoil(p, &o)
+			p.write("root.json", string(root))
+			_, _, err := Run(t.Context(), o)
+			if c.says == "" && err != nil || c.says != "" && (!errors.Is(err, ErrMirror) || !strings.Contains(err.Error(), c.says)) {
+				t.Fatalf("%v, want %q", err, c.says)
+			}
+			if _, err := p.update(p.dest, filepath.Join(p.dir, "root.json")); err != nil {
+				t.Errorf("a client that verifies: %v", err)
+			}
+		})
+	}
+}
+
+// later makes the destination one that was signed later than the mirror.
+func (p *place) later() {
+	p.t.Helper()
+	kept := filepath.Join(p.dir, "kept")
+	p.must(os.CopyFS(kept, os.DirFS(filepath.Join(p.mirror, "tuf"))))
+	root, err := atomicfile.Open(p.mirror)
+	p.must(err)
+	defer root.Close()
+	_, err = p.keys.SignAfter(p.t.Context(), root, time.Now().Unix()+5)
+	p.must(err)
+	p.publish(p.options())
+	p.must(os.RemoveAll(filepath.Join(p.mirror, "tuf")))
+	p.must(os.CopyFS(filepath.Join(p.mirror, "tuf"), os.DirFS(kept)))
+}
+
+// Orphans are removed after the grace, what others put there never.
+func TestGrace(t *testing.T) {
+	p := newPlace(t, image1, image2, image3)
+	p.build()
+	o := p.options()
+	p.publish(o)
+	p.write("dest/notes.txt", "mine")
+	p.write("dest/rdiffs/foreign.rdiff", "mine")
+	p.leave(image3)
+	p.build()
+	pl, s := p.publish(o)
+	if len(pl.Remove) == 0 || pl.Remove[0].Due.IsZero() || s.Removed != 0 || !p.has(image3) {
+		t.Errorf("within the grace: %+v, %+v", pl.Remove, s)
+	}
+	if _, s := p.publish(o); s.Changed {
+		t.Errorf("once more: %+v", s)
+	}
+	o.Grace = 0
+	pl, s = p.publish(o)
+	if s.Removed != len(pl.Remove) || s.Removed == 0 || p.has(image3) || !p.has("notes.txt") || !p.has("rdiffs/foreign.rdiff") {
+		t.Errorf("after it: %+v, %+v", pl.Remove, s)
+	}
+	if pl, s := p.publish(o); s.Changed || len(pl.Remove) > 0 {
+		t.Errorf("in the end: %+v, %+v", pl, s)
+	}
+}
+
+func (p *place) has(name string) bool {
+	_, err := os.Lstat(filepath.Join(p.dest, name))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// With read, what is damaged at a destination is found and sent again.
+func TestVerifyRead(t *testing.T) {
+	p := newPlace(t, image1, image2)
+	p.build()
+	o := p.options()
+	p.publish(o)
+	data := p.read("dest/" + image2)
+	data[5] ^= 1
+	p.write("dest/"+image2, string(data))
+	if pl, _ := p.publish(o); !pl.Nothing() {
+		t.Errorf("by size: %+v", pl)
+	}
+	o.Verify = ByReading
+	if pl, _ := p.publish(o); len(pl.Changed) != 1 || pl.Changed[0].Name != image2 {
+		t.Errorf("by reading: %+v", pl)
+	}
+	if err := holds(p.dest); err != nil {
+		t.Error(err)
+	}
+}
+
+// A plan changes nothing, and says what the run then does.
+func TestMakePlan(t *testing.T) {
+	p := newPlace(t, image1, image2)
+	p.build()
+	pl, err := MakePlan(t.Context(), p.options())
+	if err != nil || pl.Bytes == 0 || len(pl.New) == 0 || len(pl.Documents) == 0 || pl.Nothing() {
+		t.Errorf("%+v: %v", pl, err)
+	}
+	if _, err := os.Stat(p.dest); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it made the destination: %v", err)
+	}
+	got, _ := p.publish(p.options())
+	if got.Bytes != pl.Bytes || len(got.New) != len(pl.New) || len(got.Documents) != len(pl.Documents) {
+		t.Errorf("%+v, then %+v", pl, got)
+	}
+}
+
+// A full disk at the destination ends the run; the next goes on.
+func TestFullDisk(t *testing.T) {
+	p := newPlace(t, image1, image2, image3)
+	p.build()
+	o := p.options()
+	o.Destination = filepath.Join(testdata.SmallDisk(t, 1<<20), "dest")
+	if _, _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("a full disk: %v", err)
+	}
+	if err := holds(o.Destination); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,214 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/lease"
+	"puavo-image-repository/imagerepo/trust"
+	"puavo-image-repository/testdata"
+)
+
+// TestMain is a publisher where childEnv is set, for the tests that kill it.
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		if err := runChild(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	code := m.Run()
+	os.RemoveAll(firstKeys())
+	os.Exit(code)
+}
+
+const childEnv = "PUBLISH_TO"
+
+// runChild publishes, and kills this process before the change of the destination with this
+// number. It writes how many changes there were.
+func runChild() error {
+	at, err := strconv.Atoi(os.Getenv("PUBLISH_KILL"))
+	if err != nil {
+		return err
+	}
+	o := Options{MirrorDir: os.Getenv("PUBLISH_MIRROR"), Destination: os.Getenv(childEnv), Jobs: 1, AllowRemoval: true}
+	o.lease = lease.Times{Renew: time.Second, Stale: 10 * time.Second, Pause: time.Millisecond}
+	if keys := os.Getenv("PUBLISH_KEYS"); keys != "" {
+		k, err := trust.Open(keyOptions(keys))
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		o.Sign = k
+	}
+	var changes atomic.Int64
+	defer atomicfile.Observe(o.Destination, func(atomicfile.Change) error {
+		if changes.Add(1) == int64(at) {
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+		return nil
+	})()
+	_, _, err = Run(context.Background(), o)
+	fmt.Print(changes.Load())
+	return err
+}
+
+// child publishes as a process of its own, which is killed before a change, and reports how
+// many changes it made. keys is "" for a run without.
+func (p *place) child(dest string, keys string, killAt int) (changes int, killed bool) {
+	p.t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+dest, "PUBLISH_MIRROR="+p.mirror, "PUBLISH_KEYS="+keys, fmt.Sprint("PUBLISH_KILL=", killAt))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+		return 0, true
+	}
+	p.must(err)
+	changes, err = strconv.Atoi(string(out))
+	p.must(err)
+	return changes, false
+}
+
+// killed is a publication that is killed at each of its steps.
+type killed struct {
+	name          string
+	signed, keys  bool // whether the mirror is signed, and the publisher has the keys
+	first, second func(p *place)
+	// newest is what a client gets at all times, and whenTrusted what one that verifies
+	// signatures may get instead: the error for a changed file.
+	newest  []string
+	refused bool
+}
+
+// Whenever a publisher is killed, all digests at the destination hold, clients update, and the
+// next run ends with what the mirror has.
+func TestKill(t *testing.T) {
+	for _, c := range []killed{
+		{name: "the first publication", first: func(*place) {}, second: func(*place) {}, newest: []string{"", image3}},
+		{name: "an image comes and one leaves", newest: []string{image2, image3}, first: func(p *place) { p.leave(image3) },
+			second: func(p *place) { p.put(image3, testdata.Read(p.t, "images/"+image3)); p.leave(other) }},
+		{name: "an image is replaced", newest: []string{image2, image3}, first: func(*place) {}, second: func(p *place) { p.replace(image3) }},
+		{name: "signed, an image is replaced with the keys", signed: true, keys: true, newest: []string{image2, image3},
+			first: func(*place) {}, second: func(p *place) { p.replace(image3) }},
+		{name: "signed, an image is replaced without the keys", signed: true, refused: true, newest: []string{image2, image3},
+			first: func(*place) {}, second: func(p *place) { p.replace(image3) }},
+		{name: "signed, the keys change", signed: true, keys: true, newest: []string{image2, image3}, first: func(p *place) { p.leave(image3) },
+			second: func(p *place) { p.rotate(); p.put(image3, testdata.Read(p.t, "images/"+image3)) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(newPlace(t, image1, image2, image3, other))
+		})
+	}
+}
+
+// rotate replaces the keys of all roles, and signs the mirror twice with them.
+func (p *place) rotate() {
+	p.t.Helper()
+	for _, role := range trust.Roles() {
+		_, err := p.keys.Rotate(role, "")
+		p.must(err)
+	}
+	p.build()
+}
+
+func (c killed) test(p *place) {
+	keys, root := "", ""
+	if c.signed {
+		p.sign()
+		root = p.root()
+	}
+	if c.keys {
+		keys = filepath.Join(p.dir, "keys")
+	}
+	c.first(p)
+	if c.name != "the first publication" {
+		p.build()
+		p.child(p.dest, "", 0)
+	} else {
+		p.must(os.Mkdir(p.dest, 0o777))
+	}
+	c.second(p)
+	p.build()
+	whole := p.copyDest("whole")
+	changes, _ := p.child(whole, keys, 0)
+	step := 1
+	if n := testdata.Scale(300, 4); changes > n {
+		step = changes / n
+	}
+	kills := 0
+	for at := 1; at <= changes; at += step {
+		dest := p.copyDest(fmt.Sprint("killed-", at))
+		_, killed := p.child(dest, keys, at)
+		if !killed {
+			break // signing made fewer
+		}
+		kills++
+		c.check(p, dest, root, fmt.Sprint("killed at ", at, " of ", changes))
+		p.child(dest, keys, 0)
+		p.child(dest, keys, 0) // removes the signed files of a withdrawal
+		if diff := differ(tree(p.t, dest), tree(p.t, p.mirror)); diff != "" {
+			p.t.Fatalf("killed at %d, the next run leaves %s", at, diff)
+		}
+		os.RemoveAll(dest)
+	}
+	p.t.Logf("%d kills, %d changes", kills, changes)
+}
+
+// differ returns which files of two trees differ.
+func differ(got, want map[string]string) string {
+	var all []string
+	for name := range want {
+		if _, ok := got[name]; !ok {
+			all = append(all, "no "+name)
+		} else if got[name] != want[name] {
+			all = append(all, "another "+name)
+		}
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// check looks at a destination as clients do.
+func (c killed) check(p *place, dest, root, when string) {
+	p.t.Helper()
+	if err := holds(dest); err != nil {
+		p.t.Fatalf("%s: %v", when, err)
+	}
+	got, err := p.update(dest, "")
+	if err != nil && c.newest[0] != "" || err == nil && got != c.newest[0] && got != c.newest[1] {
+		p.t.Fatalf("%s: a client has %q: %v", when, got, err)
+	}
+	if root == "" {
+		return
+	}
+	got, err = p.update(dest, root)
+	if err != nil && !c.refused || err == nil && got != c.newest[0] && got != c.newest[1] {
+		p.t.Fatalf("%s: a client that verifies has %q: %v", when, got, err)
+	}
+}
+
+// copyDest returns a copy of the destination.
+func (p *place) copyDest(name string) string {
+	dir := filepath.Join(p.dir, name)
+	p.must(exec.Command("cp", "-a", p.dest, dir).Run())
+	return dir
+}

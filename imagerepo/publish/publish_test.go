@@ -1,0 +1,59 @@
+package publish
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A destination has what the mirror has, whatever was there, and the second run has nothing
+// to do.
+func TestRun(t *testing.T) {
+	p := newPlace(t, image1, image2, other)
+	p.build()
+	if _, s := p.publish(p.options()); s.Files == 0 || s.Sent == 0 || s.Written == 0 || !s.Changed {
+		t.Errorf("the first run: %+v", s)
+	}
+	same := func(what string) {
+		t.Helper()
+		if got, want := tree(t, p.dest), tree(t, p.mirror); !maps.Equal(got, want) {
+			t.Errorf("%s: it has %v, want %v", what, maps.Keys(got), maps.Keys(want))
+		}
+		if err := holds(p.dest); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if pl, s := p.publish(p.options()); s.Changed || !pl.Nothing() {
+			t.Errorf("%s, once more: %+v %+v", what, pl, s)
+		}
+	}
+	same("the first run")
+	if got, err := p.update(p.dest, ""); err != nil || got != image2 {
+		t.Errorf("a client has %q: %v", got, err)
+	}
+
+	p.put(image4, p.read("images/"+image2))
+	p.build()
+	p.publish(p.options())
+	same("a new image")
+
+	p.replace(image4)
+	p.build()
+	if pl, _ := p.publish(p.options()); len(pl.Changed) == 0 || len(pl.Withdraw) == 0 {
+		t.Errorf("a replaced image: %+v", pl)
+	}
+	same("a replaced image")
+
+	os.Remove(filepath.Join(p.dest, ".published.json"))
+	same("without a record")
+	os.WriteFile(filepath.Join(p.dest, image4), []byte("damaged"), 0o666)
+	p.publish(p.options())
+	same("a damaged image")
+}
+
+func (p *place) read(name string) []byte {
+	p.t.Helper()
+	data, err := os.ReadFile(filepath.Join(p.dir, name))
+	p.must(err)
+	return data
+}
