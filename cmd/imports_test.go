@@ -41,7 +41,7 @@ var arrows = []struct {
 	{"imagerepo/through", nil},
 	{"imagerepo/audit", []string{"cksum", "delta", "delta/mmap", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"imagerepo/imagediff", []string{"meta/untrusted", "imagerepo/internal/puavoconf/squashfs"}},
-	{"imagerepo/serve", []string{"imagerepo/atomicfile", "imagerepo/internal/mirror", "imagerepo/internal/state"}},
+	{"imagerepo/serve", []string{"imagerepo/atomicfile", "imagerepo/internal/mediatype", "imagerepo/internal/mirror", "imagerepo/internal/state"}},
 	{"imagerepo/publish", []string{"meta/untrusted", "imagerepo/internal/..."}},
 	{"imagerepo/internal/store/storetest", []string{"imagerepo/internal/store", "testdata"}}, // for tests only
 	{"imagerepo/trust", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},

@@ -8,19 +8,9 @@
 // # What is served
 //
 // GET and HEAD of regular files, with ranges and conditions as package net/http has
-// them. The root, "/", is index.html. Directories are not listed.
-//
-//	file                                      type                       Cache-Control
-//
-//	*.img, *.rdiff, *.cdelta                  application/octet-stream   public, max-age=86400
-//	*.torrent                                 application/x-bittorrent   public, max-age=86400
-//	*.json                                    application/json           no-cache
-//	*.html                                    text/html; charset=utf-8   no-cache
-//	CKSUMS, SHA256SUMS                        text/plain; charset=utf-8  no-cache
-//	anything else                             application/octet-stream   no-cache
-//
-// Payload may be kept for a day, since its name says what it is. A document must be asked
-// for again; if it is as it was, the answer is 304 without a body.
+// them. The root, "/", is index.html. Directories are not listed. Package mediatype has the
+// types of files, and how long they may be kept: payload for a day, a document not at all.
+// If a document that is asked for again is as it was, the answer is 304 without a body.
 //
 // The ETag is a digest of the file's stamp: size, modification time, change time and
 // inode. So it changes with the content, whoever changed it and whatever time they gave
@@ -55,6 +45,7 @@ import (
 	"syscall"
 
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/mediatype"
 	"puavo-image-repository/imagerepo/internal/mirror"
 )
 
@@ -163,10 +154,10 @@ func send(w http.ResponseWriter, r *http.Request, name string, f *os.File) error
 	if err != nil {
 		return err
 	}
-	k := kindOf(name)
+	kind := mediatype.Of(name)
 	h := w.Header()
-	h.Set("Content-Type", k.contentType)
-	h.Set("Cache-Control", k.cacheControl)
+	h.Set("Content-Type", kind.ContentType)
+	h.Set("Cache-Control", kind.CacheControl)
 	h.Set("ETag", etag(info))
 	http.ServeContent(w, r, "", info.ModTime(), f)
 	return nil

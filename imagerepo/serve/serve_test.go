@@ -118,7 +118,11 @@ func TestAnswers(t *testing.T) {
 		_, h, _ := ask(t, server.URL, "HEAD "+path+" HTTP/1.1")
 		return h.Get("ETag")
 	}
-	day, again := "public, max-age=86400", "no-cache"
+	const (
+		day, again = "public, max-age=86400", "no-cache"
+		bytesType  = "application/octet-stream"
+		textType   = "text/plain; charset=utf-8"
+	)
 	for _, c := range []struct {
 		request         string
 		status          int
