@@ -50,12 +50,14 @@ func NewS3(t testing.TB) *S3 {
 	return nil
 }
 
-// Bucket makes a bucket.
-func (s *S3) Bucket(name string) {
+// Bucket makes a bucket, and returns the directory that has its objects.
+func (s *S3) Bucket(name string) string {
 	s.t.Helper()
-	if err := os.MkdirAll(filepath.Join(s.dir, "buckets", name), 0o755); err != nil {
+	dir := filepath.Join(s.dir, "buckets", name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		s.t.Fatal(err)
 	}
+	return dir
 }
 
 // Start starts the server again, with what it had.

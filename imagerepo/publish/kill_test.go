@@ -43,7 +43,10 @@ func runChild() error {
 	if err != nil {
 		return err
 	}
-	o := Options{MirrorDir: os.Getenv("PUBLISH_MIRROR"), Destination: os.Getenv(childEnv), Jobs: 1, AllowRemoval: true}
+	o := Options{
+		MirrorDir: os.Getenv("PUBLISH_MIRROR"), Destination: os.Getenv(childEnv), Jobs: 1, AllowRemoval: true,
+		KnownHosts: os.Getenv("PUBLISH_KNOWN"), KeyFile: os.Getenv("PUBLISH_KEY"),
+	}
 	o.lease = lease.Times{Renew: time.Second, Stale: 10 * time.Second, Pause: time.Millisecond}
 	if keys := os.Getenv("PUBLISH_KEYS"); keys != "" {
 		k, err := trust.Open(keyOptions(keys))
