@@ -1,5 +1,5 @@
 // Command puavo-update-repository makes a repository of OS images: a directory
-// with the images, deltas between them and their digests, to be uploaded to any
+// with the images, deltas between them and their digests, to be published on any
 // static HTTPS host. See its --help and the README.
 package main
 
@@ -94,17 +94,14 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 		UsageText: `puavo-update-repository [options] IMAGE_DIR [MIRROR_DIR]
    puavo-update-repository --settings FILE_OR_NAME [options]`,
 		Description: `Puts the images of IMAGE_DIR, deltas between them and their digests into
-   MIRROR_DIR (IMAGE_DIR/mirror), which is then to be uploaded. What is there
+   MIRROR_DIR (IMAGE_DIR/mirror), which can then be published. What is there
    and right is kept; files that it did not make are not touched. Images that
    left IMAGE_DIR leave the mirror.
 
    Example:
       puavo-update-repository -r images.example.org puavo-os-images mirror
-   To upload it, what the meta names before the meta, and removals at last:
-      rsync -a --exclude /.repo --exclude /meta --exclude '/index.*' \
-        --exclude '/*SUMS' --exclude /tuf/timestamp.json \
-        --exclude '/tuf/*.root.json' mirror/ host:/srv/images/
-      rsync -a --delete-after --exclude /.repo mirror/ host:/srv/images/
+   To put it on a host, and to update it there:
+      puavo-update-repository publish mirror sftp://host/srv/images
 
    ` + configuration.Help("mirror-dir = /srv/mirror") + ` Its keys
    images-dir and mirror-dir hold where no argument is given.

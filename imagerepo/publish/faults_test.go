@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/testdata"
@@ -178,6 +180,33 @@ func TestGrace(t *testing.T) {
 func (p *place) has(name string) bool {
 	_, err := os.Lstat(filepath.Join(p.dest, name))
 	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// A build can work while payload is sent.
+func TestLock(t *testing.T) {
+	p := newPlace(t, image1, image2)
+	p.build()
+	o := p.options()
+	locked := 0
+	o.Sent = func(string, int64) {
+		m, err := mirror.Open(p.mirror, true, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		m.Close()
+		locked++
+	}
+	o.Jobs = 1
+	if _, s := p.publish(o); locked != s.Files || locked == 0 {
+		t.Errorf("it was locked %d times for %d files", locked, s.Files)
+	}
+	// Without records there is nothing to lock.
+	p.must(os.RemoveAll(filepath.Join(p.mirror, ".repo")))
+	o.Sent = nil
+	if pl, _ := p.publish(o); !pl.Nothing() {
+		t.Errorf("a copy of the mirror: %+v", pl)
+	}
 }
 
 // With read, what is damaged at a destination is found and sent again.

@@ -148,12 +148,12 @@ func (c killed) test(p *place) {
 	p.build()
 	whole := p.copyDest("whole")
 	changes, _ := p.child(whole, keys, 0)
-	step := 1
-	if n := testdata.Scale(300, 4); changes > n {
-		step = changes / n
+	few := testdata.Scale(40, 4)
+	if c.keys {
+		few = testdata.Scale(12, 2) // each reads keys, which is slow by design
 	}
 	kills := 0
-	for at := 1; at <= changes; at += step {
+	for _, at := range points(changes, few) {
 		dest := p.copyDest(fmt.Sprint("killed-", at))
 		_, killed := p.child(dest, keys, at)
 		if !killed {
@@ -169,6 +169,23 @@ func (c killed) test(p *place) {
 		os.RemoveAll(dest)
 	}
 	p.t.Logf("%d kills, %d changes", kills, changes)
+}
+
+// points returns at which of all steps something happens: at few of them, or, where
+// PUBLISH_KILLS is set, at each of the first, the middle and the last hundred.
+func points(all, few int) (at []int) {
+	if os.Getenv("PUBLISH_KILLS") == "" {
+		for i := range few {
+			at = append(at, 1+i*all/few)
+		}
+		return at
+	}
+	for i := 1; i <= all; i++ {
+		if middle := all / 2; i <= 100 || i > all-100 || i > middle-50 && i <= middle+50 {
+			at = append(at, i)
+		}
+	}
+	return at
 }
 
 // differ returns which files of two trees differ.

@@ -144,24 +144,6 @@ func (p *place) twoEditions() (first, second string) {
 	return first, p.mirror
 }
 
-// points returns at which of all calls something happens: in long runs each of the first,
-// the middle and the last hundred.
-func points(all int) (at []int) {
-	if os.Getenv("PUBLISH_KILLS") == "" {
-		few := testdata.Scale(12, 2)
-		for i := range few {
-			at = append(at, 1+i*all/few)
-		}
-		return at
-	}
-	for i := 1; i <= all; i++ {
-		if middle := all / 2; i <= 100 || i > all-100 || i > middle-50 && i <= middle+50 {
-			at = append(at, i)
-		}
-	}
-	return at
-}
-
 // Whenever a publisher to a real server is killed, all digests there hold, a client updates,
 // and the next run ends with what the mirror has.
 func TestServersKill(t *testing.T) {
@@ -182,7 +164,7 @@ func TestServersKill(t *testing.T) {
 			publish(first, to)
 			through.count.Store(0)
 			publish(second, to)
-			all := points(int(through.count.Load()))
+			all := points(int(through.count.Load()), testdata.Scale(12, 2))
 			kills := 0
 			for _, at := range all {
 				to, dir := s.place(fmt.Sprint("killed-", at), through.port)
