@@ -14,7 +14,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"golang.org/x/sys/unix"
 
@@ -63,7 +62,7 @@ func newClient(o Options, keys awskeys.Keys) (client *sdk.Client, idle func()) {
 			return aws.Credentials{AccessKeyID: keys.ID, SecretAccessKey: keys.Secret, SessionToken: keys.Token, Source: "awskeys"}, nil
 		}),
 		Retryer:      newRetryer(o),
-		UsePathStyle: o.Endpoint != "" || strings.Contains(o.Bucket, "."),
+		UsePathStyle: o.Endpoint != "",
 		// Not all servers know the newer checksums. Content-MD5 is sent instead.
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
 		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
@@ -84,7 +83,6 @@ func newRetryer(o Options) aws.Retryer {
 			r.MaxBackoff = o.tuning.backoff
 		}
 		r.RateLimiter = noLimit{}
-		r.Retryables = append(r.Retryables, retry.IsErrorRetryableFunc(isBroken))
 	})
 }
 
@@ -94,25 +92,6 @@ func (noLimit) GetToken(context.Context, uint) (func() error, error) {
 	return func() error { return nil }, nil
 }
 func (noLimit) AddTokens(uint) error { return nil }
-
-// isBroken reports whether a request failed for a connection that broke, in ways that the
-// library does not know.
-func isBroken(err error) aws.Ternary {
-	var network net.Error
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.As(err, &network) && network.Timeout() {
-		return aws.TrueTernary
-	}
-	return aws.UnknownTernary
-}
-
-// unsigned has the body of a request not read to sign it: HTTPS protects it, and its
-// Content-MD5 is signed.
-func (s *Store) unsigned(o *sdk.Options) {
-	if strings.HasPrefix(s.options.Endpoint, "http://") {
-		return
-	}
-	o.APIOptions = append(o.APIOptions, v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
-}
 
 // transport sends requests at a pace, and bounds their answers.
 type transport struct {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/testdata"
 )
 
@@ -99,6 +100,25 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// What is read for the network at once is paced in small pieces.
+func TestPieces(t *testing.T) {
+	var pieces []int
+	stop := errors.New("stop")
+	body := &paced{io.NopCloser(bytes.NewReader(make([]byte, 3*maxPiece))), t.Context(), func(_ context.Context, n int) error {
+		if pieces = append(pieces, n); len(pieces) > 2 {
+			return stop
+		}
+		return nil
+	}}
+	n, err := body.Read(make([]byte, 4*maxPiece))
+	if n != maxPiece || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if _, err := io.ReadAll(body); err != stop || len(pieces) != 3 || pieces[0] != maxPiece {
+		t.Errorf("%v, %v", pieces, err)
+	}
+}
+
 // All that is sent goes through Pace, in small pieces, and no more than Jobs parts are in
 // memory.
 func TestPace(t *testing.T) {
@@ -167,8 +187,14 @@ func TestRequests(t *testing.T) {
 			"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},
 	} {
 		var got, digest, auth string
+		var newer []string
 		handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			got, digest, auth = r.Host+r.URL.Path, r.Header.Get("X-Amz-Content-Sha256"), r.Header.Get("Authorization")
+			for name := range r.Header {
+				if strings.Contains(name, "Checksum") || strings.Contains(name, "Trailer") {
+					newer = append(newer, name)
+				}
+			}
 		})
 		server := httptest.NewUnstartedServer(handler)
 		if c.secure {
@@ -194,6 +220,9 @@ func TestRequests(t *testing.T) {
 		}
 		if !strings.Contains(auth, "content-md5;") {
 			t.Errorf("Content-MD5 is not signed: %s", auth)
+		}
+		if _, err := s.begin(t.Context(), store.Content{Name: "a.img"}); err != nil || len(newer) > 0 {
+			t.Errorf("%v; these not all servers know: %v", err, newer)
 		}
 	}
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -140,7 +140,7 @@ func (s *Store) advice(err error) string {
 // isUnanswered reports whether a request got no answer, or not all of it.
 func isUnanswered(err error) bool {
 	_, sending := errors.AsType[*url.Error](err)
-	return sending || isBroken(err) == aws.TrueTernary
+	return sending || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // otherRegion returns what to do about a region that is not the bucket's.

@@ -56,8 +56,7 @@ func (s *Store) List(ctx context.Context) (files []store.File, err error) {
 			return nil, err
 		}
 		for _, o := range page.Contents {
-			name, ok := s.nameOf(o.Key)
-			if ok && !strings.HasPrefix(name, store.Aside+"/") {
+			if name, ok := s.nameOf(o.Key); ok {
 				files = append(files, store.File{Name: name, Size: aws.ToInt64(o.Size), Modified: aws.ToTime(o.LastModified)})
 			}
 		}
@@ -104,7 +103,7 @@ func (s *Store) Write(ctx context.Context, name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.client.PutObject(ctx, in, s.unsigned)
+	_, err = s.client.PutObject(ctx, in)
 	return s.failed(ctx, "writing "+untrusted.Show(name), err)
 }
 
@@ -161,7 +160,7 @@ func (s *Store) create(ctx context.Context, in *sdk.PutObjectInput, data []byte)
 	var err error
 	for range attempts {
 		in.Body = bytes.NewReader(data) // it is read where it stands
-		if _, err = s.client.PutObject(ctx, in, s.unsigned); codeOf(err) != "ConditionalRequestConflict" {
+		if _, err = s.client.PutObject(ctx, in); codeOf(err) != "ConditionalRequestConflict" {
 			return err
 		}
 	}

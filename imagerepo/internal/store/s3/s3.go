@@ -27,11 +27,11 @@
 // The buffers are all that takes memory: Jobs × the size of a part. A part is 16 MiB, or as
 // much as it takes that a file has at most 10,000.
 //
-// A Stage that was broken off is gone on with by its parts: the newest upload for the key is
-// taken, and a part in it whose ETag is the MD5 of ours is not sent again. An upload in which
-// a part is another, in content or in size, was begun for other content: it is aborted, and
-// all parts are sent. (Its parts could be replaced, but not its x-amz-meta-sha256.) Where
-// ETags are no MD5, as with encryption by keys of KMS, nothing of a broken Stage is kept.
+// After an interruption Stage takes the newest upload for the key, and does not send a part
+// again whose ETag there is the MD5 of ours. An upload with a part of another size or content
+// was begun for another file: Stage aborts it and sends all parts. (It could replace the
+// parts, but not x-amz-meta-sha256.) Where ETags are no MD5, as with encryption by keys of
+// KMS, it always sends all parts.
 //
 // Each part and each document is sent with its Content-MD5, which the server must compare,
 // and the ETag of the answer is compared too if it looks like an MD5 and is one.

@@ -168,7 +168,7 @@ func (s *sending) one(ctx context.Context, up upload, number int32, data []byte)
 	out, err := s.client.UploadPart(ctx, &sdk.UploadPartInput{
 		Bucket: &s.options.Bucket, Key: &up.key, UploadId: &up.id, PartNumber: &number, Body: bytes.NewReader(data),
 		ContentMD5: aws.String(base64.StdEncoding.EncodeToString(sum[:])),
-	}, s.unsigned)
+	})
 	if err == nil && isMD5(out) && etagOf(out.ETag) != digest {
 		err = errDigest
 	}

@@ -320,6 +320,39 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// Many files that are tried again do not use up the tries of others, and an answer that is cut
+// off is asked for again.
+func TestManyRetries(t *testing.T) {
+	t.Parallel()
+	server := testdata.NewS3(t)
+	o := bucketOf(server)
+	var asked atomic.Int32
+	var cut atomic.Bool
+	o.Endpoint = proxy(t, server.URL, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut && asked.Add(1)%8 != 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+		if r.Method == http.MethodGet && cut.CompareAndSwap(true, false) {
+			w.Header().Set("Content-Length", "1000")
+			io.WriteString(w, "<ListBucketResult><Name>bucket")
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	o.tuning.backoff = time.Millisecond
+	s := opened(t, o)
+	for range 20 {
+		if err := s.Write(t.Context(), "a.json", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut.Store(true)
+	if files, err := s.List(t.Context()); err != nil || len(files) != 1 || cut.Load() {
+		t.Errorf("%v, %v", files, err)
+	}
+}
+
 // An answer with another digest than was sent is an error, unless it cannot be one.
 func TestDigestOfParts(t *testing.T) {
 	const other = `"d41d8cd98f00b204e9800998ecf8427e"`
