@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	client "github.com/pkg/sftp"
+
 	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/imagerepo/internal/store/storetest"
 	"puavo-image-repository/testdata"
@@ -284,5 +286,50 @@ func TestPace(t *testing.T) {
 	most.Store(paced.Load() + 1<<20)
 	if err := s.Stage(t.Context(), storetest.NewContent(t, "a.img", 5<<20).Content); !errors.Is(err, enough) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Attempts are bounded from the last one that got further.
+func TestAttempts(t *testing.T) {
+	t.Parallel()
+	server := testdata.NewSSHD(t, "internal-sftp")
+	other := errors.New("other")
+	cancelled, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, c := range []struct {
+		name  string
+		ctx   context.Context
+		lost  int   // attempts after which the connection is lost
+		each  int64 // progress of each
+		then  error
+		want  error
+		calls int
+	}{
+		{"at once", t.Context(), 0, 0, nil, nil, 1},
+		{"another error", t.Context(), 0, 0, other, other, 1},
+		{"lost, and another error", t.Context(), 2, 0, other, other, 3},
+		{"lost almost too often", t.Context(), attempts - 1, 0, nil, nil, attempts},
+		{"lost too often", t.Context(), attempts, 0, nil, client.ErrSSHFxConnectionLost, attempts},
+		{"lost often, with progress", t.Context(), 3 * attempts, 1, nil, nil, 3*attempts + 1},
+		{"cancelled", cancelled, attempts, 0, context.Canceled, context.Canceled, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := opened(t, options(server, t.TempDir()))
+			calls, far := 0, int64(0)
+			err := s.do(c.ctx, func() int64 { return far }, func(l *link) error {
+				calls++
+				far += c.each
+				if c.ctx == cancelled && calls == 2 {
+					cancel()
+				}
+				if calls <= c.lost {
+					return client.ErrSSHFxConnectionLost
+				}
+				return c.then
+			})
+			if !errors.Is(err, c.want) || c.want == nil && err != nil || calls != c.calls {
+				t.Errorf("%v after %d calls, want %v after %d", err, calls, c.want, c.calls)
+			}
+		})
 	}
 }

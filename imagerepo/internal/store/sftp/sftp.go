@@ -158,7 +158,7 @@ func (s *Store) failed(doing, name string, err error) error {
 	if name != "" {
 		where += "/" + name
 	}
-	return fmt.Errorf("%s %s: %w", doing, untrusted.Show(where), err)
+	return fmt.Errorf("%s %s: %w", doing, untrusted.Show(where), untrusted.Error(err))
 }
 
 // Requests returns the number of packets, most of which have 32 KiB of the file.
