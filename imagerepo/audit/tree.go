@@ -7,11 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"syscall"
 	"time"
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/meta/untrusted"
 )
@@ -141,17 +143,20 @@ func (s *orphanSearch) visit(p string, e fs.DirEntry, err error) error {
 		return fs.SkipDir
 	case e.IsDir():
 		return s.enter(p)
-	case p != mirror.Private && s.files[p] == nil:
+	case p != mirror.Private && s.files[p] == nil && !ofPublisher(p):
 		s.orphan(p)
 	}
 	return nil
 }
 
+// ofPublisher reports whether a file is what a publisher leaves at its destination.
+func ofPublisher(p string) bool { return strings.HasPrefix(p, store.Aside) }
+
 // enter skips directories in which no orphans are looked for: signed metadata is for
 // package trust.
 func (s *orphanSearch) enter(p string) error {
 	switch p {
-	case mirror.Private, mirror.TUF:
+	case mirror.Private, mirror.TUF, store.Aside:
 		return fs.SkipDir
 	case ".checksums", ".signatures":
 		s.found.add(p, Note, "a directory of the predecessor; nothing uses it any more")

@@ -104,22 +104,6 @@ func checkS3(u *url.URL) error {
 	return nil
 }
 
-// Shown returns a destination without a password that it may have.
-func Shown(s string) string {
-	u, err := url.Parse(s)
-	switch {
-	case !strings.Contains(s, "://"):
-		return s
-	case err != nil:
-		scheme, _, _ := strings.Cut(s, "://")
-		return scheme + "://…"
-	}
-	if _, secret := u.User.Password(); secret {
-		u.User = url.User(u.User.Username())
-	}
-	return u.String()
-}
-
 // open opens the destination of the options.
 func open(ctx context.Context, o Options) (store.Store, error) {
 	u, err := parse(o.Destination)

@@ -43,8 +43,8 @@ func TestCheckDestination(t *testing.T) {
 		if want == "" && err != nil || want != "" && (!errors.Is(err, ErrDestination) || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", dest, err, want)
 		}
-		if err != nil && strings.Contains(err.Error(), "secret@") || strings.Contains(Shown(dest), "secret@") {
-			t.Errorf("%s is shown: %v, %s", dest, err, Shown(dest))
+		if err != nil && strings.Contains(err.Error(), "secret@") {
+			t.Errorf("%s is shown: %v", dest, err)
 		}
 	}
 }
@@ -56,7 +56,6 @@ func FuzzCheckDestination(f *testing.F) {
 		if err := CheckDestination(dest); err != nil && !errors.Is(err, ErrDestination) {
 			t.Error(err)
 		}
-		Shown(dest)
 	})
 }
 

@@ -184,7 +184,7 @@ func ToAll(ctx context.Context, o publish.Options, destinations []string, screen
 		one := outcome{Plan: plan, Summary: &s}
 		if failure != nil {
 			one.Error = untrusted.ShowLines(failure.Error())
-			err = errors.Join(err, fmt.Errorf("publishing to %s: %w", untrusted.Show(publish.Shown(o.Destination)), failure))
+			err = errors.Join(err, fmt.Errorf("publishing: %w", failure))
 		}
 		all = append(all, one)
 		if ctx.Err() != nil {
@@ -200,7 +200,7 @@ func dryRun(c *cli.Context, o publish.Options, destinations []string, stdout io.
 	for _, o.Destination = range destinations {
 		plan, err := publish.MakePlan(c.Context, o)
 		if err != nil {
-			return fmt.Errorf("%s: %w", untrusted.Show(publish.Shown(o.Destination)), err)
+			return err
 		}
 		all = append(all, outcome{Plan: plan})
 	}
