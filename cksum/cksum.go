@@ -44,8 +44,8 @@
 // The output of sha256sum(1) in text mode, which "sha256sum -c" checks: a line
 // for each file, of its digest in lower-case hexadecimal, two spaces, and its
 // slash-separated path relative to the directory of the list. What writes mirrors writes a
-// list for each folder, of base names alone, because systemd-sysupdate(8) refuses a list with
-// a slash.
+// list for each folder, of base names alone, because systemd-sysupdate(8) of Debian 13 refuses
+// a list with a slash.
 //
 //	15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225  a.rdiff
 //

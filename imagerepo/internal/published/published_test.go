@@ -17,6 +17,7 @@ import (
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
 )
 
 const (
@@ -254,9 +255,9 @@ func TestLoad(t *testing.T) {
 // Whatever fails on the way, or when it is cancelled, Write says so, and writes the
 // rest when it is called again.
 func TestWriteFails(t *testing.T) {
-	for n := range 24 {
+	for n, i := 0, 1; i > n; n += testdata.Scale(1, 2) {
 		dir, d := mirrorOf(t)
-		i := 0
+		i = 0
 		stop := atomicfile.Observe(dir.Name(), func(atomicfile.Change) error {
 			if i++; i == n+1 {
 				return syscall.ENOSPC
