@@ -15,6 +15,7 @@
 //	SHA256SUMS           the files above that lie in the root, see package cksum
 //	rdiffs/SHA256SUMS    the deltas, if there are any
 //	meta/SHA256SUMS      the meta
+//	BEST-BEFORE-<date>   empty; until when SHA256SUMS may be believed, if Options.BestBefore asks for it
 //	tuf/                 signed metadata, if Options.Sign makes it, see package trust
 //	.repo/               private to this package, not to be uploaded:
 //	  lock               held while a run works
@@ -194,6 +195,12 @@ type Options struct {
 	// NoPage leaves out index.html, the page for people, and removes one that a run before
 	// has made.
 	NoPage bool
+	// BestBefore writes an empty file BEST-BEFORE-YYYY-MM-DD after Sign, of the day on which the
+	// timestamp of the mirror expires, in UTC, and names it in SHA256SUMS: systemd-sysupdate(8)
+	// refuses the mirror from that day on. Without Sign, the timestamp that the mirror has
+	// counts; none is an error. If BestBefore is not set, such a file that a run before has made
+	// is removed.
+	BestBefore bool
 	// Root, which may be nil, is the root by which Sign signs, for the page. Without it,
 	// the page describes the newest root that the mirror has.
 	Root *Root
@@ -294,6 +301,7 @@ type remembered struct {
 	Effort      delta.Effort `json:"effort"`
 	FollowLinks bool         `json:"follow_links,omitempty"`
 	NoPage      bool         `json:"no_page,omitempty"`
+	BestBefore  bool         `json:"best_before,omitempty"`
 }
 
 // Remembered returns the options that the last run had when it built the mirror, as
@@ -314,7 +322,7 @@ func Remembered(mirrorDir string) (Options, error) {
 	}
 	return Options{
 		ImageDir: o.ImageDir, MirrorDir: mirrorDir, URL: o.URL, Config: o.Config, Policy: o.Policy, Effort: o.Effort,
-		FollowLinks: o.FollowLinks, NoPage: o.NoPage,
+		FollowLinks: o.FollowLinks, NoPage: o.NoPage, BestBefore: o.BestBefore,
 	}, nil
 }
 

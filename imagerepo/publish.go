@@ -31,6 +31,8 @@ type publisher struct {
 	sign   func(ctx context.Context, mirror atomicfile.Dir) (changed bool, err error) // may be nil
 	log    *slog.Logger
 
+	bestBefore bool // see Options.BestBefore
+
 	mu      sync.Mutex // held while documents are written and signed
 	changed bool
 }
@@ -50,11 +52,15 @@ func (p *publisher) write(ctx context.Context) error {
 	defer p.mu.Unlock()
 	changed, err := p.docs.Write(ctx)
 	p.changed = p.changed || changed
-	if err != nil || p.sign == nil {
+	if err == nil && p.sign != nil {
+		changed, err = p.sign(ctx, p.root)
+		p.changed = p.changed || changed
+	}
+	if err != nil {
 		return err
 	}
-	signed, err := p.sign(ctx, p.root)
-	p.changed = p.changed || signed
+	changed, err = p.docs.WriteBestBefore(ctx, p.ledger, p.bestBefore)
+	p.changed = p.changed || changed
 	return err
 }
 

@@ -156,9 +156,10 @@ func (r *run) stages() stages {
 	progress := meter.New(0, o.Progress) // of what is known when the linker is prepared
 	progress.Tell(r.tell)
 	r.docs.SetPage(published.Page{Omit: o.NoPage, Root: o.Root, Ledger: r.ledger, Log: o.Log})
+	r.docs.KeepBestBefore(o.BestBefore)
 	// One digest for all: what is read at the same time, images or deltas, can share its work.
 	from, sums := r.bases(progress), new(cksum.Group).Read
-	publisher := &publisher{docs: r.docs, ledger: r.ledger, root: m, sign: o.Sign, log: o.Log}
+	publisher := &publisher{docs: r.docs, ledger: r.ledger, root: m, sign: o.Sign, log: o.Log, bestBefore: o.BestBefore}
 	linker := &linker{
 		source: r.source, root: m, ledger: r.ledger, holds: r.holds, failed: r.failed,
 		publisher: publisher, progress: progress, jobs: r.budget.Jobs, log: o.Log, shared: make(map[meta.Name]sharing.Shared),
@@ -249,7 +250,7 @@ func (r *run) remember(err error) error {
 		now.Rate = float64(work) / now.Seconds
 	}
 	o := r.options
-	options, marshalErr := json.Marshal(remembered{r.source.Path, o.URL, o.Config, o.Policy, o.Effort, o.FollowLinks, o.NoPage})
+	options, marshalErr := json.Marshal(remembered{r.source.Path, o.URL, o.Config, o.Policy, o.Effort, o.FollowLinks, o.NoPage, o.BestBefore})
 	now.Options = options
 	return cmp.Or(err, marshalErr, r.mirror.PutRun(now))
 }

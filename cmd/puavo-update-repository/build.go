@@ -101,6 +101,7 @@ func signFlags() []cli.Flag {
 		&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign what is published with the keys in `DIR`, see keys --help"},
 		passphraseFlag(),
 		ignoreClockFlag(),
+		&cli.BoolFlag{Name: "best-before", Category: signing, Usage: "make a file BEST-BEFORE-YYYY-MM-DD of the day on which the timestamp expires, from which on systemd-sysupdate refuses the mirror"},
 	}, expireFlags()...)
 }
 
@@ -250,7 +251,7 @@ func parse(c *cli.Context, settings *config.Settings) (imagerepo.Options, error)
 		KeepSignatures: c.Bool("keep-signatures"),
 	}
 	o.AllowRemoval, o.Strict, o.FollowLinks = c.Bool("allow-removal"), c.Bool("strict"), c.Bool("follow-links")
-	o.NoPage = c.Bool("no-page")
+	o.NoPage, o.BestBefore = c.Bool("no-page"), c.Bool("best-before")
 	o.Adopt, o.NoSync, o.IgnoreSpace = c.Bool("adopt"), c.Bool("no-sync"), c.Bool("ignore-space")
 	switch p := o.Policy; {
 	case o.Jobs < 1:

@@ -59,6 +59,9 @@ func checkSigning(c *cli.Context) error {
 	if c.String("sign-keys") != "" {
 		return nil
 	}
+	if c.Bool("best-before") {
+		return command.Usage("--best-before is for a signed mirror; give --sign-keys too")
+	}
 	for _, f := range append(expireFlags(), passphraseFlag()) {
 		if name := f.Names()[0]; c.IsSet(name) && c.String(name) != "" {
 			return command.Usage("--%s is for signing; give --sign-keys too", name)

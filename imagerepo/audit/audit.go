@@ -12,7 +12,8 @@
 //	<folder>/SHA256SUMS SHA-256 of the files of the folder but itself, but for tuf
 //	index.json          which meta exists, how many images it has and the newest
 //
-// index.html, the page for people, is compared by SHA256SUMS alone; what it says is not. No
+// index.html, the page for people, and BEST-BEFORE-<date> are compared by SHA256SUMS alone;
+// what they say is not. No
 // document has the digest of a list. In a mirror of an earlier version the SHA256SUMS of the
 // root names the files of the folders, which have no list; where a folder has one, that must
 // name all that is published in it.

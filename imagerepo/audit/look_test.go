@@ -155,6 +155,9 @@ func TestAgain(t *testing.T) {
 		}, 1, nil},
 		{"a new file, and a run", func(p place) func(int) { held(p); p.write(absent, nil); p.write("mine", nil); return nil }, 1,
 			[][3]string{{"note", ".repo/lock", "; files that nothing names are left out (1)"}, {"orphan", "mine", "nothing names it"}}},
+		{"a new day, and a run", func(p place) func(int) { held(p); p.write("BEST-BEFORE-2027-01-01", nil); return nil }, 1,
+			[][3]string{{"note", ".repo/lock", "; files that nothing names are left out (1)"}}},
+		{"a new day", func(p place) func(int) { p.write("BEST-BEFORE-2027-01-01", nil); return nil }, 1, [][3]string{{"orphan", "BEST-BEFORE-2027-01-01", "nothing names it"}}},
 		{"a new file", func(p place) func(int) { p.write(absent, nil); return nil }, 1, [][3]string{{"orphan", absent, ""}}},
 		{"a new file that goes", func(p place) func(int) {
 			p.write(absent, nil)

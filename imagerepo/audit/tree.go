@@ -174,7 +174,7 @@ func (s *orphanSearch) orphan(p string) {
 		since := time.Unix(record.Orphaned, 0).UTC().Format(time.DateTime)
 		s.found.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
 	case p == mirror.Page && !s.listed:
-	case !ours:
+	case !ours && !mirror.IsBestBefore(p):
 		s.found.add(p, Orphan, nothingNames)
 	case s.all:
 		s.ours = append(s.ours, p)

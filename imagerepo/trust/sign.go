@@ -16,6 +16,7 @@ import (
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/published"
 	"puavo-image-repository/imagerepo/internal/tuf"
 )
 
@@ -117,7 +118,9 @@ func (k *Keys) signDocuments(ctx context.Context, dir atomicfile.Dir, after int6
 const patience = 10 * time.Minute
 
 // Renew signs timestamp and snapshot of a mirror again, and the targets if they need
-// it, for the documents that were signed last. It also publishes new roots. It takes the
+// it, for the documents that were signed last. It also publishes new roots. Where SHA256SUMS
+// names a file BEST-BEFORE-YYYY-MM-DD, that moves to the day on which the new timestamp
+// expires. It takes the
 // mirror's lock, and waits up to ten minutes while another process holds it. With noSync
 // the files are not flushed to the disk.
 func (k *Keys) Renew(ctx context.Context, mirrorDir string, noSync bool) (err error) {
@@ -142,7 +145,10 @@ func (k *Keys) Renew(ctx context.Context, mirrorDir string, noSync bool) (err er
 	if s.before.targets == nil {
 		return unsigned(mirrorDir)
 	}
-	return s.sign(ctx, s.before.targets.Signed.Targets, nil, true)
+	if err := s.sign(ctx, s.before.targets.Signed.Targets, nil, true); err != nil {
+		return err
+	}
+	return published.RenewBestBefore(ctx, m.Root, m.State)
 }
 
 func unsigned(mirrorDir string) error {

@@ -57,6 +57,17 @@ func TestPaths(t *testing.T) {
 	}
 }
 
+func TestIsBestBefore(t *testing.T) {
+	for name, want := range map[string]bool{
+		"BEST-BEFORE-2027-01-31": true, "BEST-BEFORE-2027-02-30": false, "BEST-BEFORE-2027-1-1": false,
+		"BEST-BEFORE-": false, "2027-01-31": false, "x/BEST-BEFORE-2027-01-31": false, "best-before-2027-01-31": false,
+	} {
+		if IsBestBefore(name) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
+	}
+}
+
 // The tool owns what a record says that it has placed there, and by names alone only
 // what it is told to take over.
 func TestLook(t *testing.T) {

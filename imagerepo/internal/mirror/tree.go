@@ -16,6 +16,8 @@ package mirror
 
 import (
 	"path"
+	"strings"
+	"time"
 
 	"puavo-image-repository/meta"
 )
@@ -35,6 +37,17 @@ const (
 	signatures = Private + "/signatures"
 	tmp        = Private + "/tmp"
 )
+
+// BestBefore is what the name of a file in the root begins with that says until when the
+// mirror may be believed, see package published; a date follows.
+const BestBefore = "BEST-BEFORE-"
+
+// IsBestBefore reports whether a file of that name says until when the mirror may be believed.
+func IsBestBefore(name string) bool {
+	day, ok := strings.CutPrefix(name, BestBefore)
+	_, err := time.Parse(time.DateOnly, day)
+	return ok && err == nil
+}
 
 // TmpPath returns where a file of that name is written, before it gets its place.
 func TmpPath(name string) string { return tmp + "/" + name }

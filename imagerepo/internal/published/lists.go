@@ -69,6 +69,9 @@ func (d *Documents) readList(list string, n *named) error {
 			if l.Path == mirror.Page {
 				d.listedPage = l.SHA256
 			}
+			if mirror.IsBestBefore(l.Path) {
+				d.bestBefore = append(d.bestBefore, l)
+			}
 		}
 	})
 }

@@ -13,6 +13,21 @@
 // name is as the folder's list says, which is written first. The list of a folder without
 // published files is removed if it is the tool's own: if each of its lines is about a file
 // that is the tool's own, or that the meta names.
+//
+// # BEST-BEFORE-YYYY-MM-DD
+//
+// An empty file in the root, which SHA256SUMS names. systemd-sysupdate(8), since version 260,
+// refuses a SHA256SUMS that names one from 00:00 UTC of its day on. The day is that on which
+// the signature of the timestamp role expires, in UTC, so the refusal comes less than a day
+// before that of clients that verify signatures.
+//
+// The mirror is signed first, then come the file, SHA256SUMS, and last the removal of the file
+// before. So a run that ends in between leaves the earlier day, or two files of which
+// SHA256SUMS names one, and the next run leaves one. A file of that name is the tool's own if a
+// record, which is written before it, or SHA256SUMS names it. One that is not empty the tool
+// neither replaces nor removes without a record.
+//
+// Source: https://github.com/systemd/systemd/pull/40393
 package published
 
 import (
@@ -42,6 +57,9 @@ type Documents struct {
 	sums   map[string]cksum.Sums
 	dirty  bool // what is in memory is not all written
 
+	// bestBefore are the lines of files that say until when the mirror may be believed.
+	bestBefore     []cksum.SHA256Line
+	dropBestBefore bool // they are not written
 	// ownLists are the SHA256SUMS of folders that are the tool's own, by their paths.
 	ownLists map[string]bool
 
@@ -298,6 +316,9 @@ func (d *Documents) writeAll(w *writing) error {
 		return err
 	}
 	w.sum(payload...)
+	if !d.dropBestBefore {
+		w.sum(d.bestBefore...)
+	}
 	for _, list := range mirror.Lists() {
 		if err := d.writeList(w, list); err != nil {
 			return err
