@@ -119,7 +119,7 @@ func open(ctx context.Context, o Options) (store.Store, error) {
 	}
 	if u.Scheme == "sftp" {
 		return sftp.Open(ctx, sftp.Options{
-			User: u.User.Username(), Host: u.Hostname(), Port: port(u), Path: u.Path, KnownHosts: o.KnownHosts, KeyFile: o.KeyFile, Pace: pace,
+			Look: o.look, User: u.User.Username(), Host: u.Hostname(), Port: port(u), Path: u.Path, KnownHosts: o.KnownHosts, KeyFile: o.KeyFile, Pace: pace,
 		})
 	}
 	return s3.Open(ctx, s3.Options{
@@ -133,6 +133,7 @@ func openToLook(ctx context.Context, o Options) (store.Store, error) {
 	if _, err := os.Stat(o.Destination); errors.Is(err, fs.ErrNotExist) && !strings.Contains(o.Destination, "://") {
 		return nothing{directory: o.Destination}, checkApart(o)
 	}
+	o.look = true
 	return open(ctx, o)
 }
 

@@ -37,6 +37,7 @@ func TestRefused(t *testing.T) {
 			p.remove("mirror/" + image2)
 			p.must(testdata.PutOdd("pipe", filepath.Join(p.mirror, image2)))
 		}, ErrMirror, "not a regular file"},
+		{"no list names the deltas", func(p *place, o *Options) { p.remove("mirror/rdiffs/SHA256SUMS") }, ErrMirror, "and no SHA256SUMS does"},
 		{"a root without a timestamp", func(p *place, o *Options) { p.write("mirror/tuf/1.root.json", "{}") }, ErrMirror, "roots or a timestamp"},
 		{"a series is gone", func(p *place, o *Options) { p.leave(other); p.build() }, ErrMirror, "--allow-removal"},
 		{"more than half are gone", func(p *place, o *Options) { p.leave(image2, image3, other); p.build() }, ErrMirror, "3 of the 4 images"},

@@ -126,7 +126,8 @@ func (p *place) openKeys() {
 	var err error
 	p.keys, err = trust.Open(keyOptions(filepath.Join(p.dir, "keys")))
 	p.must(err)
-	p.t.Cleanup(func() { p.keys.Close() })
+	keys := p.keys
+	p.t.Cleanup(func() { keys.Close() })
 }
 
 func (p *place) root() string { return filepath.Join(p.dir, "keys", "1.root.json") }

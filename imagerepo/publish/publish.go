@@ -60,6 +60,7 @@ type Options struct {
 	Stage    func(stage, file string)
 	Sent     func(file string, size int64)
 
+	look  bool        // makes nothing at the destination
 	lease lease.Times // of tests
 }
 
@@ -112,7 +113,7 @@ func MakePlan(ctx context.Context, o Options) (p Plan, err error) {
 		return p, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	w, closePayload, err := prepare(ctx, o, s)
+	w, closePayload, err := prepare(ctx, o, s, true)
 	if err != nil {
 		return p, err
 	}
@@ -142,7 +143,7 @@ func Run(ctx context.Context, o Options) (p Plan, sum Summary, err error) {
 		ctx, holds = locked, l.Check
 		defer release(l, o.Log)
 	}
-	w, closePayload, err := prepare(ctx, o, s)
+	w, closePayload, err := prepare(ctx, o, s, false)
 	if err != nil {
 		return p, sum, cause(ctx, err)
 	}
@@ -156,7 +157,7 @@ const patience = 10 * time.Minute
 
 // prepare reads mirror and destination and plans. The mirror is locked while its documents
 // are read, and perhaps signed. The caller calls closePayload after the run.
-func prepare(ctx context.Context, o Options, s store.Store) (w *edition.Work, closePayload func() error, err error) {
+func prepare(ctx context.Context, o Options, s store.Store, dryRun bool) (w *edition.Work, closePayload func() error, err error) {
 	v, err := edition.Look(ctx, s, o.Verify, o.Jobs)
 	if err != nil {
 		return nil, nil, err
@@ -168,7 +169,7 @@ func prepare(ctx context.Context, o Options, s store.Store) (w *edition.Work, cl
 	m, err := lock(ctx, files, o)
 	if err == nil {
 		w, err = edition.Prepare(ctx, edition.Source{Dir: m.Root, Open: files.Root.Open, Sign: o.Sign}, s, v, edition.Options{
-			Grace: o.Grace, AllowRemoval: o.AllowRemoval, Verify: o.Verify, Jobs: o.Jobs, Log: o.Log, Progress: o.Progress, Stage: o.Stage, Sent: o.Sent,
+			DryRun: dryRun, Grace: o.Grace, AllowRemoval: o.AllowRemoval, Verify: o.Verify, Jobs: o.Jobs, Log: o.Log, Progress: o.Progress, Stage: o.Stage, Sent: o.Sent,
 		})
 		err = errors.Join(err, m.Close())
 	}

@@ -112,8 +112,32 @@ func (src Source) read(ctx context.Context) (*edition, error) {
 		return nil, err
 	}
 	sortDocuments(e.documents)
-	e.series = seriesOf(maps.Collect(byName(e.documents)))
-	return e, nil
+	documents := maps.Collect(byName(e.documents))
+	index, _ := meta.ParseIndex(documents[mirror.Index])
+	for _, entry := range index.Series {
+		if s, err := meta.ParseSeries(documents[entry.Meta]); err == nil {
+			e.series = append(e.series, s)
+		}
+	}
+	return e, e.checkNamed()
+}
+
+// checkNamed refuses an edition whose meta names what no list does: it would not be sent.
+func (e *edition) checkNamed() error {
+	for _, s := range e.series {
+		for _, im := range s.Images {
+			names := []string{im.Name.String()}
+			for _, d := range im.Diffs {
+				names = append(names, meta.DeltaPath(d.Filename))
+			}
+			for _, name := range names {
+				if _, listed := e.payload[name]; !listed {
+					return fmt.Errorf("%w: %s names %s, and no %s does; run verify --repair", ErrMirror, meta.SeriesPath(s.Name), untrusted.Show(name), mirror.SHA256)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // CheckMirror refuses a directory that is no mirror, before anything is made for it.
@@ -213,7 +237,7 @@ func (e *edition) readTrust(ctx context.Context, dir atomicfile.Dir) error {
 		if errors.Is(err, fs.ErrNotExist) && name == tuf.Dir {
 			return fs.SkipAll
 		}
-		if err = errors.Join(err, ctx.Err()); err != nil || !d.Type().IsRegular() {
+		if err = errors.Join(err, ctx.Err()); err != nil || !d.Type().IsRegular() || !record.Valid(name) {
 			return err
 		}
 		data, err := dir.ReadFile(name, meta.MaxDocument)
@@ -254,17 +278,6 @@ func (e *edition) all() map[string]record.Content {
 	for _, documents := range [][]document{e.documents, e.trusted, e.timestamp, e.roots} {
 		for _, d := range documents {
 			all[d.name] = d.content()
-		}
-	}
-	return all
-}
-
-// seriesOf returns the series of documents by their names. What is malformed has none.
-func seriesOf(documents map[string][]byte) (all []meta.Series) {
-	index, _ := meta.ParseIndex(documents[mirror.Index])
-	for _, entry := range index.Series {
-		if s, err := meta.ParseSeries(documents[entry.Meta]); err == nil {
-			all = append(all, s)
 		}
 	}
 	return all

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/edition/record"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/pool"
@@ -44,15 +45,16 @@ func ParseVerify(s string) (Verify, error) {
 type Inventory struct {
 	files     map[string]store.File
 	record    record.Record
-	documents map[string][]byte         // those that clients read, the timestamp and the roots
-	digests   map[string]record.Content // of payload that was read
+	documents map[string][]byte          // those that clients read, the timestamp and the roots
+	digests   map[string]record.Content  // of payload that was read
+	listed    map[string]cksum.Digest256 // what its lists say of files
 	series    []meta.Series
 }
 
 // Look finds out what a destination holds. It reads the documents, and payload as far as how
 // says, jobs files at a time.
 func Look(ctx context.Context, s store.Store, how Verify, jobs int) (*Inventory, error) {
-	v := &Inventory{files: make(map[string]store.File), documents: make(map[string][]byte), digests: make(map[string]record.Content)}
+	v := &Inventory{files: make(map[string]store.File), documents: make(map[string][]byte), digests: make(map[string]record.Content), listed: make(map[string]cksum.Digest256)}
 	all, err := s.List(ctx)
 	if err != nil {
 		return nil, err
@@ -71,8 +73,26 @@ func Look(ctx context.Context, s store.Store, how Verify, jobs int) (*Inventory,
 			return nil, err
 		}
 	}
-	v.series = seriesOf(v.documents)
+	v.parse()
 	return v, v.readPayload(ctx, s, how, jobs)
+}
+
+// parse parses the documents: what is malformed says nothing. Without an index, as the
+// predecessor left it, all meta counts.
+func (v *Inventory) parse() {
+	for name, data := range v.documents {
+		if isList(name) {
+			lines, _ := mirror.ParseList(name, data)
+			for _, l := range lines {
+				v.listed[l.Path] = l.SHA256
+			}
+		}
+		if path.Dir(name) == mirror.MetaDir && !isList(name) {
+			if s, err := meta.ParseSeries(data); err == nil {
+				v.series = append(v.series, s)
+			}
+		}
+	}
 }
 
 // readRecord reads the record of a destination, an empty one where there is none.
@@ -137,7 +157,10 @@ func (v *Inventory) held(name string, wanted record.Content, how Verify) (record
 		return *e.Next, true
 	case recorded && f.Size == e.Size:
 		return e.Content, true
-	case !recorded && isPayload(name) && (how == ByName || f.Size == wanted.Size):
+	case recorded || !isPayload(name):
+	case v.listed[name] != (cksum.Digest256{}): // clients have been told so
+		return record.Content{Size: f.Size, SHA256: v.listed[name]}, true
+	case how == ByName || f.Size == wanted.Size:
 		return wanted, true
 	}
 	return record.Content{}, true

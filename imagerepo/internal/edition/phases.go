@@ -52,7 +52,10 @@ func (w *Work) Run(ctx context.Context, holds func(context.Context) error) (Summ
 // phases does what the plan says, see the package documentation.
 func (r *run) phases(ctx context.Context, holds func(context.Context) error) error {
 	if r.Plan.Nothing() {
-		return r.settle(ctx)
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+		return r.sweep(ctx)
 	}
 	for _, phase := range []func(context.Context) error{r.enter, r.send, r.takeOut, r.release, r.publish, r.trust, r.settle, r.remove} {
 		// A lease that was lost in the meantime ends the run before it changes what another writes.
@@ -63,12 +66,18 @@ func (r *run) phases(ctx context.Context, holds func(context.Context) error) err
 			return err
 		}
 	}
-	return r.store.Sweep(ctx, nil)
+	return nil
 }
 
 // enter enters the names of all that will be written into the record.
 func (r *run) enter(ctx context.Context) error {
 	all := r.edition.all()
+	for _, name := range r.compared.same {
+		if e, recorded := r.record.Files[name]; recorded {
+			e.Orphaned = 0 // before a document names it again
+			r.record.Files[name] = e
+		}
+	}
 	for _, name := range slices.Concat(r.compared.fresh, r.compared.changed, r.compared.writes) {
 		next := all[name]
 		e := r.record.Files[name]
@@ -81,7 +90,22 @@ func (r *run) enter(ctx context.Context) error {
 			r.record.Files[d.name] = record.Entry{Next: &next}
 		}
 	}
-	return r.writeRecord(ctx)
+	if err := r.writeRecord(ctx); err != nil {
+		return err
+	}
+	return r.sweep(ctx)
+}
+
+// sweep removes what other runs have left aside, which may fill the disk, but for what this
+// run can go on with.
+func (r *run) sweep(ctx context.Context) error {
+	var keep []store.Content
+	for _, name := range slices.Concat(r.compared.fresh, r.compared.changed) {
+		if isPayload(name) {
+			keep = append(keep, r.content(name))
+		}
+	}
+	return r.store.Sweep(ctx, keep)
 }
 
 // known returns the content of a file that is there, zero of one that is not.

@@ -1,14 +1,19 @@
 package edition
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"path"
 	"slices"
 	"time"
 
 	"puavo-image-repository/imagerepo/internal/edition/record"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/imagerepo/internal/tuf"
 )
@@ -18,6 +23,7 @@ type Options struct {
 	Verify       Verify
 	Grace        time.Duration // after which orphans are removed
 	AllowRemoval bool          // permits an edition that lacks more than half of the images
+	DryRun       bool          // signs nothing; Run is not called
 	Jobs         int           // files at a time
 	Log          *slog.Logger
 	// Progress, which may be nil, is called with the bytes sent and in all, from several
@@ -53,7 +59,13 @@ func Prepare(ctx context.Context, src Source, s store.Store, v *Inventory, o Opt
 			return nil, err
 		}
 	}
-	lead, err := w.checkTrust(ctx)
+	if err := w.checkPage(); err != nil {
+		return nil, err
+	}
+	if err := w.checkTrust(); err != nil {
+		return nil, err
+	}
+	lead, err := w.mustLead(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +122,17 @@ func (w *Work) signAfter(ctx context.Context) error {
 		after = max(after, w.withdrawal.signed.version())
 	}
 	own := w.edition.version()
-	if w.source.Sign == nil || own == 0 || own > after || own == after && w.withdrawal.signed == nil {
+	if own == 0 {
+		return nil
+	}
+	signed, err := w.edition.isSigned(ctx)
+	switch {
+	case err != nil:
+		return err
+	case w.source.Sign == nil && !signed && !w.options.DryRun:
+		w.options.Log.Warn("the mirror is signed, but not what was built last: clients with --trust keep what they have; give --sign-keys")
+		return nil
+	case w.source.Sign == nil, signed && (own > after || own == after && w.withdrawal.signed == nil):
 		return nil
 	}
 	if _, err := w.source.Sign.SignAfter(ctx, w.source.Dir, after); err != nil {
@@ -143,43 +165,87 @@ func (v *Inventory) trustOf() *edition {
 	return e
 }
 
+// checkPage refuses to replace a page for people that somebody else has made.
+func (w *Work) checkPage() error {
+	page, exists := w.inventory.documents[mirror.Page]
+	_, recorded := w.inventory.record.Files[mirror.Page]
+	has := slices.ContainsFunc(w.edition.documents, func(d document) bool { return d.name == mirror.Page })
+	if !exists || !has || recorded || w.inventory.listed[mirror.Page] == sha256.Sum256(page) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s has an %s that was not published by this tool; move it away, or build the mirror with --no-page", ErrMirror, w.store, mirror.Page)
+}
+
 // checkTrust refuses a mirror with which clients of the destination that verify signatures
-// could not go on. It reports whether the timestamp of the mirror leads them to new roots
-// only after one of the destination's own was signed.
-func (w *Work) checkTrust(ctx context.Context) (lead bool, err error) {
-	s, sign := w.store, w.source.Sign
-	there, here := w.inventory.trustOf(), w.edition
+// could not go on.
+func (w *Work) checkTrust() error {
+	s, there, here := w.store, w.inventory.trustOf(), w.edition
 	if len(there.timestamp) == 0 && len(there.roots) == 0 {
-		return false, nil
+		return nil
 	}
 	if len(here.timestamp) == 0 {
 		if w.options.AllowRemoval {
-			return false, nil
+			return nil
 		}
-		return false, fmt.Errorf("%w: %s is signed, and the mirror is not; build it with --sign-keys, or give --allow-removal to end that", ErrMirror, s)
+		return fmt.Errorf("%w: %s is signed, and the mirror is not; build it with --sign-keys, or give --allow-removal to end that", ErrMirror, s)
 	}
 	ours := maps.Collect(byName(here.roots))
 	for _, d := range there.roots {
 		if string(ours[d.name]) != string(d.data) {
-			return false, fmt.Errorf("%w: %s of %s is not the mirror's: it is signed with other keys; build the mirror with those, or remove tuf there", ErrMirror, d.name, s)
+			return fmt.Errorf("%w: %s of %s is not the mirror's: it is signed with other keys; build the mirror with those, or remove tuf there", ErrMirror, d.name, s)
 		}
 	}
-	if sign == nil && there.version() > here.version() {
-		return false, fmt.Errorf("%w: %s was signed later than the mirror, and clients would refuse to go back; run keys renew, or give --sign-keys", ErrMirror, s)
+	if w.source.Sign == nil && !w.options.DryRun && there.version() > here.version() {
+		return fmt.Errorf("%w: %s was signed later than the mirror, and clients would refuse to go back; run keys renew, or give --sign-keys", ErrMirror, s)
 	}
+	return nil
+}
+
+// mustLead reports whether the timestamp of the mirror leads clients of the destination to
+// new roots only after one of the destination's own was signed by the old keys and the new.
+func (w *Work) mustLead(ctx context.Context) (bool, error) {
 	_, root := newestRoot(w.inventory.documents)
-	if len(there.roots) == len(here.roots) || root == nil {
+	if root == nil || len(w.edition.timestamp) == 0 || len(w.inventory.trustOf().roots) == len(w.edition.roots) {
 		return false, nil
 	}
-	signed := maps.Collect(byName(slices.Concat(here.trusted, here.timestamp)))
-	verified, _ := tuf.Verify(ctx, root, func(_ context.Context, name string, _ int64) ([]byte, error) { return signed[name], nil })
+	verified, _ := tuf.Verify(ctx, root, w.edition.signedFile)
 	if verified != nil && verified.Timestamp != nil {
 		return false, ctx.Err()
 	}
-	if sign == nil {
+	if w.source.Sign == nil {
 		w.options.Log.Warn("the keys changed, and the mirror was signed more than once since: clients with --trust refuse the destination for a moment; give --sign-keys")
 	}
 	return true, ctx.Err()
+}
+
+// signedFile returns a signed file, see tuf.ReadFunc.
+func (e *edition) signedFile(ctx context.Context, name string, _ int64) ([]byte, error) {
+	for _, d := range slices.Concat(e.timestamp, e.trusted) {
+		if d.name == name {
+			return d.data, ctx.Err()
+		}
+	}
+	return nil, fs.ErrNotExist
+}
+
+// isSigned reports whether the signed targets are the documents: a build without the keys
+// leaves those that were signed before.
+func (e *edition) isSigned(ctx context.Context) (bool, error) {
+	verified, err := tuf.Verify(ctx, e.roots[len(e.roots)-1].data, e.signedFile)
+	if err != nil {
+		return false, ctx.Err()
+	}
+	targets := verified.Targets["targets"].Signed.Targets
+	for _, d := range e.documents {
+		if d.name != mirror.Index && (path.Dir(d.name) != mirror.MetaDir || isList(d.name)) {
+			continue
+		}
+		sum := sha256.Sum256(d.data)
+		if t := targets[d.name]; t == nil || !bytes.Equal(t.Hashes["sha256"], sum[:]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // planOf returns the plan.

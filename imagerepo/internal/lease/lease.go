@@ -10,8 +10,9 @@
 // has ended. A younger one is an error that says who holds it.
 //
 // Two who take over at once both write; the one whose file is there after a pause has it.
-// A holder that finds another's file, or cannot renew its own for ten minutes, has lost the
-// lease: its context ends with ErrLost, and it changes nothing more.
+// A holder that finds another's file, or could not renew its own for nine minutes, has lost
+// the lease: its context ends with ErrLost, before another takes it over, and it changes
+// nothing more.
 package lease
 
 import (
@@ -23,10 +24,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/meta/untrusted"
@@ -155,28 +156,37 @@ func (l *Lease) check(ctx context.Context) error {
 	return nil
 }
 
-// renew renews the lease until ctx ends, and ends ctx when it is lost.
+// renew renews the lease until ctx ends, and ends ctx when it is lost: also where the
+// destination does not answer, so that no two publishers believe that they have it.
 func (l *Lease) renew(ctx context.Context) {
 	defer close(l.ended)
-	renewed := time.Now()
+	until := time.Now().Add(l.times.Stale - l.times.Renew)
 	for {
 		select {
 		case <-time.After(l.times.Renew):
 		case <-ctx.Done():
 			return
 		}
-		err := l.check(ctx)
-		if err == nil {
-			err = l.store.Write(ctx, Name, l.self.encode())
-		}
+		began := time.Now()
+		err := l.renewOnce(ctx, until)
 		switch {
 		case err == nil:
-			renewed = time.Now()
-		case errors.Is(err, ErrLost), time.Since(renewed) >= l.times.Stale:
+			until = began.Add(l.times.Stale - l.times.Renew)
+		case errors.Is(err, ErrLost), time.Now().After(until):
 			l.cancel(fmt.Errorf("%w: %w", ErrLost, err))
 			return
 		}
 	}
+}
+
+// renewOnce writes the file again, if it is still this lease's, by the given time.
+func (l *Lease) renewOnce(ctx context.Context, until time.Time) error {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	if err := l.check(ctx); err != nil {
+		return err
+	}
+	return l.store.Write(ctx, Name, l.self.encode())
 }
 
 // Check returns an error if the lease was lost, by looking at the destination.
@@ -229,6 +239,5 @@ func (h holder) ended() bool {
 	if h.Host == "" || h.Host != thisHost() {
 		return false
 	}
-	_, err := os.Lstat(filepath.Join("/proc", strconv.Itoa(h.Process)))
-	return errors.Is(err, fs.ErrNotExist)
+	return h.Process > 0 && errors.Is(unix.Kill(h.Process, 0), unix.ESRCH)
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,6 +113,42 @@ func TestTakeOver(t *testing.T) {
 	})
 }
 
+// late is a store with another clock.
+type late struct {
+	store.Store
+	by time.Duration
+}
+
+func (l late) Now(ctx context.Context) (time.Time, error) {
+	now, err := l.Store.Now(ctx)
+	return now.Add(l.by), err
+}
+
+// The age of a lease is by the clock of the destination.
+func TestClock(t *testing.T) {
+	dir, s := open(t)
+	leave(t, dir, holder{Holder: "host x"}.encode(), 0)
+	_, l, err := Take(t.Context(), late{s, time.Hour}, quick, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Release(t.Context())
+}
+
+// Check looks at the destination.
+func TestCheck(t *testing.T) {
+	dir, s := open(t)
+	ctx, l, err := Take(t.Context(), s, Times{time.Hour, 2 * time.Hour, time.Millisecond}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Release(t.Context())
+	leave(t, dir, holder{Holder: "host x", ID: "x"}.encode(), 0)
+	if err := l.Check(ctx); !errors.Is(err, ErrLost) || ctx.Err() != nil {
+		t.Errorf("%v, %v", err, ctx.Err())
+	}
+}
+
 // leave leaves a lease that was written some time ago.
 func leave(t *testing.T, dir string, data []byte, age time.Duration) {
 	t.Helper()
@@ -176,6 +213,56 @@ func TestLost(t *testing.T) {
 			}
 			if after, _ := os.ReadFile(filepath.Join(dir, Name)); string(before) != string(after) {
 				t.Errorf("it left %s, want %s", after, before)
+			}
+		})
+	}
+}
+
+// cutOff is a store that can be cut off: calls then fail at once, or hang until their
+// context ends.
+type cutOff struct {
+	store.Store
+	off  atomic.Bool
+	hang bool
+}
+
+func (c *cutOff) Stat(ctx context.Context, name string) (store.File, error) {
+	switch {
+	case !c.off.Load():
+		return c.Store.Stat(ctx, name)
+	case !c.hang:
+		return store.File{}, errors.New("no network")
+	}
+	<-ctx.Done()
+	return store.File{}, ctx.Err()
+}
+
+// A holder that is cut off has given the lease up before another takes it over.
+func TestCutOff(t *testing.T) {
+	for _, hang := range []bool{false, true} {
+		t.Run(fmt.Sprint("hanging ", hang), func(t *testing.T) {
+			t.Parallel()
+			_, s := open(t)
+			times := Times{Renew: 200 * time.Millisecond, Stale: time.Second, Pause: time.Millisecond}
+			first := &cutOff{Store: s, hang: hang}
+			ctx, _, err := Take(t.Context(), first, times, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			first.off.Store(true)
+			for {
+				_, second, err := Take(t.Context(), s, times, slog.New(slog.DiscardHandler))
+				if err == nil {
+					defer second.Release(t.Context())
+					break
+				}
+				if !errors.Is(err, ErrHeld) {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if !errors.Is(context.Cause(ctx), ErrLost) {
+				t.Errorf("another has the lease, and the first still works: %v", context.Cause(ctx))
 			}
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/meta/untrusted"
 )
 
@@ -18,6 +19,15 @@ import (
 func CheckName(name string) error {
 	if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "\x00\\") || isHidden(name) {
 		return fmt.Errorf("%s: %w name for a file at a destination", untrusted.Quote(name), fs.ErrInvalid)
+	}
+	return nil
+}
+
+// CheckLink returns an error for a symbolic link that is in the place of a folder of a mirror:
+// List would not see what is written through it.
+func CheckLink(name string) error {
+	if slices.Contains(append(mirror.Folders(), mirror.TUF), name) {
+		return fmt.Errorf("%s is a symbolic link, which is not followed; make it a folder", name)
 	}
 	return nil
 }

@@ -70,7 +70,9 @@ func Parse(data []byte) (Record, error) {
 			return Record{}, fmt.Errorf("%s has a negative number", untrusted.Quote(name))
 		}
 	}
-	r.Rate = max(r.Rate, 0)
+	if !(r.Rate >= 1) { // no run is as slow as that
+		r.Rate = 0
+	}
 	return r, nil
 }
 

@@ -124,6 +124,8 @@ func (s *Store) List(ctx context.Context) (files []store.File, err error) {
 			return err
 		case store.CheckName(name) != nil && d.IsDir():
 			return fs.SkipDir
+		case d.Type()&fs.ModeSymlink != 0:
+			return store.CheckLink(name)
 		case store.CheckName(name) != nil || !d.Type().IsRegular():
 			return nil
 		}

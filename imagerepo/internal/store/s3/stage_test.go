@@ -418,3 +418,34 @@ func TestSweep(t *testing.T) {
 		t.Errorf("%q, %v; want %q", keys, err, want)
 	}
 }
+
+// An upload that a killed publisher had begun for another content of the name, of which no
+// part has arrived that differs, does not spoil the next one.
+func TestStageBegunForOther(t *testing.T) {
+	for name, arrived := range map[string][]int64{"no part": nil, "a part that both have": {1}} {
+		s := opened(t, bucketOf(testdata.NewS3(t)))
+		c, data := payload(t, image, 2*leastPart+1, 1)
+		old, was := payload(t, image, 2*leastPart+1, 2)
+		copy(was, data[:leastPart])
+		f, err := old.Open()
+		if err == nil {
+			err = os.WriteFile(f.Name(), was, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		old.SHA256[0] ^= 1
+		if err := put(s, begun(s, old), old, arrived...); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Stage(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Release(t.Context(), c); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !bytes.Equal(content(t, s, image), data) {
+			t.Errorf("%s: the object is another", name)
+		}
+	}
+}

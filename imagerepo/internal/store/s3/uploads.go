@@ -140,6 +140,7 @@ func (s *Store) Release(ctx context.Context, c store.Content) error {
 	if err != nil {
 		return s.failedAt(ctx, doing, c, err)
 	}
+	completed := false
 	for _, up := range all {
 		err := s.list(ctx, &up)
 		if err != nil && codeOf(err) != "NoSuchUpload" {
@@ -148,12 +149,14 @@ func (s *Store) Release(ctx context.Context, c store.Content) error {
 		if !up.isWhole(c.Size) {
 			continue
 		}
-		if err := s.complete(ctx, up); err != nil && codeOf(err) != "NoSuchUpload" {
+		err = s.complete(ctx, up)
+		if err != nil && codeOf(err) != "NoSuchUpload" {
 			return s.failedAt(ctx, doing, c, err)
 		}
+		completed = err == nil
 		break
 	}
-	return s.released(ctx, c)
+	return s.released(ctx, c, completed)
 }
 
 // isWhole reports whether an upload has all parts of a file of size bytes: from the first
@@ -182,15 +185,18 @@ func (s *Store) complete(ctx context.Context, up upload) error {
 	return err
 }
 
-// released returns an error unless a file is what was staged, as far as its object says. A
-// server that keeps no metadata says only its size.
-func (s *Store) released(ctx context.Context, c store.Content) error {
+// released returns an error unless a file is what was staged. If its upload was not completed
+// here, the object must say so; a server that keeps no metadata says only its size. The
+// digest in the metadata of an upload that was completed here may be another: that of the
+// content for which it was begun, whose parts were the same as far as they were sent.
+func (s *Store) released(ctx context.Context, c store.Content, completed bool) error {
 	file, metadata, err := s.head(ctx, c.Name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	digest := metadata[digestOf]
-	if err != nil || file.Size != c.Size || digest != "" && digest != c.SHA256.String() {
+	isOther := digest != "" && digest != c.SHA256.String() && !completed
+	if err != nil || file.Size != c.Size || isOther {
 		return s.failedAt(ctx, "releasing", c, errGone)
 	}
 	return nil

@@ -20,8 +20,13 @@ import (
 	"puavo-image-repository/meta/untrusted"
 )
 
-// prepare makes the folder of the destination.
-func (s *Store) prepare(l *link) error { return s.makeFolders(l, s.o.Path) }
+// prepare makes the folder of the destination, unless it is only looked at.
+func (s *Store) prepare(l *link) error {
+	if s.o.Look {
+		return nil
+	}
+	return s.makeFolders(l, s.o.Path)
+}
 
 // makeFolders makes a folder and those above it, unless they exist.
 func (s *Store) makeFolders(l *link, folder string) error {
@@ -122,7 +127,7 @@ const deepest = 32
 
 func (s *Store) list(ctx context.Context, l *link, folder string, depth int) (files []store.File, err error) {
 	entries, err := l.files.ReadDirContext(ctx, s.path(folder))
-	if isMissing(err) && folder != "" { // removed meanwhile
+	if isMissing(err) { // removed meanwhile, or the destination does not exist yet
 		return nil, nil
 	}
 	if err != nil {
@@ -130,6 +135,12 @@ func (s *Store) list(ctx context.Context, l *link, folder string, depth int) (fi
 	}
 	for _, e := range entries {
 		name := path.Join(folder, e.Name())
+		if e.Mode()&fs.ModeSymlink != 0 {
+			err = store.CheckLink(name)
+		}
+		if err != nil {
+			return nil, err
+		}
 		if store.CheckName(name) != nil || !e.Mode().IsRegular() && (!e.IsDir() || depth == deepest) {
 			continue
 		}

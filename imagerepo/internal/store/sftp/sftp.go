@@ -60,6 +60,7 @@ type Options struct {
 	Host string
 	Port int    // 0 is 22
 	Path string // absolute, as the server sees it
+	Look bool   // makes no folder
 	// KnownHosts is a file with the keys of hosts; "" stands for ~/.ssh/known_hosts and
 	// /etc/ssh/ssh_known_hosts.
 	KnownHosts string

@@ -1,0 +1,191 @@
+package publish
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/edition/record"
+	"puavo-image-repository/imagerepo/internal/lease"
+	"puavo-image-repository/testdata"
+)
+
+// filled fills the destination as rsync does.
+func (p *place) filled() {
+	p.t.Helper()
+	p.must(exec.Command("cp", "-a", p.mirror, p.dest).Run())
+	p.must(os.RemoveAll(filepath.Join(p.dest, ".repo")))
+}
+
+// Of what rsync has sent, the documents there say what it is: an image that was replaced by
+// one of the same size is sent.
+func TestFilledByRsync(t *testing.T) {
+	p := newPlace(t, image1, image2, image3)
+	p.build()
+	p.filled()
+	if pl, _ := p.publish(p.options()); !pl.Nothing() {
+		t.Errorf("the same mirror: %+v", pl)
+	}
+	p.remove("dest/.published.json")
+	p.replace(image3)
+	p.build()
+	pl, _ := p.publish(p.options())
+	if len(pl.Changed) == 0 || pl.Changed[0].Name != image3 {
+		t.Errorf("an image was replaced: %+v", pl)
+	}
+	if err := holds(p.dest); err != nil {
+		t.Error(err)
+	}
+}
+
+// A destination of the predecessor has no index: its meta says which images it has.
+func TestFilledByPredecessor(t *testing.T) {
+	p := newPlace(t, image1, image2, image3, other)
+	p.build()
+	p.filled()
+	for _, name := range []string{"index.json", "index.html", "SHA256SUMS", "rdiffs/SHA256SUMS", "meta/SHA256SUMS"} {
+		p.remove("dest/" + name)
+	}
+	p.leave(other, image3, image2)
+	p.build()
+	if _, _, err := Run(t.Context(), p.options()); !errors.Is(err, ErrMirror) || !strings.Contains(err.Error(), "3 of the 4 images") {
+		t.Errorf("most images would go: %v", err)
+	}
+}
+
+// Somebody's own page is not replaced.
+func TestForeignPage(t *testing.T) {
+	p := newPlace(t, image1, image2)
+	p.build()
+	p.write("dest/index.html", "somebody's own page")
+	if _, _, err := Run(t.Context(), p.options()); !errors.Is(err, ErrMirror) || !strings.Contains(err.Error(), "--no-page") {
+		t.Error(err)
+	}
+	if got := string(p.read("dest/index.html")); got != "somebody's own page" || p.has("index.json") {
+		t.Errorf("the page is %.40q", got)
+	}
+}
+
+// A folder that is a link is refused: what is below it would not be seen.
+func TestLinkedFolder(t *testing.T) {
+	p := newPlace(t, image1, image2)
+	p.build()
+	p.must(os.MkdirAll(filepath.Join(p.dest, "deltas"), 0o777))
+	p.must(os.Symlink("deltas", filepath.Join(p.dest, "rdiffs")))
+	p.must(os.Symlink("deltas", filepath.Join(p.dest, "others")))
+	if _, _, err := Run(t.Context(), p.options()); err == nil || !strings.Contains(err.Error(), "rdiffs is a symbolic link") {
+		t.Error(err)
+	}
+}
+
+// What other runs have left aside does not fill the disk, and goes even where nothing is sent.
+func TestLeftAside(t *testing.T) {
+	p := newPlace(t, image1, image2)
+	p.build()
+	size := 0
+	for _, data := range tree(t, p.mirror) {
+		size += (len(data) + 4095) / 4096 * 4096
+	}
+	p.dest = filepath.Join(testdata.SmallDisk(t, size+200<<10), "dest")
+	left := filepath.Join(p.dest, ".publish", strings.Repeat("0a", 32)+"-0011223344556677")
+	for _, what := range []string{"a first publication", "nothing to do"} {
+		p.must(os.MkdirAll(filepath.Dir(left), 0o777))
+		p.must(os.WriteFile(left, make([]byte, 150<<10), 0o666))
+		if _, _, err := Run(t.Context(), p.options()); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := os.Stat(left); err == nil {
+			t.Errorf("%s: it is still there", what)
+		}
+	}
+}
+
+// A file that comes back is no orphan from before a document names it again.
+func TestComesBack(t *testing.T) {
+	p := newPlace(t, image1, image2, image3)
+	p.build()
+	p.publish(p.options())
+	p.leave(image3)
+	p.build()
+	p.publish(p.options())
+	p.put(image3, testdata.Read(t, "images/"+image3))
+	p.build()
+	orphaned := func() int64 {
+		var r record.Record
+		p.must(json.Unmarshal(p.read("dest/.published.json"), &r))
+		return r.Files[image3].Orphaned
+	}
+	if orphaned() == 0 {
+		t.Fatal("it is no orphan")
+	}
+	defer atomicfile.Observe(p.dest, func(c atomicfile.Change) error {
+		if c.Kind == atomicfile.Rename && c.To == "meta/"+series+".json" && orphaned() != 0 {
+			t.Error("it is named, and still an orphan")
+		}
+		return nil
+	})()
+	p.publish(p.options())
+}
+
+// A run that loses its lock ends before clients see anything of it.
+func TestLosesLock(t *testing.T) {
+	p := newPlace(t, image1, image2)
+	p.build()
+	o := p.options()
+	o.lease = lease.Times{Renew: time.Hour, Stale: 2 * time.Hour}
+	o.Sent = func(string, int64) { p.write("dest/.publishing.json", `{"holder": "host x, process 1", "id": "x"}`) }
+	if _, _, err := Run(t.Context(), o); !errors.Is(err, lease.ErrLost) || !strings.Contains(err.Error(), "host x, process 1") {
+		t.Error(err)
+	}
+	if p.has("index.json") || !p.has(".publishing.json") {
+		t.Error("it went on, or removed the lock of another")
+	}
+}
+
+// A plan makes nothing at a server, and needs no keys.
+func TestMakePlanAtServer(t *testing.T) {
+	s := newSFTP(t).(sftpServer)
+	p := newPlace(t, image1, image2)
+	p.sign()
+	p.build()
+	o := p.options()
+	var dir string
+	o.Destination, dir = s.place("new", s.Port)
+	o.KnownHosts, o.KeyFile = s.KnownHosts, s.KeyFile
+	if pl, err := MakePlan(t.Context(), o); err != nil || len(pl.New) == 0 {
+		t.Errorf("%+v: %v", pl, err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("it made the folder")
+	}
+	o = p.options()
+	p.publish(o)
+	p.later()
+	if pl, err := MakePlan(t.Context(), o); err != nil || pl.Nothing() {
+		t.Errorf("signed later: %+v: %v", pl, err)
+	}
+}
+
+// With the keys, what was built without them is signed.
+func TestSignsChanges(t *testing.T) {
+	p := newPlace(t, image1, image2, image3)
+	p.sign()
+	p.build()
+	p.publish(p.options())
+	keys := p.keys
+	p.keys = nil
+	p.put(image4, testdata.Read(t, "images/"+image4))
+	p.build()
+	o := p.options()
+	o.Sign = keys
+	p.publish(o)
+	if got, err := p.update(p.dest, p.root()); err != nil || got != image4 {
+		t.Errorf("a client that verifies has %q: %v", got, err)
+	}
+}
