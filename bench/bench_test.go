@@ -29,26 +29,6 @@ func TestTable(t *testing.T) {
 	find(t, b.String(), `fast \| +1\.25 \| 0\.350 \| +2\.9 \| +2\.00 \| 0\.500 \|`, `0\.00 \| 0\.500 \| +1\.00 \|`, `bad \| +failed \|`, `(?m)^Failed, bad: out of order$`)
 }
 
-func TestSame(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	a, b, c, d := write("a", "text"), write("b", "text"), write("c", "texts"), write("d", "test")
-	if err := same(a, b); err != nil {
-		t.Error(err)
-	}
-	for _, other := range []string{c, d} {
-		if same(a, other) == nil || same(other, a) == nil {
-			t.Errorf("%s is the same as %s", a, other)
-		}
-	}
-}
-
 // The pairs of raw are in their order, and what is missing is named.
 func TestRawPairs(t *testing.T) {
 	dir := t.TempDir()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"puavo-image-repository/bench/internal/build"
+	"puavo-image-repository/bench/internal/files"
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/nginx"
 	"puavo-image-repository/bench/internal/report"
@@ -123,12 +124,12 @@ func (c *clients) preface(o clientOptions) error {
 	for _, line := range measure.Machine() {
 		fmt.Fprintf(c.w, "- %s\n", line)
 	}
-	fmt.Fprintf(c.w, "- %s\n", first(nginx.Command, "-v"))
+	fmt.Fprintf(c.w, "- %s\n", measure.FirstLine(nginx.Command, "-v"))
 	for _, tool := range installedTools {
 		if slices.Contains(c.missing, tool) {
 			fmt.Fprintf(c.w, "- not installed: %s; the installed client is left out\n", tool)
 		} else {
-			fmt.Fprintf(c.w, "- %s\n", first(tool, "--version"))
+			fmt.Fprintf(c.w, "- %s\n", measure.FirstLine(tool, "--version"))
 		}
 	}
 	_, err := fmt.Fprintln(c.w, `
@@ -256,7 +257,7 @@ func (c *clients) run(ctx context.Context, u *update, k *contender, look bool) (
 		return got, err
 	}
 	syscall.Sync()
-	if err := warm([]string{filepath.Join(k.dir, filepath.Base(u.base)), filepath.Join(c.mirror, u.deltaPath())}); err != nil {
+	if err := files.Warm([]string{filepath.Join(k.dir, filepath.Base(u.base)), filepath.Join(c.mirror, u.deltaPath())}); err != nil {
 		return got, err
 	}
 	if _, err := c.server.Fetched(ctx); err != nil {
@@ -279,7 +280,7 @@ func (c *clients) run(ctx context.Context, u *update, k *contender, look bool) (
 	if got.fetched, err = c.server.Fetched(ctx); err != nil {
 		return got, err
 	}
-	if err := same(filepath.Join(k.dir, u.target.Name.String()), u.pair.target); err != nil {
+	if err := files.Same(filepath.Join(k.dir, u.target.Name.String()), u.pair.target); err != nil {
 		return got, err
 	}
 	return got, k.reset(u)
@@ -335,10 +336,10 @@ func (c *clients) write(u *update, all []*contender) error {
 	t := report.NewWriter(c.w, "client", "time s", "times faster", "least", "most", "CPU s", "times less", "memory MB", "fetched MB", "read MB", "besides bytes", "written MB")
 	for _, k := range all {
 		of := func(of func(updated) int64) float64 {
-			return column(k.rounds, func(r updated) float64 { return float64(of(r)) })
+			return measure.Column(k.rounds, func(r updated) float64 { return float64(of(r)) })
 		}
-		cells := append([]any{k.name, report.Hundredths(column(k.rounds, func(r updated) float64 { return r.Seconds }))}, k.faster(all[0])...)
-		t.Line(append(cells, report.Hundredths(column(k.rounds, func(r updated) float64 { return r.CPU })), k.lessCPU(all[0]),
+		cells := append([]any{k.name, report.Hundredths(measure.Column(k.rounds, func(r updated) float64 { return r.Seconds }))}, k.faster(all[0])...)
+		t.Line(append(cells, report.Hundredths(measure.Column(k.rounds, func(r updated) float64 { return r.CPU })), k.lessCPU(all[0]),
 			report.MB(float64(k.first.Anonymous)), report.MB(of(func(r updated) int64 { return r.fetched })),
 			report.MB(of(func(r updated) int64 { return r.Read })), report.Group(k.first.besides),
 			report.MB(of(func(r updated) int64 { return r.Written })))...)
@@ -388,7 +389,7 @@ func (c *clients) writeStages(k *contender) error {
 	}
 	var parts []string
 	for i, s := range k.rounds[0].stages {
-		seconds := column(k.rounds, func(r updated) float64 { return r.stages[i].Seconds })
+		seconds := measure.Column(k.rounds, func(r updated) float64 { return r.stages[i].Seconds })
 		parts = append(parts, fmt.Sprintf("%s %.2f", s.Name, seconds))
 	}
 	_, err := fmt.Fprintf(c.w, "\nOf the installed client's seconds: %s.\n", strings.Join(parts, ", "))

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"puavo-image-repository/bench/internal/files"
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/nginx"
 	"puavo-image-repository/cksum"
@@ -150,7 +151,7 @@ func TestClientRun(t *testing.T) {
 	}
 	other := *u
 	other.pair.target = u.base
-	if _, err := c.run(t.Context(), &other, all[1], false); err == nil || !strings.Contains(err.Error(), "not the target") {
+	if _, err := c.run(t.Context(), &other, all[1], false); err == nil || !strings.Contains(err.Error(), " is not ") {
 		t.Errorf("another image: %v", err)
 	}
 	if err := os.Truncate(filepath.Join(c.mirror, u.deltaPath()), 1000); err != nil {
@@ -331,7 +332,7 @@ func TestLinkOrCopy(t *testing.T) {
 		if err := linkOrCopy(from, to); err != nil {
 			t.Fatal(err)
 		}
-		if err := same(from, to); err != nil {
+		if err := files.Same(from, to); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"puavo-image-repository/bench/internal/files"
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/peer"
 	"puavo-image-repository/bench/internal/report"
@@ -75,36 +75,11 @@ func (r *row) round(ctx context.Context, p pair, tmp string) error {
 	if err != nil {
 		return err
 	}
-	if err := same(f.Out, f.Target); err != nil {
+	if err := files.Same(f.Out, f.Target); err != nil {
 		return err
 	}
 	r.bytes, r.diff, r.patch = info.Size(), append(r.diff, diff), append(r.patch, patch)
 	return nil
-}
-
-// same compares two files.
-func same(a, b string) error {
-	fa, err := os.Open(a)
-	if err != nil {
-		return err
-	}
-	defer fa.Close()
-	fb, err := os.Open(b)
-	if err != nil {
-		return err
-	}
-	defer fb.Close()
-	ba, bb := make([]byte, 1<<20), make([]byte, 1<<20)
-	for {
-		n, errA := io.ReadFull(fa, ba)
-		m, errB := io.ReadFull(fb, bb)
-		if !bytes.Equal(ba[:n], bb[:m]) {
-			return fmt.Errorf("what it applies is not the target")
-		}
-		if errA != nil || errB != nil {
-			return nil
-		}
-	}
 }
 
 // relate sets the ratios to the reference, round by round.
@@ -128,13 +103,13 @@ func write(w io.Writer, rows []*row) error {
 			failed += failure(r.peer.Name, r.err)
 			continue
 		}
-		seconds := column(r.diff, func(f measure.Figures) float64 { return f.Seconds })
-		patch := column(r.patch, func(f measure.Figures) float64 { return f.Seconds })
+		seconds := measure.Column(r.diff, func(f measure.Figures) float64 { return f.Seconds })
+		patch := measure.Column(r.patch, func(f measure.Figures) float64 { return f.Seconds })
 		t.Line(r.peer.Name, report.Hundredths(seconds), ratioOf(r.time), report.Tenths(1/measure.Median(r.time)),
-			report.Hundredths(column(r.diff, cpu)), ratioOf(r.cpu),
-			report.MB(column(r.diff, anonymous)), report.MB(column(r.diff, func(f measure.Figures) float64 { return float64(f.Resident) })),
+			report.Hundredths(measure.Column(r.diff, cpu)), ratioOf(r.cpu),
+			report.MB(measure.Column(r.diff, anonymous)), report.MB(measure.Column(r.diff, func(f measure.Figures) float64 { return float64(f.Resident) })),
 			report.Hundredths(float64(r.bytes)/1e6), ratioOf(r.size),
-			report.Hundredths(patch), ratioOf(r.apply), report.Hundredths(column(r.patch, cpu)), report.MB(column(r.patch, anonymous)))
+			report.Hundredths(patch), ratioOf(r.apply), report.Hundredths(measure.Column(r.patch, cpu)), report.MB(measure.Column(r.patch, anonymous)))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -154,12 +129,3 @@ func anonymous(f measure.Figures) float64 { return float64(f.Anonymous) }
 
 // ratioOf writes the median of ratios.
 func ratioOf(values []float64) string { return report.Thousandths(measure.Median(values)) }
-
-// column returns the median of one figure over the rounds.
-func column[T any](all []T, of func(T) float64) float64 {
-	var values []float64
-	for _, v := range all {
-		values = append(values, of(v))
-	}
-	return measure.Median(values)
-}

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"puavo-image-repository/bench/internal/build"
+	"puavo-image-repository/bench/internal/files"
 	"puavo-image-repository/bench/internal/generate"
 	"puavo-image-repository/meta"
 )
@@ -28,24 +29,7 @@ func (p pair) prepare() error {
 			return err
 		}
 	}
-	return warm([]string{p.base, p.target})
-}
-
-// warm reads files, so that all peers find them in the page cache, as far as it
-// holds them.
-func warm(paths []string) error {
-	for _, path := range paths {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(io.Discard, f)
-		f.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return files.Warm([]string{p.base, p.target})
 }
 
 // useMemory fills memory with a file that it removes again. The host of a virtual

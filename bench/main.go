@@ -93,7 +93,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"regexp"
 	"slices"
@@ -234,7 +233,7 @@ func heading(w io.Writer, o options, peers []peer.Peer, missing []string) error 
 	for _, p := range peers {
 		if len(p.Version) > 0 && !seen[p.Version[0]] {
 			seen[p.Version[0]] = true
-			fmt.Fprintf(w, "- %s\n", first(p.Version...))
+			fmt.Fprintf(w, "- %s\n", measure.FirstLine(p.Version...))
 		}
 	}
 	if len(missing) > 0 {
@@ -244,11 +243,4 @@ func heading(w io.Writer, o options, peers []peer.Peer, missing []string) error 
 Times are wall seconds of signature and delta together, "CPU" what these take of all processors, by user and system, medians; "memory"
 is the peak of anonymous memory, "resident" with the files that are mapped or cached for the process. Ratios are to the first row in the same round: below 1 is less than it takes.`)
 	return err
-}
-
-// first returns the first line that a command prints.
-func first(command ...string) string {
-	out, _ := exec.Command(command[0], command[1:]...).CombinedOutput()
-	line, _, _ := strings.Cut(string(out), "\n")
-	return strings.TrimSpace(line)
 }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"puavo-image-repository/bench/internal/build"
+	"puavo-image-repository/bench/internal/files"
 	"puavo-image-repository/bench/internal/generate"
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/report"
@@ -149,7 +150,7 @@ func check(ctx context.Context, mirror string, pairs []pair, tmp string) (string
 		if _, err := measure.Command(exec.CommandContext(ctx, "rdiff", "patch", p.base, delta, out)); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("%s, and rdiff patch makes %s from %s.", done, filepath.Base(p.target), filepath.Base(p.base)), same(out, p.target)
+		return fmt.Sprintf("%s, and rdiff patch makes %s from %s.", done, filepath.Base(p.target), filepath.Base(p.base)), files.Same(out, p.target)
 	}
 	return done + "; there is no delta.", nil
 }
@@ -242,9 +243,9 @@ func (r *repo) finish(ctx context.Context, steps []step, pairs []pair) error {
 			continue
 		}
 		of := func(of func(measure.Figures) int64) float64 {
-			return column(s.rounds, func(f measure.Figures) float64 { return float64(of(f)) })
+			return measure.Column(s.rounds, func(f measure.Figures) float64 { return float64(of(f)) })
 		}
-		t.Line(s.name, report.Thousandths(column(s.rounds, func(f measure.Figures) float64 { return f.Seconds })), report.Thousandths(column(s.rounds, cpu)),
+		t.Line(s.name, report.Thousandths(measure.Column(s.rounds, func(f measure.Figures) float64 { return f.Seconds })), report.Thousandths(measure.Column(s.rounds, cpu)),
 			report.MB(of(func(f measure.Figures) int64 { return f.Anonymous })), report.MB(of(func(f measure.Figures) int64 { return f.Resident })),
 			report.Group(int64(of(func(f measure.Figures) int64 { return f.Read }))), fmt.Sprintf("%d of %d", s.made, s.all))
 	}
@@ -264,7 +265,7 @@ func (r *repo) writeSpeed(ctx context.Context, dir string, images []string, pair
 	for _, p := range pairs {
 		targets = append(targets, p.target)
 	}
-	seconds := column(all.rounds, func(f measure.Figures) float64 { return f.Seconds })
+	seconds := measure.Column(all.rounds, func(f measure.Figures) float64 { return f.Seconds })
 	ofImages, err := total(images)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"puavo-image-repository/bench/internal/files"
 	"puavo-image-repository/bench/internal/generate"
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/report"
@@ -116,7 +117,7 @@ func (r *repo) preface(o repoOptions) error {
 	if len(r.missing) > 0 {
 		fmt.Fprintf(r.w, "- not installed: %s; the predecessor is left out\n", strings.Join(r.missing, ", "))
 	} else {
-		fmt.Fprintf(r.w, "- %s\n", first("rdiff", "--version"))
+		fmt.Fprintf(r.w, "- %s\n", measure.FirstLine("rdiff", "--version"))
 	}
 	_, err := fmt.Fprintf(r.w, `
 Ours is puavo-update-repository %s IMAGES MIRROR, with an empty MIRROR unless
@@ -176,7 +177,7 @@ func imagesOf(dir string) (images []string, pairs []pair, err error) {
 	if pairs, err = wanted(images); err != nil {
 		return nil, nil, err
 	}
-	return images, pairs, warm(images)
+	return images, pairs, files.Warm(images)
 }
 
 // theirs builds a repository as the predecessor, and removes it.
@@ -251,9 +252,9 @@ func (r *repo) writeComparison(theirs, ours []built) error {
 			continue
 		}
 		all := b[0].deltas
-		t.Line(row.name, report.Hundredths(column(b, seconds)), ratio(theirs, b, seconds, report.Tenths),
-			report.Hundredths(column(b, cpu)), ratio(theirs, b, cpu, report.Tenths), len(all), fmt.Sprintf("%.2f", float64(sum(all, all))/1e6),
-			ratio(b, theirs, size, report.Thousandths), report.MB(column(b, memory)), ratio(b, theirs, memory, report.Thousandths), report.MB(column(b, resident)))
+		t.Line(row.name, report.Hundredths(measure.Column(b, seconds)), ratio(theirs, b, seconds, report.Tenths),
+			report.Hundredths(measure.Column(b, cpu)), ratio(theirs, b, cpu, report.Tenths), len(all), fmt.Sprintf("%.2f", float64(sum(all, all))/1e6),
+			ratio(b, theirs, size, report.Thousandths), report.MB(measure.Column(b, memory)), ratio(b, theirs, memory, report.Thousandths), report.MB(measure.Column(b, resident)))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -218,6 +218,22 @@ func Median(values []float64) float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
+// Column returns the median of one figure over the rounds.
+func Column[T any](all []T, of func(T) float64) float64 {
+	var values []float64
+	for _, v := range all {
+		values = append(values, of(v))
+	}
+	return Median(values)
+}
+
+// FirstLine returns the first line that a command prints.
+func FirstLine(command ...string) string {
+	out, _ := exec.Command(command[0], command[1:]...).CombinedOutput()
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(line)
+}
+
 // Machine tells what the results were measured on.
 func Machine() []string {
 	cpu := "unknown processor"
