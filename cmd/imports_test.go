@@ -43,6 +43,8 @@ var arrows = []struct {
 	{"imagerepo/imagediff", []string{"meta/untrusted", "imagerepo/internal/puavoconf/squashfs"}},
 	{"imagerepo/serve", []string{"imagerepo/atomicfile", "imagerepo/internal/mediatype", "imagerepo/internal/mirror", "imagerepo/internal/state"}},
 	{"imagerepo/publish", []string{"meta/untrusted", "imagerepo/internal/..."}},
+	{"imagerepo/pull/internal/selection", []string{"meta", "meta/untrusted"}},
+	{"imagerepo/pull/...", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/pull/internal/..."}},
 	{"imagerepo/internal/store/storetest", []string{"imagerepo/internal/store", "testdata"}}, // for tests only
 	{"imagerepo/trust", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"imagerepo/client", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
@@ -59,7 +61,7 @@ var arrows = []struct {
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
 	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units"}},
-	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/publish", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/..."}},
+	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/publish", "imagerepo/pull", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/..."}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -131,25 +130,10 @@ func open(ctx context.Context, o Options) (store.Store, error) {
 // openToLook opens a destination for a plan, which makes no directory.
 func openToLook(ctx context.Context, o Options) (store.Store, error) {
 	if _, err := os.Stat(o.Destination); errors.Is(err, fs.ErrNotExist) && !strings.Contains(o.Destination, "://") {
-		return nothing{directory: o.Destination}, checkApart(o)
+		return directory.Missing(o.Destination), checkApart(o)
 	}
 	o.look = true
 	return open(ctx, o)
-}
-
-// nothing is a directory that does not exist yet.
-type nothing struct {
-	store.Store
-	directory string
-}
-
-func (n nothing) String() string                               { return n.directory }
-func (nothing) List(ctx context.Context) ([]store.File, error) { return nil, ctx.Err() }
-func (nothing) Requests(int64) int64                           { return 0 }
-func (nothing) Close() error                                   { return nil }
-
-func (n nothing) Open(_ context.Context, name string) (io.ReadCloser, error) {
-	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
 // checkApart refuses a directory that would mix with those of the administrator.

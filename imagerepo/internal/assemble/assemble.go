@@ -104,6 +104,8 @@ type Job struct {
 	Image meta.Name      // names the partial image and its journal
 	Sums  cksum.Sums     // of the image, all from one document: size, SHA-512, and what else it names
 	Base  string         // file in Dir that the delta is applied to; "": the full image is downloaded
+	// BaseDir holds the base, if Dir does not; the base must stay as it is. The zero Dir is Dir.
+	BaseDir atomicfile.Dir
 
 	Mirror     *fetch.Mirror
 	Source     string     // path in the mirror of the delta, or of the full image

@@ -66,7 +66,11 @@ func (a *attempt) openBase() (err error) {
 	if a.Base == "" {
 		return nil
 	}
-	if a.base, err = a.Dir.Open(a.Base); err != nil {
+	dir := a.BaseDir
+	if dir.IsZero() {
+		dir = a.Dir
+	}
+	if a.base, err = dir.Open(a.Base); err != nil {
 		return err
 	}
 	info, err := a.base.Stat()

@@ -59,7 +59,8 @@ type Options struct {
 	// Authorities returns the certificates to trust; nil, or a nil pool: the system's. It
 	// is called for a web site only.
 	Authorities func() (*x509.CertPool, error)
-	Rate        int64 // bytes a second at most; 0 is no limit
+	Rate        int64           // bytes a second at most; 0 is no limit
+	Limit       *throttle.Limit // shared with other mirrors, in place of Rate; nil: Rate counts
 	Patience    Patience
 	Counted     func(n int)  // is called with the bytes that have come each time, concurrently for several files; may be nil
 	PayloadOnly bool         // the site must answer itself: no redirects to others, no password
@@ -125,7 +126,14 @@ func Open(where string, o Options) (*Mirror, error) {
 		}
 		return nil, fmt.Errorf("mirror: %w; want a directory, or a URL such as https://images.example.org", err)
 	}
-	return &Mirror{root: root, counted: o.Counted, shown: root.Name(), limit: throttle.New(o.Rate)}, nil
+	return &Mirror{root: root, counted: o.Counted, shown: root.Name(), limit: o.limit()}, nil
+}
+
+func (o Options) limit() *throttle.Limit {
+	if o.Limit != nil {
+		return o.Limit
+	}
+	return throttle.New(o.Rate)
 }
 
 // withoutUser returns a place, such as a URL without its scheme, without what may be a
@@ -174,7 +182,7 @@ func openSite(u *url.URL, o Options) (*Mirror, error) {
 	transport.ResponseHeaderTimeout = patience.Stall
 	transport.MaxResponseHeaderBytes = maxHeader
 	return &Mirror{
-		url: strings.TrimRight(u.String(), "/"), shown: strings.TrimRight(u.Redacted(), "/"), limit: throttle.New(o.Rate), patience: patience, log: o.Log, counted: o.Counted,
+		url: strings.TrimRight(u.String(), "/"), shown: strings.TrimRight(u.Redacted(), "/"), limit: o.limit(), patience: patience, log: o.Log, counted: o.Counted,
 		http: &http.Client{Transport: transport, CheckRedirect: redirects(o.PayloadOnly)},
 	}, nil
 }

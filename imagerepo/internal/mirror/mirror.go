@@ -35,6 +35,9 @@ func View(dir string) (*Mirror, error) {
 // the lock and removes the temporary files of dead runs. With noSync what is
 // written is not flushed to the disk.
 func Open(dir string, noSync bool, log *slog.Logger) (*Mirror, error) {
+	if err := CheckBuilt(dir); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Join(dir, Private), 0o777); err != nil {
 		return nil, fmt.Errorf("making the mirror: %w", err)
 	}
@@ -60,6 +63,17 @@ func Open(dir string, noSync bool, log *slog.Logger) (*Mirror, error) {
 		}
 	}
 	return m, nil
+}
+
+// ErrPulled is wrapped by the error for a directory that holds the copy of a repository.
+var ErrPulled = errors.New("it is a copy that the command pull keeps")
+
+// CheckBuilt refuses a directory that package pull keeps.
+func CheckBuilt(dir string) error {
+	if _, err := os.Lstat(filepath.Join(dir, Pulled)); err == nil {
+		return fmt.Errorf("%s: %w; give another directory", dir, ErrPulled)
+	}
+	return nil
 }
 
 // OpenWhenFree opens a mirror as Open does. While another process holds the lock it

@@ -32,6 +32,7 @@ const (
 	MetaDir    = "meta"
 	TUF        = "tuf"   // signed metadata, see package trust
 	Private    = ".repo" // what is in it is not to be uploaded
+	Pulled     = ".pull" // what package pull keeps in a copy, which no build may change
 	Lock       = Private + "/lock"
 	StateDir   = Private + "/state"
 	signatures = Private + "/signatures"

@@ -61,10 +61,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"path"
 	"regexp"
 	"strconv"
+	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
@@ -138,4 +140,15 @@ func FileName(role string) string { return role + ".json" }
 // TargetPath returns the path in a mirror of the signed copy of a document.
 func TargetPath(name string, t *metadata.TargetFiles) string {
 	return path.Join(TargetsDir, path.Dir(name), hex.EncodeToString(t.Hashes["sha256"])+"."+path.Base(name))
+}
+
+// Expires returns when metadata of any role expires, whoever signed it.
+func Expires(data []byte) (time.Time, error) {
+	var m struct {
+		Signed struct {
+			Expires time.Time `json:"expires"`
+		} `json:"signed"`
+	}
+	err := json.Unmarshal(data, &m)
+	return m.Signed.Expires, untrusted.Error(meta.PlainJSON(err))
 }

@@ -41,6 +41,22 @@ func (s *Store) Stage(ctx context.Context, c store.Content) error {
 	return errors.Join(err, f.Keep())
 }
 
+// Adopt takes a file of the directory for payload that was staged. It must be whole, verified
+// and flushed; its name is gone afterwards. Whatever Stage has left of c is replaced.
+func (s *Store) Adopt(ctx context.Context, c store.Content, file string) error {
+	if err := check(ctx, c.Name); err != nil {
+		return err
+	}
+	err := makeFolders(s.dir, store.Aside)
+	if err == nil {
+		err = s.dir.Rename(file, c.Staged())
+	}
+	if err == nil {
+		err = s.dir.SyncDir(store.Aside)
+	}
+	return s.failed("naming", c.Staged(), err)
+}
+
 // staged opens the file that payload is written to, and returns how many bytes an earlier
 // Stage has left in it.
 func (s *Store) staged(c store.Content) (f *atomicfile.File, old int64, err error) {

@@ -1,0 +1,121 @@
+// Package selection chooses what a copy of a repository has of the images and deltas that
+// its upstream has, and how each image gets there. All of it is pure: series and numbers in,
+// series and reasons out.
+//
+//	upstream ── Policy.Choose ── Fit ── series of the copy ── Ways ── how each image comes
+//
+// # Choose
+//
+// A series is chosen if its name matches a glob. Of its images the newest, those since a
+// version, and whatever age those that devices use. Of the deltas to a chosen image all, or
+// those from its nearest bases and from the images that devices use. The nearest are the
+// newest before the image, then those that follow, as for the builder.
+//
+// # Fit
+//
+// Where there is too little room, deltas go before images. The first delta to go is that with
+// the most bytes for each device that needs it, those that no device needs before all others,
+// and of these the largest. Then the oldest images go that no device uses. The newest image
+// of a series, and those in use, stay: if they are too large together, nothing fits.
+//
+// # Keep-list
+//
+// A keep-list has the versions that devices use, one a line, with the number of the devices
+// before or after it; without one it is 1. A version is the name of an image, with or without
+// .img, or its date and time alone, 2022-01-20-173248 or 14 digits, for all series. Lines add
+// up. Empty lines, and what follows a #, say nothing.
+//
+//	puavo-os-amxa-buster-2022-01-20-173248-amd64.img 120
+//	     17 20220117120001
+package selection
+
+import (
+	"path"
+	"slices"
+
+	"puavo-image-repository/meta"
+)
+
+// All, as a number of images or bases, is no limit.
+const All = -1
+
+// Policy says what is chosen. The zero Policy chooses the images of all series, without deltas.
+type Policy struct {
+	Series []string // globs of names, see path.Match; none is all
+	Images int      // of each series, the newest; less than 1 is all
+	Since  string   // the version of the oldest image, or the beginning of one; "" is no limit
+	Deltas int      // to each image, from its nearest bases; All, or 0
+	Uses   Uses     // by devices
+}
+
+// IsWhole reports whether a policy chooses all that an upstream has.
+func (p Policy) IsWhole() bool {
+	return len(p.Series) == 0 && p.Images < 1 && p.Since == "" && p.Deltas == All
+}
+
+// CheckGlobs returns an error for a glob that is malformed.
+func CheckGlobs(globs []string) error {
+	for _, g := range globs {
+		if _, err := path.Match(g, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Matches reports whether the name of a series matches one of the globs, or there are none.
+func Matches(globs []string, name string) bool {
+	return len(globs) == 0 || slices.ContainsFunc(globs, func(g string) bool {
+		ok, err := path.Match(g, name)
+		return ok && err == nil
+	})
+}
+
+// Choose returns what is chosen of these series. They stay as they are.
+func (p Policy) Choose(series []meta.Series) (chosen []meta.Series) {
+	for _, s := range series {
+		if Matches(p.Series, s.Name) {
+			chosen = append(chosen, meta.Series{Name: s.Name, Images: p.images(s)})
+		}
+	}
+	return chosen
+}
+
+func (p Policy) images(s meta.Series) (chosen []meta.Image) {
+	for i, im := range s.Images { // oldest first
+		recent := p.Images < 1 || i >= len(s.Images)-p.Images
+		if recent && im.Name.Version >= p.Since || p.Uses.Of(im.Name) > 0 {
+			im.Diffs = p.diffs(im)
+			chosen = append(chosen, im)
+		}
+	}
+	return chosen
+}
+
+// diffs returns the chosen deltas to an image, in their order.
+func (p Policy) diffs(im meta.Image) (chosen []meta.Diff) {
+	if p.Deltas == 0 {
+		return nil
+	}
+	bases := Nearest(im, p.Deltas)
+	for _, d := range im.Diffs {
+		if slices.Contains(bases, d.Base) || p.Uses.Of(d.Base) > 0 {
+			chosen = append(chosen, d)
+		}
+	}
+	return chosen
+}
+
+// Nearest returns the most bases of the deltas to an image that are nearest to it.
+func Nearest(im meta.Image, most int) (bases []meta.Name) {
+	for _, d := range im.Diffs {
+		bases = append(bases, d.Base)
+	}
+	slices.SortFunc(bases, meta.Name.Compare)
+	after, _ := slices.BinarySearchFunc(bases, im.Name, meta.Name.Compare)
+	slices.Reverse(bases[:after])
+	if most != All && len(bases) > most {
+		bases = bases[:most]
+	}
+	return bases
+}
