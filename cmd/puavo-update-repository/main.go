@@ -24,11 +24,13 @@ import (
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/diffcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/publishcmd"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/pullcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/servecmd"
 	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/imagediff"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/imagerepo/publish"
+	"puavo-image-repository/imagerepo/pull"
 )
 
 func main() {
@@ -37,7 +39,7 @@ func main() {
 }
 
 // badInput are the errors for unusable input.
-var badInput = []error{plan.ErrInput, plan.ErrConfig, audit.ErrNoMirror, imagediff.ErrImage, publish.ErrMirror}
+var badInput = []error{plan.ErrInput, plan.ErrConfig, audit.ErrNoMirror, imagediff.ErrImage, publish.ErrMirror, pull.ErrInput, pull.ErrUntrusted, pull.ErrRemoval, pullcmd.ErrKeepList}
 
 // ourUmask lets others read what this makes, and not write it; umask is the one that this
 // process inherited.
@@ -65,6 +67,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		"serve":   func(names []string) bool { return len(names) <= 1 },
 		"diff":    func(names []string) bool { return len(names) == 2 },
 		"publish": func(names []string) bool { return true },
+		"pull":    func(names []string) bool { return true },
 		"config":  func(names []string) bool { return slices.Equal(names, []string{"show"}) },
 	})
 	if err != nil {
@@ -116,6 +119,7 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 			verifyCommand(settings, stdout, stderr),
 			statusCommand(stdout, stderr),
 			publishcmd.New(publishing(), stdout, stderr),
+			pullcmd.New(pulling(), stdout, stderr),
 			servecmd.New(mirrorDir, []cli.Flag{mirrorFlag(), settingsFlag()}, stdout, stderr),
 			diffcmd.New(stdout, stderr),
 			keysCommand(stdout, stderr),
@@ -167,6 +171,27 @@ func publishing() publishcmd.Tools {
 			mirrorFlag(),
 			&cli.StringFlag{Name: "images-dir", Usage: "refuse a destination in `DIR`, where the images are"},
 			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign what is withdrawn, and the mirror again, with the keys in `DIR`"},
+			passphraseFlag(), ignoreClockFlag(),
+		}, expireFlags(), []cli.Flag{notifyFlag(), settingsFlag()}),
+	}
+}
+
+// pulling returns what the command pull takes from here.
+func pulling() pullcmd.Tools {
+	return pullcmd.Tools{
+		Keys: func(c *cli.Context, dir string, screen *ui.Screen) (pull.Signer, func(), error) {
+			keys, err := signKeys(c, dir, screen)
+			if keys == nil {
+				return nil, func() {}, err
+			}
+			return keys, func() { keys.Close() }, nil
+		},
+		ParseURL:  parseURL,
+		Reporting: reporting,
+		ExitCode:  func(c *cli.Context, err error) int { return command.ExitCode(c.Context, err, badInput...) },
+		Flags: slices.Concat([]cli.Flag{
+			&cli.StringFlag{Name: "mirror-dir", Usage: "the copy is `DIR`, where no argument says so"},
+			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign a copy with documents of its own with the keys in `DIR`"},
 			passphraseFlag(), ignoreClockFlag(),
 		}, expireFlags(), []cli.Flag{notifyFlag(), settingsFlag()}),
 	}

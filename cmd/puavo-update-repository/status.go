@@ -12,7 +12,9 @@ import (
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/pullcmd"
 	"puavo-image-repository/imagerepo/audit"
+	"puavo-image-repository/imagerepo/pull"
 	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/meta/untrusted"
@@ -59,6 +61,7 @@ func statusFlags() []cli.Flag {
 type fullStatus struct {
 	audit.Status
 	Signed []trust.RoleStatus `json:"signed,omitempty"`
+	Pulled *pull.Record       `json:"pulled,omitempty"`
 }
 
 func status(c *cli.Context, w io.Writer, screen *ui.Screen) error {
@@ -75,11 +78,17 @@ func status(c *cli.Context, w io.Writer, screen *ui.Screen) error {
 		return err
 	}
 	warnExpiry(screen, signed)
+	full := fullStatus{Status: s, Signed: signed}
+	if r, ok := pull.RecordOf(dir); ok {
+		full.Pulled = &r
+	}
 	switch {
 	case c.Bool("json"):
-		return command.JSON(w, fullStatus{s, signed})
+		return command.JSON(w, full)
 	case !c.Bool("quiet"):
-		return printStatus(w, fullStatus{s, signed}, c.Bool("verbose"))
+		return printStatus(w, full, c.Bool("verbose"))
+	case full.Pulled != nil && full.Pulled.Error != "":
+		_, err = io.WriteString(w, pullcmd.DescribeRecord(*full.Pulled, time.Now()))
 	case s.LastRun != nil && s.LastRun.Error != "":
 		_, err = io.WriteString(w, describeRun(s.LastRun))
 	}
@@ -97,8 +106,12 @@ func printStatus(w io.Writer, s fullStatus, files bool) error {
 	if files && s.Page != "" {
 		page = "page for people: " + s.Page + "\n"
 	}
+	run := describeRun(s.LastRun)
+	if s.Pulled != nil {
+		run = pullcmd.DescribeRecord(*s.Pulled, time.Now())
+	}
 	_, err := fmt.Fprintf(w, "%d series, %d images of %s, %d deltas of %s\n%s%s",
-		len(s.Series), s.Images, ui.Bytes(s.ImageBytes), s.Deltas, ui.Bytes(s.DeltaBytes), page, describeRun(s.LastRun))
+		len(s.Series), s.Images, ui.Bytes(s.ImageBytes), s.Deltas, ui.Bytes(s.DeltaBytes), page, run)
 	if err != nil || s.Signed == nil {
 		return err
 	}

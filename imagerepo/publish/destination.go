@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"puavo-image-repository/imagerepo/internal/apart"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/imagerepo/internal/store/directory"
 	"puavo-image-repository/imagerepo/internal/store/s3"
@@ -138,6 +139,9 @@ func openToLook(ctx context.Context, o Options) (store.Store, error) {
 
 // checkApart refuses a directory that would mix with those of the administrator.
 func checkApart(o Options) error {
+	if err := mirror.CheckBuilt(o.Destination); err != nil {
+		return fmt.Errorf("%w: %w", ErrDestination, err)
+	}
 	for _, dir := range append([]string{o.MirrorDir}, o.Apart...) {
 		if dir != "" && apart.Overlap(o.Destination, dir) {
 			return fmt.Errorf("%w: %s is, holds or lies in %s; give another directory", ErrDestination, o.Destination, dir)

@@ -103,6 +103,9 @@ const All = selection.All
 // ParseUses parses a keep-list, see package selection.
 func ParseUses(data []byte) (Uses, error) { return selection.ParseUses(data) }
 
+// CheckGlobs returns an error for a glob of Policy.Series that is malformed.
+func CheckGlobs(globs []string) error { return selection.CheckGlobs(globs) }
+
 // Signer signs the documents of a copy; trust.Keys does.
 type Signer interface {
 	edition.Signer

@@ -1,0 +1,187 @@
+// Package pullcmd is the command pull: it makes and updates a copy of a repository, see
+// package pull.
+package pullcmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/imagerepo/pull"
+)
+
+// The categories of the flags, besides those that commands share.
+const (
+	what    = "What to copy"
+	trusted = "Trust"
+)
+
+// Tools are what the command takes from the program around it.
+type Tools struct {
+	// Keys returns the keys that sign the copy, nil if the flags name none, and what closes them.
+	Keys func(c *cli.Context, dir string, screen *ui.Screen) (pull.Signer, func(), error)
+	// ParseURL parses the base of urls.
+	ParseURL func(s string) (string, error)
+	// Reporting returns the action that runs a command, called name.
+	Reporting func(name string, stderr io.Writer, run func(*cli.Context, *ui.Screen) error) cli.ActionFunc
+	// ExitCode returns the exit code of an error.
+	ExitCode func(c *cli.Context, err error) int
+	// Flags are more flags of the command: those of Keys, and where the copy is.
+	Flags []cli.Flag
+}
+
+// own returns the flags that only this command has.
+func own() []cli.Flag {
+	return slices.Concat(command.Category(what,
+		&cli.StringSliceFlag{Name: "from", Usage: "copy the repository at `URL`, where no argument says so (can be given several times)"},
+		&cli.StringSliceFlag{Name: "series", Usage: "copy the series whose names match `GLOB` (can be given several times)", DefaultText: "all"},
+		&cli.IntFlag{Name: "images", Usage: "copy the newest `N` images of each series", DefaultText: "all"},
+		&cli.StringFlag{Name: "since", Usage: "copy the images since `DATE`, such as 2024-01-31"},
+		&cli.StringFlag{Name: "keep-list", Usage: "copy the images that devices use too, and the deltas from them: `FILE` has versions, one a line, with the number of devices"},
+		&cli.StringFlag{Name: "deltas", Value: "all", Usage: "copy `WHICH` deltas to these images: all, none, or those from the N nearest images"},
+		&cli.StringFlag{Name: "max-size", Usage: "let images and deltas take `SIZE` at most: leave out deltas, then old images"},
+		&cli.StringFlag{Name: "reserve", Usage: "leave `SIZE` of the disk free, likewise"},
+		&cli.BoolFlag{Name: "rebuild", Value: true, Usage: "make images from others and deltas, where that takes less to fetch"},
+		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "base `URL` of the images in the documents of the copy"},
+		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
+		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove files that the documents no longer name after this `TIME`, such as 36h; 0 removes them at once"},
+	), command.Category(trusted,
+		&cli.StringSliceFlag{Name: "trust", Usage: "verify what the repositories say by the root in `FILE`: one for all, or one for each"},
+		&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) as well as the system's"},
+	), command.Category(command.Limits,
+		&cli.StringFlag{Name: "rate-limit", Usage: "fetch at most `SIZE` a second, such as 4m"},
+		&cli.StringFlag{Name: "reverify", Value: "size", Usage: "look at the files of the copy by `HOW`: never, size, digest, or digest if they were last read so long ago, such as 30d"},
+		&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: 2, Usage: "get `N` files at a time"},
+		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"},
+	), command.Category(command.Output,
+		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
+		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
+		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
+		command.ProgressFlag(),
+	))
+}
+
+// New returns the command.
+func New(t Tools, stdout, stderr io.Writer) *cli.Command {
+	return &cli.Command{
+		Name:      "pull",
+		Usage:     "copy a repository, or a part of it, and keep the copy up to date",
+		UsageText: "puavo-update-repository pull [options] [URL... DIR]",
+		Description: `Makes DIR a copy of the repository at URL: for a bootserver, a second site or
+   a public mirror. A run fetches what changed, and makes images from those that
+   are there and deltas. Clients can update from DIR at every instant. A run
+   that was broken off is continued by the next.
+
+   Without options that choose, DIR gets all of upstream, byte for byte, with
+   its signatures. With them, or with several URLs, it gets documents of its
+   own, unsigned, or signed with --sign-keys. Several URLs are several repositories,
+   which must not have series of one name; mirrors of one repository are given
+   as one argument, separated by commas, and used in this order. Where URL and
+   DIR are not given, the keys from and mirror-dir of the settings say them.
+
+   If upstream has lost a whole series, or more than half of its images, nothing
+   is changed. The directory of a build is refused.
+
+   Example:
+      puavo-update-repository pull --series 'puavo-os-*' --images 3 \
+        --keep-list devices https://images.example.org /srv/images
+
+   Exit codes: ` + command.ExitCodes,
+		Flags: slices.Concat(own(), t.Flags, command.Flags("print what becomes of each file")),
+		Action: t.Reporting("pull", stderr, func(c *cli.Context, screen *ui.Screen) error {
+			return run(c, t, stdout, screen)
+		}),
+	}
+}
+
+func run(c *cli.Context, t Tools, stdout io.Writer, screen *ui.Screen) error {
+	o, err := parse(c, t)
+	if err != nil {
+		return err
+	}
+	o.Log = screen.Log()
+	if c.Bool("dry-run") {
+		if c.String("sign-keys") != "" {
+			o.Sign = unused{}
+		}
+		plan, err := pull.MakePlan(c.Context, o)
+		if err != nil {
+			return err
+		}
+		return report(c, outcome{Dir: o.Dir, Plan: plan}, stdout)
+	}
+	signer, closeKeys, err := t.Keys(c, o.Dir, screen)
+	if err != nil {
+		return err
+	}
+	defer closeKeys()
+	o.Sign, o.Progress, o.Stage = signer, screen.Progress, screen.Working
+	o.Got = func(f pull.File) { got(screen, f) }
+	screen.Working("starting", "")
+	plan, s, err := pull.Run(c.Context, o)
+	screen.Done()
+	if err != nil {
+		screen.Working("error", "")
+	} else {
+		screen.Working("finished", "")
+	}
+	if file := c.String("metrics-file"); file != "" {
+		m := metrics{summary: s, end: time.Now(), exitCode: t.ExitCode(c, err), failed: err != nil}
+		if failure := m.write(file, o.Dir); failure != nil && err != nil {
+			screen.Log().Error("no metrics of this run", "reason", failure)
+		} else if failure != nil {
+			err = failure
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(report(c, outcome{Dir: o.Dir, Plan: plan, Summary: &s}, stdout), err)
+}
+
+// unused stands for keys that a plan does not use.
+type unused struct{ pull.Signer }
+
+// got says what became of a file.
+func got(screen *ui.Screen, f pull.File) {
+	size := ui.Bytes(f.Size)
+	switch {
+	case f.Reused:
+		screen.Did("fetched before", "file", f.Name, "size", size)
+	case f.Base != "":
+		screen.Did("rebuilt", "file", f.Name, "size", size, "base", f.Base, "delta", f.Delta)
+	default:
+		screen.Did("fetched", "file", f.Name, "size", size, "from", f.From)
+	}
+}
+
+// outcome is what is printed as JSON.
+type outcome struct {
+	Dir     string        `json:"dir"`
+	Plan    pull.Plan     `json:"plan"`
+	Summary *pull.Summary `json:"summary,omitempty"`
+}
+
+func report(c *cli.Context, o outcome, w io.Writer) error {
+	switch {
+	case c.Bool("json"):
+		return command.JSON(w, o)
+	case c.Bool("quiet"):
+		return nil
+	case o.Summary == nil:
+		return printPlan(w, o.Dir, o.Plan)
+	}
+	if c.Bool("verbose") {
+		if err := printSteps(w, o.Plan); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(w, describe(*o.Summary))
+	return err
+}
