@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -192,8 +191,7 @@ func readRoots(ctx context.Context, files []string) (roots [][]byte, err error) 
 func (c *copied) lookUp(ctx context.Context) error {
 	c.look = nil
 	for i, s := range c.sources {
-		first, _, _ := strings.Cut(c.options.Sources[i], ",")
-		trust, err := c.trustOf(first)
+		trust, err := c.trustOf(upstream.Mirrors(c.options.Sources[i])[0])
 		if err != nil {
 			return err
 		}

@@ -56,11 +56,25 @@ func writeWhole(ctx context.Context, m *mirror.Mirror, documents map[string][]by
 
 // writeOwn makes documents of these series, and has them signed.
 func (c *copied) writeOwn(ctx context.Context, m *mirror.Mirror, series []meta.Series) error {
-	docs, err := published.Load(m.Root, func(string) bool { return true })
+	known, _, err := ledger.Load(m.State)
 	if err != nil {
 		return err
 	}
-	known, _, err := ledger.Load(m.State)
+	if err := c.writeDocuments(ctx, m, known, series); err != nil {
+		return err
+	}
+	if c.options.Sign == nil || c.lock == nil { // a plan signs nothing
+		return m.Root.RemoveAll(tuf.Dir)
+	}
+	if _, err = c.options.Sign.Sign(ctx, m.Root); err != nil {
+		return err
+	}
+	return c.writeDocuments(ctx, m, known, series) // the page describes the root, which may be new
+}
+
+// writeDocuments writes the documents, and removes those of other series.
+func (c *copied) writeDocuments(ctx context.Context, m *mirror.Mirror, known *ledger.Ledger, series []meta.Series) error {
+	docs, err := published.Load(m.Root, func(string) bool { return true })
 	if err != nil {
 		return err
 	}
@@ -69,14 +83,7 @@ func (c *copied) writeOwn(ctx context.Context, m *mirror.Mirror, series []meta.S
 	if _, err := docs.Write(ctx); err != nil {
 		return err
 	}
-	if err := removeOthers(m, series); err != nil {
-		return err
-	}
-	if c.options.Sign == nil || c.lock == nil { // a plan signs nothing
-		return m.Root.RemoveAll(tuf.Dir)
-	}
-	_, err = c.options.Sign.Sign(ctx, m.Root)
-	return err
+	return removeOthers(m, series)
 }
 
 // removeOthers removes the meta of other series.

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +50,16 @@ type Source struct {
 	options Options
 }
 
-// Open opens a repository: the URLs or directories of its mirrors, separated by commas.
+// Mirrors returns the mirrors of a repository: URLs or directories, separated by commas. A
+// directory that exists can have commas in its path.
+func Mirrors(source string) []string {
+	if _, err := os.Stat(source); err == nil {
+		return []string{source}
+	}
+	return strings.Split(source, ",")
+}
+
+// Open opens a repository, see Mirrors.
 func Open(mirrors string, o Options) (*Source, error) {
 	s := &Source{options: o}
 	if s.options.Log == nil {
@@ -58,7 +68,7 @@ func Open(mirrors string, o Options) (*Source, error) {
 	if o.Pauses == nil {
 		s.options.Pauses = pauses
 	}
-	for _, where := range strings.Split(mirrors, ",") {
+	for _, where := range Mirrors(mirrors) {
 		m, err := fetch.Open(where, o.Fetch)
 		if err != nil {
 			return nil, errors.Join(err, s.Close())

@@ -1,0 +1,335 @@
+package pull
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/plan"
+	"puavo-image-repository/imagerepo/trust"
+	"puavo-image-repository/testdata"
+)
+
+// A run that must not be says why, and leaves the copy as it was.
+func TestRefused(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(p *place, o *Options)
+		is    error
+		says  string
+	}{
+		{"no source", func(_ *place, o *Options) { o.Sources = nil }, nil, "must be given"},
+		{"two roots for one source", func(_ *place, o *Options) { o.Trust = []string{"a", "b"} }, nil, "2 roots to trust for 1 repositories"},
+		{"a malformed glob", func(_ *place, o *Options) { o.Policy.Series = []string{"["} }, nil, "syntax error"},
+		{"no upstream", func(p *place, o *Options) { o.Sources = []string{p.dir + "/none"} }, fs.ErrNotExist, "none"},
+		{"no repository", func(p *place, o *Options) { o.Sources = []string{p.images} }, ErrInput, "has no index.json"},
+		{"a malformed index", func(p *place, _ *Options) { p.write("mirror/index.json", "x") }, ErrInput, "index.json"},
+		{"a malformed meta", func(p *place, _ *Options) { p.write("mirror/meta/"+series+".json", "{}") }, ErrInput, series},
+		{"a malformed list", func(p *place, _ *Options) { p.write("mirror/SHA256SUMS", "x\n") }, ErrInput, "SHA256SUMS"},
+		{"CKSUMS of something else", func(p *place, _ *Options) { p.write("mirror/CKSUMS", "1 2 "+image2+"\n") }, ErrInput, "CKSUMS"},
+		{"a page that is not what the list says", func(p *place, _ *Options) { p.write("mirror/index.html", "x") }, ErrInput, "index.html is not what SHA256SUMS says"},
+		{"a list without an image", func(p *place, _ *Options) {
+			list := p.read("mirror/SHA256SUMS")
+			kept := slices.DeleteFunc(strings.SplitAfter(string(list), "\n"), func(l string) bool { return strings.Contains(l, image2) })
+			p.write("mirror/SHA256SUMS", strings.Join(kept, ""))
+		}, ErrInput, "no SHA256SUMS names " + image2},
+		{"an image is missing", func(p *place, _ *Options) {
+			p.put(image4, testdata.Read(p.t, "images/"+image4))
+			p.build()
+			p.must(os.Remove(filepath.Join(p.mirror, image4)))
+			p.must(os.RemoveAll(filepath.Join(p.mirror, "rdiffs")))
+		}, ErrInput, ""},
+		{"it is not signed", func(p *place, o *Options) { p.sign(); o.Trust = []string{p.root()} }, nil, "not signed"},
+		{"a root that is none", func(p *place, o *Options) { p.write("root.json", "{}"); o.Trust = []string{p.dir + "/root.json"} }, nil, "no root to trust"},
+		{"empty", (*place).empty, ErrRemoval, "no image was chosen"},
+		{"a series is gone", func(p *place, _ *Options) { p.leave(other); p.build() }, ErrRemoval, "would have lost 1 of its 4 images"},
+		{"more than half are gone", func(p *place, _ *Options) { p.leave(image2, image3, other); p.build() }, ErrRemoval, "3 of its 4 images"},
+		{"nothing is chosen", func(_ *place, o *Options) { o.Policy.Series = []string{"x"} }, ErrRemoval, "no image was chosen"},
+		{"another run", func(p *place, o *Options) {
+			c, err := openToChange(p.t.Context(), *o)
+			p.must(err)
+			p.t.Cleanup(func() { c.close() })
+		}, ErrLocked, "wait for its end"},
+		{"the directory of a build", func(p *place, o *Options) { o.Dir = p.mirror }, ErrDir, "made by a build"},
+		{"a file", func(p *place, o *Options) { o.Dir = p.mirror + "/" + image2 }, ErrDir, "is no directory"},
+		{"too small", func(_ *place, o *Options) { o.MaxSize = 1 }, syscall.ENOSPC, "1 may be taken"},
+		{"a disk that must stay empty", func(_ *place, o *Options) { o.Reserve = 1 << 60 }, syscall.ENOSPC, "may be taken"},
+		{"the same repository twice", func(p *place, o *Options) { o.Sources = append(o.Sources, p.mirror) }, ErrInput, "both have the series"},
+		{"cancelled", func(*place, *Options) {}, context.Canceled, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, image1, image2, image3, other)
+			p.build()
+			o := p.options()
+			p.pull(o)
+			before := tree(t, p.dest)
+			c.spoil(p, &o)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if c.name == "cancelled" {
+				cancel()
+			}
+			_, _, err := Run(ctx, o)
+			if err == nil || c.is != nil && !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) {
+				t.Fatalf("%v, want %v with %q", err, c.is, c.says)
+			}
+			if _, err := MakePlan(ctx, o); err == nil && c.is != ErrLocked {
+				t.Error("a plan is made")
+			}
+			if diff := differ(tree(t, p.dest), before); diff != "" {
+				t.Errorf("it changed %s", diff)
+			}
+		})
+	}
+}
+
+// empty makes upstream a repository without series.
+func (p *place) empty(*Options) {
+	const index = `{"series":[]}`
+	p.write("mirror/index.json", index)
+	p.write("mirror/CKSUMS", "")
+	p.write("mirror/SHA256SUMS", fmt.Sprintf("%x  index.json\n", sha256.Sum256([]byte(index))))
+	p.must(os.RemoveAll(filepath.Join(p.mirror, "meta")))
+	p.must(os.RemoveAll(filepath.Join(p.mirror, "rdiffs")))
+}
+
+func (p *place) write(name, data string) {
+	p.t.Helper()
+	file := filepath.Join(p.dir, name)
+	os.Remove(file)
+	p.must(os.WriteFile(file, []byte(data), 0o666))
+}
+
+// What upstream has lost is permitted once, and then is no news. Of a selection it counts what
+// upstream has lost, not what the copy would lose.
+func TestAllowRemoval(t *testing.T) {
+	p := newPlace(t, image1, image2, image3, image4, other)
+	p.build()
+	o := p.options()
+	o.Policy.Images, o.Grace = 1, 0
+	p.pull(o)
+	p.leave(image1, image2, image3)
+	p.build()
+	if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrRemoval) || !strings.Contains(err.Error(), "upstream would have lost 3 of its 5 images") {
+		t.Fatal(err)
+	}
+	o.AllowRemoval = true
+	p.pull(o)
+	o.AllowRemoval = false
+	p.pull(o)
+}
+
+// An upstream cannot go back behind what was seen of it, and the next mirror is asked.
+func TestRollback(t *testing.T) {
+	for _, selected := range []bool{false, true} {
+		p := newPlace(t, image1, image2)
+		p.sign()
+		p.build()
+		old := filepath.Join(p.dir, "old")
+		p.must(os.CopyFS(old, os.DirFS(p.mirror)))
+		p.must(os.RemoveAll(filepath.Join(old, ".repo")))
+		time.Sleep(time.Second) // versions are seconds
+		p.put(image3, testdata.Read(t, "images/"+image3))
+		p.build()
+		o := p.options()
+		o.Trust = []string{p.root()}
+		o.Sources = []string{p.mirror}
+		if selected {
+			o.Policy.Deltas = 1
+		}
+		p.pull(o)
+		now := filepath.Join(p.dir, "now")
+		p.must(os.Rename(p.mirror, now))
+		p.must(os.Rename(old, p.mirror))
+		if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrUntrusted) {
+			t.Errorf("an older upstream: %v", err)
+		}
+		o.Sources = []string{p.mirror + "," + now}
+		if _, s := p.pull(o); s.Record.Upstreams[0].URL != now {
+			t.Errorf("pulled from %+v", s.Record.Upstreams)
+		}
+	}
+}
+
+// A copy of all does not become one of its own, with other signatures, nor the reverse.
+func TestKinds(t *testing.T) {
+	p := newPlace(t, image1, image2)
+	p.sign()
+	p.build()
+	whole, own := p.options(), p.options()
+	whole.Trust = []string{p.root()}
+	own.Policy.Deltas, own.Sign, own.Dir = 1, p.keys, filepath.Join(p.dir, "own")
+	p.pull(whole)
+	p.pull(own)
+	whole.Dir, own.Dir = own.Dir, whole.Dir
+	for _, o := range []Options{whole, own} {
+		before := tree(t, o.Dir)
+		if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrDir) {
+			t.Errorf("%v, want ErrDir", err)
+		}
+		if diff := differ(tree(t, o.Dir), before); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// Repositories of several builders become one, signed here; clients with the root of neither
+// builder update from it.
+func TestMerge(t *testing.T) {
+	a, b := newPlace(t, image1, image2), newPlace(t, other)
+	a.sign()
+	a.build()
+	b.build()
+	keys := newPlace(t)
+	keys.dir, keys.dest = t.TempDir(), filepath.Join(a.dir, "merged")
+	p := *a
+	p.dest = keys.dest
+	o := p.options()
+	own := filepath.Join(a.dir, "own-keys")
+	p.must(trust.Init(keyOptions(own)))
+	k, err := trust.Open(keyOptions(own))
+	p.must(err)
+	defer k.Close()
+	o.Sources, o.Sign, o.URL = []string{a.mirror, b.mirror}, k, "https://images.example.org"
+	_, s := p.pull(o)
+	if len(s.Record.Upstreams) != 2 {
+		t.Errorf("%+v", s.Record)
+	}
+	root := filepath.Join(own, "1.root.json")
+	if got, err := p.update(p.dest, root); err != nil || got != image2 {
+		t.Errorf("a client has %q: %v", got, err)
+	}
+	if names := slices.Sorted(maps.Keys(tree(t, p.dest))); !slices.Contains(names, other) || !slices.Contains(names, image2) {
+		t.Errorf("%q", names)
+	}
+	if pl, s := p.pull(o); s.Changed {
+		t.Errorf("once more: %+v %+v", pl, s)
+	}
+	a.put(image3, testdata.Read(t, "images/"+image3))
+	a.build()
+	p.pull(o)
+	if got, err := p.update(p.dest, root); err != nil || got != image3 {
+		t.Errorf("a client has %q: %v", got, err)
+	}
+	b.put(image4, testdata.Read(t, "images/"+image4))
+	b.build()
+	if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), "both have the series") {
+		t.Errorf("a series that both have: %v", err)
+	}
+}
+
+// On a small disk deltas go before images, and what is new gets its room before it comes.
+func TestSmallDisk(t *testing.T) {
+	p := newPlace(t)
+	for i, name := range []string{image1, image2, image3} {
+		p.put(name, noise(int64(i), 3<<20))
+	}
+	p.build()
+	p.dest = filepath.Join(testdata.SmallDisk(t, 14<<20), "copy")
+	o := p.options()
+	o.Reserve, o.Policy.Images = 2<<20, 3
+	pl, _ := p.pull(o)
+	if len(pl.Dropped) == 0 || !p.has(image1) || !p.has(image3) {
+		t.Errorf("dropped %+v", pl.Dropped)
+	}
+	for _, d := range pl.Dropped {
+		if isImage(d.File) {
+			t.Errorf("dropped %s", d.File)
+		}
+	}
+	p.put(image4, noise(4, 3<<20))
+	p.build()
+	p.pull(o)
+	if !p.has(image2) || !p.has(image3) || !p.has(image4) || p.has(image1) {
+		t.Errorf("it has %q", slices.Sorted(maps.Keys(tree(t, p.dest))))
+	}
+	// Without --reserve the run ends before it fetches.
+	o.Reserve, o.Policy.Deltas = 0, All
+	if _, _, err := Run(t.Context(), o); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "are free") {
+		t.Errorf("%v", err)
+	}
+	p.must(holds(p.dest))
+}
+
+func (p *place) has(name string) bool {
+	_, err := os.Stat(filepath.Join(p.dest, name))
+	return err == nil
+}
+
+// noise returns random bytes, of which deltas are no smaller.
+func noise(seed int64, n int) []byte {
+	data := make([]byte, n)
+	x := uint64(seed)*0x9e3779b97f4a7c15 + 1
+	for i := range data {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		data[i] = byte(x >> 32)
+	}
+	return data
+}
+
+// What is damaged in a copy is found as --reverify says, and got again.
+func TestVerify(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		set    func(o *Options)
+		damage func(p *place)
+		mended bool
+	}{
+		{"never, gone", func(o *Options) { o.Verify = ByName }, func(p *place) { p.must(os.Remove(filepath.Join(p.dest, image2))) }, true},
+		{"size, shorter", func(*Options) {}, func(p *place) { p.must(os.Truncate(filepath.Join(p.dest, image2), 5)) }, true},
+		{"size, other bytes", func(*Options) {}, flip, false},
+		{"digest, other bytes", func(o *Options) { o.Verify = ByReading }, flip, true},
+		{"an age that is over", func(o *Options) { o.ReadEvery = time.Nanosecond }, flip, true},
+		{"an age that is not", func(o *Options) { o.ReadEvery = time.Hour }, flip, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, image1, image2)
+			p.build()
+			o := p.options()
+			o.Verify = ByReading
+			p.pull(o)
+			o.Verify = ""
+			c.set(&o)
+			c.damage(p)
+			_, _, err := Run(t.Context(), o)
+			p.must(err)
+			if mended := differ(tree(t, p.dest), tree(t, p.mirror)) == ""; mended != c.mended {
+				t.Errorf("mended: %v", mended)
+			}
+		})
+	}
+}
+
+// flip changes a bit of an image of the copy.
+func flip(p *place) {
+	data := p.read("dest/" + image2)
+	data[len(data)/2] ^= 1
+	p.write("dest/"+image2, string(data))
+}
+
+// A build refuses the directory of a pull.
+func TestBuildRefuses(t *testing.T) {
+	p := newPlace(t, image1)
+	p.build()
+	p.pull(p.options())
+	_, _, err := imagerepo.Build(t.Context(), imagerepo.Options{ImageDir: p.images, MirrorDir: p.dest, Policy: plan.Policy{}})
+	if !errors.Is(err, mirror.ErrPulled) {
+		t.Errorf("%v", err)
+	}
+}
