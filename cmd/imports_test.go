@@ -43,7 +43,7 @@ var arrows = []struct {
 	{"imagerepo/imagediff", []string{"meta/untrusted", "imagerepo/internal/puavoconf/squashfs"}},
 	{"imagerepo/serve", []string{"imagerepo/atomicfile", "imagerepo/internal/mediatype", "imagerepo/internal/mirror", "imagerepo/internal/state"}},
 	{"imagerepo/publish", []string{"meta/untrusted", "imagerepo/internal/..."}},
-	{"imagerepo/pull/internal/selection", []string{"meta", "meta/untrusted"}},
+	{"imagerepo/pull/internal/selection", []string{"meta", "meta/untrusted", "imagerepo/plan"}},
 	{"imagerepo/pull/...", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/pull/internal/..."}},
 	{"imagerepo/internal/store/storetest", []string{"imagerepo/internal/store", "testdata"}}, // for tests only
 	{"imagerepo/trust", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},

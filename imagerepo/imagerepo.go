@@ -97,7 +97,8 @@
 // An image that cannot be read, that contradicts itself or that changes while it is
 // read makes its series fail: the series stays published as it is, nothing of it is
 // removed, and a SeriesError says why in the end. Only an image whose bytes changed in
-// place is withdrawn. The other series are built.
+// place is withdrawn. The other series are built. The series that Options.Series does not
+// match stay likewise, without an error, whether their images are there or not.
 //
 // # Memory
 //
@@ -167,6 +168,7 @@ type Options struct {
 	URL       string       // base of the urls in the meta, without a final slash; "" makes them relative
 	Config    plan.Config  // the zero Config: ImageDir is scanned for series
 	Policy    plan.Policy  // the zero Policy: no deltas
+	Series    plan.Globs   // builds the series that match; the others stay published as they are
 	Effort    delta.Effort // how hard deltas are worked on
 
 	// Adopt takes whatever in the mirror has the name of an image or a delta for

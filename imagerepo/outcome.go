@@ -18,6 +18,7 @@ import (
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/internal/base"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/planner"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
@@ -71,6 +72,7 @@ type failures struct {
 	mu      sync.Mutex
 	series  []plan.Series // all that are planned
 	reasons map[string]error
+	others  map[string]error // series that are not to be built
 }
 
 func newFailures(strict bool, log *slog.Logger) *failures {
@@ -197,6 +199,26 @@ func (f *failures) all() map[string]error {
 
 // names returns the names of the series that failed, sorted.
 func (f *failures) names() []string { return slices.Sorted(maps.Keys(f.all())) }
+
+// leave leaves out series that are not to be built.
+func (f *failures) leave(names []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.others = make(map[string]error)
+	for _, name := range names {
+		f.others[name] = planner.ErrOther
+	}
+}
+
+// kept returns the series that stay as they are: those that failed, by their errors, and those
+// that are not to be built.
+func (f *failures) kept() map[string]error {
+	kept := f.all()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.Copy(kept, f.others)
+	return kept
+}
 
 // list returns the series that failed, sorted by name.
 func (f *failures) list() (all []plan.Failure) {

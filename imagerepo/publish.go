@@ -150,7 +150,7 @@ type edition struct {
 // edition is what the mirror publishes in the end.
 func (r *run) edition() edition {
 	return edition{
-		series: r.failed.left(), kept: r.failed.names(), omitted: r.results.omitted(), url: r.options.URL, adopt: r.options.Adopt,
+		series: r.failed.left(), kept: slices.Sorted(maps.Keys(r.failed.kept())), omitted: r.results.omitted(), url: r.options.URL, adopt: r.options.Adopt,
 	}
 }
 

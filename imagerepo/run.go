@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"puavo-image-repository/cksum"
@@ -208,10 +211,10 @@ func (r *run) carryOut(ctx context.Context, s stages) error {
 	if err := s.maker.makeDeltas(ctx, p); err != nil {
 		return err
 	}
-	if err := s.publisher.recheck(ctx, r.failed.names()); err != nil || r.failed.built() == 0 {
+	if err := s.publisher.recheck(ctx, slices.Sorted(maps.Keys(r.failed.kept()))); err != nil || r.failed.built() == 0 {
 		return err
 	}
-	kept := planner.FilesOf(r.failed.all(), r.series, r.docs.All())
+	kept := planner.FilesOf(r.failed.kept(), r.series, r.docs.All())
 	orphans := s.remover.orphans(p, kept)
 	if err := s.publisher.publish(ctx, r.edition(), orphans); err != nil {
 		return err
@@ -266,6 +269,9 @@ func (r *run) makePlan(ctx context.Context) error {
 	}
 	r.skipUnseen()
 	r.series = planner.Group(r.source.Found, r.options.Config)
+	if err := r.leaveOthers(); err != nil {
+		return err
+	}
 	if err := r.planOnce(); err != nil {
 		return err
 	}
@@ -285,11 +291,43 @@ func (r *run) makePlan(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// leaveOthers leaves out the series that are not to be built, those too that only the mirror
+// has.
+func (r *run) leaveOthers() error {
+	globs := r.options.Series
+	if len(globs) == 0 {
+		return nil
+	}
+	var names, others []string
+	for _, s := range r.series {
+		names = append(names, s.Name)
+	}
+	if r.docs != nil {
+		for _, s := range r.docs.All() {
+			if !slices.Contains(names, s.Name) && !globs.Match(s.Name) {
+				r.series = append(r.series, meta.SeriesConfig{Name: s.Name})
+				names = append(names, s.Name)
+			}
+		}
+	}
+	for _, name := range names {
+		if !globs.Match(name) {
+			others = append(others, name)
+		}
+	}
+	if len(others) == len(names) {
+		return fmt.Errorf("%w: no series matches %s; there are %s", plan.ErrConfig, strings.Join(globs, " or "), strings.Join(names, ", "))
+	}
+	slices.SortFunc(r.series, func(a, b meta.SeriesConfig) int { return strings.Compare(a.Name, b.Name) })
+	r.failed.leave(others)
+	return nil
+}
+
 // planOnce makes the plan without the series that are known to have failed.
 func (r *run) planOnce() error {
 	in := planner.Input{
 		Found: r.source.Found, Series: r.series, Holds: r.holds, Policy: r.options.Policy, Now: r.start,
-		Failed: r.failed.all(), Suspect: r.options.Suspect,
+		Failed: r.failed.kept(), Suspect: r.options.Suspect,
 	}
 	if r.docs != nil {
 		in.Documents = r.docs.All()

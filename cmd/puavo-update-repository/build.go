@@ -49,6 +49,7 @@ func whatFlags() []cli.Flag {
 		&cli.StringFlag{Name: "images-dir", Usage: "take the images from `DIR`, where no argument says so"},
 		mirrorFlag(),
 	}, seriesFlags(), keepFlags(), []cli.Flag{
+		&cli.StringSliceFlag{Name: "series", Usage: "build the series whose names match `GLOB`, and leave the others as they are (can be given several times)", DefaultText: "all"},
 		&cli.BoolFlag{Name: "no-config", Aliases: []string{"n"}, Usage: "ignore series files, scan IMAGE_DIR"},
 		&cli.IntFlag{Name: "targets", Value: 3, Usage: "make deltas to the `N` newest images of a series"},
 		&cli.IntFlag{Name: "bases", Usage: "make deltas from the `N` nearest images only", DefaultText: "all"},
@@ -244,7 +245,10 @@ func parse(c *cli.Context, settings *config.Settings) (imagerepo.Options, error)
 	if o.ImageDir, o.MirrorDir, err = directories(c, settings); err != nil {
 		return o, err
 	}
-	o.Jobs = c.Int("jobs")
+	o.Jobs, o.Series = c.Int("jobs"), c.StringSlice("series")
+	if err := o.Series.Check(); err != nil {
+		return o, command.Usage("--series: %v", err)
+	}
 	o.Policy = plan.Policy{
 		Targets: c.Int("targets"), Bases: c.Int("bases"),
 		Downgrades: !c.Bool("no-downgrades"), MaxRatio: c.Float64("max-delta-ratio"),

@@ -103,9 +103,6 @@ const All = selection.All
 // ParseUses parses a keep-list, see package selection.
 func ParseUses(data []byte) (Uses, error) { return selection.ParseUses(data) }
 
-// CheckGlobs returns an error for a glob of Policy.Series that is malformed.
-func CheckGlobs(globs []string) error { return selection.CheckGlobs(globs) }
-
 // Signer signs the documents of a copy; trust.Keys does.
 type Signer interface {
 	edition.Signer
@@ -179,7 +176,7 @@ func (o Options) checked() (Options, error) {
 	case len(o.Trust) > 1 && len(o.Trust) != len(o.Sources):
 		return o, fmt.Errorf("%d roots to trust for %d repositories, want one for all, or one for each", len(o.Trust), len(o.Sources))
 	}
-	return o, selection.CheckGlobs(o.Policy.Series)
+	return o, o.Policy.Series.Check()
 }
 
 // isWhole reports whether the copy is to have all of its upstream, with its documents.

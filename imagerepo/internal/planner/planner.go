@@ -3,6 +3,7 @@
 package planner
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -14,6 +15,9 @@ import (
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
+
+// ErrOther, in Input.Failed, is for a series that is not to be built, and stays as it is.
+var ErrOther = errors.New("not to be built")
 
 // Input is all that a plan is made of.
 type Input struct {
@@ -70,7 +74,9 @@ func (p *planner) add() (failed string, err error) {
 	var good []meta.SeriesConfig
 	for _, s := range series {
 		if reason := p.in.Failed[s.Name]; reason != nil {
-			p.plan.Failed = append(p.plan.Failed, plan.Failure{Name: s.Name, Reason: reason.Error(), Err: reason})
+			if !errors.Is(reason, ErrOther) {
+				p.plan.Failed = append(p.plan.Failed, plan.Failure{Name: s.Name, Reason: reason.Error(), Err: reason})
+			}
 			p.failed.Add(s, p.in.Documents)
 			continue
 		}

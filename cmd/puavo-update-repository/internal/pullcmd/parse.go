@@ -80,7 +80,7 @@ func places(c *cli.Context) (sources []string, dir string, err error) {
 // policy returns what is chosen.
 func policy(c *cli.Context) (p pull.Policy, err error) {
 	p.Series, p.Images = c.StringSlice("series"), c.Int("images")
-	if err := pull.CheckGlobs(p.Series); err != nil {
+	if err := p.Series.Check(); err != nil {
 		return p, command.Usage("--series: %v", err)
 	}
 	if c.IsSet("images") && p.Images < 1 {

@@ -30,9 +30,9 @@
 package selection
 
 import (
-	"path"
 	"slices"
 
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
 
@@ -41,11 +41,11 @@ const All = -1
 
 // Policy says what is chosen. The zero Policy chooses the images of all series, without deltas.
 type Policy struct {
-	Series []string // globs of names, see path.Match; none is all
-	Images int      // of each series, the newest; less than 1 is all
-	Since  string   // the version of the oldest image, or the beginning of one; "" is no limit
-	Deltas int      // to each image, from its nearest bases; All, or 0
-	Uses   Uses     // by devices
+	Series plan.Globs // of names; none is all
+	Images int        // of each series, the newest; less than 1 is all
+	Since  string     // the version of the oldest image, or the beginning of one; "" is no limit
+	Deltas int        // to each image, from its nearest bases; All, or 0
+	Uses   Uses       // by devices
 }
 
 // IsWhole reports whether a policy chooses all that an upstream has.
@@ -53,28 +53,10 @@ func (p Policy) IsWhole() bool {
 	return len(p.Series) == 0 && p.Images < 1 && p.Since == "" && p.Deltas == All
 }
 
-// CheckGlobs returns an error for a glob that is malformed.
-func CheckGlobs(globs []string) error {
-	for _, g := range globs {
-		if _, err := path.Match(g, ""); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Matches reports whether the name of a series matches one of the globs, or there are none.
-func Matches(globs []string, name string) bool {
-	return len(globs) == 0 || slices.ContainsFunc(globs, func(g string) bool {
-		ok, err := path.Match(g, name)
-		return ok && err == nil
-	})
-}
-
 // Choose returns what is chosen of these series. They stay as they are.
 func (p Policy) Choose(series []meta.Series) (chosen []meta.Series) {
 	for _, s := range series {
-		if Matches(p.Series, s.Name) {
+		if p.Series.Match(s.Name) {
 			chosen = append(chosen, meta.Series{Name: s.Name, Images: p.images(s)})
 		}
 	}
