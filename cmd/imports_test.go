@@ -44,6 +44,7 @@ var arrows = []struct {
 	{"imagerepo/serve", []string{"imagerepo/atomicfile", "imagerepo/internal/mediatype", "imagerepo/internal/mirror", "imagerepo/internal/state"}},
 	{"imagerepo/publish", []string{"meta/untrusted", "imagerepo/internal/..."}},
 	{"imagerepo/pull/internal/selection", []string{"meta", "meta/untrusted", "imagerepo/plan"}},
+	{"imagerepo/pull/internal/differ", []string{"cksum", "delta", "delta/mmap", "meta", "imagerepo/atomicfile", "imagerepo/internal/budget"}},
 	{"imagerepo/pull/...", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/pull/internal/..."}},
 	{"imagerepo/internal/store/storetest", []string{"imagerepo/internal/store", "testdata"}}, // for tests only
 	{"imagerepo/trust", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},

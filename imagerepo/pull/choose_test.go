@@ -89,7 +89,7 @@ func TestRefused(t *testing.T) {
 			if _, err := MakePlan(ctx, o); err == nil && c.is != ErrLocked {
 				t.Error("a plan is made")
 			}
-			if diff := differ(tree(t, p.dest), before); diff != "" {
+			if diff := difference(tree(t, p.dest), before); diff != "" {
 				t.Errorf("it changed %s", diff)
 			}
 		})
@@ -180,7 +180,7 @@ func TestKinds(t *testing.T) {
 		if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrDir) {
 			t.Errorf("%v, want ErrDir", err)
 		}
-		if diff := differ(tree(t, o.Dir), before); diff != "" {
+		if diff := difference(tree(t, o.Dir), before); diff != "" {
 			t.Error(diff)
 		}
 	}
@@ -309,7 +309,7 @@ func TestVerify(t *testing.T) {
 			c.damage(p)
 			_, _, err := Run(t.Context(), o)
 			p.must(err)
-			if mended := differ(tree(t, p.dest), tree(t, p.mirror)) == ""; mended != c.mended {
+			if mended := difference(tree(t, p.dest), tree(t, p.mirror)) == ""; mended != c.mended {
 				t.Errorf("mended: %v", mended)
 			}
 		})

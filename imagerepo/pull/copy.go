@@ -49,6 +49,8 @@ type copied struct {
 	fetched  atomic.Int64
 	look     []*upstream.Edition // the last look at the upstreams
 	verified bool                // all files were read
+	made     map[string]made     // deltas that were made here, by their paths
+	lost     map[string]bool     // deltas that were made here by runs before, and are damaged
 }
 
 // openToChange opens a copy, and makes it where there is none.

@@ -174,7 +174,7 @@ func (c killed) test(p *place) {
 		stop = c.readers(p, this.Dir, root)
 		this.run(p)
 		stop()
-		if diff := differ(c.stable(shared(tree(p.t, this.Dir), want))); diff != "" {
+		if diff := difference(c.stable(shared(tree(p.t, this.Dir), want))); diff != "" {
 			p.t.Fatalf("killed at %d of %d, the next run leaves %s", 1+(changes-1)*i/max(n-1, 1), changes, diff)
 		}
 		os.RemoveAll(this.Dir)

@@ -188,7 +188,7 @@ func holds(dir string) error {
 		content, err := os.ReadFile(filepath.Join(dir, file))
 		sums, _ := cksum.Read(context.Background(), bytes.NewReader(content))
 		if err != nil || sums.CRC != l.CRC || sums.Size != l.Size {
-			errs = append(errs, fmt.Errorf("%s is not what CKSUMS says: %v", file, err))
+			errs = append(errs, err, fmt.Errorf("%s is not what CKSUMS says", file))
 		}
 	}
 	index, _ := os.ReadFile(filepath.Join(dir, "index.json"))
@@ -270,8 +270,8 @@ func tree(t testing.TB, dir string) map[string]string {
 	return all
 }
 
-// differ returns which files of two trees differ.
-func differ(got, want map[string]string) string {
+// difference returns which files of two trees differ.
+func difference(got, want map[string]string) string {
 	var all []string
 	for name := range want {
 		if _, ok := got[name]; !ok {

@@ -22,6 +22,13 @@
 // separated by commas. Its documents come from the first that answers, and each file from the
 // first that has it. No two sources may have a series of the same name.
 //
+// # Deltas that upstream lacks
+//
+// With Options.MakeDeltas the copy gets the deltas to its newest three images that upstream
+// lacks, from as many of the others as Policy.Deltas says. They are made of the copy's own
+// images, after those are published, and published by an edition of their own. One that is not
+// worth it, or has no room, is not made again.
+//
 // # Trust
 //
 // If roots are trusted, all that upstream says is verified as by a client, and what was seen
@@ -48,6 +55,7 @@
 //	.pull/trust/     what was seen of each upstream that is trusted
 //	.pull/edition/   the documents that the copy publishes, or is about to
 //	.pull/partial/   files that are not whole
+//	.pull/made/      deltas that are made here
 //	.published.json  what was put there, see package edition
 //
 // A directory that a build made is refused, and a build refuses that of a pull.
@@ -131,6 +139,8 @@ type Options struct {
 
 	MaxSize int64 // of all images and deltas, in bytes; 0 is no limit
 	Reserve int64 // bytes that stay free on the disk
+	// MakeDeltas makes the deltas to the newest images that upstream lacks.
+	MakeDeltas bool
 	// NoRebuild fetches all images as a whole.
 	NoRebuild bool
 
@@ -181,7 +191,7 @@ func (o Options) checked() (Options, error) {
 
 // isWhole reports whether the copy is to have all of its upstream, with its documents.
 func (o Options) isWhole() bool {
-	return o.Policy.IsWhole() && len(o.Sources) == 1 && o.URL == "" && o.MaxSize == 0 && o.Reserve == 0 && o.Sign == nil
+	return o.Policy.IsWhole() && len(o.Sources) == 1 && o.URL == "" && o.MaxSize == 0 && o.Reserve == 0 && o.Sign == nil && !o.MakeDeltas
 }
 
 // why returns which options make the copy one of its own.
@@ -189,7 +199,7 @@ func (o Options) why() string {
 	var all []string
 	for what, is := range map[string]bool{
 		"a selection": !o.Policy.IsWhole(), "several repositories": len(o.Sources) > 1, "a base of the urls": o.URL != "",
-		"a limit of its size": o.MaxSize > 0 || o.Reserve > 0, "keys of its own": o.Sign != nil,
+		"a limit of its size": o.MaxSize > 0 || o.Reserve > 0, "keys of its own": o.Sign != nil, "deltas made here": o.MakeDeltas,
 	} {
 		if is {
 			all = append(all, what)
@@ -221,6 +231,7 @@ type Summary struct {
 	edition.Summary
 	Fetched int64   `json:"fetched"` // bytes from upstream, documents too
 	Rebuilt int64   `json:"rebuilt"` // images that were made here
+	Made    int     `json:"deltas_made"`
 	Seconds float64 `json:"seconds"`
 	Record  Record  `json:"upstream"`
 }

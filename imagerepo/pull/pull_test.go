@@ -33,7 +33,7 @@ func TestWhole(t *testing.T) {
 			}
 			same := func(what string) {
 				t.Helper()
-				if diff := differ(shared(tree(t, p.dest), tree(t, p.mirror))); diff != "" {
+				if diff := difference(shared(tree(t, p.dest), tree(t, p.mirror))); diff != "" {
 					t.Errorf("%s: %s", what, diff)
 				}
 				if pl, s := p.pull(o); s.Changed || !pl.Nothing() || len(pl.Sources) > 0 {

@@ -26,6 +26,9 @@ type Record struct {
 	// Upstreams are those of the last run that could read all of them.
 	Upstreams []Upstream `json:"upstreams"`
 	Lacks     Lag        `json:"lacks"`
+	// Useless are deltas that were made here and are not worth it, or have no room, with the
+	// SHA-512 of their images.
+	Useless map[string]string `json:"useless,omitempty"`
 }
 
 // Upstream is what one had.

@@ -21,6 +21,7 @@ import (
 type target struct {
 	series  []meta.Series
 	dropped []Dropped
+	most    int64         // bytes that all files may take
 	first   []meta.Series // what it has in the meantime, to make room; nil if there is room
 }
 
@@ -47,7 +48,8 @@ func (c *copied) target(ctx context.Context) (t target, err error) {
 	if err != nil {
 		return t, err
 	}
-	t.series, t.dropped = selection.Fit(c.chosen(), c.options.Policy.Uses, most)
+	t.most = most
+	t.series, t.dropped = selection.Fit(c.withMade(c.chosen(), has), c.options.Policy.Uses, most)
 	if n := selection.Bytes(t.series); n > most {
 		return t, fmt.Errorf("%w: the newest images and those in use take %d bytes, and %d may be taken; choose fewer, or allow more", syscall.ENOSPC, n, most)
 	}

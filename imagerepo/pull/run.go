@@ -36,6 +36,9 @@ func (c *copied) run(ctx context.Context) (p Plan, s Summary, err error) {
 	}
 	for n := 1; ; n++ {
 		p, s, err = c.update(ctx)
+		if errors.Is(err, errLost) && n < tries {
+			continue
+		}
 		if err == nil || ctx.Err() != nil || n == tries || !isUpstreams(err) {
 			return p, s, err
 		}
@@ -82,7 +85,10 @@ func (c *copied) update(ctx context.Context) (p Plan, s Summary, err error) {
 	}
 	p, s, err = c.publish(ctx, t.series, c.options.Grace, c.options.AllowRemoval)
 	p.Dropped = t.dropped
-	return p, s, err
+	if err != nil || !c.options.MakeDeltas {
+		return p, s, err
+	}
+	return p, s, c.addDeltas(ctx, t, &s)
 }
 
 // plan returns what update would do.
@@ -202,6 +208,9 @@ func (c *copied) setUp(ctx context.Context, f *filler.Filler, work *edition.Work
 				}
 			}
 		}
+	}
+	if err := c.setUpMade(f); err != nil {
+		return err
 	}
 	if c.options.NoRebuild || len(missing) == 0 {
 		return ctx.Err()

@@ -212,7 +212,7 @@ func TestMisbehaving(t *testing.T) {
 				s.mu.Unlock()
 				p.pull(o)
 			}
-			if diff := differ(tree(t, p.dest), tree(t, p.mirror)); diff != "" {
+			if diff := difference(tree(t, p.dest), tree(t, p.mirror)); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -232,7 +232,7 @@ func TestMirrors(t *testing.T) {
 	if first.total() == 0 || second.total() == 0 {
 		t.Error("one of them was not asked")
 	}
-	if diff := differ(tree(t, p.dest), tree(t, p.mirror)); diff != "" {
+	if diff := difference(tree(t, p.dest), tree(t, p.mirror)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -330,7 +330,7 @@ func TestRepublished(t *testing.T) {
 				}
 			}
 			p.pull(o)
-			if diff := differ(shared(tree(t, p.dest), tree(t, p.mirror))); diff != "" {
+			if diff := difference(shared(tree(t, p.dest), tree(t, p.mirror))); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -395,7 +395,7 @@ func TestWebServers(t *testing.T) {
 			p.put(image4, testdata.Read(t, "images/"+image4))
 			p.build()
 			p.pull(o)
-			if diff := differ(shared(tree(t, p.dest), tree(t, p.mirror))); diff != "" {
+			if diff := difference(shared(tree(t, p.dest), tree(t, p.mirror))); diff != "" {
 				t.Error(diff)
 			}
 			if got, err := p.update(webServer(t, name, p.dest), p.root()); err != nil || got != image4 {

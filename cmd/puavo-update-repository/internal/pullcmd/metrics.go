@@ -52,6 +52,7 @@ func (m metrics) format() []byte {
 	add("fetched_bytes", "Bytes that the last run fetched from upstream.", float64(s.Fetched))
 	add("files", "Images and deltas that the last run got.", float64(s.Files))
 	add("images_rebuilt", "Images that the last run made from others.", float64(s.Rebuilt))
+	add("deltas_made", "Deltas that the last run made.", float64(s.Made))
 	add("files_removed", "Old files that the last run removed.", float64(s.Removed))
 	add("lag_images", "Images that were chosen and that the copy lacks.", float64(r.Lacks.Images))
 	add("lag_deltas", "Deltas that were chosen and that the copy lacks.", float64(r.Lacks.Deltas))

@@ -24,6 +24,7 @@ func parse(c *cli.Context, t Tools) (o pull.Options, err error) {
 	}
 	o.Trust, o.CACertificate = c.StringSlice("trust"), c.String("ca-certificate")
 	o.AllowRemoval, o.NoRebuild, o.NoSync, o.Jobs = c.Bool("allow-removal"), !c.Bool("rebuild"), c.Bool("no-sync"), c.Int("jobs")
+	o.MakeDeltas = c.Bool("make-deltas")
 	switch {
 	case o.Jobs < 1:
 		return o, command.Usage("--jobs %d, want 1 or more", o.Jobs)

@@ -48,6 +48,7 @@ func own() []cli.Flag {
 		&cli.StringFlag{Name: "max-size", Usage: "let images and deltas take `SIZE` at most: leave out deltas, then old images"},
 		&cli.StringFlag{Name: "reserve", Usage: "leave `SIZE` of the disk free, likewise"},
 		&cli.BoolFlag{Name: "rebuild", Value: true, Usage: "make images from others and deltas, where that takes less to fetch"},
+		&cli.BoolFlag{Name: "make-deltas", Usage: "make the deltas to the newest 3 images of each series that upstream lacks, from as many others as --deltas says"},
 		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "base `URL` of the images in the documents of the copy"},
 		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
 		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove files that the documents no longer name after this `TIME`, such as 36h; 0 removes them at once"},
@@ -153,6 +154,8 @@ type unused struct{ pull.Signer }
 func got(screen *ui.Screen, f pull.File) {
 	size := ui.Bytes(f.Size)
 	switch {
+	case f.Made:
+		screen.Did("made", "file", f.Name, "size", size)
 	case f.Reused:
 		screen.Did("fetched before", "file", f.Name, "size", size)
 	case f.Base != "":

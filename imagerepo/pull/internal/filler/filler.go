@@ -52,7 +52,10 @@ type Filler struct {
 	Payload map[string]Payload
 	Ways    map[string]Way  // of images that are not fetched, by their names
 	Missing map[string]bool // payload that the directory has not, or not right
-	Log     *slog.Logger
+	// Made are files that were made here, whole, verified and flushed, by the names that they
+	// get: their paths in the directory.
+	Made map[string]string
+	Log  *slog.Logger
 	// Got, which may be nil, is called with each file that has come, concurrently.
 	Got func(File)
 
@@ -66,10 +69,11 @@ type Filler struct {
 type File struct {
 	Name   string `json:"file"`
 	Size   int64  `json:"size"`
-	From   string `json:"from"`            // the mirror, or the directory
-	Base   string `json:"base,omitempty"`  // the image that it was made from
-	Delta  string `json:"delta,omitempty"` // and the delta, by their paths
-	Reused bool   `json:"reused,omitempty"`
+	From   string `json:"from"`             // the mirror, or the directory
+	Base   string `json:"base,omitempty"`   // the image that it was made from
+	Delta  string `json:"delta,omitempty"`  // and the delta, by their paths
+	Reused bool   `json:"reused,omitempty"` // an earlier run has fetched it
+	Made   bool   `json:"made,omitempty"`   // a delta was made here
 }
 
 // file is payload that this run makes.
@@ -128,6 +132,13 @@ func (f *Filler) get(ctx context.Context, c store.Content) error {
 		return nil
 	}
 	p := &progress{content: c}
+	if file, made := f.Made[c.Name]; made {
+		if err := f.Adopt(ctx, c, file); err != nil {
+			return err
+		}
+		p.end()
+		return nil
+	}
 	way, makeable := f.Ways[c.Name]
 	if makeable {
 		err := f.rebuild(ctx, c, payload, way, p)

@@ -140,6 +140,7 @@ func TestWays(t *testing.T) {
 		{"nothing is missing", nil, "", ""},
 		{"one, with its base", all[3:], "a3", "a4<3"},
 		{"the delta that comes anyway", all[3:], "a1 a3 a1-4", "a4<1"},
+		{"of those the smaller", all[3:], "a1 a2 a3 a1-4 a2-4", "a4<2"},
 		{"no base is here", all[3:], "", "a4"},
 		{"all of them", all, "", "a1 a2<1 a3<2 a4<3"},
 		{"a cycle", all[1:], "", "a2 a3<2 a4<3"},
@@ -166,6 +167,38 @@ func TestWays(t *testing.T) {
 			series.Images = append(series.Images, im)
 		}
 		if got := short([]meta.Series{series}); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestPairs(t *testing.T) {
+	all := two()[0].Images
+	for _, c := range []struct {
+		name           string
+		images         []meta.Image
+		targets, bases int
+		have           string
+		want           string
+	}{
+		{"none", nil, 3, All, "", ""},
+		{"one image", all[:1], 3, All, "", ""},
+		{"all", all[:3], 3, All, "", "2>1 3>1 1>2 3>2 2>3 1>3"},
+		{"the newest", all, 1, All, "", "3>4 2>4 1>4"},
+		{"the nearest", all, 2, 1, "", "2>3 3>4"},
+		{"the oldest has those that follow", all[:2], 3, 1, "", "2>1 1>2"},
+		{"no bases", all, 2, 0, "", ""},
+		{"those that are there", all, 1, All, "2>4", "3>4 1>4"},
+		{"another prefix", []meta.Image{all[0], image("b", 9, 1, nil)}, 3, All, "", ""},
+	} {
+		var got []string
+		text := func(p Pair) string {
+			return strings.TrimLeft(p.Base.Version[8:10], "0") + ">" + strings.TrimLeft(p.Target.Version[8:10], "0")
+		}
+		for _, p := range Pairs(c.images, c.targets, c.bases, func(p Pair) bool { return text(p) == c.have }) {
+			got = append(got, text(p))
+		}
+		if strings.Join(got, " ") != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}

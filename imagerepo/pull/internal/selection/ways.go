@@ -48,15 +48,16 @@ func (s Sourcing) Ways() (ways []Way) {
 // cheapest returns the delta that takes the fewest bytes to make one of these images from what
 // is there, and the index of the image; nil if there is none that is worth it.
 func (s Sourcing) cheapest(left []meta.Image, here func(meta.Name) bool) (best int, diff *meta.Diff) {
-	least := int64(0)
+	least := [2]int64{} // bytes to fetch, then bytes of the delta
 	for i := range left {
 		for j := range left[i].Diffs {
 			d := &left[i].Diffs[j]
-			cost := d.Sums.Size
+			cost := [2]int64{d.Sums.Size, d.Sums.Size}
 			if s.Here(meta.DeltaPath(d.Filename)) {
-				cost = 0
+				cost[0] = 0
 			}
-			if cost < left[i].Sums.Size && d.Base != left[i].Name && here(d.Base) && (diff == nil || cost < least) {
+			worth := cost[0] < left[i].Sums.Size && d.Base != left[i].Name && here(d.Base)
+			if worth && (diff == nil || slices.Compare(cost[:], least[:]) < 0) {
 				best, diff, least = i, d, cost
 			}
 		}
