@@ -112,7 +112,7 @@ type killed struct {
 func TestKill(t *testing.T) {
 	all := Policy{Deltas: All}
 	arrives := func(p *place) { p.put(image3, testdata.Read(p.t, "images/"+image3)) }
-	for _, c := range []killed{
+	cases := []killed{
 		{name: "the first run", policy: all, second: func(*place) {}, newest: []string{"", image3}},
 		{name: "an image comes and one leaves", policy: all, newest: []string{image2, image3}, first: func(p *place) { p.leave(image3) },
 			second: func(p *place) { arrives(p); p.leave(other) }},
@@ -120,7 +120,8 @@ func TestKill(t *testing.T) {
 		{name: "signed, an image comes", policy: all, signed: true, newest: []string{image2, image3}, first: func(p *place) { p.leave(image3) }, second: arrives},
 		{name: "a selection, signed here", policy: Policy{Images: 2, Deltas: 1}, own: true, newest: []string{image2, image3},
 			first: func(p *place) { p.leave(image3) }, second: arrives},
-	} {
+	}
+	for _, c := range cases[:testdata.Scale(len(cases), 2)] {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.test(newPlace(t, image1, image2, image3, other))

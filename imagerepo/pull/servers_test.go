@@ -147,7 +147,7 @@ func otherContent(w http.ResponseWriter, _ *http.Request, data []byte) {
 // clients see nothing of it.
 func TestMisbehaving(t *testing.T) {
 	const ever = 1 << 20
-	for _, c := range []struct {
+	cases := []struct {
 		name  string
 		times int
 		fault fault
@@ -177,7 +177,8 @@ func TestMisbehaving(t *testing.T) {
 			http.Redirect(w, r, r.URL.Path, http.StatusFound)
 		}, "10 redirects"},
 		{"without ranges", 1, func(w http.ResponseWriter, r *http.Request, data []byte) { w.Write(data) }, ""},
-	} {
+	}
+	for _, c := range cases[:testdata.Scale(len(cases), 3)] {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, image1, image2, image3)
@@ -305,7 +306,7 @@ func TestResume(t *testing.T) {
 
 // Upstream is published again while a run fetches: it starts over, and nothing is mixed.
 func TestRepublished(t *testing.T) {
-	for _, signed := range []bool{false, true} {
+	for _, signed := range []bool{false, true}[:testdata.Scale(2, 1)] {
 		t.Run(fmt.Sprint("signed ", signed), func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, image1, image2, image3)
@@ -383,7 +384,7 @@ gzip on; gzip_types *; gzip_min_length 0; server { listen %s; root %q; location 
 
 // Of real servers the copy is right, signed, and so is what they serve of the copy.
 func TestWebServers(t *testing.T) {
-	for _, name := range []string{"nginx", "caddy"} {
+	for _, name := range []string{"caddy", "nginx"}[:testdata.Scale(2, 1)] {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, image1, image2, image3)
