@@ -3,7 +3,7 @@
 package pullcmd
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -133,18 +133,26 @@ func run(c *cli.Context, t Tools, stdout io.Writer, screen *ui.Screen) error {
 	} else {
 		screen.Working("finished", "")
 	}
-	if file := c.String("metrics-file"); file != "" {
-		m := metrics{summary: s, end: time.Now(), exitCode: t.ExitCode(c, err), failed: err != nil}
-		if failure := m.write(file, o.Dir); failure != nil && err != nil {
-			screen.Log().Error("no metrics of this run", "reason", failure)
-		} else if failure != nil {
-			err = failure
-		}
-	}
-	if err != nil {
+	if err := measure(c, t, o, s, err); err != nil {
 		return err
 	}
-	return errors.Join(report(c, outcome{Dir: o.Dir, Plan: plan, Summary: &s}, stdout), err)
+	return report(c, outcome{Dir: o.Dir, Plan: plan, Summary: &s}, stdout)
+}
+
+// measure writes the metrics file that is asked for, and returns the error of the run, or else
+// that of the file.
+func measure(c *cli.Context, t Tools, o pull.Options, s pull.Summary, err error) error {
+	file := c.String("metrics-file")
+	if file == "" {
+		return err
+	}
+	m := metrics{summary: s, end: time.Now(), exitCode: t.ExitCode(c, err), failed: err != nil}
+	failure := m.write(file, o.Dir)
+	if err != nil && failure != nil {
+		o.Log.Error("no metrics of this run", "reason", failure)
+		return err
+	}
+	return cmp.Or(err, failure)
 }
 
 // unused stands for keys that a plan does not use.
