@@ -45,6 +45,10 @@ func TestRefused(t *testing.T) {
 			kept := slices.DeleteFunc(strings.SplitAfter(string(list), "\n"), func(l string) bool { return strings.Contains(l, image2) })
 			p.write("mirror/SHA256SUMS", strings.Join(kept, ""))
 		}, ErrInput, "no SHA256SUMS names " + image2},
+		{"a list with another digest of an image", func(p *place, _ *Options) {
+			digest := fmt.Sprintf("%x", sha256.Sum256(p.read("mirror/"+image2)))
+			p.write("mirror/SHA256SUMS", strings.Replace(string(p.read("mirror/SHA256SUMS")), digest, strings.Repeat("0", 64), 1))
+		}, ErrInput, "SHA256SUMS and the meta differ about " + image2},
 		{"an image is missing", func(p *place, _ *Options) {
 			p.put(image4, testdata.Read(p.t, "images/"+image4))
 			p.build()
