@@ -87,12 +87,16 @@ type Sums struct {
 
 // Read reads r to its end and returns its Sums. It checks ctx before and after each
 // read of up to 256 KiB, but cannot interrupt one. It uses up to three cores while
-// it reads, as [Hash] does, and none after it returns.
+// it reads, as [Hash] does, and none after it returns. What it reads is also written to
+// each of also, see [Hash.Also].
 //
 // If ctx has ended, even during the last read, the error is ctx.Err(); otherwise
 // Read wraps an error of r. With an error, the Sums are zero.
-func Read(ctx context.Context, r io.Reader) (Sums, error) {
+func Read(ctx context.Context, r io.Reader, also ...io.Writer) (Sums, error) {
 	h := New()
+	for _, w := range also {
+		h.Also(w)
+	}
 	defer h.running.Wait()
 	if err := h.readAll(ctx, r); err != nil {
 		return Sums{}, err

@@ -16,7 +16,7 @@ import (
 func BenchmarkGroup(b *testing.B) {
 	data := random(32 << 20)
 	for n := 1; n <= 5; n++ {
-		for name, read := range map[string]func(context.Context, io.Reader) (Sums, error){
+		for name, read := range map[string]func(context.Context, io.Reader, ...io.Writer) (Sums, error){
 			"Read": Read, "Group": new(Group).Read,
 		} {
 			b.Run(fmt.Sprintf("%d/%s", n, name), func(b *testing.B) {

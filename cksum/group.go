@@ -50,16 +50,19 @@ type Group struct {
 
 // Read returns what [Read] returns, for the same arguments. It may take longer, where
 // readers of the Group are slower than r, and uses up to three cores while it reads.
-func (g *Group) Read(ctx context.Context, r io.Reader) (Sums, error) {
+func (g *Group) Read(ctx context.Context, r io.Reader, also ...io.Writer) (Sums, error) {
 	if !kernel.HasSHA512() {
-		return Read(ctx, r)
+		return Read(ctx, r, also...)
 	}
-	return g.read(ctx, r)
+	return g.read(ctx, r, also...)
 }
 
 // read is Read on all processors.
-func (g *Group) read(ctx context.Context, r io.Reader) (Sums, error) {
+func (g *Group) read(ctx context.Context, r io.Reader, also ...io.Writer) (Sums, error) {
 	h := New()
+	for _, w := range also {
+		h.Also(w)
+	}
 	defer h.running.Wait()
 	if err := g.readAll(ctx, r, h); err != nil {
 		return Sums{}, err

@@ -70,6 +70,12 @@ func (h *Hash) compute(a algorithm, besides ...io.Writer) {
 	h.lanes = append(h.lanes, io.MultiWriter(append(besides, d.hash)...))
 }
 
+// Also has h write to w all that is written to h, in its order, concurrently with the digests:
+// for a stream of more than 64 KiB in a goroutine of its own, and so perhaps on a core more.
+// When [Hash.Sums] returns, w has everything. w must not keep what it is given, and its
+// errors are ignored. Call Also before the first write.
+func (h *Hash) Also(w io.Writer) { h.lanes = append(h.lanes, w) }
+
 // Write adds p to the digests. It never returns an error.
 func (h *Hash) Write(p []byte) (int, error) {
 	written := len(p)

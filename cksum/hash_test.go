@@ -134,3 +134,35 @@ func oneShot(p []byte) Sums {
 	b.Sum(s.BLAKE3[:0])
 	return s
 }
+
+// TestAlso writes what is digested to others too, all of it by the time that Sums returns,
+// and leaves the digests as they are.
+func TestAlso(t *testing.T) {
+	var g Group
+	for _, size := range []int{0, 1, short, short + 1, 3*bufferSize + 12345} {
+		data := random(size)
+		want := oneShot(data)
+		for name, read := range map[string]func(io.Reader, ...io.Writer) (Sums, error){
+			"Hash": func(r io.Reader, also ...io.Writer) (Sums, error) {
+				h := New()
+				for _, w := range also {
+					h.Also(w)
+				}
+				_, err := io.Copy(h, r)
+				return h.Sums(), err
+			},
+			"Read":       func(r io.Reader, also ...io.Writer) (Sums, error) { return Read(t.Context(), r, also...) },
+			"Group.Read": func(r io.Reader, also ...io.Writer) (Sums, error) { return g.Read(t.Context(), r, also...) },
+			"Group.read": func(r io.Reader, also ...io.Writer) (Sums, error) { return g.read(t.Context(), r, also...) },
+		} {
+			var one, other bytes.Buffer
+			got, err := read(iotest.HalfReader(bytes.NewReader(data)), &one, &other)
+			if err != nil || got != want {
+				t.Errorf("%s of %d bytes: %+v, %v; want %+v", name, size, got, err, want)
+			}
+			if !bytes.Equal(one.Bytes(), data) || !bytes.Equal(other.Bytes(), data) {
+				t.Errorf("%s of %d bytes: others got %d and %d", name, size, one.Len(), other.Len())
+			}
+		}
+	}
+}

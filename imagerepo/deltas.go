@@ -43,9 +43,9 @@ type maker struct {
 	log       *slog.Logger
 }
 
-// digest returns the digests of what it reads to its end, as cksum.Read does. Calls at
-// the same time may share work.
-type digest func(ctx context.Context, r io.Reader) (cksum.Sums, error)
+// digest returns the digests of what it reads to its end, and writes that to others too, as
+// cksum.Read does. Calls at the same time may share work.
+type digest func(ctx context.Context, r io.Reader, also ...io.Writer) (cksum.Sums, error)
 
 // bases are what the deltas of a plan are made from, by the image or its signature.
 // They are closed when their deltas are made, or else when the run ends.

@@ -136,8 +136,12 @@ func TestSumsAsWritten(t *testing.T) {
 		b := open()
 		b.SumsAsWritten = true
 		var d memory
-		made, err := b.Sweep(1)[0].Make(t.Context(), f.target, &d, anySize)
-		checked, checkErr := b.Sweep(1)[0].Check(t.Context(), f.target, bytes.NewReader(d.Bytes()), int64(d.Len()))
+		var also [2]bytes.Buffer
+		target := f.target
+		target.Also = []io.Writer{&also[0]}
+		made, err := b.Sweep(1)[0].Make(t.Context(), target, &d, anySize)
+		target.Also = []io.Writer{&also[1]}
+		checked, checkErr := b.Sweep(1)[0].Check(t.Context(), target, bytes.NewReader(d.Bytes()), int64(d.Len()))
 		if err := errors.Join(err, checkErr); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -150,6 +154,11 @@ func TestSumsAsWritten(t *testing.T) {
 			}
 			if _, err := v.Sums(cancelled, nil, nil); !errors.Is(err, context.Canceled) {
 				t.Errorf("%s, %s, cancelled: %v", name, what, err)
+			}
+		}
+		for i := range also {
+			if !bytes.Equal(also[i].Bytes(), d.Bytes()) {
+				t.Errorf("%s: %d bytes are also written, want %d", name, also[i].Len(), d.Len())
 			}
 		}
 	}
@@ -181,7 +190,7 @@ func TestBase(t *testing.T) {
 		if err := check(t.Context(), b, made.Bytes()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		sums, err := v.Sums(t.Context(), &made, cksum.Read)
+		sums, err := v.Sums(t.Context(), &made, readSums)
 		if want, _ := cksum.Read(t.Context(), bytes.NewReader(made.Bytes())); err != nil || sums != want {
 			t.Errorf("%s: %+v, %v; want %+v", name, sums, err, want)
 		}
@@ -194,7 +203,7 @@ func TestBase(t *testing.T) {
 			return err
 		}
 		sumsOf := func(ctx context.Context, d []byte) error {
-			_, err := v.Sums(ctx, bytes.NewReader(d), cksum.Read)
+			_, err := v.Sums(ctx, bytes.NewReader(d), readSums)
 			return err
 		}
 		for what, c := range map[string]struct{ err, want error }{
@@ -420,3 +429,5 @@ func (f files) work(kind string) int64 {
 	}
 	return work
 }
+
+func readSums(ctx context.Context, r io.Reader) (cksum.Sums, error) { return cksum.Read(ctx, r) }

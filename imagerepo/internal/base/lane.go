@@ -19,6 +19,9 @@ type Target struct {
 	Path   string
 	Size   int64           // bytes
 	BLAKE3 cksum.Digest256 // what it must have by a base that is known by its signature alone
+	// Also are written to what the delta is, if Base.SumsAsWritten is set: see
+	// cksum.Hash.Also.
+	Also []io.Writer
 }
 
 // File is where a delta is written, and read again for its digests.
@@ -67,7 +70,7 @@ func (l *Lane) Make(ctx context.Context, t Target, f File, tooLarge func(size in
 		return Verified{}, err
 	}
 	diffed, verified := counter{meter: l.base.progress.At(meter.Diff)}, counter{meter: l.base.progress.At(meter.Verify)}
-	out := l.base.output(f, tooLarge)
+	out := l.base.output(f, tooLarge, t.Also)
 	diff := func(ctx context.Context, w io.Writer) error {
 		_, err := encoder.Diff(ctx, w, target, func(n int) {
 			diffed.add(n)
@@ -159,7 +162,7 @@ func (l *Lane) Check(ctx context.Context, t Target, r io.ReaderAt, size int64) (
 	}
 	defer unmap()
 	in := io.NewSectionReader(r, 0, size)
-	seen := l.base.output(nil, nil)
+	seen := l.base.output(nil, nil, t.Also)
 	work := func(n int) {
 		l.base.progress.At(meter.Verify).Add(int64(n))
 		l.advance(ctx, n, t)

@@ -52,11 +52,15 @@ func newOutput(w io.Writer, tooLarge func(size int64) bool) *output {
 	return o
 }
 
-// output returns a new output, which digests what is written to it if the base says so.
-func (b *Base) output(w io.Writer, tooLarge func(size int64) bool) *output {
+// output returns a new output, which digests what is written to it if the base says so, and
+// writes it to also then.
+func (b *Base) output(w io.Writer, tooLarge func(size int64) bool, also []io.Writer) *output {
 	o := newOutput(w, tooLarge)
 	if b.SumsAsWritten {
 		o.sums = cksum.New()
+		for _, w := range also {
+			o.sums.Also(w)
+		}
 	}
 	return o
 }
