@@ -137,10 +137,10 @@ func TestBeforeLists(t *testing.T) {
 		}
 		return all
 	}
-	for ended := range len(mirror.Lists()) {
+	lists := slices.DeleteFunc(mirror.Lists(), func(list string) bool { return path.Dir(list) == mirror.TorrentDir })
+	for _, left := range lists { // is not written
 		p := newBefore(t)
 		before := lines(p, mirror.SHA256)
-		left := mirror.Lists()[ended] // is not written
 		stop := atomicfile.Observe(p.MirrorDir, func(c atomicfile.Change) error {
 			if c.Kind == atomicfile.Rename && c.To == left {
 				return syscall.EIO
@@ -154,7 +154,7 @@ func TestBeforeLists(t *testing.T) {
 		}
 		p.build()
 		var after []string
-		for _, list := range mirror.Lists() {
+		for _, list := range lists {
 			after = append(after, lines(p, list)...)
 		}
 		after = slices.DeleteFunc(after, func(l string) bool { return strings.HasSuffix(l, "  index.html") })

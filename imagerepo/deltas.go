@@ -237,6 +237,7 @@ func (j *job) make(ctx context.Context) error {
 		return err
 	}
 	defer f.Discard()
+	j.target.Also = j.maker.publisher.torrents.Begin(j.delta.File, j.delta.TargetSize)
 	made, err := j.lane.Make(ctx, j.target, f, func(size int64) bool { return j.maker.policy.TooLarge(size, j.delta.TargetSize) })
 	if errors.Is(err, base.ErrTooLarge) {
 		j.maker.progress.Expect(-planner.SumsWork(j.delta))
@@ -262,8 +263,11 @@ func (j *job) sums(ctx context.Context, f io.ReaderAt, made base.Verified, err e
 		}
 		j.maker.progress.Expect(again*meter.Digest - planner.SumsWork(j.delta))
 		sums, err = made.Sums(ctx, f, func(ctx context.Context, r io.Reader) (cksum.Sums, error) {
-			return j.maker.digest(ctx, j.maker.progress.At(meter.Digest).Reader(ctx, r))
+			return j.maker.digest(ctx, j.maker.progress.At(meter.Digest).Reader(ctx, r), j.target.Also...)
 		})
+	}
+	if err == nil {
+		j.maker.publisher.torrents.End(j.delta.File, sums)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -291,14 +295,17 @@ func (j *job) replace(ctx context.Context, f *atomicfile.File, sums cksum.Sums) 
 			return err
 		}
 	}
+	if err := j.maker.publisher.torrents.Discard(j.delta.File, sums); err != nil {
+		return err
+	}
 	if err := f.Commit(); err != nil {
 		return err
 	}
-	return j.recordAs(plan.Make, sums)
+	return j.recordAs(ctx, plan.Make, sums)
 }
 
-// recordAs records a delta that is in the mirror.
-func (j *job) recordAs(action plan.Action, sums cksum.Sums) error {
+// recordAs records a delta that is in the mirror, and makes its torrent.
+func (j *job) recordAs(ctx context.Context, action plan.Action, sums cksum.Sums) error {
 	info, err := j.maker.mirror.Root.Stat(meta.DeltaPath(j.delta.File))
 	if err != nil {
 		return err
@@ -308,7 +315,7 @@ func (j *job) recordAs(action plan.Action, sums cksum.Sums) error {
 		return err
 	}
 	j.maker.results.delta(j.delta, action, &j.fresh)
-	return nil
+	return j.maker.publisher.torrents.Put(ctx, j.delta.File)
 }
 
 // check verifies a delta that is in the mirror, of which no record says that it is
@@ -331,7 +338,7 @@ func (j *job) check(ctx context.Context) error {
 		return j.drop(sums.Size)
 	}
 	j.fresh.Foreign = !j.maker.holds.Takes(j.delta.File)
-	return j.adopt(sums)
+	return j.adopt(ctx, sums)
 }
 
 // checked returns the digests of a delta in the mirror that is right.
@@ -349,6 +356,7 @@ func (j *job) checked(ctx context.Context) (cksum.Sums, error) {
 	if j.maker.holds.Owns(j.delta.File) && j.maker.policy.TooLarge(info.Size(), j.delta.TargetSize) {
 		return cksum.Sums{}, fmt.Errorf("%w as it is wanted: it is too large a share of it", base.ErrWrong)
 	}
+	j.target.Also = j.maker.publisher.torrents.Begin(j.delta.File, j.delta.TargetSize)
 	checked, err := j.lane.Check(ctx, j.target, f, info.Size())
 	return j.sums(ctx, f, checked, err)
 }
@@ -376,9 +384,9 @@ func (j *job) isKnown(ctx context.Context, file state.Stamp) (bool, error) {
 
 // adopt records a delta that is in the mirror and right. Whoever put it there may not
 // have flushed it.
-func (j *job) adopt(sums cksum.Sums) error {
+func (j *job) adopt(ctx context.Context, sums cksum.Sums) error {
 	if err := j.maker.mirror.Root.Sync(meta.DeltaPath(j.delta.File)); err != nil {
 		return err
 	}
-	return j.recordAs(plan.Check, sums)
+	return j.recordAs(ctx, plan.Check, sums)
 }

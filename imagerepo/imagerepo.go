@@ -15,6 +15,9 @@
 //	SHA256SUMS           the files above that lie in the root, see package cksum
 //	rdiffs/SHA256SUMS    the deltas, if there are any
 //	meta/SHA256SUMS      the meta
+//	torrents/            <file>.torrent of images and deltas, if Options.Torrents wants them,
+//	                     see packages torrent and torrents
+//	torrents/SHA256SUMS  these
 //	BEST-BEFORE-<date>   empty; until when SHA256SUMS may be believed, if Options.BestBefore asks for it
 //	tuf/                 signed metadata, if Options.Sign makes it, see package trust
 //	.repo/               private to this package, not to be uploaded:
@@ -148,6 +151,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/page"
 	"puavo-image-repository/imagerepo/internal/source"
+	"puavo-image-repository/imagerepo/internal/torrents"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
@@ -170,6 +174,9 @@ type Options struct {
 	Policy    plan.Policy  // the zero Policy: no deltas
 	Series    plan.Globs   // builds the series that match; the others stay published as they are
 	Effort    delta.Effort // how hard deltas are worked on
+	// Torrents says which files have torrents. Without seeds, these name the URL. What
+	// clients could not find or use is an error, see CheckTorrents.
+	Torrents plan.Torrents
 
 	// Adopt takes whatever in the mirror has the name of an image or a delta for
 	// the tool's own, to be kept if it proves right, and replaced or removed if not.
@@ -214,7 +221,7 @@ type Options struct {
 	Progress func(done, total int64)
 	// Stage, which may be nil, is called when another file is worked on, by its path in the
 	// mirror, and with what is done to it: image_read, image_compare, image_copy, image_sign,
-	// delta_make or delta_check. Of several at a time it is the one that was begun last. There
+	// delta_make, delta_check or torrent_read. Of several at a time it is the one that was begun last. There
 	// is one call at a time.
 	Stage func(stage, file string)
 	// ImageRead and DeltaMade, which may be nil, are called with each image that was read for
@@ -229,10 +236,20 @@ func (o *Options) check() error {
 	if o.ImageDir == "" || o.MirrorDir == "" {
 		return errors.New("imagerepo.Options: ImageDir and MirrorDir must be given")
 	}
+	if err := o.CheckTorrents(); err != nil {
+		return fmt.Errorf("imagerepo.Options: %w", err)
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return nil
+}
+
+// CheckTorrents returns an error for torrents that clients could not find or use: at another
+// place than the root of a host, or without an absolute URL of their file.
+func (o *Options) CheckTorrents() error {
+	_, err := torrents.Complete(o.Torrents, o.URL)
+	return err
 }
 
 // Root is what the page says of the root that signs a mirror.
@@ -258,6 +275,8 @@ type Summary struct {
 	Deltas     []DeltaResult `json:"deltas"` // sorted by name
 	// Failed are the series that could not be built.
 	Failed []plan.Failure `json:"failed,omitempty"`
+	// Torrents is how many torrents are published.
+	Torrents int `json:"torrents,omitempty"`
 }
 
 // DeltaResult says what became of a delta.
@@ -304,6 +323,8 @@ type remembered struct {
 	FollowLinks bool         `json:"follow_links,omitempty"`
 	NoPage      bool         `json:"no_page,omitempty"`
 	BestBefore  bool         `json:"best_before,omitempty"`
+
+	Torrents plan.Torrents `json:"torrents,omitzero"`
 }
 
 // Remembered returns the options that the last run had when it built the mirror, as
@@ -324,7 +345,7 @@ func Remembered(mirrorDir string) (Options, error) {
 	}
 	return Options{
 		ImageDir: o.ImageDir, MirrorDir: mirrorDir, URL: o.URL, Config: o.Config, Policy: o.Policy, Effort: o.Effort,
-		FollowLinks: o.FollowLinks, NoPage: o.NoPage, BestBefore: o.BestBefore,
+		FollowLinks: o.FollowLinks, NoPage: o.NoPage, BestBefore: o.BestBefore, Torrents: o.Torrents,
 	}, nil
 }
 

@@ -283,7 +283,11 @@ func (r *reader) readImage(ctx context.Context, im plan.Image) error {
 		return err
 	}
 	defer r.progress.Begin("image_read", im.File)()
-	sums, err := r.digest(ctx, r.progress.At(r.cost).Reader(ctx, in))
+	var also []io.Writer
+	if im.Published() {
+		also = r.publisher.torrents.Begin(im.File, im.Size)
+	}
+	sums, err := r.digest(ctx, r.progress.At(r.cost).Reader(ctx, in), also...)
 	if errors.Is(err, delta.ErrChanged) {
 		err = cmp.Or(r.source.Unchanged(im.Name), err)
 	}
@@ -313,6 +317,7 @@ func (r *reader) readImage(ctx context.Context, im plan.Image) error {
 	if im.Action == plan.Keep && r.holds.Takes(im.File) {
 		record.Placed = true // it is the same file
 	}
+	r.publisher.torrents.End(im.File, sums)
 	return r.ledger.Put(im.File, record)
 }
 

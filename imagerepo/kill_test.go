@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		_, _, err := Build(context.Background(), Options{
 			ImageDir: filepath.Join(dir, "images"), MirrorDir: filepath.Join(dir, "mirror"),
-			URL: "https://images.example.org", Policy: usual, Jobs: 2, Log: slog.New(slog.DiscardHandler),
+			URL: "https://images.example.org", Policy: usual, Torrents: withTorrents, Jobs: 2, Log: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -59,6 +59,7 @@ func TestKill(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	for i := range kills {
 		p := newPlace(t, image1, image2, image3, image4)
+		p.Torrents = withTorrents
 		if i%2 == 1 {
 			p.build()
 		}

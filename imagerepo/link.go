@@ -113,7 +113,7 @@ func (l *linker) linkImage(ctx context.Context, im plan.Image, replace, flush bo
 		return err
 	}
 	if replace {
-		if err := l.removeFile(im.File); err != nil {
+		if err := cmp.Or(l.publisher.torrents.Discard(im.File, cksum.Sums{}), l.removeFile(im.File)); err != nil {
 			return err
 		}
 	}

@@ -30,4 +30,7 @@ func names(list ...string) []meta.Name {
 	return all
 }
 
+// withTorrents has all files have torrents.
+var withTorrents = plan.Torrents{Of: plan.TorrentsOfAll}
+
 var usual = plan.Policy{Targets: 3, Downgrades: true, MaxRatio: 0.9}

@@ -306,6 +306,13 @@ func (r *run) summary() Summary {
 			s.ImageBytes += im.Size
 		}
 	}
+	if r.docs != nil {
+		for _, file := range r.edition().files(r.ledger) {
+			if _, listed := r.docs.Listed(mirror.TorrentOf(file)); listed {
+				s.Torrents++
+			}
+		}
+	}
 	slices.Sort(s.Removals)
 	slices.SortFunc(s.Deltas, func(a, b DeltaResult) int { return strings.Compare(a.File, b.File) })
 	for _, d := range s.Deltas {

@@ -19,6 +19,8 @@ import (
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/powercut"
+	"puavo-image-repository/imagerepo/internal/torrent"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
 )
@@ -27,10 +29,11 @@ import (
 // once.
 type treeReader struct {
 	digests map[*powercut.Content]cksum.Sums
+	pieces  map[*powercut.Content][]byte // of files, by one length: that of small ones
 }
 
 func newTreeReader() *treeReader {
-	return &treeReader{make(map[*powercut.Content]cksum.Sums)}
+	return &treeReader{make(map[*powercut.Content]cksum.Sums), make(map[*powercut.Content][]byte)}
 }
 
 func (r *treeReader) sums(c *powercut.Content) cksum.Sums {
@@ -43,6 +46,28 @@ func (r *treeReader) sums(c *powercut.Content) cksum.Sums {
 		r.digests[c] = sums
 	}
 	return sums
+}
+
+// wrongTorrent returns an error for a torrent that is not of its file as it is there, which
+// clients find without the documents.
+func (r *treeReader) wrongTorrent(t powercut.Tree, name string) error {
+	got, err := torrent.Parse(t[name].Data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	file := t[mirror.PathOf(got.Name)]
+	if file == nil {
+		return fmt.Errorf("%s is of %s, which is not there", name, got.Name)
+	}
+	if r.pieces[file] == nil {
+		h := torrent.NewHash(torrent.PieceLength(1))
+		h.Write(file.Data)
+		r.pieces[file] = h.File(got.Name).Pieces
+	}
+	if path.Base(name) != mirror.TorrentOf(got.Name) || !bytes.Equal(got.Pieces, r.pieces[file]) {
+		return fmt.Errorf("%s is of another %s", name, got.Name)
+	}
+	return nil
 }
 
 // wrong returns an error for a tree in which a document does not parse, or names what
@@ -62,7 +87,7 @@ func (r *treeReader) wrong(t powercut.Tree) error {
 			lines, err := mirror.ParseList(doc, c.Data)
 			all = append(all, err)
 			for _, l := range lines {
-				if path.Ext(l.Path) == ".img" || path.Ext(l.Path) == ".rdiff" {
+				if ext := path.Ext(l.Path); ext == ".img" || ext == ".rdiff" || ext == ".torrent" {
 					compare(doc, l.Path, func(is cksum.Sums) bool { return is.SHA256 == l.SHA256 })
 				}
 			}
@@ -75,6 +100,8 @@ func (r *treeReader) wrong(t powercut.Tree) error {
 					compare(doc, meta.DeltaPath(d.Filename), func(is cksum.Sums) bool { return is == d.Sums })
 				}
 			}
+		case path.Dir(doc) == mirror.TorrentDir:
+			all = append(all, r.wrongTorrent(t, doc))
 		case doc == mirror.Index:
 			_, err := meta.ParseIndex(c.Data)
 			all = append(all, err)
@@ -124,6 +151,9 @@ func TestPowerCut(t *testing.T) {
 		}},
 		{"an image was overwritten", func(p *place) { p.build(); p.overwrite(image2) }},
 		{"without records", func(p *place) { p.build(); os.RemoveAll(filepath.Join(p.MirrorDir, mirror.Private)) }},
+		{"torrents are turned on", func(p *place) { p.Torrents = plan.Torrents{}; p.build(); p.Torrents = withTorrents }},
+		{"torrents get a tracker", func(p *place) { p.build(); p.Torrents.Trackers = []string{"http://tracker.example.org/"} }},
+		{"torrents are turned off", func(p *place) { p.build(); change(p); p.Torrents = plan.Torrents{} }},
 		{"an image left and is signed", func(p *place) {
 			p.build()
 			p.remove(image1)
@@ -133,6 +163,7 @@ func TestPowerCut(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, image1, image2, image3, image4)
+			p.Torrents = withTorrents
 			c.before(p)
 			r := newTreeReader()
 			var last powercut.Tree
@@ -175,7 +206,7 @@ func TestPowerCut(t *testing.T) {
 			t.Logf("%d changes, %d runs after a power cut", n, len(some))
 			for _, at := range slices.Sorted(maps.Keys(some)) {
 				after := p.copied()
-				after.Policy = p.Policy
+				after.Policy, after.Torrents = p.Policy, p.Torrents
 				if err := some[at].Lay(after.MirrorDir); err != nil {
 					t.Fatal(err)
 				}

@@ -18,6 +18,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/published"
 	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/internal/torrents"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
@@ -32,18 +33,27 @@ type publisher struct {
 	log    *slog.Logger
 
 	bestBefore bool // see Options.BestBefore
+	torrents   *torrents.Maker
 
 	mu      sync.Mutex // held while documents are written and signed
 	changed bool
 }
 
 // withdraw takes files out of what is published, so that no client finds another
-// content than the documents say, and has that signed.
+// content than the documents say, and has that signed. Their torrents, which clients find
+// without the documents, are removed.
 func (p *publisher) withdraw(ctx context.Context, files ...string) error {
-	if !p.docs.Withdraw(files...) {
-		return nil
+	if p.docs.Withdraw(files...) {
+		if err := p.write(ctx); err != nil {
+			return err
+		}
 	}
-	return p.write(ctx)
+	for _, file := range files {
+		if err := p.torrents.Discard(file, cksum.Sums{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // write writes the documents and has them signed.
@@ -174,7 +184,7 @@ func (p *publisher) publish(ctx context.Context, e edition, orphans map[string]p
 			}
 		}
 	}
-	p.docs.Publish(series, e.kept)
+	p.docs.Publish(series, e.kept, p.rightTorrents(e))
 	if e.adopt {
 		if err := p.adopt(); err != nil {
 			return err
@@ -187,6 +197,45 @@ func (p *publisher) publish(ctx context.Context, e edition, orphans map[string]p
 		return err
 	}
 	return p.write(ctx)
+}
+
+// offer makes the torrents of images that were read, before deltas take their time.
+func (r *run) offer(ctx context.Context, maker *torrents.Maker) error {
+	for _, im := range r.plan.Images {
+		if im.Published() && r.failed.wants(im.Name) {
+			if err := maker.Put(ctx, im.File); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// wantedTorrents returns the torrents of what will be published of the series that have not
+// failed.
+func (r *run) wantedTorrents() (wanted []plan.Torrent) {
+	published := make(map[string]bool)
+	for _, file := range r.edition().files(r.ledger) {
+		published[file] = true
+	}
+	for _, t := range r.plan.Torrents {
+		if published[t.File] {
+			wanted = append(wanted, t)
+		}
+	}
+	return wanted
+}
+
+// rightTorrents returns the SHA-256 of the torrents of an edition, by the names of their
+// files.
+func (p *publisher) rightTorrents(e edition) map[string]cksum.Digest256 {
+	right := make(map[string]cksum.Digest256)
+	for _, file := range e.files(p.ledger) {
+		if sha256, is := p.torrents.Right(file); is {
+			right[file] = sha256
+		}
+	}
+	return right
 }
 
 // adopt records that all that is published is the tool's own.
@@ -219,7 +268,20 @@ func (p *publisher) flush(ctx context.Context) error {
 		}
 	}
 	// A run that was killed may not have flushed the directory of a name that exists.
-	return errors.Join(p.root.SyncDir(mirror.DeltaDir), p.root.SyncDir("."))
+	return mirror.SyncFolders(p.root)
+}
+
+// files returns the names of the images and deltas of the series that were built.
+func (e edition) files(known *ledger.Ledger) (all []string) {
+	for _, s := range e.series {
+		for _, im := range e.document(s, known).Images {
+			all = append(all, im.Name.String())
+			for _, d := range im.Diffs {
+				all = append(all, d.Filename)
+			}
+		}
+	}
+	return all
 }
 
 // document returns what is published of a series.

@@ -72,16 +72,24 @@ func (r *remover) orphans(p plan.Plan, failed planner.Files) map[string]plan.Rem
 		if planned || !r.ledger.Of(d.File).Dropped || !r.failed.wantsDelta(d) || failed.Has(d.File) {
 			continue
 		}
-		old := plan.Removal{Path: meta.DeltaPath(d.File)}
-		if _, err := r.root.Lstat(old.Path); err != nil {
-			continue // where it cannot be looked at, the next run plans to remove it
+		r.addOrphan(orphans, plan.Removal{Path: meta.DeltaPath(d.File)})
+		if name := mirror.TorrentOf(d.File); r.ledger.Has(name) {
+			r.addOrphan(orphans, plan.Removal{Path: mirror.PathOf(name), Forget: true})
 		}
-		if r.grace > 0 {
-			old.Due = time.Now().Add(r.grace)
-		}
-		orphans[d.File] = old
 	}
 	return orphans
+}
+
+// addOrphan adds a file that became an orphan since the plan was made. Where it cannot be
+// looked at, the next run plans to remove it.
+func (r *remover) addOrphan(orphans map[string]plan.Removal, old plan.Removal) {
+	if _, err := r.root.Lstat(old.Path); err != nil {
+		return
+	}
+	if r.grace > 0 {
+		old.Due = time.Now().Add(r.grace)
+	}
+	orphans[old.Name()] = old
 }
 
 // remove removes orphans that are due and their records, and records that all else is
@@ -94,6 +102,23 @@ func (r *remover) remove(ctx context.Context, orphans map[string]plan.Removal, f
 			}
 		}
 	}
+	// Torrents go before their files.
+	torrents, files := make(map[string]plan.Removal), make(map[string]plan.Removal)
+	for name, old := range orphans {
+		if _, isTorrent := mirror.FileOf(name); isTorrent {
+			torrents[name] = old
+		} else {
+			files[name] = old
+		}
+	}
+	if err := r.removeAll(ctx, torrents); err != nil {
+		return err
+	}
+	return r.removeAll(ctx, files)
+}
+
+// removeAll removes those orphans that are due, and their records.
+func (r *remover) removeAll(ctx context.Context, orphans map[string]plan.Removal) error {
 	var removed []plan.Removal
 	for _, name := range slices.Sorted(maps.Keys(orphans)) {
 		old := orphans[name]
@@ -138,10 +163,8 @@ func (r *remover) forget(removed []plan.Removal) error {
 	if len(removed) == 0 {
 		return nil
 	}
-	for _, dir := range append(mirror.Folders(), ".") {
-		if err := r.root.SyncDir(dir); err != nil {
-			return err
-		}
+	if err := mirror.SyncFolders(r.root); err != nil {
+		return err
 	}
 	for _, old := range removed {
 		if err := r.forgetOne(old); err != nil {

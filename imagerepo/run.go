@@ -28,6 +28,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/signature"
 	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/internal/torrents"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
@@ -48,10 +49,12 @@ type run struct {
 	schedule budget.Schedule // of the plan
 	failed   *failures
 	results  *results
+	torrents plan.Torrents // with seeds
 }
 
 func newRun(o Options) *run {
-	return &run{options: o, start: time.Now(), ledger: ledger.Empty(), failed: newFailures(o.Strict, o.Log), results: newResults(o.Log, o.DeltaMade)}
+	wanted, _ := torrents.Complete(o.Torrents, o.URL) // was checked
+	return &run{options: o, torrents: wanted, start: time.Now(), ledger: ledger.Empty(), failed: newFailures(o.Strict, o.Log), results: newResults(o.Log, o.DeltaMade)}
 }
 
 // foresee makes the plan and changes nothing.
@@ -151,6 +154,7 @@ type stages struct {
 	signer    *signature.Signer
 	maker     *maker
 	remover   *remover
+	torrents  *torrents.Maker
 	bases     bases
 }
 
@@ -163,11 +167,15 @@ func (r *run) stages() stages {
 	// One digest for all: what is read at the same time, images or deltas, can share its work.
 	from, sums := r.bases(progress), new(cksum.Group).Read
 	publisher := &publisher{docs: r.docs, ledger: r.ledger, root: m, sign: o.Sign, log: o.Log, bestBefore: o.BestBefore}
+	publisher.torrents = &torrents.Maker{
+		Root: m, Ledger: r.ledger, Holds: r.holds, Torrents: r.torrents, Listed: r.docs.Listed, Withdraw: publisher.withdraw,
+		Progress: progress.At(meter.Pieces), Jobs: r.budget.Jobs, Log: o.Log,
+	}
 	linker := &linker{
 		source: r.source, root: m, ledger: r.ledger, holds: r.holds, failed: r.failed,
 		publisher: publisher, progress: progress, jobs: r.budget.Jobs, log: o.Log, shared: make(map[meta.Name]sharing.Shared),
 	}
-	return stages{progress: progress, publisher: publisher, linker: linker, bases: from,
+	return stages{progress: progress, publisher: publisher, linker: linker, bases: from, torrents: publisher.torrents,
 		reader: &reader{
 			source: r.source, root: m, ledger: r.ledger, holds: r.holds, confs: r.confs, failed: r.failed,
 			publisher: publisher, progress: progress, jobs: r.budget.Jobs, schedule: r.schedule, bases: from, digest: sums, done: o.ImageRead,
@@ -204,6 +212,9 @@ func (r *run) carryOut(ctx context.Context, s stages) error {
 	if err := s.linker.settle(ctx, r.plan.Images); err != nil {
 		return err
 	}
+	if err := r.offer(ctx, s.torrents); err != nil {
+		return err
+	}
 	p, err := r.sign(ctx, s.signer, s.progress)
 	if err != nil {
 		return err
@@ -212,6 +223,9 @@ func (r *run) carryOut(ctx context.Context, s stages) error {
 		return err
 	}
 	if err := s.publisher.recheck(ctx, slices.Sorted(maps.Keys(r.failed.kept()))); err != nil || r.failed.built() == 0 {
+		return err
+	}
+	if err := s.torrents.Make(ctx, r.wantedTorrents()); err != nil {
 		return err
 	}
 	kept := planner.FilesOf(r.failed.kept(), r.series, r.docs.All())
@@ -253,7 +267,7 @@ func (r *run) remember(err error) error {
 		now.Rate = float64(work) / now.Seconds
 	}
 	o := r.options
-	options, marshalErr := json.Marshal(remembered{r.source.Path, o.URL, o.Config, o.Policy, o.Effort, o.FollowLinks, o.NoPage, o.BestBefore})
+	options, marshalErr := json.Marshal(remembered{r.source.Path, o.URL, o.Config, o.Policy, o.Effort, o.FollowLinks, o.NoPage, o.BestBefore, o.Torrents})
 	now.Options = options
 	return cmp.Or(err, marshalErr, r.mirror.PutRun(now))
 }
@@ -327,7 +341,7 @@ func (r *run) leaveOthers() error {
 func (r *run) planOnce() error {
 	in := planner.Input{
 		Found: r.source.Found, Series: r.series, Holds: r.holds, Policy: r.options.Policy, Now: r.start,
-		Failed: r.failed.kept(), Suspect: r.options.Suspect,
+		Failed: r.failed.kept(), Suspect: r.options.Suspect, Torrents: r.torrents,
 	}
 	if r.docs != nil {
 		in.Documents = r.docs.All()

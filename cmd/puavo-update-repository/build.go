@@ -48,7 +48,7 @@ func whatFlags() []cli.Flag {
 	return command.Category(whatToBuild, slices.Concat([]cli.Flag{
 		&cli.StringFlag{Name: "images-dir", Usage: "take the images from `DIR`, where no argument says so"},
 		mirrorFlag(),
-	}, seriesFlags(), keepFlags(), []cli.Flag{
+	}, seriesFlags(), keepFlags(), torrentFlags(), []cli.Flag{
 		&cli.StringSliceFlag{Name: "series", Usage: "build the series whose names match `GLOB`, and leave the others as they are (can be given several times)", DefaultText: "all"},
 		&cli.BoolFlag{Name: "no-config", Aliases: []string{"n"}, Usage: "ignore series files, scan IMAGE_DIR"},
 		&cli.IntFlag{Name: "targets", Value: 3, Usage: "make deltas to the `N` newest images of a series"},
@@ -72,6 +72,15 @@ func seriesFlags() []cli.Flag {
 		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "base `URL` of the images, a bare host name means https://HOST; also $PUAVO_REPOSITORY_URL"},
 		&cli.StringSliceFlag{Name: "config", Usage: "take the series from this `FILE` (can be given several times)"},
 		&cli.StringFlag{Name: "puavo-os", Aliases: []string{"p"}, Usage: "take the series from `DIR`/config/images/*.json"},
+	}
+}
+
+// torrentFlags returns the flags that say what has torrents.
+func torrentFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "torrents", Value: "none", Usage: "make torrents of these `FILES`: none, deltas, or all, images too"},
+		&cli.StringSliceFlag{Name: "tracker", Usage: "name the tracker at this `URL` in torrents (can be given several times, the first is asked first)", DefaultText: "none"},
+		&cli.StringSliceFlag{Name: "torrent-seed", Usage: "name the host at this `URL`, which serves the mirror, as a source in torrents (can be given several times)", DefaultText: "--repository"},
 	}
 }
 
@@ -282,8 +291,26 @@ func parse(c *cli.Context, settings *config.Settings) (imagerepo.Options, error)
 	if o.Effort, err = delta.ParseEffort(c.String("effort")); err != nil {
 		return o, command.Usage("--effort: %v", err)
 	}
-	o.URL, err = parseURL(c.String("repository"))
+	if o.URL, err = parseURL(c.String("repository")); err != nil {
+		return o, err
+	}
+	o.Torrents, err = torrents(c, o)
 	return o, err
+}
+
+// torrents returns what the flags say of torrents.
+func torrents(c *cli.Context, o imagerepo.Options) (t plan.Torrents, err error) {
+	if t.Of, err = plan.ParseTorrentsOf(c.String("torrents")); err != nil {
+		return t, command.Usage("--torrents %v", err)
+	}
+	t.Trackers = c.StringSlice("tracker")
+	for _, seed := range c.StringSlice("torrent-seed") {
+		t.Seeds = append(t.Seeds, strings.TrimRight(seed, "/"))
+	}
+	if o.Torrents = t; o.CheckTorrents() != nil {
+		return t, command.Usage("--torrents %s: %v", t.Of, o.CheckTorrents())
+	}
+	return t, nil
 }
 
 // directories returns the image directory and the mirror. Where the first is an argument,

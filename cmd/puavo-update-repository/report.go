@@ -44,11 +44,12 @@ func (r report) plan(p plan.Plan) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\n", imageVerb(im), ui.Bytes(im.Size), im.File)
 	}
 	for _, d := range p.Deltas {
-		size := "?"
-		if d.Size > 0 {
-			size = ui.Bytes(d.Size)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", deltaVerb(d), fileSize(d.Size), d.File)
+	}
+	for _, f := range p.Torrents {
+		if f.Action == plan.Make {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", torrentVerb(f), fileSize(f.Size), f.File)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", deltaVerb(d), size, d.File)
 	}
 	for _, f := range p.Remove {
 		verb := "remove"
@@ -133,6 +134,22 @@ func deltaVerb(d plan.Delta) string {
 	return verb
 }
 
+// torrentVerb returns what a run does about the torrent of a file.
+func torrentVerb(t plan.Torrent) string {
+	if t.Read {
+		return "read for torrent"
+	}
+	return "make torrent"
+}
+
+// fileSize returns a size that may not be known.
+func fileSize(n int64) string {
+	if n == 0 {
+		return "?"
+	}
+	return ui.Bytes(n)
+}
+
 // notes prints what is unusual about a run.
 func (r report) notes(p plan.Plan) error {
 	if len(p.Unowned) > 0 {
@@ -202,6 +219,10 @@ func (r report) built(p plan.Plan, s imagerepo.Summary) error {
 
 // contents returns what a mirror holds.
 func contents(s imagerepo.Summary) string {
-	return fmt.Sprintf("%d series, %d images of %s, %d deltas of %s",
-		s.Series, s.Images, ui.Bytes(s.ImageBytes), s.Made+s.Kept, ui.Bytes(s.DeltaBytes))
+	torrents := ""
+	if s.Torrents > 0 {
+		torrents = fmt.Sprintf(", %d torrents", s.Torrents)
+	}
+	return fmt.Sprintf("%d series, %d images of %s, %d deltas of %s%s",
+		s.Series, s.Images, ui.Bytes(s.ImageBytes), s.Made+s.Kept, ui.Bytes(s.DeltaBytes), torrents)
 }

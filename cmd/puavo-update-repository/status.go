@@ -110,8 +110,12 @@ func printStatus(w io.Writer, s fullStatus, files bool) error {
 	if s.Pulled != nil {
 		run = pullcmd.DescribeRecord(*s.Pulled, time.Now())
 	}
-	_, err := fmt.Fprintf(w, "%d series, %d images of %s, %d deltas of %s\n%s%s",
-		len(s.Series), s.Images, ui.Bytes(s.ImageBytes), s.Deltas, ui.Bytes(s.DeltaBytes), page, run)
+	torrents := ""
+	if s.Torrents > 0 {
+		torrents = fmt.Sprintf(", %d torrents", s.Torrents)
+	}
+	_, err := fmt.Fprintf(w, "%d series, %d images of %s, %d deltas of %s%s\n%s%s",
+		len(s.Series), s.Images, ui.Bytes(s.ImageBytes), s.Deltas, ui.Bytes(s.DeltaBytes), torrents, page, run)
 	if err != nil || s.Signed == nil {
 		return err
 	}

@@ -12,6 +12,9 @@
 //	<folder>/SHA256SUMS SHA-256 of the files of the folder but itself, but for tuf
 //	index.json          which meta exists, how many images it has and the newest
 //
+// A torrent must be of the file that it is named after, of which a meta must say something.
+// With Deep, its pieces are compared with the file, which is read once more for that.
+//
 // index.html, the page for people, and BEST-BEFORE-<date> are compared by SHA256SUMS alone;
 // what they say is not. No
 // document has the digest of a list. In a mirror of an earlier version the SHA256SUMS of the
@@ -53,9 +56,11 @@
 //	files    +--------------> digest, compare with the claims   Jobs   <--> digest cache
 //	deltas, bases             with Deep: apply, digest,         Jobs   <--> result cache
 //	                          compare with the target
+//	torrents, files           compare with each other; with     Jobs   <--> pieces cache
+//	                          Deep the pieces too
 //	tuf                       Options.Signed                    1
 //
-// Every stage adds to one list of findings, which has a lock. Both caches have one, too.
+// Every stage adds to one list of findings, which has a lock. All caches have one, too.
 // They live as long as the call of Verify and are in memory only. Their keys are stamps:
 // size, times and inode. A result is cached only if the files that were read still have
 // the stamps with which they were listed. Digesting a file takes further goroutines, see
@@ -108,7 +113,7 @@ type Options struct {
 	// again at 0.
 	Progress func(done, total int64)
 	// Stage, which may be nil, is called when another file is worked on, by its path in the
-	// mirror, and with what is done to it: file_read or delta_apply. Of several at a time it
+	// mirror, and with what is done to it: file_read, delta_apply or torrent_check. Of several at a time it
 	// is the one that was begun last. There is one call at a time.
 	Stage func(stage, file string)
 }
@@ -234,7 +239,7 @@ func (f *findings) sorted() Report {
 }
 
 // Verify reads a mirror and reports what is wrong, sorted by path.
-// With Deep it applies each delta of the meta to its base in the mirror, by the second
+// With Deep it compares the pieces of torrents, and applies each delta of the meta to its base in the mirror, by the second
 // implementation of the format, unless delta, base or target was found bad already. It
 // returns an error only if the mirror cannot be opened or is none (ErrNoMirror), if
 // Options.Signed does, or if ctx ended. It can be called concurrently.

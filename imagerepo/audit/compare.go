@@ -77,7 +77,7 @@ func compareDocuments(d *documents, all files, found *findings) {
 	}
 	findUnpublished(d, all, found)
 	for _, f := range all {
-		findGaps(d, f, found)
+		findGaps(d, all, f, found)
 	}
 	for p, s := range d.series {
 		if meta.SeriesPath(s.Name) != p {
@@ -118,11 +118,15 @@ func findUnpublished(d *documents, all files, found *findings) {
 }
 
 // findGaps reports which document lacks a file that others name.
-func findGaps(d *documents, f *file, found *findings) {
+func findGaps(d *documents, all files, f *file, found *findings) {
 	inMeta := f.namedBy(isMeta)
 	_, payload := ourName(f.path)
 	payload = payload && !isMeta(f.path)
+	of, isTorrent := torrentOf(f.path)
 	switch {
+	case isTorrent && !d.lacking && (all[of] == nil || !all[of].namedBy(isMeta)):
+		found.add(f.path, Inconsistent, f.namers()+", no meta names "+of)
+	case isTorrent:
 	case payload && !inMeta && !d.lacking:
 		found.add(f.path, Inconsistent, f.namers()+", no meta does")
 	case inMeta && d.parsed(mirror.CKSUMS) && !f.namedBy(only(mirror.CKSUMS)):

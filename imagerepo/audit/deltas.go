@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"slices"
 
 	"puavo-image-repository/cksum"
@@ -17,7 +18,9 @@ import (
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/internal/torrent"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // trial is a delta that must make its target from its base.
@@ -155,4 +158,98 @@ func (a *applier) apply(ctx context.Context, t *trial, work *meter.Meter) (cksum
 		a.results.put(stamps, result{made, err})
 	}
 	return made, err
+}
+
+// offer is a torrent, and the file that it must be of.
+type offer struct {
+	torrent, file *content
+	deep          bool // its pieces are compared too
+}
+
+// offers returns the torrents that are good as far as they have been read, with files that
+// exist. All files must have been looked at.
+func (k *checker) offers(contents map[string]*content, deep bool) (all []*offer) {
+	for _, p := range slices.Sorted(maps.Keys(contents)) {
+		of, isTorrent := torrentOf(p)
+		if file := contents[of]; isTorrent && contents[p].info != nil && file != nil && file.info != nil {
+			all = append(all, &offer{contents[p], file, deep})
+		}
+	}
+	return all
+}
+
+// stamps returns the stamps of torrent and file.
+func (o *offer) stamps() [2]state.Stamp {
+	return [2]state.Stamp{state.StampOf(o.torrent.info), state.StampOf(o.file.info)}
+}
+
+// bytesOf returns how many bytes are read of files to compare their pieces.
+func (k *checker) bytesOf(offers []*offer) (n int64) {
+	for _, o := range offers {
+		if _, known := k.cached.pieces.get(o.stamps()); !known && o.deep {
+			n += o.file.info.Size()
+		}
+	}
+	return n
+}
+
+// checkTorrents checks torrents, jobs at a time. All files must have been checked.
+func (k *checker) checkTorrents(ctx context.Context, jobs int, offers []*offer, work *meter.Meter) error {
+	return pool.Each(ctx, jobs, offers, func(ctx context.Context, o *offer) error {
+		if o.torrent.bad {
+			return ctx.Err()
+		}
+		problem, detail := k.checkTorrent(ctx, o, work)
+		if ctx.Err() == nil && detail != "" {
+			k.found.add(o.torrent.file.path, problem, detail)
+		}
+		return ctx.Err()
+	})
+}
+
+// checkTorrent returns what is wrong with a torrent, "" if nothing is.
+func (k *checker) checkTorrent(ctx context.Context, o *offer, work *meter.Meter) (p Problem, detail string) {
+	in, err := openFile(k.root, o.torrent.file.path)
+	if err != nil {
+		return Unreadable, err.Error()
+	}
+	defer in.Close()
+	data, err := untrusted.ReadAll(in, torrent.MaxSize)
+	if err != nil {
+		return Malformed, err.Error()
+	}
+	t, err := torrent.Parse(data)
+	switch name, size := path.Base(o.file.file.path), o.file.info.Size(); {
+	case err != nil:
+		return Malformed, err.Error()
+	case t.Name != name || t.Size != size:
+		return Wrong, fmt.Sprintf("it is of %s, %d bytes; %s has %d bytes", untrusted.Show(t.Name), t.Size, name, size)
+	case o.deep && !o.file.bad:
+		return k.checkPieces(ctx, o, t, work)
+	}
+	return "", ""
+}
+
+// checkPieces compares the pieces of a torrent with its file, which is good.
+func (k *checker) checkPieces(ctx context.Context, o *offer, t torrent.Torrent, work *meter.Meter) (p Problem, detail string) {
+	if detail, known := k.cached.pieces.get(o.stamps()); known {
+		return Wrong, detail
+	}
+	in, err := openFile(k.root, o.file.file.path)
+	if err != nil {
+		return Unreadable, err.Error()
+	}
+	defer in.Close()
+	defer work.Begin("torrent_check", o.torrent.file.path)()
+	h := torrent.NewHash(t.PieceLength)
+	if _, err := io.Copy(h, work.At(meter.Pieces).Reader(ctx, in)); err != nil {
+		return Unreadable, "reading its file: " + err.Error()
+	}
+	if got := h.File(t.Name); !bytes.Equal(got.Pieces, t.Pieces) {
+		detail = "its pieces are not those of " + o.file.file.path
+	}
+	if unchanged(in, o.stamps()[1]) {
+		k.cached.pieces.put(o.stamps(), detail)
+	}
+	return Wrong, detail
 }

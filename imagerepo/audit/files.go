@@ -32,7 +32,7 @@ type content struct {
 type checker struct {
 	root    atomicfile.Dir
 	records records
-	digests *cache[state.Stamp, cksum.Sums]
+	cached  *caches
 	found   *findings
 }
 
@@ -89,7 +89,7 @@ func (k *checker) stat(f *file) *content {
 // recall checks a file by digests that a look before has cached, and reports whether
 // there are any. Documents are read by each look.
 func (k *checker) recall(c *content) bool {
-	sums, known := k.digests.get(state.StampOf(c.info))
+	sums, known := k.cached.digests.get(state.StampOf(c.info))
 	if known = known && c.file.document == nil; known {
 		k.check(c, sums)
 	}
@@ -131,7 +131,7 @@ func (k *checker) digest(ctx context.Context, c *content, work *meter.Meter) (ck
 	defer work.Begin("file_read", c.file.path)()
 	sums, err := cksum.Read(ctx, work.At(meter.Digest).Reader(ctx, in))
 	if s := state.StampOf(c.info); err == nil && unchanged(in, s) {
-		k.digests.put(s, sums)
+		k.cached.digests.put(s, sums)
 	}
 	return sums, err
 }

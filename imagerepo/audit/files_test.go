@@ -6,7 +6,6 @@ import (
 	"slices"
 	"testing"
 
-	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/state"
 )
@@ -64,8 +63,8 @@ func TestChecker(t *testing.T) {
 			p := newPlace(t)
 			root := p.view().Root
 			all := must(readDocuments(t.Context(), root, newMarks(root))).files()
-			var digests cache[state.Stamp, cksum.Sums]
-			first := &checker{root, nil, &digests, newFindings()}
+			cached := new(caches)
+			first := &checker{root, nil, cached, newFindings()}
 			_, unread, err := first.statAll(t.Context(), all)
 			if err != nil || len(unread) != documents+payload || bytesOf(unread) < 1_000_000 {
 				t.Fatalf("%d files of %d bytes, %v", len(unread), bytesOf(unread), err)
@@ -78,7 +77,7 @@ func TestChecker(t *testing.T) {
 
 			c.between(p)
 			stamped := records{newer: {Sums: sumsOf(nil), Stamp: state.Stamp{Size: 1}}} // that of another file
-			second := &checker{root, stamped, &digests, newFindings()}
+			second := &checker{root, stamped, cached, newFindings()}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			if c.stopped {

@@ -85,7 +85,7 @@ func lookAt(ctx context.Context, m *mirror.Mirror, o Options, cached *caches) (*
 	if l.orphans, err = findOrphans(ctx, m.Root, docs, all, records, l.found); err != nil {
 		return nil, err
 	}
-	check := &checker{m.Root, records, &cached.digests, l.found}
+	check := &checker{m.Root, records, cached, l.found}
 	apply := &applier{m.Root, &cached.results, l.found}
 	if err := checkContents(ctx, o, check, apply, docs.series, all); err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func lookAt(ctx context.Context, m *mirror.Mirror, o Options, cached *caches) (*
 	return l, cmp.Or(ctx.Err(), err)
 }
 
-// checkContents checks the files, and with Deep applies the deltas.
+// checkContents checks the files and torrents, and with Deep applies the deltas.
 func checkContents(ctx context.Context, o Options, check *checker, apply *applier, series map[string]*meta.Series, all files) error {
 	contents, unread, err := check.statAll(ctx, all)
 	if err != nil {
@@ -104,8 +104,10 @@ func checkContents(ctx context.Context, o Options, check *checker, apply *applie
 	if o.Deep {
 		trials = planTrials(series, contents)
 	}
+	offers := check.offers(contents, o.Deep)
 	toRead := bytesOf(unread) * meter.Digest
-	total := toRead + apply.bytesOf(trials)*meter.Apply
+	toApply := apply.bytesOf(trials) * meter.Apply
+	total := toRead + toApply + check.bytesOf(offers)*meter.Pieces
 	work := meter.New(total, o.Progress)
 	work.Tell(o.tell)
 	if err := check.readAll(ctx, o.Jobs, unread, work); err != nil {
@@ -113,6 +115,10 @@ func checkContents(ctx context.Context, o Options, check *checker, apply *applie
 	}
 	catchUp(work, toRead)
 	if err := apply.applyAll(ctx, o.Jobs, trials, work); err != nil {
+		return err
+	}
+	catchUp(work, toRead+toApply)
+	if err := check.checkTorrents(ctx, o.Jobs, offers, work); err != nil {
 		return err
 	}
 	catchUp(work, total)
@@ -246,6 +252,7 @@ func unchanged(f *os.File, s state.Stamp) bool {
 type caches struct {
 	digests cache[state.Stamp, cksum.Sums]
 	results cache[[3]state.Stamp, result] // by the stamps of delta, base and target
+	pieces  cache[[2]state.Stamp, string] // by the stamps of torrent and file: what is wrong, "" if nothing is
 }
 
 // cache keeps values by the stamps of the files that they were computed from. The zero

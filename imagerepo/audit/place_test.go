@@ -199,6 +199,9 @@ func (p place) relist(added ...string) {
 func (p place) oneList() {
 	var all []cksum.SHA256Line
 	for _, list := range mirror.Lists() {
+		if !p.has(list) {
+			continue
+		}
 		all = append(all, must(mirror.ParseList(list, p.read(list)))...)
 		p.remove(list)
 	}

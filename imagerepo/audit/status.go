@@ -21,6 +21,7 @@ type Status struct {
 	ImageBytes int64          `json:"image_bytes"`
 	Deltas     int            `json:"deltas"`
 	DeltaBytes int64          `json:"delta_bytes"`
+	Torrents   int            `json:"torrents,omitempty"`
 	Page       string         `json:"page,omitempty"`     // path of the page for people, "" if none is published
 	LastRun    *LastRun       `json:"last_run,omitempty"` // nil where it is not known
 }
@@ -84,7 +85,7 @@ func statusOf(m *mirror.Mirror) (Status, error) {
 	if err != nil {
 		return Status{}, advise(err)
 	}
-	s := Status{Series: []SeriesStatus{}, Page: publishedPage(m.Root), LastRun: lastRun(m)}
+	s := Status{Series: []SeriesStatus{}, Page: publishedPage(m.Root), Torrents: publishedTorrents(m.Root), LastRun: lastRun(m)}
 	counted := make(map[string]bool)
 	for _, p := range paths {
 		series, err := readParsed(m.Root, p, meta.ParseSeries)
@@ -118,6 +119,17 @@ func publishedPage(root atomicfile.Dir) string {
 		return mirror.Page
 	}
 	return "" // a list that is damaged is for Verify to report
+}
+
+// publishedTorrents returns how many torrents their list names.
+func publishedTorrents(root atomicfile.Dir) (n int) {
+	lines, _ := readParsed(root, mirror.ListOf(mirror.TorrentDir+"/x"), ofBytes(cksum.ParseSHA256SUMS)) // likewise
+	for _, l := range lines {
+		if _, ours := torrentOf(mirror.TorrentDir + "/" + l.Path); ours {
+			n++
+		}
+	}
+	return n
 }
 
 // readParsed reads and parses a document.

@@ -60,6 +60,14 @@ func isMeta(p string) bool {
 	return ours && path.Ext(p) == ".json"
 }
 
+// torrentOf returns the path of the image or delta whose torrent could be at a path of the
+// mirror, and whether one could.
+func torrentOf(p string) (of string, ok bool) {
+	name, ours := ourName(p)
+	file, isTorrent := mirror.FileOf(name)
+	return mirror.PathOf(file), ours && isTorrent
+}
+
 // ourName returns the name of the file at a path of the mirror, and whether the
 // tool may have given it that name and that place.
 func ourName(p string) (name string, ours bool) {

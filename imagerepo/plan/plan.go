@@ -65,6 +65,9 @@ type Plan struct {
 	Deltas []Delta   `json:"deltas"` // those of one base next to each other
 	Remove []Removal `json:"remove"` // sorted by path
 
+	// Torrents are those of images and deltas, sorted by the names of these.
+	Torrents []Torrent `json:"torrents,omitempty"`
+
 	// Failed are the series of which nothing can be made; they stay published as they
 	// are. The other lists leave them out.
 	Failed []Failure `json:"failed,omitempty"`

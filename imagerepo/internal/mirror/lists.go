@@ -2,15 +2,32 @@ package mirror
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strings"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/atomicfile"
 )
 
-// Folders returns the folders whose published files have a SHA256SUMS of their own.
-func Folders() []string { return []string{DeltaDir, MetaDir} }
+// Folders returns the folders whose published files have a SHA256SUMS of their own. That of
+// the torrents is there only once a mirror has had some.
+func Folders() []string { return []string{DeltaDir, MetaDir, TorrentDir} }
+
+// SyncFolders flushes the root and the folders that are there.
+func SyncFolders(root atomicfile.Dir) error {
+	for _, folder := range append(Folders(), ".") {
+		if _, err := root.Lstat(folder); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := root.SyncDir(folder); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Lists returns the paths of all SHA256SUMS that a mirror can have, in the order in which
 // they are written: that of the root comes last. A folder without published files has none:

@@ -17,6 +17,7 @@ func TestParseList(t *testing.T) {
 		{"SHA256SUMS", "rdiffs/a.rdiff", "rdiffs/a.rdiff"}, // of an earlier version
 		{"rdiffs/SHA256SUMS", "a.rdiff", "rdiffs/a.rdiff"},
 		{"meta/SHA256SUMS", "a.json", "meta/a.json"},
+		{"torrents/SHA256SUMS", "a.img.torrent", "torrents/a.img.torrent"},
 		{"rdiffs/SHA256SUMS", "rdiffs/a.rdiff", ""},
 		{"rdiffs/SHA256SUMS", "../a.img", ""},
 		{"SHA256SUMS", "../a.img", ""},
@@ -29,7 +30,7 @@ func TestParseList(t *testing.T) {
 	if lines, err := ParseList("meta/SHA256SUMS", nil); lines != nil || err != nil {
 		t.Errorf("empty: %v, %v", lines, err)
 	}
-	want := []string{"rdiffs/SHA256SUMS", "meta/SHA256SUMS", "SHA256SUMS"}
+	want := []string{"rdiffs/SHA256SUMS", "meta/SHA256SUMS", "torrents/SHA256SUMS", "SHA256SUMS"}
 	if got := Lists(); !slices.Equal(got, want) {
 		t.Errorf("lists are %q, want %q", got, want)
 	}

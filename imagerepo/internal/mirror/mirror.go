@@ -117,7 +117,7 @@ func (m *Mirror) prepare(log *slog.Logger) (err error) {
 			}
 		}
 	}
-	for _, dir := range append(Folders(), signatures, StateDir, tmp) {
+	for _, dir := range []string{DeltaDir, MetaDir, signatures, StateDir, tmp} {
 		if err := m.Root.MkdirAll(dir, 0o777); err != nil {
 			return err
 		}

@@ -30,6 +30,7 @@ const (
 	SHA256     = "SHA256SUMS" // of the root, and the name of those of the folders, see Lists
 	DeltaDir   = "rdiffs"
 	MetaDir    = "meta"
+	TorrentDir = "torrents"
 	TUF        = "tuf"   // signed metadata, see package trust
 	Private    = ".repo" // what is in it is not to be uploaded
 	Pulled     = ".pull" // what package pull keeps in a copy, which no build may change
@@ -56,11 +57,23 @@ func TmpPath(name string) string { return tmp + "/" + name }
 // SignaturePath returns where the signature of an image lies.
 func SignaturePath(n meta.Name) string { return signatures + "/" + n.String() + ".sig" }
 
-// PathOf returns where the image, the delta or the meta of that name lies.
+// torrentExt is what the name of a torrent has after that of its file.
+const torrentExt = ".torrent"
+
+// TorrentOf returns the name of the torrent of the image or delta of that name.
+func TorrentOf(file string) string { return file + torrentExt }
+
+// FileOf returns the name of the image or delta that a torrent of that name is of, and
+// whether it is the name of a torrent.
+func FileOf(torrent string) (file string, ok bool) { return strings.CutSuffix(torrent, torrentExt) }
+
+// PathOf returns where the image, the delta, the torrent or the meta of that name lies.
 func PathOf(name string) string {
 	switch path.Ext(name) {
 	case ".rdiff":
 		return meta.DeltaPath(name)
+	case torrentExt:
+		return TorrentDir + "/" + name
 	case ".json":
 		return MetaDir + "/" + name
 	default:
@@ -76,6 +89,10 @@ func IsOurName(name string) bool {
 		_, err = meta.ParseOldName(name)
 	case ".rdiff":
 		_, _, err = meta.ParseOldDeltaName(name)
+	case torrentExt:
+		file, _ := FileOf(name)
+		ext := path.Ext(file)
+		return (ext == ".img" || ext == ".rdiff") && IsOurName(file)
 	case ".json":
 		_, err = meta.ParseSeriesName(name[:len(name)-len(".json")])
 	default:

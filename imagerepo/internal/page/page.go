@@ -3,7 +3,7 @@
 //
 // # What it is made of
 //
-// The documents of the mirror, and the root that signs them. The page is a pure function
+// The documents of the mirror, the names of its torrents, and the root that signs it. The page is a pure function
 // of these: it has no clock, so the same documents make the same bytes. Of what is signed
 // it names the root alone, since every renewal changes the other dates. The URL of the
 // host is what the documents give before the names of images; where they give none, or
@@ -69,11 +69,12 @@ func ParseRoot(data []byte) (*Root, error) {
 }
 
 // Make returns the page about series, which are in the order in which it shows them, and
-// a root, nil for a mirror that is not signed. It changes neither.
-func Make(series []meta.Series, root *Root) ([]byte, error) {
-	v := view{Style: template.CSS(style), Policy: policy, URL: hostURL(series), Root: viewRoot(root)}
+// a root, nil for a mirror that is not signed. torrents has the paths of torrents, by the
+// names of their images and deltas. It changes none of them.
+func Make(series []meta.Series, root *Root, torrents map[string]string) ([]byte, error) {
+	v := view{Style: template.CSS(style), Policy: policy, URL: hostURL(series), Root: viewRoot(root), Torrents: len(torrents)}
 	for i := range series {
-		v.Series = append(v.Series, viewSeries(&series[i]))
+		v.Series = append(v.Series, viewSeries(&series[i], torrents))
 	}
 	v.count(series)
 	var b bytes.Buffer

@@ -51,16 +51,32 @@ func some(host string) []meta.Series {
 	return []meta.Series{{Name: "os-amd64", Images: []meta.Image{image(host, v2, 3<<30, v1), image(host, v3, 4<<30, v1, v2)}}}
 }
 
+// torrentsOf returns the paths of the torrents of all images, and of one delta.
+func torrentsOf(series []meta.Series) map[string]string {
+	paths := make(map[string]string)
+	for _, im := range series[0].Images {
+		paths[im.Name.String()] = "torrents/" + im.Name.String() + ".torrent"
+	}
+	delta := series[0].Images[1].Diffs[0].Filename
+	paths[delta] = "torrents/" + delta + ".torrent"
+	return paths
+}
+
 var root = &Root{Version: 2, Expires: time.Date(2027, 1, 2, 23, 0, 0, 0, time.FixedZone("", -3*60*60)), Keys: []string{"0123abcd", "4567ef"}, Threshold: 2}
 
 // made returns a page, which must be the same each time.
 func made(t *testing.T, series []meta.Series, root *Root) string {
 	t.Helper()
-	first, err := Make(series, root)
+	return madeWith(t, series, root, nil)
+}
+
+func madeWith(t *testing.T, series []meta.Series, root *Root, torrents map[string]string) string {
+	t.Helper()
+	first, err := Make(series, root, torrents)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := Make(series, root); err != nil || !bytes.Equal(again, first) {
+	if again, err := Make(series, root, torrents); err != nil || !bytes.Equal(again, first) {
 		t.Errorf("%v, another page: %t", err, !bytes.Equal(again, first))
 	}
 	return string(first)
@@ -69,15 +85,17 @@ func made(t *testing.T, series []meta.Series, root *Root) string {
 // Each page is the one in testdata, but for its style.
 func TestGolden(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		series []meta.Series
-		root   *Root
+		name     string
+		series   []meta.Series
+		root     *Root
+		torrents map[string]string
 	}{
-		{"empty", nil, nil},
-		{"relative", some(""), nil},
-		{"signed", append(some(host), meta.Series{Name: "other", Images: []meta.Image{image(host, v1, 5)}}, meta.Series{Name: "none"}), root},
+		{"empty", nil, nil, nil},
+		{"relative", some(""), nil, nil},
+		{"torrents", some(host), nil, torrentsOf(some(host))},
+		{"signed", append(some(host), meta.Series{Name: "other", Images: []meta.Image{image(host, v1, 5)}}, meta.Series{Name: "none"}), root, nil},
 	} {
-		got := strings.Replace(made(t, c.series, c.root), style, "\n", 1)
+		got := strings.Replace(madeWith(t, c.series, c.root, c.torrents), style, "\n", 1)
 		got = strings.Replace(got, strings.ReplaceAll(digest(style), "+", "&#43;"), "DIGEST", 1)
 		file := "testdata/" + c.name + ".html"
 		if *update {

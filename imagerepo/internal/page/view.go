@@ -19,8 +19,8 @@ type view struct {
 	Root   *rootView
 	Series []seriesView
 
-	Images, Deltas         int
-	ImageBytes, DeltaBytes size
+	Images, Deltas, Torrents int
+	ImageBytes, DeltaBytes   size
 }
 
 // Command returns the command line for a client, in parts that stay on one line.
@@ -103,13 +103,15 @@ type imageView struct {
 	Date           []string // the day and the time
 	Size           size
 	SHA256, BLAKE3 string // "" where it is not known
+	Torrent        string // path, "" where there is none
 }
 
-func viewSeries(s *meta.Series) seriesView {
-	v := seriesView{Name: s.Name, Meta: meta.SeriesPath(s.Name), Chart: newChart(s), Matrix: newMatrix(s)}
+func viewSeries(s *meta.Series, torrents map[string]string) seriesView {
+	v := seriesView{Name: s.Name, Meta: meta.SeriesPath(s.Name), Chart: newChart(s), Matrix: newMatrix(s, torrents)}
 	for _, im := range slices.Backward(s.Images) {
 		v.Images = append(v.Images, imageView{
 			im.Name.String(), strings.Fields(dateOf(im.Name)), size(im.Sums.Size), hex(im.Sums.SHA256), hex(im.Sums.BLAKE3),
+			torrents[im.Name.String()],
 		})
 	}
 	if newest := s.Newest(); newest != nil {
@@ -166,9 +168,11 @@ type deltaView struct {
 	Path  string
 	Size  size
 	Share string // of its target's size
+
+	Torrent string // path, "" where there is none
 }
 
-func newMatrix(s *meta.Series) (m matrix) {
+func newMatrix(s *meta.Series, torrents map[string]string) (m matrix) {
 	there := make(map[meta.Name]bool)
 	var bases []meta.Name
 	var columns []map[meta.Name]*deltaView // by base
@@ -182,7 +186,7 @@ func newMatrix(s *meta.Series) (m matrix) {
 		column := make(map[meta.Name]*deltaView)
 		for _, d := range im.Diffs {
 			bases = append(bases, d.Base)
-			column[d.Base] = viewDelta(d, im.Sums.Size)
+			column[d.Base] = viewDelta(d, im.Sums.Size, torrents)
 		}
 		columns = append(columns, column)
 	}
@@ -200,7 +204,7 @@ func newMatrix(s *meta.Series) (m matrix) {
 	return m
 }
 
-func viewDelta(d meta.Diff, target int64) *deltaView {
+func viewDelta(d meta.Diff, target int64, torrents map[string]string) *deltaView {
 	share := 100 * float64(d.Sums.Size) / float64(max(target, 1))
-	return &deltaView{meta.DeltaPath(d.Filename), size(d.Sums.Size), fmt.Sprintf("%.1f\u00a0%%", share)}
+	return &deltaView{meta.DeltaPath(d.Filename), size(d.Sums.Size), fmt.Sprintf("%.1f\u00a0%%", share), torrents[d.Filename]}
 }

@@ -91,6 +91,11 @@ func volume(p plan.Plan, s budget.Schedule) (e plan.Estimate) {
 			e.Write += size
 		}
 	}
+	for _, t := range p.Torrents {
+		if t.Read {
+			e.Read += t.Size
+		}
+	}
 	for _, old := range p.Remove {
 		if !old.Due.IsZero() {
 			e.Orphans += old.Size
@@ -113,6 +118,11 @@ func Work(p plan.Plan, readCost int64) (n int64) {
 		}
 		for _, d := range g {
 			n += DeltaWork(d)
+		}
+	}
+	for _, t := range p.Torrents {
+		if t.Read {
+			n += t.Size * meter.Pieces
 		}
 	}
 	return n
@@ -194,6 +204,11 @@ func bytesOf(p plan.Plan) (n int64) {
 	}
 	for _, d := range p.Deltas {
 		n += d.Work()
+	}
+	for _, t := range p.Torrents {
+		if t.Read {
+			n += t.Size
+		}
 	}
 	return n
 }

@@ -26,6 +26,7 @@ type Input struct {
 	Holds     mirror.Inventory
 	Documents []meta.Series // what the mirror publishes
 	Policy    plan.Policy
+	Torrents  plan.Torrents // with seeds, see package torrents
 	Now       time.Time
 	Failed    map[string]error // series of which it is already known that they cannot be built
 	Suspect   []string         // paths in the mirror of files that are damaged
@@ -58,6 +59,7 @@ func New(in Input) plan.Plan {
 		series, err := p.add()
 		if err == nil {
 			p.collect()
+			p.addTorrents()
 			p.addRemovals()
 			return p.plan
 		}

@@ -35,6 +35,7 @@ type world struct {
 	// documents are names of meta that index.json names, and adopt is Options.Adopt.
 	documents []string
 	adopt     bool
+	torrents  plan.Torrents
 }
 
 // image5 is newer than all others.
@@ -108,7 +109,7 @@ func (w *world) plan(p plan.Policy) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	holds.All = w.adopt
-	return New(Input{Found: found, Series: series, Holds: holds, Policy: p, Now: now}), nil
+	return New(Input{Found: found, Series: series, Holds: holds, Policy: p, Now: now, Torrents: w.torrents}), nil
 }
 
 // brief is a plan in words: what is not kept.

@@ -27,6 +27,9 @@ func (p *planner) addRemovals() {
 	for _, d := range p.plan.Deltas {
 		wanted[d.File] = d.Action != plan.Drop
 	}
+	for _, t := range p.plan.Torrents {
+		wanted[mirror.TorrentOf(t.File)] = true
+	}
 	for _, name := range p.in.Holds.Names() {
 		published, known := wanted[name]
 		if stamp, there := p.in.Holds.Has(name); !published && !p.failed.Has(name) {
@@ -52,12 +55,13 @@ func (p *planner) addRemoval(name string, stamp state.Stamp, there, recordWanted
 }
 
 // due returns when an orphan is removed; zero means by this run. A meta is no payload:
-// whoever has read it needs no other copy. A damaged file is of no use to anybody.
+// whoever has read it needs no other copy. A damaged file is of no use to anybody. A torrent
+// goes with its file at the latest.
 func (p *planner) due(name string) time.Time {
-	since := p.in.Now
-	if record := p.in.Holds.Records[name]; record != nil && record.Orphaned != 0 {
-		if since = time.Unix(record.Orphaned, 0); since.After(p.in.Now) { // a clock went back
-			since = p.in.Now
+	since := p.orphaned(name)
+	if file, ok := mirror.FileOf(name); ok {
+		if of := p.orphaned(file); of.Before(since) {
+			since = of
 		}
 	}
 	due := since.Add(p.in.Policy.Grace)
@@ -65,6 +69,15 @@ func (p *planner) due(name string) time.Time {
 		return time.Time{}
 	}
 	return due
+}
+
+// orphaned returns since when a file is an orphan: now if it becomes one, or a clock went back.
+func (p *planner) orphaned(name string) time.Time {
+	record := p.in.Holds.Records[name]
+	if record == nil || record.Orphaned == 0 || time.Unix(record.Orphaned, 0).After(p.in.Now) {
+		return p.in.Now
+	}
+	return time.Unix(record.Orphaned, 0)
 }
 
 // CheckRemovals refuses a plan by which too much would be lost, see package loss.

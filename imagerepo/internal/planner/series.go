@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
@@ -111,6 +112,9 @@ func (f Files) Add(s meta.SeriesConfig, documents []meta.Series) {
 // Has reports whether a file is one of them, or belongs to one of the series by its
 // name.
 func (f Files) Has(name string) bool {
+	if file, ok := mirror.FileOf(name); ok {
+		return f.Has(file)
+	}
 	if f[name] {
 		return true
 	}

@@ -58,7 +58,7 @@ func (d *Documents) readList(list string, n *named) error {
 		}
 		for _, l := range lines {
 			name := path.Base(l.Path)
-			if ext := path.Ext(name); mirror.PathOf(name) == l.Path && (ext == ".img" || ext == ".rdiff") {
+			if ext := path.Ext(name); mirror.PathOf(name) == l.Path && (ext == ".img" || ext == ".rdiff" || ext == ".torrent") {
 				d.lines[name] = line{d.lines[name].cksum, &l.SHA256}
 			} else {
 				n.paths[l.Path] = true
@@ -142,7 +142,7 @@ func (d *Documents) writeList(w *writing, list string) error {
 	return nil
 }
 
-// payload returns the lines of CKSUMS, and those of images and deltas in the SHA256SUMS,
+// payload returns the lines of CKSUMS, and those of images, deltas and torrents in the SHA256SUMS,
 // with their paths in the mirror.
 func (d *Documents) payload() (lines []cksum.Line, sums []cksum.SHA256Line) {
 	for name, l := range d.lines {

@@ -52,7 +52,7 @@ func (d *Documents) writePage(all []meta.Series, write func(name string, data []
 	if root == nil {
 		root = publishedRoot(d.dir)
 	}
-	data, err := page.Make(all, root)
+	data, err := page.Make(all, root, d.torrents())
 	if err != nil {
 		return err
 	}
@@ -71,6 +71,17 @@ func (d *Documents) writePage(all []meta.Series, write func(name string, data []
 		}
 	}
 	return write(mirror.Page, data)
+}
+
+// torrents returns the paths of the torrents that are listed, by the names of their files.
+func (d *Documents) torrents() map[string]string {
+	paths := make(map[string]string)
+	for name := range d.lines {
+		if file, is := mirror.FileOf(name); is {
+			paths[file] = mirror.PathOf(name)
+		}
+	}
+	return paths
 }
 
 // removePage removes a page that must not be there, if it is the tool's own, after the

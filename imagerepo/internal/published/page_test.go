@@ -51,7 +51,7 @@ func (s *site) open(p Page, series string) *ledger.Ledger {
 	p.Ledger, p.Log = known, slog.New(slog.NewTextHandler(&s.log, nil))
 	s.docs = load(s.t, s.dir)
 	s.docs.SetPage(p)
-	s.docs.Publish(append(s.docs.All()[:2], threeImages(series)), nil)
+	s.docs.Publish(append(s.docs.All()[:2], threeImages(series)), nil, nil)
 	return known
 }
 

@@ -53,7 +53,7 @@ type Documents struct {
 
 	mu     sync.Mutex
 	series map[string]*series // by name
-	lines  map[string]line    // of the lists, by the name of the image or delta
+	lines  map[string]line    // of the lists, by the name of the image, delta or torrent
 	sums   map[string]cksum.Sums
 	dirty  bool // what is in memory is not all written
 
@@ -108,7 +108,8 @@ func Load(dir atomicfile.Dir, own func(name string) bool) (*Documents, error) {
 	d.index()
 	d.ownLists = named.ownLists(func(p string) bool {
 		name := path.Base(p)
-		_, published := d.sums[name]
+		file, _ := mirror.FileOf(name)
+		_, published := d.sums[file]
 		return published || d.series[strings.TrimSuffix(name, ".json")] != nil || own(name)
 	})
 	return d, nil
@@ -147,8 +148,8 @@ func (d *Documents) index() {
 	}
 }
 
-// Names returns the names of all files that a document names: images, deltas, and
-// documents of series.
+// Names returns the names of all files that a document names: images, deltas, their
+// torrents, and documents of series.
 func (d *Documents) Names() map[string]bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -163,6 +164,16 @@ func (d *Documents) Names() map[string]bool {
 		names[name+".json"] = true
 	}
 	return names
+}
+
+// Listed returns the SHA-256 that a SHA256SUMS has of an image, a delta or a torrent.
+func (d *Documents) Listed(file string) (sha256 cksum.Digest256, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l := d.lines[file]; l.sha256 != nil {
+		return *l.sha256, true
+	}
+	return sha256, false
 }
 
 // Sums returns what the meta says of an image or a delta.
@@ -195,7 +206,7 @@ func (d *Documents) All() (all []meta.Series) {
 }
 
 // Withdraw takes files out of all documents in memory, with an image also the
-// deltas that lead from it, and to it. It reports whether any document named one of
+// deltas that lead from it, and to it, and with each file its torrent. It reports whether any document named one of
 // them; Call Write then.
 func (d *Documents) Withdraw(files ...string) (found bool) {
 	if len(files) == 0 {
@@ -210,10 +221,12 @@ func (d *Documents) Withdraw(files ...string) (found bool) {
 	for _, s := range d.series {
 		found = s.withdraw(gone) || found
 	}
-	for name := range gone {
-		if _, listed := d.lines[name]; listed {
-			delete(d.lines, name)
-			found = true
+	for file := range gone {
+		for _, name := range []string{file, mirror.TorrentOf(file)} {
+			if _, listed := d.lines[name]; listed {
+				delete(d.lines, name)
+				found = true
+			}
 		}
 	}
 	if found {
@@ -248,8 +261,9 @@ func (s *series) withdraw(gone map[string]bool) (found bool) {
 }
 
 // Publish replaces all documents in memory by those of the built series and, as they
-// are, those of the kept ones; Call Write then.
-func (d *Documents) Publish(built []meta.Series, kept []string) {
+// are, those of the kept ones; Call Write then. Torrents has the SHA-256 of the torrents of
+// the built series, by the names of their files; those of the kept ones stay as they are.
+func (d *Documents) Publish(built []meta.Series, kept []string, torrents map[string]cksum.Digest256) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	all := make(map[string]*series, len(built))
@@ -261,17 +275,39 @@ func (d *Documents) Publish(built []meta.Series, kept []string) {
 			all[name] = s
 		}
 	}
+	stay := d.torrentsOf(kept)
 	d.series = all
 	d.index()
 	for name := range d.lines {
-		if _, named := d.sums[name]; !named {
+		if _, named := d.sums[name]; !named && !stay[name] {
 			delete(d.lines, name)
 		}
 	}
 	for name, sums := range d.sums {
 		d.lines[name] = d.lines[name].or(name, sums)
 	}
+	for file, sha256 := range torrents {
+		d.lines[mirror.TorrentOf(file)] = line{sha256: &sha256}
+	}
 	d.dirty = true
+}
+
+// torrentsOf returns the names of all torrents that the files of some series can have.
+func (d *Documents) torrentsOf(names []string) map[string]bool {
+	torrents := make(map[string]bool)
+	for _, name := range names {
+		s := d.series[name]
+		if s == nil {
+			continue
+		}
+		for _, im := range s.Images {
+			torrents[mirror.TorrentOf(im.Name.String())] = true
+			for _, diff := range im.Diffs {
+				torrents[mirror.TorrentOf(diff.Filename)] = true
+			}
+		}
+	}
+	return torrents
 }
 
 // or returns the line of a file by its digests, as far as these are given.
@@ -297,10 +333,8 @@ func (d *Documents) Write(ctx context.Context) (changed bool, err error) {
 		return w.changed, err
 	}
 	// Of what is as it was, a run that was killed may not have flushed the name.
-	for _, dir := range append(mirror.Folders(), ".") {
-		if err := d.dir.SyncDir(dir); err != nil {
-			return w.changed, err
-		}
+	if err := mirror.SyncFolders(d.dir); err != nil {
+		return w.changed, err
 	}
 	d.dirty = false
 	return w.changed, nil

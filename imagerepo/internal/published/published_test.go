@@ -57,11 +57,14 @@ func threeImages(name string) meta.Series {
 	return meta.Series{Name: name, Images: []meta.Image{image(image1, image2, image3), image(image2, image1, image3), image(image3, image1, image2)}}
 }
 
+// torrents are those of an image and a delta, which both series have.
+var torrents = map[string]cksum.Digest256{image2: {2}, delta(image1, image2): {12}}
+
 // mirrorOf returns a mirror with the documents of two series.
 func mirrorOf(t *testing.T) (atomicfile.Dir, *Documents) {
 	t.Helper()
 	path := t.TempDir()
-	for _, dir := range []string{"meta", "rdiffs", ".repo/tmp"} {
+	for _, dir := range []string{"meta", "rdiffs", "torrents", ".repo/tmp"} {
 		if err := os.MkdirAll(filepath.Join(path, dir), 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +75,7 @@ func mirrorOf(t *testing.T) (atomicfile.Dir, *Documents) {
 	}
 	t.Cleanup(func() { dir.Close() })
 	d := load(t, dir)
-	d.Publish([]meta.Series{threeImages("a"), {Name: "b", Images: []meta.Image{image(image1), image(image2, image1)}}}, nil)
+	d.Publish([]meta.Series{threeImages("a"), {Name: "b", Images: []meta.Image{image(image1), image(image2, image1)}}}, nil, torrents)
 	if changed, err := d.Write(t.Context()); err != nil || !changed {
 		t.Fatal(changed, err)
 	}
@@ -92,7 +95,7 @@ func load(t *testing.T, dir atomicfile.Dir) *Documents {
 func words(t *testing.T, dir atomicfile.Dir) string {
 	t.Helper()
 	all := ""
-	for _, doc := range []string{"meta/a.json", "meta/b.json", "index.json", "CKSUMS", "SHA256SUMS", "meta/SHA256SUMS", "rdiffs/SHA256SUMS"} {
+	for _, doc := range []string{"meta/a.json", "meta/b.json", "index.json", "CKSUMS", "SHA256SUMS", "meta/SHA256SUMS", "rdiffs/SHA256SUMS", "torrents/SHA256SUMS"} {
 		data, _ := dir.ReadFile(doc, meta.MaxDocument)
 		all += string(data)
 	}
@@ -112,6 +115,7 @@ func TestWithdraw(t *testing.T) {
 		{"an image of both", []string{image1}, []string{image1, delta(image1, image2), delta(image1, image3), delta(image2, image1), delta(image3, image1)}},
 		{"an image of one", []string{image3}, []string{image3, delta(image1, image3), delta(image2, image3), delta(image3, image1), delta(image3, image2)}},
 		{"a delta", []string{delta(image1, image2)}, []string{delta(image1, image2)}},
+		{"a torrent", []string{image2 + ".torrent"}, []string{image2 + ".torrent"}},
 		{"several", []string{delta(image1, image2), image3}, []string{image3, delta(image1, image2), delta(image1, image3), delta(image2, image3), delta(image3, image1), delta(image3, image2)}},
 	} {
 		dir, d := mirrorOf(t)
@@ -126,7 +130,8 @@ func TestWithdraw(t *testing.T) {
 		want := maps.Clone(before)
 		for _, f := range c.gone {
 			delete(want, f)
-			if strings.Contains(text, `"filename":"`+f) || strings.Contains(text, " "+f+"\n") || strings.Contains(text, "/"+f+"\n") {
+			delete(want, f+".torrent")
+			if strings.Contains(text, `"filename":"`+f) || strings.Contains(text, " "+f+"\n") || strings.Contains(text, " "+f+".torrent\n") || strings.Contains(text, "/"+f+"\n") {
 				t.Errorf("%s: %s is named", c.name, f)
 			}
 			if _, ok := d.Sums(f); ok {
@@ -160,7 +165,7 @@ func checkSums(t *testing.T, when string, dir atomicfile.Dir) {
 			if strings.Contains(l.Path, "/") {
 				t.Errorf("%s: %s names %s", when, list, l.Path)
 			}
-			if path.Ext(file) == ".rdiff" || path.Ext(file) == ".img" {
+			if ext := path.Ext(file); ext == ".rdiff" || ext == ".img" || ext == ".torrent" {
 				continue
 			}
 			docs = append(docs, file)
@@ -182,7 +187,7 @@ func TestKept(t *testing.T) {
 	a = append(a, "  \n"...)
 	os.WriteFile(filepath.Join(dir.Name(), "meta/a.json"), a, 0o666)
 	d := load(t, dir)
-	d.Publish([]meta.Series{{Name: "b", Images: []meta.Image{image(image2)}}}, []string{"a", "none"})
+	d.Publish([]meta.Series{{Name: "b", Images: []meta.Image{image(image2)}}}, []string{"a", "none"}, nil)
 	if _, err := d.Write(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -193,6 +198,11 @@ func TestKept(t *testing.T) {
 	var names []string
 	for _, s := range d.All() {
 		names = append(names, s.Name)
+	}
+	for name := range torrents { // of the series that is kept
+		if _, ok := d.Listed(name + ".torrent"); !ok {
+			t.Errorf("the torrent of %s is not listed", name)
+		}
 	}
 	if s, ok := d.Series("a"); !slices.Equal(names, []string{"a", "b"}) || !ok || len(s.Images) != 3 {
 		t.Errorf("series %v, %v", names, s)

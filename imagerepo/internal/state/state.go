@@ -34,11 +34,11 @@ import (
 	"puavo-image-repository/imagerepo/atomicfile"
 )
 
-// Record is what is known of one file. That of a delta or of a meta says that the
+// Record is what is known of one file. That of a delta, a torrent or a meta says that the
 // file is the tool's own, that of an image says so if Placed is set.
 type Record struct {
 	// Stamp is that of the file whose sums are recorded: of an image the source,
-	// of a delta the file in the mirror.
+	// of a delta or a torrent the file in the mirror.
 	Stamp Stamp `json:"stamp,omitzero"`
 	// Sums are the file's digests. Those of a dropped delta are its size alone.
 	Sums cksum.Sums `json:"sums,omitzero"`
@@ -54,7 +54,8 @@ type Record struct {
 	// Conf is an image's puavo-conf, nil where it was not read.
 	Conf map[string]json.RawMessage `json:"conf,omitzero"`
 	// Base and Target are the BLAKE3 of what a delta was made of. That of the page for
-	// people, index.html, has in Base the one before it.
+	// people, index.html, has in Base the one before it. That of a torrent has in Target the
+	// file that it is of, and in Base what else it was made of, see package torrents.
 	Base   cksum.Digest256 `json:"base,omitzero"`
 	Target cksum.Digest256 `json:"target,omitzero"`
 	// Dropped says that a delta was too large to be worth having: it had at least
