@@ -137,7 +137,8 @@ func (p *place) build() {
 	p.t.Helper()
 	o := imagerepo.Options{
 		ImageDir: p.images, MirrorDir: p.mirror, AllowRemoval: true, Jobs: 2, NoSync: true, Log: slog.New(slog.DiscardHandler),
-		Policy: plan.Policy{Targets: 3, Downgrades: true, MaxRatio: 100, Grace: 0},
+		Policy:   plan.Policy{Targets: 3, Downgrades: true, MaxRatio: 100, Grace: 0},
+		Torrents: plan.Torrents{Of: plan.TorrentsOfAll, Seeds: []string{"https://images.example.org"}},
 	}
 	if p.keys != nil {
 		o.Sign = p.keys.Sign
@@ -158,7 +159,7 @@ func (p *place) publish(o Options) (Plan, Summary) {
 }
 
 // holds returns what is wrong at a destination: each digest that a document has must be that of
-// the file.
+// the file, and each torrent has its file.
 func holds(dir string) error {
 	var errs []error
 	for _, list := range mirror.Lists() {
@@ -170,6 +171,13 @@ func holds(dir string) error {
 		errs = append(errs, err)
 		for _, l := range lines {
 			errs = append(errs, is(dir, l.Path, l.SHA256, list))
+		}
+	}
+	torrents, _ := filepath.Glob(filepath.Join(dir, "torrents", "*.torrent"))
+	for _, t := range torrents {
+		file, _ := mirror.FileOf(filepath.Base(t))
+		if _, err := os.Stat(filepath.Join(dir, mirror.PathOf(file))); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", t, err))
 		}
 	}
 	data, _ := os.ReadFile(filepath.Join(dir, "CKSUMS"))

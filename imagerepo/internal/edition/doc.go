@@ -11,16 +11,17 @@
 // Each ends before the next begins:
 //
 //	enter     enter all names into the record
-//	send      send payload. New payload gets its name when it is there whole; changed payload,
-//	          which has another content than under its name at the store, stays aside. Write
-//	          the signed files that the timestamp will name
+//	send      send payload. New payload gets its name when it is there whole; torrents, and
+//	          changed payload, which has another content than under its name at the store,
+//	          stay aside. Write the signed files that the timestamp will name
 //	takeOut   write the documents of the store again, without what will change
-//	release   give changed payload its names
+//	release   give changed payload its names, then torrents, which clients find by the names
+//	          of their files
 //	publish   write meta, page, index and CKSUMS, then the lists of digests
 //	trust     write the timestamp, then new roots, which the old keys that sign the timestamp
 //	          lead to; roots first where the store has none
 //	settle    record what the store has, and since when the rest are orphans
-//	remove    remove orphans after their grace
+//	remove    remove orphans after their grace, torrents before their files
 //
 // The digest of payload is compared while it is sent, so what changed since the documents
 // were made ends the run when nothing that clients see has changed.

@@ -67,6 +67,13 @@ func isPayload(name string) bool {
 	return false
 }
 
+// isTorrent reports whether a file is a torrent, which clients find without any document: it
+// must not be there before its file, or after it.
+func isTorrent(name string) bool { return path.Ext(name) == ".torrent" }
+
+// isFile reports whether a file is none.
+func isFile(name string) bool { return !isTorrent(name) }
+
 // isList reports whether a file is a list of digests, which no list names.
 func isList(name string) bool { return path.Base(name) == mirror.SHA256 }
 

@@ -127,7 +127,7 @@ func (r *run) writeRecord(ctx context.Context) error {
 }
 
 // send sends payload, and the signed files that the timestamp will name. New payload gets its
-// name, changed payload stays aside.
+// name; changed payload and torrents stay aside.
 func (r *run) send(ctx context.Context) error {
 	began := time.Now()
 	payload := slices.DeleteFunc(slices.Clone(r.compared.fresh), func(name string) bool { return !isPayload(name) })
@@ -141,7 +141,7 @@ func (r *run) send(ctx context.Context) error {
 		if r.options.Sent != nil {
 			r.options.Sent(name, c.Size)
 		}
-		if slices.Contains(r.compared.changed, name) {
+		if isTorrent(name) || slices.Contains(r.compared.changed, name) {
 			return nil
 		}
 		return r.store.Release(ctx, c)
@@ -212,11 +212,21 @@ func (r *run) takeOut(ctx context.Context) error {
 	return nil
 }
 
-// release gives changed payload its names.
+// release gives changed payload its names, and then torrents: clients find these without any
+// document.
 func (r *run) release(ctx context.Context) error {
-	return pool.Each(ctx, r.options.Jobs, r.compared.changed, func(ctx context.Context, name string) error {
-		return r.store.Release(ctx, r.content(name))
-	})
+	aside := slices.Concat(r.compared.changed, slices.DeleteFunc(slices.Clone(r.compared.fresh), isFile))
+	for _, names := range [][]string{
+		slices.DeleteFunc(slices.Clone(aside), isTorrent), slices.DeleteFunc(slices.Clone(aside), isFile),
+	} {
+		err := pool.Each(ctx, r.options.Jobs, names, func(ctx context.Context, name string) error {
+			return r.store.Release(ctx, r.content(name))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // publish writes the documents of the edition.

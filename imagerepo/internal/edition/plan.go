@@ -16,7 +16,7 @@ import (
 // Plan is what a run does at a destination, in this order.
 type Plan struct {
 	Destination string `json:"destination"`
-	// New is payload that is sent under its name, and Changed payload that is sent aside,
+	// New is payload that is sent under its name, torrents after the others, and Changed payload that is sent aside,
 	// and gets its name when no document has that any more.
 	New     []File `json:"new"`
 	Changed []File `json:"changed"`
@@ -117,8 +117,8 @@ func due(e record.Entry, grace time.Duration, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// removals returns the orphans, each with when it is removed: documents first, so that none
-// names a file that is gone.
+// removals returns the orphans, each with when it is removed: documents and then torrents
+// first, so that none names a file that is gone.
 func removals(orphans []string, v *Inventory, grace time.Duration, now time.Time) (all []File) {
 	for _, name := range orphans {
 		all = append(all, File{name, v.files[name].Size, due(v.record.Files[name], grace, now)})
@@ -128,8 +128,11 @@ func removals(orphans []string, v *Inventory, grace time.Duration, now time.Time
 }
 
 func removalRank(name string) int {
-	if isPayload(name) {
+	switch {
+	case isTorrent(name):
 		return 1
+	case isPayload(name):
+		return 2
 	}
 	return 0
 }

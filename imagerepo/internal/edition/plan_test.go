@@ -99,14 +99,15 @@ func TestHeld(t *testing.T) {
 func TestRemovals(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	v := &Inventory{
-		files: map[string]store.File{"a.img": {Size: 3}, "meta/a.json": {Size: 2}, "late.img": {}, "new.img": {}},
+		files: map[string]store.File{"a.img": {Size: 3}, "meta/a.json": {Size: 2}, "late.img": {}, "new.img": {}, "torrents/a.img.torrent": {Size: 1}},
 		record: record.Record{Files: map[string]record.Entry{
 			"a.img": {Orphaned: 1e9 - 3600}, "meta/a.json": {Orphaned: 1e9 - 3600}, "late.img": {Orphaned: 1e9 - 3599}, "new.img": {}, "future.img": {Orphaned: 2e9},
+			"torrents/a.img.torrent": {Orphaned: 1e9 - 3600},
 		}},
 	}
-	got := removals([]string{"a.img", "future.img", "late.img", "meta/a.json", "new.img"}, v, time.Hour, now)
+	got := removals([]string{"a.img", "future.img", "late.img", "meta/a.json", "new.img", "torrents/a.img.torrent"}, v, time.Hour, now)
 	want := []File{
-		{"meta/a.json", 2, time.Time{}}, {"a.img", 3, time.Time{}}, {"future.img", 0, now.Add(time.Hour)},
+		{"meta/a.json", 2, time.Time{}}, {"torrents/a.img.torrent", 1, time.Time{}}, {"a.img", 3, time.Time{}}, {"future.img", 0, now.Add(time.Hour)},
 		{"late.img", 0, now.Add(time.Second)}, {"new.img", 0, now.Add(time.Hour)},
 	}
 	if !reflect.DeepEqual(got, want) {
