@@ -78,16 +78,21 @@ func Look(ctx context.Context, s store.Store, how Verify, jobs int) (*Inventory,
 }
 
 // parse parses the documents: what is malformed says nothing. Without an index, as the
-// predecessor left it, all meta counts.
+// predecessor left it, all meta counts; with one, what it names, since other meta waits for
+// its removal.
 func (v *Inventory) parse() {
+	named := make(map[string]bool)
+	index, noIndex := meta.ParseIndex(v.documents[mirror.Index])
+	for _, entry := range index.Series {
+		named[entry.Meta] = true
+	}
 	for name, data := range v.documents {
 		if isList(name) {
 			lines, _ := mirror.ParseList(name, data)
 			for _, l := range lines {
 				v.listed[l.Path] = l.SHA256
 			}
-		}
-		if path.Dir(name) == mirror.MetaDir && !isList(name) {
+		} else if path.Dir(name) == mirror.MetaDir && (named[name] || noIndex != nil) {
 			if s, err := meta.ParseSeries(data); err == nil {
 				v.series = append(v.series, s)
 			}
