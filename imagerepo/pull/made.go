@@ -93,7 +93,7 @@ func (c *copied) setUpMade(f *filler.Filler) error {
 		f.Payload[file] = filler.Payload{Sums: m.sums, Image: m.target}
 	}
 	for name := range f.Missing {
-		if _, known := f.Payload[name]; !known {
+		if _, known := f.Payload[name]; !known && path.Ext(name) != ".torrent" {
 			if c.lost == nil {
 				c.lost = make(map[string]bool)
 			}

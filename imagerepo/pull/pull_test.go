@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/testdata"
 )
 
@@ -116,5 +118,35 @@ func TestOwn(t *testing.T) {
 	}
 	if pl, s := p.pull(o); s.Changed {
 		t.Errorf("once more: %+v %+v", pl, s)
+	}
+}
+
+// A whole copy has the torrents of its upstream, and the run after an image has left, which
+// waits for its removal, has nothing to do.
+func TestTorrents(t *testing.T) {
+	p := newPlace(t, image1, image2, other)
+	build := func() {
+		_, _, err := imagerepo.Build(t.Context(), imagerepo.Options{
+			ImageDir: p.images, MirrorDir: p.mirror, URL: "https://images.example.org", AllowRemoval: true, NoSync: true,
+			Policy: plan.Policy{Targets: 3, Downgrades: true, MaxRatio: 100}, Torrents: plan.Torrents{Of: plan.TorrentsOfAll},
+		})
+		p.must(err)
+	}
+	build()
+	o := p.options()
+	p.pull(o)
+	if diff := difference(tree(t, p.dest), tree(t, p.mirror)); diff != "" || !p.has("torrents/"+image1+".torrent") {
+		t.Errorf("%s", diff)
+	}
+	if pl, s := p.pull(o); s.Changed {
+		t.Errorf("once more: %+v %+v", pl, s)
+	}
+	p.leave(other)
+	build()
+	o.AllowRemoval = true
+	p.pull(o)
+	o.AllowRemoval = false
+	if pl, s := p.pull(o); s.Changed || !p.has(other) {
+		t.Errorf("after a removal: %+v %+v", pl, s)
 	}
 }

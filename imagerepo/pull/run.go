@@ -179,7 +179,8 @@ func (c *copied) prepare(ctx context.Context, s store.Store, m *mirror.Mirror, s
 			}
 			return info.Size(), nil
 		},
-		Open: func(name string) (*os.File, error) { return m.Root.Open(name) },
+		// Of a whole copy, the torrents are among the documents.
+		Open: func(name string) (*os.File, error) { return c.root.Open(path.Join(editions, name)) },
 	}
 	if o.Sign != nil && c.lock != nil {
 		src.Sign = o.Sign

@@ -122,6 +122,9 @@ func (f *Filler) Release(ctx context.Context, c store.Content) error {
 
 // get gets payload.
 func (f *Filler) get(ctx context.Context, c store.Content) error {
+	if path.Ext(c.Name) == ".torrent" {
+		return f.Store.Stage(ctx, c) // of its file, which is small
+	}
 	payload, known := f.Payload[c.Name]
 	if !known || payload.Sums.SHA256 != c.SHA256 || payload.Sums.Size != c.Size {
 		return fmt.Errorf("%s: the meta does not have it, or otherwise", c.Name)
