@@ -191,7 +191,7 @@ func holds(dir string) error {
 		content, err := os.ReadFile(filepath.Join(dir, file))
 		sums, _ := cksum.Read(context.Background(), bytes.NewReader(content))
 		if err != nil || sums.CRC != l.CRC || sums.Size != l.Size {
-			errs = append(errs, fmt.Errorf("%s is not what CKSUMS says: %v", file, err))
+			errs = append(errs, err, fmt.Errorf("%s is not what CKSUMS says", file))
 		}
 	}
 	index, _ := os.ReadFile(filepath.Join(dir, "index.json"))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -119,10 +120,7 @@ func scratch() (dir string, remove func() error, err error) {
 // lay writes the documents of a destination into a directory, and with signed what its
 // timestamp leads to. It returns all that it wrote.
 func lay(ctx context.Context, s store.Store, v *Inventory, dir atomicfile.Dir, signed bool) (map[string][]byte, error) {
-	all := make(map[string][]byte)
-	for name, data := range v.documents {
-		all[name] = data
-	}
+	all := maps.Clone(v.documents)
 	for name := range v.files {
 		if !signed || path.Dir(name) != tuf.Dir || all[name] != nil {
 			continue
