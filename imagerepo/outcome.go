@@ -332,3 +332,35 @@ func (r *run) summary() Summary {
 	}
 	return s
 }
+
+// leaveOthers leaves out the series that are not to be built, those too that only the mirror
+// has.
+func (r *run) leaveOthers() error {
+	globs := r.options.Series
+	if len(globs) == 0 {
+		return nil
+	}
+	var names, others []string
+	for _, s := range r.series {
+		names = append(names, s.Name)
+	}
+	if r.docs != nil {
+		for _, s := range r.docs.All() {
+			if !slices.Contains(names, s.Name) && !globs.Match(s.Name) {
+				r.series = append(r.series, meta.SeriesConfig{Name: s.Name})
+				names = append(names, s.Name)
+			}
+		}
+	}
+	for _, name := range names {
+		if !globs.Match(name) {
+			others = append(others, name)
+		}
+	}
+	if len(others) == len(names) {
+		return fmt.Errorf("%w: no series matches %s; there are %s", plan.ErrConfig, strings.Join(globs, " or "), strings.Join(names, ", "))
+	}
+	slices.SortFunc(r.series, func(a, b meta.SeriesConfig) int { return strings.Compare(a.Name, b.Name) })
+	r.failed.leave(others)
+	return nil
+}

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"sync"
@@ -310,4 +312,32 @@ func (e edition) file(path string, sums cksum.Sums) meta.File {
 		url = e.url + "/" + path
 	}
 	return meta.File{URLs: []string{url}, Sums: sums}
+}
+
+// suspect forgets what is known of a damaged file of the mirror, so that it is
+// examined and made again. An image that is damaged in the image directory itself
+// cannot be made again.
+func (r *run) suspect(name string) error {
+	if !r.ledger.Has(name) || name == mirror.Page && r.ledger.Of(name).Foreign {
+		return nil
+	}
+	if path.Ext(name) != ".img" {
+		r.ledger.Suspect(name)
+		return nil
+	}
+	n, err := meta.ParseOldName(name)
+	if err != nil {
+		return nil // a record that is not ours
+	}
+	original, err := os.Stat(r.source.File(n))
+	if err != nil {
+		return nil // it left, or the plan says what is wrong
+	}
+	copied, err := r.mirror.Root.Stat(name)
+	if err == nil && os.SameFile(original, copied) {
+		return fmt.Errorf("%s is the same file and damaged too; put the right image there and run again, or build if it is meant to be as it is",
+			r.source.File(n))
+	}
+	r.ledger.SuspectCopy(name)
+	return nil
 }

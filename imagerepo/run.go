@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"puavo-image-repository/cksum"
@@ -305,38 +304,6 @@ func (r *run) makePlan(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// leaveOthers leaves out the series that are not to be built, those too that only the mirror
-// has.
-func (r *run) leaveOthers() error {
-	globs := r.options.Series
-	if len(globs) == 0 {
-		return nil
-	}
-	var names, others []string
-	for _, s := range r.series {
-		names = append(names, s.Name)
-	}
-	if r.docs != nil {
-		for _, s := range r.docs.All() {
-			if !slices.Contains(names, s.Name) && !globs.Match(s.Name) {
-				r.series = append(r.series, meta.SeriesConfig{Name: s.Name})
-				names = append(names, s.Name)
-			}
-		}
-	}
-	for _, name := range names {
-		if !globs.Match(name) {
-			others = append(others, name)
-		}
-	}
-	if len(others) == len(names) {
-		return fmt.Errorf("%w: no series matches %s; there are %s", plan.ErrConfig, strings.Join(globs, " or "), strings.Join(names, ", "))
-	}
-	slices.SortFunc(r.series, func(a, b meta.SeriesConfig) int { return strings.Compare(a.Name, b.Name) })
-	r.failed.leave(others)
-	return nil
-}
-
 // planOnce makes the plan without the series that are known to have failed.
 func (r *run) planOnce() error {
 	in := planner.Input{
@@ -396,34 +363,6 @@ func (r *run) sameImages() bool {
 	then, thenErr := os.Stat(last.ImageDir)
 	now, nowErr := os.Stat(r.source.Path)
 	return thenErr == nil && nowErr == nil && os.SameFile(then, now)
-}
-
-// suspect forgets what is known of a damaged file of the mirror, so that it is
-// examined and made again. An image that is damaged in the image directory itself
-// cannot be made again.
-func (r *run) suspect(name string) error {
-	if !r.ledger.Has(name) || name == mirror.Page && r.ledger.Of(name).Foreign {
-		return nil
-	}
-	if path.Ext(name) != ".img" {
-		r.ledger.Suspect(name)
-		return nil
-	}
-	n, err := meta.ParseOldName(name)
-	if err != nil {
-		return nil // a record that is not ours
-	}
-	original, err := os.Stat(r.source.File(n))
-	if err != nil {
-		return nil // it left, or the plan says what is wrong
-	}
-	copied, err := r.mirror.Root.Stat(name)
-	if err == nil && os.SameFile(original, copied) {
-		return fmt.Errorf("%s is the same file and damaged too; put the right image there and run again, or build if it is meant to be as it is",
-			r.source.File(n))
-	}
-	r.ledger.SuspectCopy(name)
-	return nil
 }
 
 // tell passes on what is worked on.

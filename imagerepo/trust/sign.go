@@ -15,8 +15,6 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"puavo-image-repository/imagerepo/atomicfile"
-	"puavo-image-repository/imagerepo/internal/mirror"
-	"puavo-image-repository/imagerepo/internal/published"
 	"puavo-image-repository/imagerepo/internal/tuf"
 )
 
@@ -111,48 +109,6 @@ func (k *Keys) signDocuments(ctx context.Context, dir atomicfile.Dir, after int6
 	}
 	err = s.sign(ctx, targets, documents, renew)
 	return s.changed, err
-}
-
-// patience is how long Renew waits for the mirror's lock: it runs by itself once a day,
-// perhaps while a build does.
-const patience = 10 * time.Minute
-
-// Renew signs timestamp and snapshot of a mirror again, and the targets if they need
-// it, for the documents that were signed last. It also publishes new roots. Where SHA256SUMS
-// names a file BEST-BEFORE-YYYY-MM-DD, that moves to the day on which the new timestamp
-// expires. It takes the
-// mirror's lock, and waits up to ten minutes while another process holds it. With noSync
-// the files are not flushed to the disk.
-func (k *Keys) Renew(ctx context.Context, mirrorDir string, noSync bool) (err error) {
-	view, err := mirror.View(mirrorDir) // does not create it
-	if err != nil {
-		return fmt.Errorf("the mirror: %w; check the path", err)
-	}
-	_, err = view.Root.Lstat(tuf.Dir)
-	view.Close()
-	if err != nil {
-		return unsigned(mirrorDir)
-	}
-	m, err := mirror.OpenWhenFree(ctx, mirrorDir, noSync, patience, k.options.Log)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	s, err := k.newSigning(ctx, m.Root)
-	if err != nil {
-		return err
-	}
-	if s.before.targets == nil {
-		return unsigned(mirrorDir)
-	}
-	if err := s.sign(ctx, s.before.targets.Signed.Targets, nil, true); err != nil {
-		return err
-	}
-	return published.RenewBestBefore(ctx, m.Root, m.State)
-}
-
-func unsigned(mirrorDir string) error {
-	return fmt.Errorf("%s: %w, or not by these keys, or the metadata is damaged; build it with --sign-keys", mirrorDir, ErrUnsigned)
 }
 
 // signersOf returns the ids of the keys that a root gives a role and whose private
