@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 
@@ -119,7 +120,7 @@ func open(ctx context.Context, o Options) (store.Store, error) {
 	}
 	if u.Scheme == "sftp" {
 		return sftp.Open(ctx, sftp.Options{
-			Look: o.look, User: u.User.Username(), Host: u.Hostname(), Port: port(u), Path: u.Path, KnownHosts: o.KnownHosts, KeyFile: o.KeyFile, Pace: pace,
+			Look: o.look, User: u.User.Username(), Host: u.Hostname(), Port: port(u), Path: path.Clean(u.Path), KnownHosts: o.KnownHosts, KeyFile: o.KeyFile, Pace: pace,
 		})
 	}
 	return s3.Open(ctx, s3.Options{

@@ -30,7 +30,7 @@ func TestRefused(t *testing.T) {
 		{"no mirror", func(p *place, o *Options) { o.MirrorDir += "x" }, ErrMirror, "no such file"},
 		{"not a mirror", func(p *place, o *Options) { o.MirrorDir = p.images }, ErrMirror, "build it first"},
 		{"no index", func(p *place, o *Options) { p.remove("mirror/index.json") }, ErrMirror, "run verify --repair"},
-		{"a document that is not what the list says", func(p *place, o *Options) { p.write("mirror/meta/"+series+".json", "{}") }, ErrMirror, "is not what SHA256SUMS says"},
+		{"a document that is not what the list says", func(p *place, o *Options) { p.write("mirror/meta/"+series+".json", "{}") }, ErrMirror, "is not what meta/SHA256SUMS says"},
 		{"a damaged list", func(p *place, o *Options) { p.write("mirror/SHA256SUMS", "x\n") }, ErrMirror, "SHA256SUMS"},
 		{"an image is missing", func(p *place, o *Options) { p.remove("mirror/" + image2) }, ErrMirror, image2},
 		{"an image is a pipe", func(p *place, o *Options) {
@@ -248,16 +248,28 @@ func TestMakePlan(t *testing.T) {
 	}
 }
 
-// A full disk at the destination ends the run; the next goes on.
+// A disk that a run has filled ends it; the next, of a mirror that fits, has room to begin.
 func TestFullDisk(t *testing.T) {
-	p := newPlace(t, image1, image2, image3)
+	const large = "puavo-os-amxa-buster-2020-01-01-000000-amd64.img"
+	p := newPlace(t, image1, image2)
+	p.build()
+	size := 0
+	for _, data := range tree(t, p.mirror) {
+		size += (len(data) + 4095) / 4096 * 4096
+	}
+	p.put(large, append(testdata.Read(t, "images/"+image1), make([]byte, size)...))
 	p.build()
 	o := p.options()
-	o.Destination = filepath.Join(testdata.SmallDisk(t, 1<<20), "dest")
+	o.Destination, o.Jobs = filepath.Join(testdata.SmallDisk(t, size+200<<10), "dest"), 1
 	if _, _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("a full disk: %v", err)
 	}
 	if err := holds(o.Destination); err != nil {
 		t.Error(err)
+	}
+	p.leave(large)
+	p.build()
+	if _, _, err := Run(t.Context(), o); err != nil {
+		t.Errorf("what fits: %v", err)
 	}
 }

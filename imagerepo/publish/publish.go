@@ -55,7 +55,8 @@ type Options struct {
 
 	Log *slog.Logger // nil discards messages
 	// Progress, which may be nil, is called with the bytes sent and in all, from several
-	// goroutines; Stage with what is worked on; Sent with each file of payload that is there.
+	// goroutines; Stage with what is worked on; Sent, from several goroutines too, with each file
+	// of payload that is there.
 	Progress func(done, total int64)
 	Stage    func(stage, file string)
 	Sent     func(file string, size int64)
@@ -166,7 +167,7 @@ func prepare(ctx context.Context, o Options, s store.Store, dryRun bool) (w *edi
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrMirror, err)
 	}
-	m, err := lock(ctx, files, o)
+	m, err := lock(ctx, files, o, dryRun)
 	if err == nil {
 		w, err = edition.Prepare(ctx, edition.Source{Dir: m.Root, Open: files.Root.Open, Sign: o.Sign}, s, v, edition.Options{
 			DryRun: dryRun, Grace: o.Grace, AllowRemoval: o.AllowRemoval, Verify: o.Verify, Jobs: o.Jobs, Log: o.Log, Progress: o.Progress, Stage: o.Stage, Sent: o.Sent,
@@ -179,9 +180,10 @@ func prepare(ctx context.Context, o Options, s store.Store, dryRun bool) (w *edi
 	return w, files.Close, nil
 }
 
-// lock opens a mirror and locks it, if it can be built: a copy without records cannot.
-func lock(ctx context.Context, view *mirror.Mirror, o Options) (*mirror.Mirror, error) {
-	if _, err := view.Root.Lstat(mirror.Private); errors.Is(err, os.ErrNotExist) {
+// lock opens a mirror and locks it, unless it is only looked at, or cannot be built: a copy
+// without records.
+func lock(ctx context.Context, view *mirror.Mirror, o Options, dryRun bool) (*mirror.Mirror, error) {
+	if _, err := view.Root.Lstat(mirror.Private); dryRun || errors.Is(err, os.ErrNotExist) {
 		return mirror.View(o.MirrorDir)
 	}
 	return mirror.OpenWhenFree(ctx, o.MirrorDir, o.NoSync, patience, o.Log)
@@ -207,6 +209,6 @@ func release(l *lease.Lease, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := l.Release(ctx); err != nil {
-		log.Warn("the lock of the destination stays; it is free ten minutes from now", "reason", err)
+		log.Warn("the lock of the destination stays; another machine can take it in ten minutes", "reason", err)
 	}
 }

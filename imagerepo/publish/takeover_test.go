@@ -1,8 +1,11 @@
 package publish
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,9 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/edition/record"
 	"puavo-image-repository/imagerepo/internal/lease"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/testdata"
 )
 
@@ -172,7 +177,7 @@ func TestMakePlanAtServer(t *testing.T) {
 	}
 }
 
-// With the keys, what was built without them is signed.
+// With the keys, what was built without them is signed; without, it is refused.
 func TestSignsChanges(t *testing.T) {
 	p := newPlace(t, image1, image2, image3)
 	p.sign()
@@ -183,9 +188,93 @@ func TestSignsChanges(t *testing.T) {
 	p.put(image4, testdata.Read(t, "images/"+image4))
 	p.build()
 	o := p.options()
+	if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrMirror) || !strings.Contains(err.Error(), "give --sign-keys") {
+		t.Errorf("without the keys: %v", err)
+	}
 	o.Sign = keys
 	p.publish(o)
 	if got, err := p.update(p.dest, p.root()); err != nil || got != image4 {
 		t.Errorf("a client that verifies has %q: %v", got, err)
 	}
+}
+
+// A plan does not wait for a build.
+func TestMakePlanMeanwhile(t *testing.T) {
+	p := newPlace(t, image1, image2)
+	p.build()
+	m, err := mirror.Open(p.mirror, true, slog.New(slog.DiscardHandler))
+	p.must(err)
+	defer m.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := MakePlan(ctx, p.options()); err != nil {
+		t.Error(err)
+	}
+}
+
+// An image that a run had withdrawn when it ended still counts as one of the destination.
+func TestWithdrawnCounts(t *testing.T) {
+	p := newPlace(t, image1, image2, image3, other)
+	p.build()
+	p.publish(p.options())
+	p.replace(other)
+	p.build()
+	stop := atomicfile.Observe(p.dest, func(c atomicfile.Change) error {
+		if c.Kind == atomicfile.Rename && c.To == other {
+			return errors.New("the run ends here")
+		}
+		return nil
+	})
+	if _, _, err := Run(t.Context(), p.options()); err == nil {
+		t.Fatal("the run did not end")
+	}
+	stop()
+	p.leave(other)
+	p.build()
+	if _, _, err := Run(t.Context(), p.options()); !errors.Is(err, ErrMirror) || !strings.Contains(err.Error(), other) {
+		t.Errorf("a series is gone: %v", err)
+	}
+}
+
+// An old destination has one list, which names the files of the folders too, and no record: it
+// is taken over, and right at every instant.
+func TestOldDestination(t *testing.T) {
+	p := newPlace(t, image1, image2, image3)
+	p.build()
+	p.publish(p.options())
+	var all []cksum.SHA256Line
+	for _, list := range mirror.Lists() {
+		data, err := os.ReadFile(filepath.Join(p.dest, list))
+		if err != nil {
+			continue // of a folder without files
+		}
+		lines, err := mirror.ParseList(list, data)
+		p.must(err)
+		p.remove("dest/" + list)
+		all = append(all, lines...)
+	}
+	p.write("dest/SHA256SUMS", string(cksum.AppendSHA256SUMS(nil, all)))
+	p.remove("dest/.published.json")
+	data := p.read("images/" + image3)
+	p.put(image3, append(data, make([]byte, 4096)...))
+	p.build()
+	changes, _ := p.child(p.copyDest("whole"), "", 0)
+	for _, at := range points(changes, testdata.Scale(30, 6)) {
+		dest := p.copyDest("killed")
+		p.child(dest, "", at)
+		p.served(dest, fmt.Sprint("killed at ", at))
+		os.RemoveAll(dest)
+	}
+}
+
+// A slash at the end of a path means nothing.
+func TestTrailingSlash(t *testing.T) {
+	s := newSFTP(t).(sftpServer)
+	p := newPlace(t, image1, image2)
+	p.build()
+	o := p.options()
+	o.Destination, _ = s.place("new", s.Port)
+	o.Destination += "/"
+	o.KnownHosts, o.KeyFile = s.KnownHosts, s.KeyFile
+	p.publish(o)
 }

@@ -191,17 +191,18 @@ func (e *edition) readList(ctx context.Context, src Source, list string) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := e.add(src, line.Path, line.SHA256); err != nil {
+		if err := e.add(src, list, line); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// add adds a file of the mirror.
-func (e *edition) add(src Source, name string, digest cksum.Digest256) error {
+// add adds a file that a list names.
+func (e *edition) add(src Source, list string, line cksum.SHA256Line) error {
+	name, digest := line.Path, line.SHA256
 	if !record.Valid(name) {
-		return fmt.Errorf("%w: %s has %s, which is no name of a published file; run verify --repair", ErrMirror, mirror.SHA256, untrusted.Quote(name))
+		return fmt.Errorf("%w: %s has %s, which is no name of a published file; run verify --repair", ErrMirror, list, untrusted.Quote(name))
 	}
 	if isPayload(name) {
 		size, err := src.size(name)
@@ -216,7 +217,7 @@ func (e *edition) add(src Source, name string, digest cksum.Digest256) error {
 		return fmt.Errorf("%w: %w; run verify --repair", ErrMirror, err)
 	}
 	if sha256.Sum256(data) != digest {
-		return fmt.Errorf("%w: %s is not what %s says; run verify --repair", ErrMirror, name, mirror.SHA256)
+		return fmt.Errorf("%w: %s is not what %s says; run verify --repair", ErrMirror, name, list)
 	}
 	e.documents = append(e.documents, document{name, data})
 	return nil

@@ -138,7 +138,7 @@ func read(ctx context.Context, s store.Store, name string, most int64) ([]byte, 
 	defer f.Close()
 	data, err := untrusted.ReadAll(f, most)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", s, name, err)
+		return nil, fmt.Errorf("%s: %s: %w", s, untrusted.Show(name), err)
 	}
 	return data, ctx.Err()
 }
@@ -181,22 +181,20 @@ func digest(ctx context.Context, s store.Store, name string) (record.Content, er
 	h := sha256.New()
 	n, err := io.Copy(h, f)
 	if err != nil {
-		return record.Content{}, fmt.Errorf("%s: reading %s: %w", s, name, err)
+		return record.Content{}, fmt.Errorf("%s: reading %s: %w", s, untrusted.Show(name), err)
 	}
 	return record.Content{Size: n, SHA256: [32]byte(h.Sum(nil))}, ctx.Err()
 }
 
-// newestRoot returns the version and the bytes of the newest root of these files.
-func newestRoot(documents map[string][]byte) (version int64, data []byte) {
-	for name, bytes := range documents {
-		if !isRoot(name) {
-			continue
-		}
-		if n := tuf.RootVersion(path.Base(name)); n > version {
-			version, data = n, bytes
+// newestRoot returns the newest root of these files, nil for none.
+func newestRoot(documents map[string][]byte) (newest []byte) {
+	version := int64(0)
+	for name, data := range documents {
+		if n := tuf.RootVersion(path.Base(name)); isRoot(name) && n > version {
+			version, newest = n, data
 		}
 	}
-	return version, data
+	return newest
 }
 
 // readPayload reads the payload of a destination that must be read to know what it is: all

@@ -2,11 +2,12 @@ package edition
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"slices"
-	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"puavo-image-repository/imagerepo/internal/edition/record"
@@ -34,7 +35,6 @@ type run struct {
 	files, written atomic.Int64
 	removed        int
 
-	mu     sync.Mutex
 	record record.Record // what the destination has, once it is written
 }
 
@@ -81,7 +81,7 @@ func (r *run) enter(ctx context.Context) error {
 	for _, name := range slices.Concat(r.compared.fresh, r.compared.changed, r.compared.writes) {
 		next := all[name]
 		e := r.record.Files[name]
-		e.Content, e.Next, e.Orphaned = r.inventory.known(name, r.holds[name]), &next, 0
+		e.Content, e.Next, e.Orphaned = r.holds[name], &next, 0
 		r.record.Files[name] = e
 	}
 	if w := r.withdrawal.signed; w != nil {
@@ -98,28 +98,31 @@ func (r *run) enter(ctx context.Context) error {
 
 // sweep removes what other runs have left aside, which may fill the disk, but for what this
 // run can go on with.
-func (r *run) sweep(ctx context.Context) error {
-	var keep []store.Content
+func (r *run) sweep(ctx context.Context) error { return r.store.Sweep(ctx, r.toSend("")) }
+
+// toSend returns the payload that is sent, but for one.
+func (r *run) toSend(except string) (all []store.Content) {
 	for _, name := range slices.Concat(r.compared.fresh, r.compared.changed) {
-		if isPayload(name) {
-			keep = append(keep, r.content(name))
+		if isPayload(name) && name != except {
+			all = append(all, r.content(name))
 		}
 	}
-	return r.store.Sweep(ctx, keep)
+	return all
 }
 
-// known returns the content of a file that is there, zero of one that is not.
-func (v *Inventory) known(name string, content record.Content) record.Content {
-	if _, exists := v.files[name]; !exists {
-		return record.Content{}
+// makeRoom returns the error for payload that could not be sent. Where it has filled the disk,
+// it is removed: the next run needs some room to begin with.
+func (r *run) makeRoom(name string, err error) error {
+	if !errors.Is(err, syscall.ENOSPC) {
+		return err
 	}
-	return content
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the run's own may have ended
+	defer cancel()
+	return errors.Join(err, r.store.Sweep(ctx, r.toSend(name)))
 }
 
 func (r *run) writeRecord(ctx context.Context) error {
-	r.mu.Lock()
 	data, err := r.record.Encode()
-	r.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -135,7 +138,7 @@ func (r *run) send(ctx context.Context) error {
 		defer r.meter.Begin("payload_send", name)()
 		c := r.content(name)
 		if err := r.store.Stage(ctx, c); err != nil {
-			return err
+			return r.makeRoom(name, err)
 		}
 		r.files.Add(1)
 		if r.options.Sent != nil {
@@ -270,7 +273,7 @@ func (r *run) settle(ctx context.Context) error {
 	for name, content := range all {
 		r.record.Files[name] = record.Entry{Content: content}
 	}
-	now := time.Now().Unix()
+	now := r.now.Unix()
 	for name, e := range r.record.Files {
 		if _, published := all[name]; published {
 			continue

@@ -93,6 +93,7 @@ func checkRemoval(e *edition, v *Inventory, destination string) error {
 		return fmt.Errorf("%w: it has no images; permit that once with --allow-removal", ErrMirror)
 	}
 	lost := loss.Between(v.series, e.series)
+	addWithdrawn(lost, e, v)
 	if !lost.TooMuch() {
 		return nil
 	}
@@ -102,6 +103,31 @@ func checkRemoval(e *edition, v *Inventory, destination string) error {
 	}
 	return fmt.Errorf("%w: %d of the %d images at %s are not in it:%s\nIs it the right mirror, and built from all images? Nothing was changed. If they are to go, permit it once with --allow-removal",
 		ErrMirror, len(lost.Gone()), lost.All(), untrusted.Show(destination), b.String())
+}
+
+// addWithdrawn counts images that a run has withdrawn which ended before it published them
+// again: no document names them. Their series are those of their names.
+func addWithdrawn(lost *loss.Loss, e *edition, v *Inventory) {
+	newest := make(map[string]string)
+	for name := range e.payload {
+		if n, err := meta.ParseOldName(name); err == nil {
+			newest[n.Series()] = max(newest[n.Series()], n.Version)
+		}
+	}
+	images, gone := make(map[string][]meta.Name), make(map[string][]meta.Name)
+	for name, entry := range v.record.Files {
+		n, err := meta.ParseOldName(name)
+		if _, exists := v.files[name]; err != nil || !exists || entry.Orphaned != 0 || lost.Has(n) {
+			continue
+		}
+		images[n.Series()] = append(images[n.Series()], n)
+		if _, stays := e.payload[name]; !stays && newest[n.Series()] <= n.Version {
+			gone[n.Series()] = append(gone[n.Series()], n)
+		}
+	}
+	for series := range images {
+		lost.Add(images[series], gone[series])
+	}
 }
 
 // due returns when an orphan is removed, the zero time for by this run. An orphan of which

@@ -45,12 +45,19 @@ type Work struct {
 	holds      map[string]record.Content // what the destination has of the edition
 	compared   comparison
 	withdrawal withdrawal
+	now        time.Time // by the clock of the store
 }
 
 // Prepare reads an edition and plans how it replaces the one that a destination has. It may
 // sign both. Afterwards the documents of the source may change, while Run is at work.
 func Prepare(ctx context.Context, src Source, s store.Store, v *Inventory, o Options) (*Work, error) {
-	w := &Work{options: o, source: src, store: s, inventory: v}
+	w := &Work{options: o, source: src, store: s, inventory: v, now: time.Now()}
+	if !o.DryRun { // which writes nothing, not even to see the time
+		var err error
+		if w.now, err = s.Now(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := w.read(ctx); err != nil {
 		return nil, err
 	}
@@ -69,16 +76,16 @@ func Prepare(ctx context.Context, src Source, s store.Store, v *Inventory, o Opt
 	if err != nil {
 		return nil, err
 	}
-	if err := w.withdraw(ctx, lead); err != nil {
+	if err := w.prepareWithdrawal(ctx, lead); err != nil {
 		return nil, err
 	}
-	w.Plan = w.planOf(time.Now())
+	w.Plan = w.plan()
 	return w, nil
 }
 
-// withdraw finds out what is withdrawn before changed payload gets its names. With lead the
-// clients of the destination must be led to new roots.
-func (w *Work) withdraw(ctx context.Context, lead bool) (err error) {
+// prepareWithdrawal finds out what is withdrawn before changed payload gets its names, and
+// signs what must be. With lead the clients of the destination must be led to new roots.
+func (w *Work) prepareWithdrawal(ctx context.Context, lead bool) (err error) {
 	var signer Signer
 	if len(w.inventory.trustOf().timestamp) > 0 {
 		signer = w.source.Sign
@@ -130,8 +137,7 @@ func (w *Work) signAfter(ctx context.Context) error {
 	case err != nil:
 		return err
 	case w.source.Sign == nil && !signed && !w.options.DryRun:
-		w.options.Log.Warn("the mirror is signed, but not what was built last: clients with --trust keep what they have; give --sign-keys")
-		return nil
+		return fmt.Errorf("%w: it is signed, but not what was built last, which clients with --trust would refuse; build it with --sign-keys, or give --sign-keys", ErrMirror)
 	case w.source.Sign == nil, signed && (own > after || own == after && w.withdrawal.signed == nil):
 		return nil
 	}
@@ -204,7 +210,7 @@ func (w *Work) checkTrust() error {
 // mustLead reports whether the timestamp of the mirror leads clients of the destination to
 // new roots only after one of the destination's own was signed by the old keys and the new.
 func (w *Work) mustLead(ctx context.Context) (bool, error) {
-	_, root := newestRoot(w.inventory.documents)
+	root := newestRoot(w.inventory.documents)
 	if root == nil || len(w.edition.timestamp) == 0 || len(w.inventory.trustOf().roots) == len(w.edition.roots) {
 		return false, nil
 	}
@@ -249,7 +255,7 @@ func (e *edition) isSigned(ctx context.Context) (bool, error) {
 }
 
 // planOf returns the plan.
-func (w *Work) planOf(now time.Time) Plan {
+func (w *Work) plan() Plan {
 	s := w.store
 	p := Plan{Destination: s.String(), Kept: len(w.compared.same), Withdraw: w.withdrawal.names()}
 	all := w.edition.all()
@@ -268,7 +274,7 @@ func (w *Work) planOf(now time.Time) Plan {
 			p.Documents = append(p.Documents, name)
 		}
 	}
-	p.Remove = removals(w.compared.orphans, w.inventory, w.options.Grace, now)
+	p.Remove = removals(w.compared.orphans, w.inventory, w.options.Grace, w.now)
 	for _, f := range slices.Concat(p.New, p.Changed) {
 		p.Bytes += f.Size
 		p.Requests += s.Requests(f.Size)

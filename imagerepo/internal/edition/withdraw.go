@@ -98,6 +98,7 @@ func withdraw(ctx context.Context, s store.Store, v *Inventory, changed []string
 		if signed, err = sign.SignAfter(ctx, m.Root, above); ctx.Err() != nil {
 			return w, ctx.Err()
 		} else if err != nil {
+			signed = false
 			log.Warn("what is withdrawn at the destination cannot be signed; until the end of the run, clients with --trust keep what they have", "reason", err)
 		}
 	}
@@ -130,6 +131,11 @@ func lay(ctx context.Context, s store.Store, v *Inventory, dir atomicfile.Dir, s
 			return nil, err
 		}
 		all[name] = data
+	}
+	for _, folder := range mirror.Folders() { // a list of the root may name files of any
+		if err := dir.MkdirAll(folder, 0o777); err != nil {
+			return nil, err
+		}
 	}
 	for name, data := range all {
 		if err := dir.MkdirAll(path.Dir(name), 0o777); err != nil {

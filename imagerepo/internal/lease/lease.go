@@ -73,6 +73,7 @@ type Lease struct {
 	store  store.Store
 	times  Times
 	self   holder
+	until  time.Time // when it is lost unless it is renewed; by the wall clock, which a machine that sleeps keeps
 	cancel context.CancelCauseFunc
 	ended  chan struct{} // closed when it is no longer renewed
 }
@@ -81,6 +82,7 @@ type Lease struct {
 // Whoever calls it calls Release.
 func Take(ctx context.Context, s store.Store, t Times, log *slog.Logger) (context.Context, *Lease, error) {
 	l := &Lease{store: s, times: t.orDefault(), self: self(), ended: make(chan struct{})}
+	l.until = l.lasts()
 	err := s.Create(ctx, Name, l.self.encode())
 	if errors.Is(err, fs.ErrExist) {
 		err = l.takeOver(ctx, log)
@@ -102,10 +104,11 @@ func (l *Lease) takeOver(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	if age < l.times.Stale && !other.ended() {
-		return fmt.Errorf("%s: %w: %s since %s, last heard of %v ago; wait for its end. If it is dead, the lock is free %v after that",
+		return fmt.Errorf("%s: %w: %s since %s, last heard of %v ago; wait for its end. If it is dead, the lock is free when it was silent for %v",
 			l.store, ErrHeld, untrusted.Show(other.Holder), other.Since.Local().Format(time.DateTime), age.Round(time.Second), l.times.Stale)
 	}
 	log.Warn("taking over from a publisher that is gone", "destination", l.store.String(), "holder", untrusted.Show(other.Holder), "silent_for", age.Round(time.Second).String())
+	l.until = l.lasts()
 	if err := l.store.Write(ctx, Name, l.self.encode()); err != nil {
 		return err
 	}
@@ -160,28 +163,31 @@ func (l *Lease) check(ctx context.Context) error {
 // destination does not answer, so that no two publishers believe that they have it.
 func (l *Lease) renew(ctx context.Context) {
 	defer close(l.ended)
-	until := time.Now().Add(l.times.Stale - l.times.Renew)
 	for {
 		select {
 		case <-time.After(l.times.Renew):
 		case <-ctx.Done():
 			return
 		}
-		began := time.Now()
-		err := l.renewOnce(ctx, until)
+		next, err := l.lasts(), l.renewOnce(ctx)
 		switch {
 		case err == nil:
-			until = began.Add(l.times.Stale - l.times.Renew)
-		case errors.Is(err, ErrLost), time.Now().After(until):
+			l.until = next
+		case errors.Is(err, ErrLost), l.isOver():
 			l.cancel(fmt.Errorf("%w: %w", ErrLost, err))
 			return
 		}
 	}
 }
 
-// renewOnce writes the file again, if it is still this lease's, by the given time.
-func (l *Lease) renewOnce(ctx context.Context, until time.Time) error {
-	ctx, cancel := context.WithDeadline(ctx, until)
+// lasts returns until when a lease lasts that is written now.
+func (l *Lease) lasts() time.Time { return time.Now().Round(0).Add(l.times.Stale - l.times.Renew) }
+
+func (l *Lease) isOver() bool { return time.Now().Round(0).After(l.until) }
+
+// renewOnce writes the file again, if it is still this lease's, in time.
+func (l *Lease) renewOnce(ctx context.Context) error {
+	ctx, cancel := context.WithDeadline(ctx, l.until)
 	defer cancel()
 	if err := l.check(ctx); err != nil {
 		return err

@@ -27,7 +27,7 @@ const category = "Publishing"
 func Flags() []cli.Flag {
 	return command.Category(category,
 		&cli.StringSliceFlag{Name: "publish", Usage: "put the mirror on the host `DEST`: a directory, sftp://[user@]host[:port]/path, or s3://bucket[/prefix][?endpoint=URL][&region=NAME] (can be given several times)"},
-		&cli.StringFlag{Name: "rate-limit", Usage: "send at most `SIZE` a second, such as 4m"},
+		&cli.StringFlag{Name: "rate-limit", Usage: "send at most `SIZE` a second by SFTP and to S3, such as 4m"},
 		&cli.StringFlag{Name: "known-hosts", Usage: "take the keys of SFTP servers from `FILE`", DefaultText: "the files of ssh"},
 		&cli.StringFlag{Name: "ssh-key", Usage: "log in to SFTP servers with the private key in `FILE`", DefaultText: "those of the agent and of ssh"},
 		&cli.BoolFlag{Name: "no-lock", Usage: "do not keep other publishers from the destination, for stores that cannot"},

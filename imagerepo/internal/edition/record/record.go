@@ -19,11 +19,10 @@ package record
 import (
 	"encoding/json"
 	"fmt"
-	"io/fs"
-	"path"
 	"strings"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/meta/untrusted"
 )
 
@@ -52,8 +51,7 @@ type Entry struct {
 	Next     *Content `json:"next,omitempty"`
 }
 
-// Parse parses the file. A name that no run can have entered is an error: whoever wrote it
-// could have others removed.
+// Parse parses the file. A name that no published file can have is an error.
 func Parse(data []byte) (Record, error) {
 	r := Record{}
 	if err := json.Unmarshal(data, &r); err != nil {
@@ -76,11 +74,10 @@ func Parse(data []byte) (Record, error) {
 	return r, nil
 }
 
-// Valid reports whether a published file can have this name: clean, relative, no component
-// hidden.
+// Valid reports whether a published file can have this name: one that a store takes, none of
+// its own, and without characters that would have to be escaped.
 func Valid(name string) bool {
-	return fs.ValidPath(name) && name != "." && path.Clean(name) == name && !strings.HasPrefix(name, ".") && !strings.Contains(name, "/.") &&
-		!strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f })
+	return store.CheckName(name) == nil && !strings.HasPrefix(name, ".") && untrusted.Show(name) == name
 }
 
 // Encode returns the file. Same record, same bytes.

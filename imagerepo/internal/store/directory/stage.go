@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"time"
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/store"
@@ -170,20 +171,31 @@ func (s *Store) Sweep(ctx context.Context, keep []store.Content) error {
 	if err != nil {
 		return s.failed("listing", store.Aside, err)
 	}
+	// What is staged goes first: on a full disk the time cannot be had, by which temporary
+	// files are left alone.
+	if err := s.sweep(ctx, entries, time.Time{}, keep); err != nil {
+		return err
+	}
 	now, err := s.Now(ctx)
 	if err != nil {
 		return err
 	}
+	return s.sweep(ctx, entries, now, keep)
+}
+
+// sweep removes files that are left at a time; at the zero time no temporary file is.
+func (s *Store) sweep(ctx context.Context, entries []fs.DirEntry, now time.Time, keep []store.Content) error {
 	for _, e := range entries {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		name := path.Join(store.Aside, e.Name())
 		info, err := e.Info()
-		if err != nil || !store.IsLeft(path.Join(store.Aside, e.Name()), now.Sub(info.ModTime()), keep) {
+		if err != nil || !store.IsLeft(name, now.Sub(info.ModTime()), keep) {
 			continue // removed meanwhile, or needed
 		}
-		if err := s.dir.RemoveAll(path.Join(store.Aside, e.Name())); err != nil {
-			return s.failed("removing", path.Join(store.Aside, e.Name()), err)
+		if err := s.dir.RemoveAll(name); err != nil {
+			return s.failed("removing", name, err)
 		}
 	}
 	return nil

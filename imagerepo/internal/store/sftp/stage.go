@@ -6,6 +6,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"time"
 
 	"puavo-image-repository/imagerepo/internal/store"
 )
@@ -105,13 +106,25 @@ func (s *Store) Release(ctx context.Context, c store.Content) error {
 // Sweep removes all that is aside and belongs to none of these contents, but for temporary
 // files of the last hour: another process may be writing them.
 func (s *Store) Sweep(ctx context.Context, keep []store.Content) error {
+	// What is staged goes first: on a full disk the time cannot be had, by which temporary
+	// files are left alone.
+	if err := s.sweep(ctx, time.Time{}, keep); err != nil {
+		return err
+	}
 	now, err := s.Now(ctx)
 	if err != nil {
 		return err
 	}
+	return s.sweep(ctx, now, keep)
+}
+
+// sweep removes files that are left at a time; at the zero time no temporary file is.
+func (s *Store) sweep(ctx context.Context, now time.Time, keep []store.Content) error {
 	return s.failed("removing from", store.Aside, s.do(ctx, nil, func(l *link) error {
 		entries, err := l.files.ReadDirContext(ctx, s.path(store.Aside))
-		if err != nil {
+		if isMissing(err) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 		for _, e := range entries {
