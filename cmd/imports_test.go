@@ -32,6 +32,9 @@ var arrows = []struct {
 	{"cksum/...", []string{"cksum/..."}},
 	{"delta", []string{"delta/mmap", "delta/internal/..."}},
 	{"delta/mmap", nil},
+	{"delta/compact/internal/lzo", nil},
+	{"delta/compact/internal/squash", []string{"delta/compact/internal/lzo", "testdata"}}, // for tests and training only
+	{"delta/compact/internal/...", []string{"delta/compact/internal/..."}},
 	{"delta/internal/...", []string{"delta/mmap", "delta/internal/..."}},
 	{"meta/untrusted", nil}, // for all, commands too
 	{"meta/...", []string{"cksum", "meta/..."}},
