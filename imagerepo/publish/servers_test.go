@@ -171,9 +171,12 @@ func TestServersKill(t *testing.T) {
 				publish(first, to)
 				cmd := p.publisher(second, to, s.env())
 				through.count.Store(0)
-				through.do = func() { syscall.Kill(cmd.Process.Pid, syscall.SIGKILL) }
+				started := make(chan int, 1)
+				through.do = func() { syscall.Kill(<-started, syscall.SIGKILL) }
 				through.at.Store(int64(at))
-				if err := cmd.Run(); err != nil {
+				p.must(cmd.Start())
+				started <- cmd.Process.Pid
+				if err := cmd.Wait(); err != nil {
 					kills++
 				}
 				through.at.Store(0)

@@ -186,7 +186,7 @@ func (c *copied) prepare(ctx context.Context, s store.Store, m *mirror.Mirror, s
 		src.Sign = o.Sign
 	}
 	return edition.Prepare(ctx, src, s, v, edition.Options{
-		Grace: grace, AllowRemoval: allow, Verify: how, Jobs: o.Jobs, Log: o.Log, Progress: o.Progress, Stage: o.Stage,
+		DryRun: c.lock == nil, Grace: grace, AllowRemoval: allow, Verify: how, Jobs: o.Jobs, Log: o.Log, Progress: o.Progress, Stage: o.Stage,
 	})
 }
 
