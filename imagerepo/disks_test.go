@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -245,8 +246,11 @@ func TestCopiesOfAnotherOwner(t *testing.T) {
 // own once a record says whose it is, and the temporary one goes before it is flushed.
 func TestOrderOfLinks(t *testing.T) {
 	p := newPlace(t, image3, image4)
+	var mu sync.Mutex // images are read concurrently
 	var all []string
 	stop := atomicfile.Observe(p.MirrorDir, func(c atomicfile.Change) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if base := path.Base(c.Name); path.Ext(base) == ".img" || c.To == mirror.StateDir+"/"+image4+".json" || path.Ext(c.To) == ".sig" {
 			all = append(all, c.String())
 		}
