@@ -56,7 +56,7 @@ var arrows = []struct {
 	{"imagerepo/internal/base", []string{"cksum", "delta", "delta/mmap", "imagerepo/internal/meter"}},
 	{"imagerepo/internal/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/plan", "imagerepo/internal/..."}},
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
-	{"cmd/internal/command", []string{"meta/untrusted", "cmd/internal/background", "cmd/internal/ui"}},
+	{"cmd/internal/command", []string{"meta/untrusted", "cmd/internal/background", "cmd/internal/ui", "cmd/internal/version"}},
 	{"cmd/internal/config", []string{"meta/untrusted", "cmd/internal/command"}},
 	{"cmd/internal/notify", []string{"meta/untrusted"}},
 	{"cmd/internal/outfile", []string{"imagerepo/atomicfile", "imagerepo/through"}},
@@ -64,7 +64,7 @@ var arrows = []struct {
 	{"cmd/internal/textfile", []string{"meta/untrusted", "imagerepo/through", "cmd/internal/outfile"}},
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
-	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units"}},
+	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units", "cmd/internal/version"}},
 	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/publish", "imagerepo/pull", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/..."}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},

@@ -10,8 +10,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
+
+	"puavo-image-repository/cmd/internal/version"
 )
 
 func main() {
@@ -43,7 +44,7 @@ func do(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.Wr
 		_, err := io.WriteString(stdout, help)
 		return err
 	case o.version:
-		_, err := fmt.Fprintf(stdout, version, moduleVersion())
+		_, err := fmt.Fprintf(stdout, versionText, version.String())
 		return err
 	}
 	a, names, err := findAction(names)
@@ -55,14 +56,7 @@ func do(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.Wr
 	return a.run(ctx, j, names)
 }
 
-func moduleVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(unknown)"
-}
-
-const version = `rdiff (puavo-image-repository %s)
+const versionText = `rdiff (puavo-image-repository %s)
 Copyright (C) 2026 by the authors of puavo-image-repository.
 Compatible with rdiff of librsync 2.3: commands, options, files and exit codes.
 Capabilities: 64 bit files

@@ -11,13 +11,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/internal/version"
 	"puavo-image-repository/meta/untrusted"
 )
 
@@ -119,7 +119,7 @@ func exitCode(err error, input []error) int {
 // arguments wrap ErrUsage.
 func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Writer) error {
 	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}
-	app.Version = version()
+	app.Version = version.String()
 	app.Writer, app.ErrWriter = stdout, stderr
 	app.HideHelpCommand = true
 	app.DisableSliceFlagSeparator = true // a comma is part of a file's name
@@ -167,13 +167,6 @@ func hideDefaults(flags []cli.Flag) {
 }
 
 func usageError(_ *cli.Context, err error, _ bool) error { return Usage("%v", err) }
-
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(unknown)"
-}
 
 // JSON writes a value as a JSON document for programs.
 func JSON(w io.Writer, v any) error {

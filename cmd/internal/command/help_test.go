@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/version"
 )
 
 // The command help, where an app has it, is the help of what it names.
@@ -98,8 +100,8 @@ func TestHelp(t *testing.T) {
 		{"keys --help", []string{"app keys - keep keys", "   app keys COMMAND", "   add  add a key"}},
 		{"keys add --help", []string{"app keys add - add a key", "   app keys add [options] ROLE", "   --quiet, -q"}},
 		{"keys add x -h", []string{"app keys add - add a key"}},
-		{"--version", []string{"app version " + version()}},
-		{"a b --version", []string{"app version " + version()}},
+		{"--version", []string{"app version " + version.String()}},
+		{"a b --version", []string{"app version " + version.String()}},
 	} {
 		var got []string
 		var stdout, stderr bytes.Buffer
