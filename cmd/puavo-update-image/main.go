@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/completion"
 	"puavo-image-repository/cmd/internal/config"
 	"puavo-image-repository/cmd/internal/notify"
 	"puavo-image-repository/delta"
@@ -41,6 +42,12 @@ const upToDate command.Code = 4
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	app := newApp(stdout, stderr)
+	if asked, err := describeSelf(ctx, app, args, stdout); asked {
+		return err
+	}
+	if command.Named(app, args) == completion.Name { // for shells, whatever is configured
+		return command.Run(ctx, app, args, stdout, stderr)
+	}
 	if _, err := configuration.Configure(ctx, app, args, os.LookupEnv); err != nil {
 		return err
 	}
@@ -76,7 +83,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Flags:  updateFlags(),
 		Action: action(stdout, stderr, update),
 		Commands: slices.Concat(mirrorCommands(stdout, stderr), offlineCommands(stdout, stderr),
-			[]*cli.Command{command.HelpCommand("puavo-update-image")}),
+			[]*cli.Command{completion.Command("puavo-update-image", stdout), command.HelpCommand("puavo-update-image")}),
 	}
 }
 

@@ -25,6 +25,10 @@ func TestHelp(t *testing.T) {
 	scripttest.Help(t, newApp(io.Discard, io.Discard), "puavo-update-image")
 }
 
+func TestManual(t *testing.T) {
+	scripttest.Manual(t, newApp(io.Discard, io.Discard), "puavo-update-image")
+}
+
 // In the environment of the scripts, MIRROR is a mirror of the test images, which
 // they only read, and URL is where it is served. A config file of the host does not
 // count.

@@ -18,10 +18,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"puavo-image-repository/cmd/internal/command"
+	"puavo-image-repository/cmd/internal/completion"
 	"puavo-image-repository/cmd/internal/config"
 	"puavo-image-repository/cmd/internal/notify"
 	"puavo-image-repository/cmd/internal/setup"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/describe"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/diffcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/publishcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/pullcmd"
@@ -60,20 +62,24 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	var app *cli.App
 	file := func() string { return configuration.Path(app, args, os.LookupEnv) }
 	app = newApp(&settings, file, stdout, stderr)
+	if asked, err := describe.Print(ctx, app, configuration, args, stdout); asked {
+		return err
+	}
 	args, err := command.Settle(app, args, hasImages, map[string]func([]string) bool{
-		"":        func(names []string) bool { return len(names) >= 1 && len(names) <= 2 },
-		"init":    func(names []string) bool { return len(names) == 0 },
-		"help":    func([]string) bool { return true },
-		"serve":   func(names []string) bool { return len(names) <= 1 },
-		"diff":    func(names []string) bool { return len(names) == 2 },
-		"publish": func(names []string) bool { return true },
-		"pull":    func(names []string) bool { return true },
-		"config":  func(names []string) bool { return slices.Equal(names, []string{"show"}) },
+		"":              func(names []string) bool { return len(names) >= 1 && len(names) <= 2 },
+		"init":          func(names []string) bool { return len(names) == 0 },
+		"help":          func([]string) bool { return true },
+		completion.Name: func(names []string) bool { return len(names) == 1 && slices.Contains(completion.Shells(), names[0]) },
+		"serve":         func(names []string) bool { return len(names) <= 1 },
+		"diff":          func(names []string) bool { return len(names) == 2 },
+		"publish":       func(names []string) bool { return true },
+		"pull":          func(names []string) bool { return true },
+		"config":        func(names []string) bool { return slices.Equal(names, []string{"show"}) },
 	})
 	if err != nil {
 		return err
 	}
-	if command.Named(app, args) == "init" { // which writes them
+	if named := command.Named(app, args); named == "init" || named == completion.Name { // the one writes settings, the other needs none
 		return command.Run(ctx, app, args, stdout, stderr)
 	}
 	if settings, err = configuration.Configure(ctx, app, args, os.LookupEnv); err != nil {
@@ -124,6 +130,7 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 			diffcmd.New(stdout, stderr),
 			keysCommand(stdout, stderr),
 			config.Command("puavo-update-repository", settings, flags(), stdout),
+			completion.Command("puavo-update-repository", stdout),
 			command.HelpCommand("puavo-update-repository"),
 		},
 	}

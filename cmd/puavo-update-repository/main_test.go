@@ -27,6 +27,10 @@ func TestHelp(t *testing.T) {
 	scripttest.Help(t, newApp(new(config.Settings), nil, io.Discard, io.Discard), name)
 }
 
+func TestManual(t *testing.T) {
+	scripttest.Manual(t, newApp(new(config.Settings), nil, io.Discard, io.Discard), name)
+}
+
 // A file of settings of the host does not count.
 func TestScripts(t *testing.T) { scripttest.Run(t, "PUAVO_UPDATE_REPOSITORY_SETTINGS=") }
 

@@ -261,7 +261,7 @@ func printFindings(w io.Writer, r audit.Report) error {
 
 // jobsFlag and memoryFlag return flags of several commands.
 func jobsFlag() cli.Flag {
-	return &cli.IntFlag{Name: "jobs", Category: command.Limits, Aliases: []string{"j"}, Value: runtime.NumCPU(), Usage: "work on `N` images at a time"}
+	return &cli.IntFlag{Name: "jobs", Category: command.Limits, Aliases: []string{"j"}, Value: runtime.NumCPU(), DefaultText: "the number of processors", Usage: "work on `N` images at a time"}
 }
 
 func memoryFlag() cli.Flag {

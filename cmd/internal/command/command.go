@@ -127,7 +127,6 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 	app.OnUsageError = usageError
 	cli.HelpPrinter = printHelp
 	app.Action = markJSON(app.Action)
-	hideDefaults(app.Flags)
 	prepare(app.Commands)
 	args = arrange(app.Flags, app.Commands, nil, args)
 	if len(args) > 0 && args[0] == helpName && commandOf(app.Commands, helpName) != nil {
@@ -152,17 +151,7 @@ func prepare(commands []*cli.Command) {
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
 		c.Action = markJSON(c.Action)
-		hideDefaults(c.Flags)
 		prepare(c.Subcommands)
-	}
-}
-
-// hideDefaults hides in the help that switches are off by default.
-func hideDefaults(flags []cli.Flag) {
-	for _, f := range flags {
-		if b, ok := f.(*cli.BoolFlag); ok {
-			b.DisableDefaultText = true
-		}
 	}
 }
 

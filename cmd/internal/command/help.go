@@ -114,14 +114,11 @@ func (h help) String() string {
 			b.WriteString(entry(c.Name, c.Usage, h.commandsText()))
 		}
 	}
-	for _, category := range h.categories() {
-		fmt.Fprintf(&b, "\n%s:\n", category)
-		for _, f := range h.flags {
-			if titleOf(f) == category {
-				label, text, _ := strings.Cut(f.String(), "\t")
-				label, _, _ = strings.Cut(label, " [ ") // how cli shows that it can be repeated
-				b.WriteString(entry(label, text, helpText))
-			}
+	for _, g := range Groups(h.flags) {
+		fmt.Fprintf(&b, "\n%s:\n", g.Title)
+		for _, f := range g.Flags {
+			label, text := Describe(f)
+			b.WriteString(entry(label, text, helpText))
 		}
 	}
 	return b.String()
@@ -136,10 +133,41 @@ func (h help) commandsText() int {
 	return helpIndent + longest + 2
 }
 
-// categories returns the titles of the categories, in their order.
-func (h help) categories() (titles []string) {
+// Group is flags of one category.
+type Group struct {
+	Title string
+	Flags []cli.Flag
+}
+
+// Groups returns flags by their categories, in the order of the help.
+func Groups(flags []cli.Flag) (groups []Group) {
+	for _, title := range titles(flags) {
+		g := Group{Title: title}
+		for _, f := range flags {
+			if titleOf(f) == title {
+				g.Flags = append(g.Flags, f)
+			}
+		}
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// Describe returns the names of a flag with the placeholder of its value, such as
+// "--jobs N, -j N", and the text about it. That does not say that a switch is off by default.
+func Describe(f cli.Flag) (label, text string) {
+	if b, ok := f.(*cli.BoolFlag); ok {
+		b.DisableDefaultText = true
+	}
+	label, text, _ = strings.Cut(f.String(), "\t")
+	label, _, _ = strings.Cut(label, " [ ") // how cli shows that it can be repeated
+	return label, text
+}
+
+// titles returns the titles of the categories of flags, in the order of the help.
+func titles(flags []cli.Flag) (titles []string) {
 	rest := false
-	for _, f := range h.flags {
+	for _, f := range flags {
 		switch title := titleOf(f); {
 		case title == otherOptions:
 			rest = true

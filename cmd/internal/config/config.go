@@ -85,6 +85,20 @@ func (s Source) Path(app *cli.App, args []string, env func(string) (string, bool
 	return s.File
 }
 
+// Names returns the bare names of the files in s.Dir, sorted.
+func (s Source) Names() (names []string) {
+	files, err := filepath.Glob(filepath.Join(s.Dir, "*.conf"))
+	if s.Dir == "" || err != nil {
+		return nil
+	}
+	for _, file := range files {
+		if name := strings.TrimSuffix(filepath.Base(file), ".conf"); bareName.MatchString(name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // variable returns the name of the variable that names another config file.
 func (s Source) variable() string { return s.Prefix + cmp.Or(strings.ToUpper(s.Option), "CONFIG") }
 

@@ -12,6 +12,9 @@
 //	                        made, skip the script, or fail where CI is set
 //	readonly DIR            mount DIR read-only until the script ends; where that is
 //	                        not allowed, skip the script, or fail where CI is set
+//	completes SHELL LINE    print what bash, zsh or fish completes LINE to, whose first word
+//	                        is the command; where the shell is not installed, skip the
+//	                        script, or fail where CI is set
 //	tree DIR                print the files in DIR but not in DIR/.repo, sorted; for
 //	                        "cmp stdout"
 //
@@ -68,6 +71,7 @@ func Run(t *testing.T, vars ...string) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"tool": tool, "exits": exits, "interrupted": interrupted, "odd": odd, "readonly": readOnly, "tree": tree,
+			"completes": completes,
 		},
 	})
 }

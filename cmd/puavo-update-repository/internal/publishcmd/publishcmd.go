@@ -40,7 +40,7 @@ func own() []cli.Flag {
 		&cli.StringFlag{Name: "verify", Value: string(publish.BySize), Usage: "compare what a destination has by `HOW`: none goes by the name, size by the size, read by reading it, if it was not put there by this command; read reads all in any case"},
 		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove orphans, files that the documents no longer name, after this `TIME`, such as 36h; 0 removes them at once"},
 		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
-		&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: runtime.NumCPU(), Usage: "send `N` files, or parts of files, at a time"},
+		&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: runtime.NumCPU(), DefaultText: "the number of processors", Usage: "send `N` files, or parts of files, at a time"},
 		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk, of a directory: for RAM disks and tests"},
 	), command.Category(command.Output,
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
