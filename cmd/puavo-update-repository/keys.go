@@ -44,8 +44,10 @@ func keysCommand(stdout, stderr io.Writer) *cli.Command {
 				&cli.IntFlag{Name: "threshold", Category: signing, Usage: "have `N` of the keys sign from now on", DefaultText: "as before"}, passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
 			k.command("sign", "DIR", "sign a root that lacks signatures, or one that expires soon, as far as keys are here", k.sign,
 				passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
-			k.command("renew", "DIR MIRROR_DIR", "sign a mirror again before its timestamp expires, without building it", k.renew,
+			k.command("renew", "[DIR MIRROR_DIR]", "sign a mirror again before its timestamp expires, without building it", k.renew,
 				append(expireFlags(), passphraseFlag(), ignoreClockFlag(),
+					&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "the keys are in `DIR`, where no argument says so"},
+					mirrorFlag(),
 					&cli.StringFlag{Name: "metrics-file", Category: command.Output, Usage: "put the new ends of the signatures into the metrics in `FILE`"},
 					notifyFlag(),
 					&cli.BoolFlag{Name: "no-sync", Category: command.Limits, Usage: "do not flush files to the disk: for RAM disks and tests"})...),
@@ -65,16 +67,20 @@ type keysCall struct {
 	args   []string
 }
 
-// command returns a command whose arguments have these names.
+// command returns a command whose arguments have these names. In brackets they can be left
+// out, all together: then they are those of --sign-keys and --mirror-dir.
 func (k keysTool) command(name, args, usage string, action func(keysCall) error, flags ...cli.Flag) *cli.Command {
-	want := strings.Fields(args)
+	want := strings.Fields(strings.Trim(args, "[]"))
 	return &cli.Command{
 		Name: name, Usage: usage,
 		UsageText: "puavo-update-repository keys " + name + " [options] " + args,
 		Flags:     append(append(flags, settingsFlag()), command.Flags("has no effect")...),
 		Action: reporting("keys "+name, k.stderr, func(c *cli.Context, screen *ui.Screen) error {
 			call := keysCall{c, screen, k.stdout, c.Args().Slice()}
-			if c.NArg() != len(want) || slices.Contains(call.args, "") {
+			if c.NArg() == 0 && strings.HasPrefix(args, "[") && c.String("sign-keys") != "" && c.String("mirror-dir") != "" {
+				call.args = []string{c.String("sign-keys"), c.String("mirror-dir")}
+			}
+			if len(call.args) != len(want) || slices.Contains(call.args, "") {
 				return command.Usage("want %s, got %d arguments", strings.Join(want, " and "), c.NArg())
 			}
 			if want[0] == "ROLE" && !slices.Contains(trust.Roles(), call.args[0]) {

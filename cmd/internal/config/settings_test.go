@@ -147,3 +147,18 @@ func TestSettingsErrors(t *testing.T) {
 		t.Errorf("the file names another: %v", err)
 	}
 }
+
+// Names are those of files that a bare name can name.
+func TestNames(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"school.conf", "a-1_B.conf", "odd name.conf", "keys", "x.conf.bak", ".conf"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir, want := range map[string]string{dir: "a-1_B school", filepath.Join(dir, "none"): "", "": ""} {
+		if got := strings.Join(Source{Dir: dir}.Names(), " "); got != want {
+			t.Errorf("%s: %q, want %q", dir, got, want)
+		}
+	}
+}
