@@ -58,6 +58,7 @@ var arrows = []struct {
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only
 	{"cmd/internal/command", []string{"meta/untrusted", "cmd/internal/background", "cmd/internal/ui", "cmd/internal/version"}},
 	{"cmd/internal/completion", []string{"cmd/internal/command"}},
+	{"cmd/internal/packaging", []string{"cmd/internal/completion", "cmd/internal/manpage"}},
 	{"cmd/internal/manpage", []string{"cmd/internal/command", "cmd/internal/version"}},
 	{"cmd/internal/config", []string{"meta/untrusted", "cmd/internal/command"}},
 	{"cmd/internal/notify", []string{"meta/untrusted"}},

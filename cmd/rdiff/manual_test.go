@@ -16,7 +16,7 @@ func TestManual(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page := string(manpage.Render("puavo-rdiff", string(text)))
+	page := string(manpage.Render("puavo-rdiff", "1.0", string(text)))
 	scripttest.ManualPage(t, "puavo-rdiff", page)
 	bold := func(s string) string { return `\fB` + strings.ReplaceAll(s, "-", `\-`) + `\fP` }
 	for _, f := range flags {

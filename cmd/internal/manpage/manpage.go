@@ -59,14 +59,15 @@ func Print(app *cli.App, rest string, args []string, w io.Writer) (asked bool, e
 	if i < 0 {
 		return true, command.Usage("no manual page %q", args[1])
 	}
-	_, err = w.Write(Render(pages[i].name, pages[i].markdown()))
+	_, err = w.Write(Render(pages[i].name, version.String(), pages[i].markdown()))
 	return true, err
 }
 
-// Render returns a page of section 1 as roff. markdown are its sections, from NAME on. The
-// page has no date, so that the same version gives the same bytes.
-func Render(name, markdown string) []byte {
-	title := fmt.Sprintf("# %s 1 \"\" \"%s %s\" \"User commands\"\n\n", strings.ToUpper(name), project, version.String())
+// Render returns a page of section 1 as roff. version is that of the program, and markdown
+// are the sections, from NAME on. The page has no date, so that the same version gives the
+// same bytes.
+func Render(name, version, markdown string) []byte {
+	title := fmt.Sprintf("# %s 1 \"\" \"%s %s\" \"User commands\"\n\n", strings.ToUpper(name), project, version)
 	roff := md2man.Render([]byte(title + markdown))
 	return minus(leftAligned.ReplaceAll(roff, []byte("$1\n.nh\n.ad l\n")))
 }

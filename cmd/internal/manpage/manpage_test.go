@@ -110,7 +110,7 @@ func squeeze(text string) string {
 
 // Examples keep their dashes and their lines, and other dashes are left.
 func TestRender(t *testing.T) {
-	got := squeeze(string(Render("app", "# NAME\napp - a re-run\n# EXAMPLES\nRe-run it:\n\n```\napp --out-dir a-b \\\n  'c'\n.x\n```\n")))
+	got := squeeze(string(Render("app", "1.0", "# NAME\napp - a re-run\n# EXAMPLES\nRe-run it:\n\n```\napp --out-dir a-b \\\n  'c'\n.x\n```\n")))
 	for _, text := range []string{"app \\- a re-run\n", "Re-run it:\n.EX\napp \\-\\-out\\-dir a\\-b \\\\\n  'c'\n\\&.x\n.EE\n"} {
 		if !strings.Contains(got, text) {
 			t.Errorf("no\n%s\nin\n%s", text, got)
