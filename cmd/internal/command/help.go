@@ -157,7 +157,7 @@ func Groups(flags []cli.Flag) (groups []Group) {
 // "--jobs N, -j N", and the text about it. That does not say that a switch is off by default.
 func Describe(f cli.Flag) (label, text string) {
 	if b, ok := f.(*cli.BoolFlag); ok {
-		b.DisableDefaultText = true
+		b.DisableDefaultText = !b.Value
 	}
 	label, text, _ = strings.Cut(f.String(), "\t")
 	label, _, _ = strings.Cut(label, " [ ") // how cli shows that it can be repeated

@@ -8,8 +8,8 @@
 //
 // What comes after them on the program's page is written by hand, as Markdown: FILES,
 // ENVIRONMENT, EXIT STATUS, EXAMPLES and so on, each below a heading of the first level. The
-// pages of commands end with EXIT STATUS, if their description says "Exit codes:", and with
-// SEE ALSO.
+// pages of commands end with EXIT STATUS and EXAMPLES, if their description has paragraphs
+// that begin with "Exit codes:" or "Example:", and with SEE ALSO.
 //
 // The descriptions are those of package command: paragraphs, of which lines that are
 // indented more than the others are an example.
@@ -143,7 +143,7 @@ func (p page) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# NAME\n%s - %s\n\n", p.name, mark(p.usage))
 	fmt.Fprintf(&b, "# SYNOPSIS\n%s\n", synopsis(p.usageText))
-	text, exitCodes := prose(p.description)
+	text, examples, exitCodes := prose(p.description)
 	if text != "" {
 		fmt.Fprintf(&b, "# DESCRIPTION\n%s\n", text)
 	}
@@ -154,6 +154,9 @@ func (p page) markdown() string {
 	b.WriteString(p.rest)
 	if p.rest == "" && exitCodes != "" {
 		fmt.Fprintf(&b, "# EXIT STATUS\n%s\n\n", exitCodes)
+	}
+	if p.rest == "" && examples != "" {
+		fmt.Fprintf(&b, "# EXAMPLES\n%s", examples)
 	}
 	b.WriteString(p.seeAlso())
 	return b.String()
@@ -187,7 +190,7 @@ func (p page) inFull() string {
 	b.WriteString("# COMMANDS\n")
 	shared := commonFlags(p.commands)
 	for _, c := range p.commands {
-		text, _ := prose(c.Description)
+		text, _, _ := prose(c.Description)
 		fmt.Fprintf(&b, "### %s\n%s\n\n%s", synopsisOf(c.UsageText), sentence(mark(c.Usage)), text)
 		b.WriteString(options(slices.DeleteFunc(slices.Clone(c.Flags), func(f cli.Flag) bool { return contains(shared, f) })))
 	}

@@ -29,7 +29,7 @@ func testApp() *cli.App {
    1 failed`,
 		Flags: []cli.Flag{&cli.StringFlag{Name: "out-dir", Aliases: []string{"o"}, Category: "What", Usage: "write to `DIR_A`, not to DIR", Value: "x"}, quiet()},
 		Commands: []*cli.Command{
-			{Name: "apply", Usage: "apply it", UsageText: "app apply OLD.img", Flags: []cli.Flag{quiet()}, Description: "Exit codes: 0 done\n   or so"},
+			{Name: "apply", Usage: "apply it", UsageText: "app apply OLD.img", Flags: []cli.Flag{quiet()}, Description: "Exit codes: 0 done\n   or so\n\n   Example:\n      app apply x"},
 			{Name: "help", Usage: "help", UsageText: "app help"},
 			{Name: "hidden", Hidden: true, Flags: []cli.Flag{quiet()}},
 			{Name: "keys", Usage: "keep keys", UsageText: "app keys COMMAND", Subcommands: []*cli.Command{
@@ -76,7 +76,7 @@ func TestPages(t *testing.T) {
 			".SH FILES\n\n.TP\n\\fB/etc/x\\fP\nA file.\n",
 			".SH SEE ALSO\n\\fBapp-apply\\fP(1), \\fBapp-keys\\fP(1)\n",
 		},
-		"app-apply": {".SH EXIT STATUS\n0 done or so.\n", "\\fBapp\\fP(1), \\fBapp-keys\\fP(1)", "app-apply \\- apply it\n"},
+		"app-apply": {".SH EXIT STATUS\n0 done or so.\n", ".SH EXAMPLES\n.EX\napp apply x\n.EE\n", "\\fBapp\\fP(1), \\fBapp-keys\\fP(1)", "app-apply \\- apply it\n"},
 		"app-keys": {
 			".SS \\fBapp\\fP \\fBkeys\\fP \\fBadd\\fP \\fIROLE\\fP\nAdd a key.\n\n.TP\n\\fB\\-\\-threshold\\fP \\fIN\\fP\nHave \\fIN\\fP (default: 0).\n\n",
 			".SS \\fBapp\\fP \\fBkeys\\fP \\fBlist\\fP\nList.\n\n.PP\nLists them.\n",
@@ -119,15 +119,16 @@ func TestRender(t *testing.T) {
 }
 
 func TestProse(t *testing.T) {
-	for _, c := range []struct{ description, text, codes string }{
-		{"", "\n\n", ""},
-		{"One\n   two.", "One\ntwo.\n\n", ""},
-		{"One:\n      a  b\n      c\n   Two:\n      d", "One:\n\n```\na  b\nc\n```\n\nTwo:\n\n```\nd\n```\n\n", ""},
-		{"Exit codes: 0 done;\n   1 too if -q", "", `0 done; 1 too if **-q**.`},
-		{"A_b [c] <d> `e` #f", "A\\_b \\[c\\] \\<d\\> \\`e\\` \\#f\n\n", ""},
+	for _, c := range []struct{ description, text, examples, codes string }{
+		{"", "\n\n", "", ""},
+		{"One\n   two.", "One\ntwo.\n\n", "", ""},
+		{"One:\n      a  b\n      c\n   Two:\n      d", "One:\n\n```\na  b\nc\n```\n\nTwo:\n\n```\nd\n```\n\n", "", ""},
+		{"Exit codes: 0 done;\n   1 too if -q", "", "", `0 done; 1 too if **-q**.`},
+		{"A_b [c] <d> `e` #f", "A\\_b \\[c\\] \\<d\\> \\`e\\` \\#f\n\n", "", ""},
+		{"Example:\n      a -b\n\n   One.", "One.\n\n", "```\na -b\n```\n\n", ""},
 	} {
-		if text, codes := prose(c.description); text != c.text || codes != c.codes {
-			t.Errorf("%q: %q, %q; want %q, %q", c.description, text, codes, c.text, c.codes)
+		if text, examples, codes := prose(c.description); text != c.text || examples != c.examples || codes != c.codes {
+			t.Errorf("%q: %q, %q, %q; want %q, %q, %q", c.description, text, examples, codes, c.text, c.examples, c.codes)
 		}
 	}
 }

@@ -7,21 +7,23 @@ import (
 	"strings"
 )
 
-// prose returns a description as Markdown, and apart what it says of exit codes. Examples
-// that have a paragraph of their own, which begins with "Example", are left out.
-func prose(description string) (text, exitCodes string) {
-	var b strings.Builder
+// prose returns a description as Markdown, and apart the examples that have a paragraph of
+// their own, which begins with "Example", and what is said of exit codes.
+func prose(description string) (text, examples, exitCodes string) {
+	var body, apart strings.Builder
 	for paragraph := range strings.SplitSeq(unindent(description), "\n\n") {
 		codes, isCodes := strings.CutPrefix(paragraph, "Exit codes: ")
+		example, isExample := strings.CutPrefix(paragraph, "Example:\n")
 		switch {
 		case isCodes:
 			exitCodes = sentence(mark(strings.Join(strings.Fields(codes), " ")))
-		case strings.HasPrefix(paragraph, "Example"):
+		case isExample:
+			apart.WriteString(strings.TrimLeft(paragraphText(example), "\n"))
 		default:
-			b.WriteString(paragraphText(paragraph))
+			body.WriteString(paragraphText(paragraph))
 		}
 	}
-	return b.String(), exitCodes
+	return body.String(), apart.String(), exitCodes
 }
 
 // unindent returns a description without the white space that its lines begin with, which
