@@ -247,7 +247,8 @@ func initCommand(file func() string, stdout, stderr io.Writer) *cli.Command {
    --root-keys, to be carried away to a machine that is off the network; with
    --root-keys-here they stay with the others. The timer gets the passphrase
    from a file of mode 0600, which init writes if it is missing, or from a
-   credential of systemd.
+   credential of systemd. Settings with a NAME use the units of the Debian
+   package, if that is installed; for others, init writes units.
 
    Exit codes: ` + command.ExitCodes,
 		Flags: slices.Concat(command.Category(whatToBuild, what...), initFlags(), []cli.Flag{settingsFlag()}, command.Flags("has no effect")),
@@ -299,7 +300,7 @@ func initialize(c *cli.Context, file string, stdout, stderr io.Writer, screen *u
 	}
 	s := setup.Setup{
 		Answers: answers(c), Configs: c.StringSlice("config"), RootKeysHere: c.Bool("root-keys-here"), Force: c.Bool("force"),
-		Settings: file, Program: program, Keys: keys, Out: stdout, Say: stderr,
+		Settings: file, Program: program, NamedDir: configuration.Dir, InstalledUnits: "/usr/lib/systemd/system", Keys: keys, Out: stdout, Say: stderr,
 		Passphrase: func(file string, fresh bool) ([]byte, error) { return newPassphrase(c, file, fresh) },
 		CheckURL:   func(s string) error { _, err := parseURL(s); return err },
 	}

@@ -72,25 +72,62 @@ func units(a Answers, name, program, settings string) []file {
 		return nil
 	}
 	run := quote(program) + " --settings " + argument(settings) + " --background"
-	credential := ""
-	if c := a["passphrase-credential"]; a.has("passphrase-credential") && a.has("sign-keys") {
-		id := c
-		credential = "LoadCredentialEncrypted=" + c + ":" + credentialDir + c + "\n"
-		if filepath.IsAbs(c) {
-			id = "passphrase"
-			credential = "LoadCredential=" + id + ":" + specifiers(c) + "\n"
-		}
+	load, id := credential(a)
+	if id != "" {
 		run += " --passphrase-file %d/" + specifiers(id)
 	}
 	about := "Description=Build the repository of OS images in " + specifiers(a["mirror-dir"]) + "\n"
-	service := "[Unit]\n" + about +
-		"RequiresMountsFor=" + quote(a["images-dir"]) + " " + quote(a["mirror-dir"]) + "\n\n" +
-		"[Service]\nType=oneshot\n" + credential + "ExecStart=" + run + "\n"
+	service := "[Unit]\n" + about + mounts(a) + "\n" +
+		"[Service]\nType=oneshot\n" + load + "ExecStart=" + run + "\n"
 	timer := "[Unit]\n" + about + "\n" +
 		"[Timer]\nOnCalendar=" + specifiers(a["timer"]) + "\nPersistent=true\n\n" +
 		"[Install]\nWantedBy=timers.target\n"
 	path := filepath.Join(a["units-dir"], name)
 	return []file{{path + ".service", 0o644, []byte(service)}, {path + ".timer", 0o644, []byte(timer)}}
+}
+
+// dropIns returns what the installed units of a package need besides, for the settings of a
+// name; the last is for the timer. Without a timer there are none. Of the other units, those
+// that sign get the passphrase too.
+func dropIns(a Answers, name string) (files []file) {
+	if !a.has("timer") {
+		return nil
+	}
+	load, id := credential(a)
+	if id != "" {
+		load += "Environment=PUAVO_UPDATE_REPOSITORY_PASSPHRASE_FILE=%d/" + specifiers(id) + "\n"
+	}
+	service := "[Unit]\n" + mounts(a) + "\n[Service]\nReadWritePaths=" + quote("-"+a["mirror-dir"]) + "\n" + load
+	add := func(unit, text string) {
+		path := filepath.Join(a["units-dir"], unit+".d", "init.conf")
+		files = append(files, file{path, 0o644, []byte("# Written by " + program + " init.\n" + text)})
+	}
+	add(program+"@"+name+".service", service)
+	if id != "" {
+		add(program+"-renew@"+name+".service", service)
+		add(program+"-publish@"+name+".service", service)
+	}
+	add(program+"@"+name+".timer", "[Timer]\nOnCalendar=\nOnCalendar="+specifiers(a["timer"])+"\n")
+	return files
+}
+
+// mounts returns the line that makes a unit wait for the disks of images and mirror.
+func mounts(a Answers) string {
+	return "RequiresMountsFor=" + quote(a["images-dir"]) + " " + quote(a["mirror-dir"]) + "\n"
+}
+
+// credential returns the line that loads the passphrase as a credential, and the name under
+// which a service finds it; "" if the answers want none.
+func credential(a Answers) (load, id string) {
+	c := a["passphrase-credential"]
+	switch {
+	case !a.has("passphrase-credential") || !a.has("sign-keys"):
+		return "", ""
+	case filepath.IsAbs(c):
+		return "LoadCredential=passphrase:" + specifiers(c) + "\n", "passphrase"
+	default:
+		return "LoadCredentialEncrypted=" + c + ":" + credentialDir + c + "\n", c
+	}
 }
 
 // specifiers returns a text in which systemd sees no specifiers.

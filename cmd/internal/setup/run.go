@@ -30,6 +30,9 @@ type Setup struct {
 
 	Settings string // the path of the file of settings
 	Program  string // the path of the builder
+	// NamedDir has the files of settings that a bare name names. For one of these, timers are
+	// those of the package in InstalledUnits, if the builder is the package's own.
+	NamedDir, InstalledUnits string
 
 	// Line asks for a line on a terminal; nil is without one.
 	Line func(ctx context.Context, prompt string) (string, error)
@@ -60,11 +63,11 @@ func (s Setup) Run(ctx context.Context) error {
 	if err != nil {
 		return command.Usage("%v", err)
 	}
-	name, err := s.unitName()
+	units, timer, err := s.units()
 	if err != nil {
 		return err
 	}
-	files := append([]file{{s.Settings, 0o644, text}}, units(a, name, s.Program, s.Settings)...)
+	files := append([]file{{s.Settings, 0o644, text}}, units...)
 	if err := checkNew(files); err != nil && !(s.Force && errors.Is(err, fs.ErrExist)) {
 		return err
 	}
@@ -81,7 +84,7 @@ func (s Setup) Run(ctx context.Context) error {
 	if err := write(files, s.Force); err != nil {
 		return err
 	}
-	return s.summarise(files, made)
+	return s.summarise(files, timer, made)
 }
 
 var credentialName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,255}$`)
@@ -157,7 +160,32 @@ func (s Setup) absolute() (err error) {
 
 var unitWord = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-const program = "puavo-update-repository"
+const (
+	program   = "puavo-update-repository"
+	installed = "/usr/bin/" + program // by the package
+)
+
+// units returns what systemd needs for the timer, and the name of that.
+func (s Setup) units() (files []file, timer string, err error) {
+	if name := s.instance(); name != "" {
+		return dropIns(s.Answers, name), program + "@" + name + ".timer", nil
+	}
+	name, err := s.unitName()
+	return units(s.Answers, name, s.Program, s.Settings), name + ".timer", err
+}
+
+// instance returns the name of the settings for the installed units, "" if these cannot build
+// with them.
+func (s Setup) instance() string {
+	name, isConf := strings.CutSuffix(filepath.Base(s.Settings), ".conf")
+	if s.Program != installed || filepath.Dir(s.Settings) != s.NamedDir || !isConf || !unitWord.MatchString(name) {
+		return ""
+	}
+	if _, err := os.Stat(filepath.Join(s.InstalledUnits, program+"@.service")); err != nil {
+		return ""
+	}
+	return name
+}
 
 // unitName returns the name of the units, without .service: that of the program, and after
 // it that of a file of settings of another name.
@@ -219,8 +247,8 @@ func (s Setup) keys(makes bool, passphrase []byte) error {
 	return keys.Check(a["mirror-dir"])
 }
 
-// summarise says what was written, and what to do next.
-func (s Setup) summarise(files []file, made bool) error {
+// summarise says what was written, and what to do next. timer is the name of the unit.
+func (s Setup) summarise(files []file, timer string, made bool) error {
 	a := s.Answers
 	var b strings.Builder
 	for _, f := range files {
@@ -235,7 +263,6 @@ func (s Setup) summarise(files []file, made bool) error {
 		fmt.Fprintf(&b, "%[1]s has the root keys, and a copy of the others. Carry it away now, to a machine or a medium that is off the network, and remove it here: it is needed only to change keys.\n", a["root-keys"])
 	}
 	if a.has("timer") {
-		timer := filepath.Base(files[len(files)-1].path)
 		if c := a["passphrase-credential"]; a.has("passphrase-credential") && a.has("sign-keys") {
 			fmt.Fprintf(&b, "Put the passphrase where the service finds it:\n  %s\n", credentialCommand(c))
 		}

@@ -337,3 +337,60 @@ func TestUnits(t *testing.T) {
 		t.Errorf("units without a timer: %v", none)
 	}
 }
+
+// Settings with a name take the units of the package, where that is installed.
+func TestInstalledUnits(t *testing.T) {
+	dir := t.TempDir()
+	text, err := os.ReadFile("../../puavo-update-repository/packaging/units/puavo-update-repository@.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := filepath.Join(dir, "puavo-update-repository@.service")
+	if err := os.WriteFile(unit, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ settings, program, units, timer string }{
+		{"/etc/named/school.conf", installed, dir, "puavo-update-repository@school.timer"},
+		{"/etc/named/a-b_C.conf", installed, dir, "puavo-update-repository@a-b_C.timer"},
+		{"/etc/named/school", installed, dir, "puavo-update-repository-school.timer"},
+		{"/etc/other/school.conf", installed, dir, "puavo-update-repository-school.timer"},
+		{"/etc/puavo-update-repository.conf", installed, dir, "puavo-update-repository.timer"},
+		{"/etc/named/school.conf", "/usr/local/bin/puavo-update-repository", dir, "puavo-update-repository-school.timer"},
+		{"/etc/named/school.conf", installed, filepath.Join(dir, "none"), "puavo-update-repository-school.timer"},
+		{"/etc/named/school.conf", installed, "", "puavo-update-repository-school.timer"},
+	} {
+		s := Setup{Settings: c.settings, Program: c.program, NamedDir: "/etc/named", InstalledUnits: c.units, Answers: Answers{"timer": "daily"}}
+		if _, timer, err := s.units(); err != nil || timer != c.timer {
+			t.Errorf("%+v: %s, %v", c, timer, err)
+		}
+	}
+}
+
+// Drop-ins have what the answers say, and systemd reads them with the packaged units.
+func TestDropIns(t *testing.T) {
+	for _, c := range []struct{ credential, want string }{
+		{None, "ReadWritePaths=\"-/srv/my mirror\"\n"},
+		{"school.passphrase", "LoadCredentialEncrypted=school.passphrase:/etc/credstore.encrypted/school.passphrase\nEnvironment=PUAVO_UPDATE_REPOSITORY_PASSPHRASE_FILE=%d/school.passphrase\n"},
+		{"/root/50%", "LoadCredential=passphrase:/root/50%%\nEnvironment=PUAVO_UPDATE_REPOSITORY_PASSPHRASE_FILE=%d/passphrase\n"},
+	} {
+		dir := t.TempDir()
+		a := Answers{"images-dir": "/srv/images", "mirror-dir": "/srv/my mirror", "timer": "02:30", "units-dir": dir, "sign-keys": "/k", "passphrase-credential": c.credential}
+		files := dropIns(a, "school")
+		if n := len(files); (n == 4) != (c.credential != None) || filepath.Base(filepath.Dir(files[n-1].path)) != "puavo-update-repository@school.timer.d" ||
+			!strings.HasSuffix(string(files[n-1].data), "[Timer]\nOnCalendar=\nOnCalendar=02:30\n") {
+			t.Errorf("%s: %d files, the last %s:\n%s", c.credential, n, files[n-1].path, files[n-1].data)
+		}
+		for _, f := range files[:len(files)-1] {
+			if got := string(f.data); !strings.Contains(got, c.want) || !strings.Contains(got, "RequiresMountsFor=/srv/images \"/srv/my mirror\"\n") {
+				t.Errorf("%s: %s:\n%s", c.credential, f.path, got)
+			}
+		}
+		if err := write(files, false); err != nil {
+			t.Fatal(err)
+		}
+		verifyInstances(t, dir, "../../puavo-update-repository/packaging/units", files)
+	}
+	if none := dropIns(Answers{"timer": None}, "a"); none != nil {
+		t.Errorf("drop-ins without a timer: %v", none)
+	}
+}

@@ -1,7 +1,10 @@
 package setup
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"puavo-image-repository/testdata"
@@ -19,4 +22,29 @@ func verifyUnits(t *testing.T, files []file) {
 	if out, err := exec.CommandContext(t.Context(), "systemd-analyze", args...).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze: %v\n%s", err, out)
 	}
+}
+
+// verifyInstances has systemd read the templates of a folder with these drop-ins in dir, as
+// verifyUnits does. The program need not be installed.
+func verifyInstances(t *testing.T, dir, templates string, dropIns []file) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(templates, "*"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no templates: %v", err)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = []byte(strings.ReplaceAll(string(text), installed, "/bin/true"))
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(path)), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var instances []file
+	for _, f := range dropIns {
+		instances = append(instances, file{path: strings.TrimSuffix(filepath.Dir(f.path), ".d")})
+	}
+	verifyUnits(t, instances)
 }
