@@ -97,7 +97,10 @@ func dropIns(a Answers, name string) (files []file) {
 	if id != "" {
 		load += "Environment=PUAVO_UPDATE_REPOSITORY_PASSPHRASE_FILE=%d/" + specifiers(id) + "\n"
 	}
-	service := "[Unit]\n" + mounts(a) + "\n[Service]\nReadWritePaths=" + quote("-"+a["mirror-dir"]) + "\n" + load
+	service := "[Unit]\n" + mounts(a)
+	if id != "" {
+		service += "\n[Service]\n" + load
+	}
 	add := func(unit, text string) {
 		path := filepath.Join(a["units-dir"], unit+".d", "init.conf")
 		files = append(files, file{path, 0o644, []byte("# Written by " + program + " init.\n" + text)})

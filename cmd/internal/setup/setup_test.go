@@ -369,7 +369,7 @@ func TestInstalledUnits(t *testing.T) {
 // Drop-ins have what the answers say, and systemd reads them with the packaged units.
 func TestDropIns(t *testing.T) {
 	for _, c := range []struct{ credential, want string }{
-		{None, "ReadWritePaths=\"-/srv/my mirror\"\n"},
+		{None, "[Unit]\n"},
 		{"school.passphrase", "LoadCredentialEncrypted=school.passphrase:/etc/credstore.encrypted/school.passphrase\nEnvironment=PUAVO_UPDATE_REPOSITORY_PASSPHRASE_FILE=%d/school.passphrase\n"},
 		{"/root/50%", "LoadCredential=passphrase:/root/50%%\nEnvironment=PUAVO_UPDATE_REPOSITORY_PASSPHRASE_FILE=%d/passphrase\n"},
 	} {
