@@ -154,7 +154,7 @@ func (b builder) describe(ctx context.Context, p pkg, e entry, dir string) error
 		return err
 	}
 	pages := make(map[string][]byte)
-	for _, name := range strings.Fields(string(names)) {
+	for name := range strings.FieldsSeq(string(names)) {
 		if pages[name], err = output(ctx, program, manpage.Argument, name); err != nil {
 			return err
 		}

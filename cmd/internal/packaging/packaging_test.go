@@ -196,7 +196,7 @@ func named(t *testing.T, dir, description string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range strings.Fields(string(out)) {
+	for file := range strings.FieldsSeq(string(out)) {
 		name, _ := filepath.Rel(dir, file)
 		inTree := slices.ContainsFunc(sources, func(s string) bool { return strings.HasPrefix(name, s+"/") })
 		if !used[file] && !inTree && name != "packaging/nfpm.yaml" && name != "packaging/changelog" {

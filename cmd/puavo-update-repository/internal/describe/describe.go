@@ -52,6 +52,9 @@ func values(app *cli.App, source config.Source) completion.Values {
 		"--effort":     fixed("fast", "default", "best"),
 		"--verify":     fixed("none", "size", "read"),
 		"--log-format": fixed("text", "json"),
+		"--torrents":   fixed("none", "deltas", "all"),
+		"--deltas":     fixed("all", "none"),
+		"--reverify":   fixed("never", "size", "digest"),
 		"--timer":      fixed("hourly", "daily", "weekly"),
 		"COMMAND": func(completion.Line) (names []string) {
 			for _, c := range app.Commands {
