@@ -40,7 +40,8 @@ var shells = map[string][]string{
 		zpty z zsh -f -i
 		zpty -w z "PROMPT=; autoload -Uz compinit; compinit -u -D; source =($1 completion zsh)"
 		zpty -w z 'compadd() { local -a hits; builtin compadd -O hits "$@"; print -rl -- $hits >>$OUT; builtin compadd "$@"; }'
-		zpty -w z 'ended() { : >$OUT.ended; }; zle -N ended; bindkey "^X^X" ended; bindkey "^I" complete-word; : >$OUT.ready'
+		zpty -w z 'ended() { : >$OUT.ended; }; zle -N ended; bindkey "^X^X" ended; bindkey "^I" complete-word'
+		zpty -w z 'zle-line-init() { : >$OUT.ready; }; zle -N zle-line-init'
 		for file in ready ended; do
 			[[ $file = ready ]] || zpty -n -w z "$2"$'\t\x18\x18'
 			for ((i = 0; i < 600; i++)); do
