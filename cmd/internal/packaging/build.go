@@ -87,7 +87,7 @@ func (b builder) one(ctx context.Context, p pkg, e entry, arch, tools string) (s
 	if err := b.fill(ctx, p, e, arch, dir); err != nil {
 		return "", err
 	}
-	if err := sameTimes(dir, e.date); err != nil {
+	if err := even(dir, e.date); err != nil {
 		return "", err
 	}
 	file := fmt.Sprintf("%s_%s_%s.deb", p.name, e.version, arch)
@@ -261,9 +261,12 @@ func copyTree(from, to string) error {
 	})
 }
 
-// sameTimes sets the time of each file in a folder.
-func sameTimes(dir string, to time.Time) error {
+// even sets the time of each file in a folder, and the modes of folders whatever the umask.
+func even(dir string, to time.Time) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			err = os.Chmod(path, 0o755)
+		}
 		if err != nil {
 			return err
 		}
