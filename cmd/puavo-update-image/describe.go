@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
-	_ "embed" // of the manual page
+	"embed"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,15 +17,19 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// manual are the sections of the manual page that are written by hand.
+// manual has the sections of manual pages that are written by hand.
 //
-//go:embed man.md
-var manual string
+//go:embed man/*.md
+var manual embed.FS
 
 // describeSelf prints a manual page, or completes a command line, if that is what the arguments
 // ask for, and reports whether it is.
 func describeSelf(ctx context.Context, app *cli.App, args []string, stdout io.Writer) (asked bool, err error) {
-	if asked, err := manpage.Print(app, manual, args, stdout); asked {
+	hand, err := fs.Sub(manual, "man")
+	if err != nil {
+		return true, err
+	}
+	if asked, err := manpage.Print(app, hand, args, stdout); asked {
 		return true, err
 	}
 	configure := func(words []string) {

@@ -6,10 +6,10 @@
 //
 //	NAME, SYNOPSIS, DESCRIPTION, COMMANDS, OPTIONS or one section for each category of options
 //
-// What comes after them on the program's page is written by hand, as Markdown: FILES,
-// ENVIRONMENT, EXIT STATUS, EXAMPLES and so on, each below a heading of the first level. The
-// pages of commands end with EXIT STATUS and EXAMPLES, if their description has paragraphs
-// that begin with "Exit codes:" or "Example:", and with SEE ALSO.
+// What comes after them is written by hand, as Markdown in a file PAGE.md: FILES,
+// ENVIRONMENT and so on, each below a heading of the first level. Sections that a page does
+// not have by hand follow: EXIT STATUS and EXAMPLES, if the description has paragraphs that
+// begin with "Exit codes:" or "Example:", and SEE ALSO.
 //
 // The descriptions are those of package command: paragraphs, of which lines that are
 // indented more than the others are an example.
@@ -18,6 +18,7 @@ package manpage
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,13 +41,16 @@ const project = "puavo-image-repository"
 //	__man         the names of all pages, one a line
 //	__man NAME    the page of that name, as roff
 //
-// rest are the sections of the program's page that are written by hand. A name that is none
-// is an error that wraps command.ErrUsage.
-func Print(app *cli.App, rest string, args []string, w io.Writer) (asked bool, err error) {
+// hand has a file NAME.md with the sections that are written by hand, for each page that has
+// any. A file for no page is an error, as is a NAME that is none, which wraps command.ErrUsage.
+func Print(app *cli.App, hand fs.FS, args []string, w io.Writer) (asked bool, err error) {
 	if len(args) == 0 || args[0] != Argument {
 		return false, nil
 	}
-	pages := pagesOf(app, rest)
+	pages, err := withHand(pagesOf(app), hand)
+	if err != nil {
+		return true, err
+	}
 	if len(args) == 1 {
 		for _, p := range pages {
 			if _, err := fmt.Fprintln(w, p.name); err != nil {
@@ -94,15 +98,15 @@ type page struct {
 	description string
 	commands    []*cli.Command
 	flags       []cli.Flag
-	rest        string   // sections by hand
+	hand        string   // sections by hand
 	others      []string // the names of the other pages
 }
 
 // pagesOf returns all pages of an app, the program's first.
-func pagesOf(app *cli.App, rest string) []page {
+func pagesOf(app *cli.App) []page {
 	pages := []page{{
 		name: app.Name, words: []string{app.Name}, usage: app.Usage, usageText: app.UsageText, description: app.Description,
-		commands: visible(app.Commands), flags: slices.Concat(app.Flags, helpFlags()), rest: rest,
+		commands: visible(app.Commands), flags: slices.Concat(app.Flags, helpFlags()),
 	}}
 	for _, c := range visible(app.Commands) {
 		if hasPage(c) {
@@ -120,6 +124,26 @@ func pagesOf(app *cli.App, rest string) []page {
 		}
 	}
 	return pages
+}
+
+// withHand returns the pages with their sections by hand.
+func withHand(pages []page, hand fs.FS) ([]page, error) {
+	files, err := fs.Glob(hand, "*.md")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		i := slices.IndexFunc(pages, func(p page) bool { return p.name+".md" == file })
+		if i < 0 {
+			return nil, fmt.Errorf("%s is for no manual page", file)
+		}
+		text, err := fs.ReadFile(hand, file)
+		if err != nil {
+			return nil, err
+		}
+		pages[i].hand = string(text)
+	}
+	return pages, nil
 }
 
 // hasPage reports whether a command has a page of its own: options, or commands.
@@ -151,16 +175,21 @@ func (p page) markdown() string {
 	for _, g := range command.Groups(p.flags) {
 		fmt.Fprintf(&b, "# %s\n%s", strings.ToUpper(g.Title), options(g.Flags))
 	}
-	b.WriteString(p.rest)
-	if p.rest == "" && exitCodes != "" {
+	if p.hand != "" {
+		b.WriteString(p.hand + "\n")
+	}
+	if exitCodes != "" && !p.has("EXIT STATUS") {
 		fmt.Fprintf(&b, "# EXIT STATUS\n%s\n\n", exitCodes)
 	}
-	if p.rest == "" && examples != "" {
+	if examples != "" && !p.has("EXAMPLES") {
 		fmt.Fprintf(&b, "# EXAMPLES\n%s", examples)
 	}
 	b.WriteString(p.seeAlso())
 	return b.String()
 }
+
+// has reports whether a page has a section by hand.
+func (p page) has(section string) bool { return strings.Contains("\n"+p.hand, "\n# "+section+"\n") }
 
 // commandsText returns the section about the commands below this one: on the program's page
 // a list, on that of a command all about them.
@@ -227,7 +256,7 @@ func options(flags []cli.Flag) string {
 
 // seeAlso returns the section that names the other pages.
 func (p page) seeAlso() string {
-	if len(p.others) == 0 || strings.Contains(p.rest, "# SEE ALSO") {
+	if len(p.others) == 0 || p.has("SEE ALSO") {
 		return ""
 	}
 	return "# SEE ALSO\n**" + strings.Join(p.others, "**(1), **") + "**(1)\n"

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/urfave/cli/v2"
 
@@ -32,7 +33,7 @@ func testApp() *cli.App {
 			{Name: "apply", Usage: "apply it", UsageText: "app apply OLD.img", Flags: []cli.Flag{quiet()}, Description: "Exit codes: 0 done\n   or so\n\n   Example:\n      app apply x"},
 			{Name: "help", Usage: "help", UsageText: "app help"},
 			{Name: "hidden", Hidden: true, Flags: []cli.Flag{quiet()}},
-			{Name: "keys", Usage: "keep keys", UsageText: "app keys COMMAND", Subcommands: []*cli.Command{
+			{Name: "keys", Usage: "keep keys", UsageText: "app keys COMMAND", Description: "Keeps them.\n\n   Example:\n      app keys list", Subcommands: []*cli.Command{
 				{Name: "add", Usage: "add a key", UsageText: "app keys add ROLE", Flags: []cli.Flag{&cli.IntFlag{Name: "threshold", Usage: "have `N`"}, quiet()}},
 				{Name: "list", Usage: "list", UsageText: "app keys list", Description: "Lists them.", Flags: []cli.Flag{quiet()}},
 			}},
@@ -40,10 +41,16 @@ func testApp() *cli.App {
 	}
 }
 
+// byHand are the sections by hand of two pages.
+var byHand = fstest.MapFS{
+	"app.md":       {Data: []byte("# FILES\n**/etc/x**\n: A file.\n")},
+	"app-apply.md": {Data: []byte("# NOTES\nNote this.\n\n# EXAMPLES\nAn example by hand.\n")},
+}
+
 func print1(t *testing.T, args ...string) string {
 	t.Helper()
 	var out bytes.Buffer
-	if asked, err := Print(testApp(), "# FILES\n**/etc/x**\n: A file.\n", append([]string{Argument}, args...), &out); !asked || err != nil {
+	if asked, err := Print(testApp(), byHand, append([]string{Argument}, args...), &out); !asked || err != nil {
 		t.Fatalf("%q: %v, %v", args, asked, err)
 	}
 	return out.String()
@@ -53,11 +60,15 @@ func TestPrint(t *testing.T) {
 	if got := print1(t); got != "app\napp-apply\napp-keys\n" {
 		t.Errorf("the pages are %q", got)
 	}
-	if asked, err := Print(testApp(), "", []string{Argument, "app-help"}, io.Discard); !asked || !errors.Is(err, command.ErrUsage) {
+	if asked, err := Print(testApp(), byHand, []string{Argument, "app-help"}, io.Discard); !asked || !errors.Is(err, command.ErrUsage) {
 		t.Errorf("a page that is none: %v, %v", asked, err)
 	}
+	stray := fstest.MapFS{"app-help.md": {}}
+	if asked, err := Print(testApp(), stray, []string{Argument}, io.Discard); !asked || err == nil || !strings.Contains(err.Error(), "app-help.md") {
+		t.Errorf("sections for a page that is none: %v, %v", asked, err)
+	}
 	for _, args := range [][]string{nil, {"apply"}, {"-q", Argument}} {
-		if asked, err := Print(testApp(), "", args, io.Discard); asked || err != nil {
+		if asked, err := Print(testApp(), byHand, args, io.Discard); asked || err != nil {
 			t.Errorf("%q: %v, %v", args, asked, err)
 		}
 	}
@@ -76,8 +87,9 @@ func TestPages(t *testing.T) {
 			".SH FILES\n\n.TP\n\\fB/etc/x\\fP\nA file.\n",
 			".SH SEE ALSO\n\\fBapp-apply\\fP(1), \\fBapp-keys\\fP(1)\n",
 		},
-		"app-apply": {".SH EXIT STATUS\n0 done or so.\n", ".SH EXAMPLES\n.EX\napp apply x\n.EE\n", "\\fBapp\\fP(1), \\fBapp-keys\\fP(1)", "app-apply \\- apply it\n"},
+		"app-apply": {".SH NOTES\nNote this.\n\n.SH EXAMPLES\nAn example by hand.\n\n.SH EXIT STATUS\n0 done or so.\n\n.SH SEE ALSO\n", "\\fBapp\\fP(1), \\fBapp-keys\\fP(1)", "app-apply \\- apply it\n"},
 		"app-keys": {
+			".SH EXAMPLES\n.EX\napp keys list\n.EE\n",
 			".SS \\fBapp\\fP \\fBkeys\\fP \\fBadd\\fP \\fIROLE\\fP\nAdd a key.\n\n.TP\n\\fB\\-\\-threshold\\fP \\fIN\\fP\nHave \\fIN\\fP (default: 0).\n\n",
 			".SS \\fBapp\\fP \\fBkeys\\fP \\fBlist\\fP\nList.\n\n.PP\nLists them.\n",
 			".SH OPTIONS OF ALL COMMANDS\n\n.TP\n\\fB\\-\\-quiet\\fP\n",
@@ -89,7 +101,7 @@ func TestPages(t *testing.T) {
 				t.Errorf("%s: no\n%s\nin\n%s", page, text, got)
 			}
 		}
-		for _, text := range []string{"Example", "app x", "Exit codes", "hidden", "default: false"} {
+		for _, text := range []string{"Example:", "app apply x", "Exit codes", "hidden", "default: false"} {
 			if strings.Contains(got, text) {
 				t.Errorf("%s: %q in\n%s", page, text, got)
 			}

@@ -4,8 +4,9 @@ package describe
 
 import (
 	"context"
-	_ "embed" // of the manual page
+	"embed"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,15 +20,19 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// manual are the sections of the manual page that are written by hand.
+// manual has the sections of manual pages that are written by hand.
 //
-//go:embed man.md
-var manual string
+//go:embed man/*.md
+var manual embed.FS
 
 // Print prints a manual page, or completes a command line by the settings of source, if that
 // is what the arguments ask for, and reports whether it is.
 func Print(ctx context.Context, app *cli.App, source config.Source, args []string, stdout io.Writer) (asked bool, err error) {
-	if asked, err := manpage.Print(app, manual, args, stdout); asked {
+	hand, err := fs.Sub(manual, "man")
+	if err != nil {
+		return true, err
+	}
+	if asked, err := manpage.Print(app, hand, args, stdout); asked {
 		return true, err
 	}
 	configure := func(words []string) {
