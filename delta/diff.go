@@ -146,6 +146,31 @@ func (x *Index) Diff(ctx context.Context, dst io.Writer, target []byte, progress
 	return encode(ctx, dst, target, s, progress)
 }
 
+// Copy says that Length bytes of a target from Target are those of the base from Base.
+type Copy struct{ Target, Base, Length int64 }
+
+// Copies calls emit, on the caller's goroutine, with what base and target have in common:
+// the copies that Diff chooses from, in the order of the target and without overlap. Of
+// those, Diff leaves out what a literal is shorter for, and joins what goes on. Everything
+// else is as for Diff; the first error of emit ends the search.
+func (x *Index) Copies(ctx context.Context, target []byte, emit func(Copy) error) error {
+	s := search{pieceLen, x.cores, func() finder { return x.index.NewFinder(target, x.effort) }}
+	done := 0
+	return findAll(ctx, len(target), s, func(found []match.Match, _ int) error {
+		for _, m := range found {
+			over := max(0, done-m.Target)
+			if m.Len <= over {
+				continue
+			}
+			done = m.Target + m.Len
+			if err := emit(Copy{int64(m.Target + over), int64(m.Base + over), int64(m.Len - over)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // finder finds the matches in target[lo:hi], in order and without overlap. The last
 // may end behind hi, and the first may begin before lo: the encoder then cuts off
 // what an earlier piece has matched. A finder is not for concurrent use.
@@ -296,13 +321,6 @@ func (e *encoder) copy(m match.Match) error {
 	e.last = c
 	e.done = m.Target + m.Len
 	return nil
-}
-
-// worthwhile reports whether a copy is shorter than its bytes in a literal that
-// it cuts in two.
-func (c command) worthwhile() bool {
-	const secondLiteral = 3
-	return int64(1+1<<width(c.offset)+1<<width(c.length)+secondLiteral) < c.length
 }
 
 // literal writes the bytes of target from done to end.

@@ -40,6 +40,13 @@ func (c command) appendHeader(b []byte) []byte {
 	return appendNumber(b, c.length, w)
 }
 
+// worthwhile reports whether a copy is shorter than its bytes in a literal that
+// it cuts in two.
+func (c command) worthwhile() bool {
+	const secondLiteral = 3
+	return int64(1+1<<width(c.offset)+1<<width(c.length)+secondLiteral) < c.length
+}
+
 // width returns log2 of the number of bytes (1, 2, 4 or 8) that hold n.
 func width(n int64) int {
 	switch b := bits.Len64(uint64(n)); {

@@ -1,0 +1,192 @@
+package compact
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/delta/compact/internal/wire"
+	"puavo-image-repository/delta/mmap"
+)
+
+func (o Options) cores() int { return cmp.Or(o.Cores, runtime.GOMAXPROCS(0)) }
+
+// index returns the memory of the index of the base's content.
+func (o Options) index() int64 { return max(o.Memory-int64(o.cores())*64*mib, 64*mib) }
+
+// Encode writes to w the compact delta that makes target from base.
+func Encode(ctx context.Context, w io.Writer, base, target Image, o Options) (Info, error) {
+	for _, m := range []Image{base, target} {
+		if err := m.check(); err != nil {
+			return Info{}, err
+		}
+	}
+	var info Info
+	err := mmap.Guard(func() (err error) {
+		e := encoder{ctx: ctx, o: o, base: base, target: target}
+		defer e.close()
+		info, err = e.encode(w)
+		return err
+	})
+	return info, err
+}
+
+// check checks the list of blocks.
+func (m Image) check() error {
+	var end int64
+	for i, b := range m.Blocks {
+		if b.Offset < end || b.Size < 1 || b.Size > int64(len(m.Bytes))-b.Offset {
+			return fmt.Errorf("block %d of %d bytes at %d is outside of an image of %d bytes, or of its order", i, b.Size, b.Offset, len(m.Bytes))
+		}
+		end = b.Offset + b.Size
+	}
+	return nil
+}
+
+// encoder has what is known while a delta is made.
+type encoder struct {
+	ctx          context.Context
+	o            Options
+	base, target Image
+	head         wire.Head
+	closers      []func() error
+}
+
+func (e *encoder) close() {
+	for _, c := range e.closers {
+		c()
+	}
+}
+
+func (e *encoder) encode(w io.Writer) (Info, error) {
+	if err := e.digests(); err != nil {
+		return Info{}, err
+	}
+	groups, content, err := e.plan()
+	if err != nil {
+		return Info{}, err
+	}
+	base, err := e.unpackBase()
+	if err != nil {
+		return Info{}, err
+	}
+	copies, err := collect(e.ctx, base, content, groups, e.o)
+	if err != nil {
+		return Info{}, fmt.Errorf("searching the target's content: %w", err)
+	}
+	defer copies.Close()
+	e.head.Extents, e.head.Unpacked = base.settle(), base.work
+	raw, sizes, err := e.streams(base, content, groups, copies)
+	if err != nil {
+		return Info{}, err
+	}
+	defer raw.Close()
+	packed, err := e.pack(raw, sizes)
+	if err != nil {
+		return Info{}, err
+	}
+	defer packed.Close()
+	return e.write(w, packed)
+}
+
+// digests takes those of base and target.
+func (e *encoder) digests() error {
+	for i, b := range [][]byte{e.base.Bytes, e.target.Bytes} {
+		h := cksum.NewBLAKE3()
+		for left := b; len(left) > 0; left = left[min(mib, len(left)):] {
+			if err := e.ctx.Err(); err != nil {
+				return err
+			}
+			h.Write(left[:min(mib, len(left))])
+		}
+		o := []*Object{&e.head.Base, &e.head.Target}[i]
+		o.Size = int64(len(b))
+		h.Sum(o.BLAKE3[:0])
+	}
+	return nil
+}
+
+// plan returns the groups of the target, and the content that they have.
+func (e *encoder) plan() ([]group, []byte, error) {
+	all := segments(e.base, e.target)
+	var parts []part
+	for _, s := range all {
+		if !s.kept {
+			parts = append(parts, s.part)
+		}
+	}
+	content, unmap, err := unpackAll(e.ctx, e.target.Bytes, parts, unpackTarget, e.o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("unpacking the target: %w", err)
+	}
+	e.closers = append(e.closers, unmap)
+	for i := range all {
+		if s := &all[i]; !s.kept {
+			s.part, parts = parts[0], parts[1:]
+			if s.packed {
+				e.head.Coded += s.content
+				e.head.Block = max(e.head.Block, int(s.content))
+			}
+		}
+	}
+	return groups(all), content, nil
+}
+
+func (e *encoder) unpackBase() (*space, error) {
+	parts := e.base.parts()
+	content, unmap, err := unpackAll(e.ctx, e.base.Bytes, parts, unpackBase, e.o)
+	if err != nil {
+		return nil, fmt.Errorf("unpacking the base: %w", err)
+	}
+	e.closers = append(e.closers, unmap)
+	return newSpace(content, parts), nil
+}
+
+// groupSizes says where the streams of a group begin in the scratch file, and how long they
+// are.
+type groupSizes struct {
+	at    int64
+	sizes [streamCount]int
+}
+
+// streams makes the streams of all groups, and returns a file that has them.
+func (e *encoder) streams(base *space, content []byte, groups []group, copies *os.File) (*os.File, []groupSizes, error) {
+	f, err := e.o.Scratch()
+	if err != nil {
+		return nil, nil, err
+	}
+	sizes := make([]groupSizes, len(groups))
+	newDo := func() func(int) (streams, error) {
+		s := streamer{target: e.target.Bytes, content: content, base: base}
+		return func(i int) (streams, error) {
+			g := groups[i]
+			record := make([]byte, g.copies[1]-g.copies[0])
+			if _, err := copies.ReadAt(record, g.copies[0]); err != nil {
+				return streams{}, err
+			}
+			return s.streams(g, record)
+		}
+	}
+	var at int64
+	err = inOrder(e.ctx, e.o.cores(), len(groups), newDo, func(i int, made streams) error {
+		sizes[i].at = at
+		e.head.Groups = append(e.head.Groups, wire.Group{Length: groups[i].length, Sum: made.sum})
+		for k, b := range made.all {
+			sizes[i].sizes[k] = len(b)
+			at += int64(len(b))
+			if _, err := f.Write(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, sizes, nil
+}

@@ -1,0 +1,205 @@
+package compact
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"puavo-image-repository/delta/compact/internal/lzo"
+	"puavo-image-repository/delta/compact/internal/wire"
+)
+
+// filler fills the content of groups. It sorts the copies by their places, so that each
+// block of the base is unpacked once for a group.
+type filler struct {
+	*making
+	copies []placed
+	window []byte
+	packed []byte
+	region region // whose content is at hand
+	bytes  []byte // that
+}
+
+// placed is a part of a copy that lies in one block of the base, or between two.
+type placed struct {
+	place int64
+	at, n int32 // in the content
+}
+
+// region is a block of the base that is unpacked, or what lies between two.
+type region struct {
+	extent
+	end   int64 // in the space
+	block bool
+}
+
+// find returns the region that has a place of the space.
+func (d *Delta) find(place int64) region {
+	i, found := slices.BinarySearchFunc(d.space, place, func(e extent, at int64) int { return cmp.Compare(e.at, at) })
+	if !found {
+		i--
+	}
+	var r region
+	if i >= 0 {
+		r.extent = d.space[i]
+		if r.end = r.at + int64(r.content); place < r.end {
+			r.block = true
+			return r
+		}
+		r.extent = extent{at: r.end, offset: r.offset + int64(r.packed)}
+	}
+	if i+1 < len(d.space) {
+		r.end = d.space[i+1].at
+	} else {
+		r.end = r.at + d.head.Base.Size - r.offset
+	}
+	return r
+}
+
+// parse reads the commands of a group, puts the literals in their places, and sorts the
+// copies.
+func (f *filler) parse(content []byte, s [streamCount][]byte) error {
+	runs, lengths, places := wire.Cursor{Bytes: s[runStream]}, wire.Cursor{Bytes: s[lengthStream]}, wire.Cursor{Bytes: s[placeStream]}
+	literals := s[literalStream]
+	f.copies = f.copies[:0]
+	next := int64(0)
+	for at := 0; at < len(content); {
+		n := int(runs.Int(int64(min(len(literals), len(content)-at))))
+		copy(content[at:], literals[:n])
+		literals = literals[n:]
+		next += int64(n)
+		if at += n; at == len(content) {
+			break
+		}
+		n = int(lengths.Int(int64(len(content) - at)))
+		place := next + places.Signed(2*wire.MaxSize)
+		if err := errors.Join(runs.Err(), lengths.Err(), places.Err()); err != nil {
+			return err
+		}
+		if err := f.split(place, at, n); err != nil {
+			return err
+		}
+		next = place + int64(n)
+		at += n
+	}
+	if len(literals) > 0 {
+		return errors.New("literals that no command has")
+	}
+	slices.SortFunc(f.copies, func(a, b placed) int { return cmp.Compare(a.place, b.place) })
+	return errors.Join(runs.End(), lengths.End(), places.End())
+}
+
+// split adds a copy, in as many parts as it has regions.
+func (f *filler) split(place int64, at, n int) error {
+	if n == 0 {
+		return errors.New("a copy of nothing")
+	}
+	for n > 0 {
+		r := f.find(place)
+		k := int(min(int64(n), r.end-place))
+		if place < 0 || k <= 0 {
+			return fmt.Errorf("a copy of %d bytes from %d", n, place)
+		}
+		if len(f.copies) == wire.GroupCopies {
+			return errors.New("too many copies")
+		}
+		f.copies = append(f.copies, placed{place, int32(at), int32(k)})
+		place += int64(k)
+		at += k
+		n -= k
+	}
+	return nil
+}
+
+// fill puts what is copied in its places.
+func (f *filler) fill(content []byte) error {
+	f.region = region{}
+	for i := 0; i < len(f.copies); i++ {
+		c := f.copies[i]
+		if c.place >= f.region.end {
+			f.region = f.find(c.place)
+			if f.region.block {
+				if err := f.unpack(); err != nil {
+					return err
+				}
+			}
+		}
+		if f.region.block {
+			copy(content[c.at:c.at+c.n], f.bytes[c.place-f.region.at:])
+			continue
+		}
+		n, err := f.raw(content, f.copies[i:])
+		if err != nil {
+			return err
+		}
+		i += n - 1
+	}
+	return nil
+}
+
+// unpack unpacks the block of the region.
+func (f *filler) unpack() error {
+	r := f.region
+	if f.unpacked.Add(int64(r.content)) > f.head.Unpacked {
+		return wire.Malformed("more of the base is unpacked than the head says")
+	}
+	b, err := f.read(r.offset, r.packed)
+	if err != nil {
+		return err
+	}
+	if _, f.bytes, err = lzo.Parse(b, r.content); err == nil && len(f.bytes) < r.content {
+		err = fmt.Errorf("it makes %d bytes instead of %d", len(f.bytes), r.content)
+	}
+	if err != nil {
+		return wire.Malformed("the block at %d of the base: %w", r.offset, err)
+	}
+	return nil
+}
+
+// near is how far apart copies may be that are read together.
+const near = 4 << 10
+
+// raw makes the first of some copies that lie in the region, and those that are near. It
+// returns how many it made.
+func (f *filler) raw(content []byte, copies []placed) (n int, err error) {
+	start := copies[0].place
+	shift := f.region.offset - f.region.at
+	if first := copies[0]; int(first.n) > windowLen {
+		return 1, f.readInto(content[first.at:first.at+first.n], start+shift)
+	}
+	end := start
+	for _, c := range copies {
+		if c.place >= f.region.end || c.place > end+near || c.place+int64(c.n) > start+windowLen {
+			break
+		}
+		end = max(end, c.place+int64(c.n))
+		n++
+	}
+	b, err := f.read(start+shift, int(end-start))
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range copies[:n] {
+		copy(content[c.at:c.at+c.n], b[c.place-start:])
+	}
+	return n, nil
+}
+
+// read returns bytes of the base, valid until the next read.
+func (f *filler) read(offset int64, n int) ([]byte, error) {
+	f.window = slices.Grow(f.window[:0], n)[:n]
+	return f.window, f.readInto(f.window, offset)
+}
+
+func (f *filler) readInto(b []byte, offset int64) error {
+	n, err := f.base.ReadAt(b, offset)
+	if n == len(b) {
+		return nil
+	}
+	if err == nil || err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("reading %d bytes at %d of the base: %w", len(b), offset, err)
+}
