@@ -9,6 +9,7 @@ import (
 	"runtime"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/compact/internal/wire"
 	"puavo-image-repository/delta/mmap"
 )
@@ -79,8 +80,13 @@ func (e *encoder) encode(w io.Writer) (Info, error) {
 		return Info{}, fmt.Errorf("searching the target's content: %w", err)
 	}
 	defer copies.Close()
+	commands, err := e.choose(base, content, groups, copies)
+	if err != nil {
+		return Info{}, err
+	}
+	defer commands.Close()
 	e.head.Extents, e.head.Unpacked = base.settle(), base.work
-	raw, sizes, err := e.streams(base, content, groups, copies)
+	raw, sizes, err := e.streams(base, content, groups, commands)
 	if err != nil {
 		return Info{}, err
 	}
@@ -146,6 +152,58 @@ func (e *encoder) unpackBase() (*space, error) {
 	return newSpace(content, parts), nil
 }
 
+// chosen are the commands of a group, and the blocks of the base that they read.
+type chosen struct {
+	record []byte
+	blocks []blockRange
+}
+
+// choose chooses the commands of all groups, and returns a file that has them.
+func (e *encoder) choose(base *space, content []byte, groups []group, copies *os.File) (*os.File, error) {
+	f, err := e.o.Scratch()
+	if err != nil {
+		return nil, err
+	}
+	newDo := func() func(int) (chosen, error) {
+		c := chooser{content: content, base: base.bytes}
+		var found []delta.Copy
+		return func(i int) (made chosen, err error) {
+			g := groups[i]
+			record, err := read(copies, g.record)
+			if err != nil {
+				return made, err
+			}
+			if found, err = parseCopies(found[:0], record, g.at); err != nil {
+				return made, err
+			}
+			commands := c.choose(c.commands[:0], found, g.at, g.at+g.content)
+			commands, made.blocks = within(base, commands)
+			made.record = appendCommands(record[:0], commands)
+			return made, nil
+		}
+	}
+	var at int64
+	err = inOrder(e.ctx, e.o.cores(), len(groups), newDo, func(i int, made chosen) error {
+		base.use(made.blocks)
+		groups[i].record = [2]int64{at, at + int64(len(made.record))}
+		at = groups[i].record[1]
+		_, err := f.Write(made.record)
+		return err
+	})
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// read returns a range of a scratch file.
+func read(f *os.File, record [2]int64) ([]byte, error) {
+	b := make([]byte, record[1]-record[0])
+	_, err := f.ReadAt(b, record[0])
+	return b, err
+}
+
 // groupSizes says where the streams of a group begin in the scratch file, and how long they
 // are.
 type groupSizes struct {
@@ -154,7 +212,7 @@ type groupSizes struct {
 }
 
 // streams makes the streams of all groups, and returns a file that has them.
-func (e *encoder) streams(base *space, content []byte, groups []group, copies *os.File) (*os.File, []groupSizes, error) {
+func (e *encoder) streams(base *space, content []byte, groups []group, commands *os.File) (*os.File, []groupSizes, error) {
 	f, err := e.o.Scratch()
 	if err != nil {
 		return nil, nil, err
@@ -163,12 +221,11 @@ func (e *encoder) streams(base *space, content []byte, groups []group, copies *o
 	newDo := func() func(int) (streams, error) {
 		s := streamer{target: e.target.Bytes, content: content, base: base}
 		return func(i int) (streams, error) {
-			g := groups[i]
-			record := make([]byte, g.copies[1]-g.copies[0])
-			if _, err := copies.ReadAt(record, g.copies[0]); err != nil {
+			record, err := read(commands, groups[i].record)
+			if err != nil {
 				return streams{}, err
 			}
-			return s.streams(g, record)
+			return s.streams(groups[i], record)
 		}
 	}
 	var at int64

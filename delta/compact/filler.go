@@ -15,11 +15,13 @@ import (
 // block of the base is unpacked once for a group.
 type filler struct {
 	*making
-	copies []placed
-	window []byte
-	packed []byte
-	region region // whose content is at hand
-	bytes  []byte // that
+	copies      []placed
+	runs        []run  // of the content
+	differences []byte // all of theirs
+	window      []byte
+	packed      []byte
+	region      region // whose content is at hand
+	bytes       []byte // that
 }
 
 // placed is a part of a copy that lies in one block of the base, or between two.
@@ -61,41 +63,95 @@ func (d *Delta) find(place int64) region {
 // parse reads the commands of a group, puts the literals in their places, and sorts the
 // copies.
 func (f *filler) parse(content []byte, s [streamCount][]byte) error {
-	runs, lengths, places := wire.Cursor{Bytes: s[runStream]}, wire.Cursor{Bytes: s[lengthStream]}, wire.Cursor{Bytes: s[placeStream]}
+	c := commandReader{runs: wire.Cursor{Bytes: s[runStream]}, lengths: wire.Cursor{Bytes: s[lengthStream]}, places: wire.Cursor{Bytes: s[placeStream]}}
 	literals := s[literalStream]
-	f.copies = f.copies[:0]
-	next := int64(0)
-	for at := 0; at < len(content); {
-		n := int(runs.Int(int64(min(len(literals), len(content)-at))))
-		copy(content[at:], literals[:n])
-		literals = literals[n:]
-		next += int64(n)
-		if at += n; at == len(content) {
-			break
+	f.copies, f.runs, f.differences = f.copies[:0], f.runs[:0], s[differenceStream]
+	left := len(f.differences)
+	for n, at := 0, 0; at < len(content); n++ {
+		m := c.next(len(content) - at)
+		switch {
+		case c.err() != nil:
+			return c.err()
+		case n == wire.GroupCopies:
+			return errors.New("too many commands")
+		case m.differs:
+			if left -= m.run; left < 0 {
+				return errors.New("too few differences")
+			}
+			f.runs = append(f.runs, run{int32(at), int32(m.run)})
+			m.place -= int64(m.run)
+			m.length += m.run
+		case m.run > len(literals):
+			return errors.New("too few literals")
+		default:
+			at += copy(content[at:], literals[:m.run])
+			literals = literals[m.run:]
 		}
-		n = int(lengths.Int(int64(len(content) - at)))
-		place := next + places.Signed(2*wire.MaxSize)
-		if err := errors.Join(runs.Err(), lengths.Err(), places.Err()); err != nil {
+		if err := f.split(m.place, at, m.length); err != nil {
 			return err
 		}
-		if err := f.split(place, at, n); err != nil {
-			return err
-		}
-		next = place + int64(n)
-		at += n
+		at += m.length
 	}
-	if len(literals) > 0 {
-		return errors.New("literals that no command has")
+	if len(literals) > 0 || left > 0 {
+		return errors.New("literals or differences that no command has")
 	}
 	slices.SortFunc(f.copies, func(a, b placed) int { return cmp.Compare(a.place, b.place) })
-	return errors.Join(runs.End(), lengths.End(), places.End())
+	return c.end()
+}
+
+// run is a part of the content that is differences.
+type run struct{ at, n int32 }
+
+// decoded is a command.
+type decoded struct {
+	run, length int
+	place       int64
+	differs     bool
+}
+
+// commandReader reads commands.
+type commandReader struct {
+	runs, lengths, places wire.Cursor
+	expected              int64 // the place where the last copy would go on
+}
+
+// next reads a command that makes at most most bytes. The last may be a run alone.
+func (c *commandReader) next(most int) (m decoded) {
+	m.run = int(c.runs.Int(int64(most)))
+	c.expected += int64(m.run)
+	if m.run == most && len(c.lengths.Bytes) == 0 {
+		return m
+	}
+	m.length = int(c.lengths.Int(int64(most - m.run)))
+	switch code := c.places.Int(4 * wire.MaxSize); {
+	case code == onDifferences:
+		m.differs = true
+	case code == onLiterals:
+	case code&1 == 0:
+		c.expected += code >> 1
+	default:
+		c.expected -= code >> 1
+	}
+	m.place = c.expected
+	c.expected += int64(m.length)
+	return m
+}
+
+func (c *commandReader) err() error {
+	for _, r := range []*wire.Cursor{&c.runs, &c.lengths, &c.places} {
+		if r.Err() != nil {
+			return r.Err()
+		}
+	}
+	return nil
+}
+
+func (c *commandReader) end() error {
+	return errors.Join(c.runs.End(), c.lengths.End(), c.places.End())
 }
 
 // split adds a copy, in as many parts as it has regions.
 func (f *filler) split(place int64, at, n int) error {
-	if n == 0 {
-		return errors.New("a copy of nothing")
-	}
 	for n > 0 {
 		r := f.find(place)
 		k := int(min(int64(n), r.end-place))
@@ -136,7 +192,20 @@ func (f *filler) fill(content []byte) error {
 		}
 		i += n - 1
 	}
+	f.differ(content)
 	return nil
+}
+
+// differ adds the differences to what was copied.
+func (f *filler) differ(content []byte) {
+	d := f.differences
+	for _, r := range f.runs {
+		part := content[r.at : r.at+r.n]
+		for i := range part {
+			part[i] += d[i]
+		}
+		d = d[len(part):]
+	}
 }
 
 // unpack unpacks the block of the region.

@@ -79,11 +79,11 @@ func (k *keeper) has(offset int64, b []byte) bool {
 // group is a part of the target that is made without others.
 type group struct {
 	segments []segment
-	target   int64 // its offset in the target
-	length   int64 // bytes of the target
-	at       int64 // the offset of its content in that of all segments
-	content  int64 // bytes of content
-	copies   [2]int64
+	target   int64    // its offset in the target
+	length   int64    // bytes of the target
+	at       int64    // the offset of its content in that of all segments
+	content  int64    // bytes of content
+	record   [2]int64 // where a scratch file has what is known of it
 }
 
 // groups cuts the target in groups.

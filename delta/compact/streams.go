@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"puavo-image-repository/cksum"
-	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/compact/internal/lzo"
 	"puavo-image-repository/delta/compact/internal/token"
 	"puavo-image-repository/delta/compact/internal/wire"
@@ -18,6 +17,7 @@ const (
 	lengthStream
 	placeStream
 	literalStream
+	differenceStream
 	tokenStream
 	streamCount
 )
@@ -29,7 +29,7 @@ const (
 	opBytes = 2 // content, as it is
 	opBits  = 2
 
-	opReserved = 3 // copies with differences
+	opReserved = 3
 )
 
 // streams are those of a group.
@@ -43,12 +43,12 @@ type streamer struct {
 	target, content []byte
 	base            *space
 	tokens          *token.Encoder
-	copies          []delta.Copy
+	commands        []command
 }
 
 // streams returns those of a group.
 func (s *streamer) streams(g group, record []byte) (made streams, err error) {
-	if s.copies, err = parseCopies(s.copies[:0], record, g.at); err != nil {
+	if s.commands, err = parseCommands(s.commands[:0], record); err != nil {
 		return made, err
 	}
 	sum := cksum.NewBLAKE3()
@@ -64,7 +64,7 @@ func (s *streamer) streams(g group, record []byte) (made streams, err error) {
 		return made, nil
 	}
 	made.ops(g, true)
-	made.commands(s, g)
+	made.add(s, g)
 	return made, nil
 }
 
@@ -137,29 +137,58 @@ func (s *streamer) plain(g group, made *streams) {
 	}
 }
 
-// commands adds the literals and copies that make the content.
-func (made *streams) commands(s *streamer, g group) {
-	at, expected := g.at, int64(0)
-	literal := func(end int64) {
-		made.all[runStream] = binary.AppendUvarint(made.all[runStream], uint64(end-at))
-		made.all[literalStream] = append(made.all[literalStream], s.content[at:end]...)
-		expected += end - at
-		at = end
+// add adds the commands that make the content.
+func (made *streams) add(s *streamer, g group) {
+	at, next := g.at, int64(0)
+	number := func(stream int, n int64) { made.all[stream] = binary.AppendUvarint(made.all[stream], uint64(n)) }
+	for _, c := range s.commands {
+		number(runStream, c.run)
+		number(lengthStream, c.length)
+		next += c.run
+		if c.differs {
+			made.differences(s.content[at:at+c.run], s.base.bytes[c.base-c.run:])
+			number(placeStream, onDifferences)
+		} else {
+			made.literals(s.content[at : at+c.run])
+			place := s.base.place(c.base)
+			number(placeStream, placeCode(place-next))
+			next = place
+		}
+		next += c.length
+		at += c.run + c.length
 	}
-	literals := g.content
-	for _, m := range s.copies {
-		literals -= m.Length
+	if end := g.at + g.content; at < end {
+		number(runStream, end-at)
+		made.literals(s.content[at:end])
 	}
-	made.all[literalStream] = slices.Grow(made.all[literalStream], int(literals))
-	for _, m := range s.copies {
-		literal(m.Target)
-		place := s.base.place(m.Base)
-		made.all[lengthStream] = binary.AppendUvarint(made.all[lengthStream], uint64(m.Length))
-		made.all[placeStream] = binary.AppendVarint(made.all[placeStream], place-expected)
-		at += m.Length
-		expected = place + m.Length
+}
+
+func (made *streams) literals(b []byte) {
+	made.all[literalStream] = append(made.all[literalStream], b...)
+}
+
+func (made *streams) differences(b, base []byte) {
+	d := slices.Grow(made.all[differenceStream], len(b))
+	for i, c := range b {
+		d = append(d, c-base[i])
 	}
-	if at < g.at+g.content {
-		literal(g.at + g.content)
+	made.all[differenceStream] = d
+}
+
+// The codes of places: two, and then the distances.
+const (
+	onDifferences = 0 // it goes on, and the run before is differences
+	onLiterals    = 1 // it goes on
+)
+
+// placeCode returns the code of the distance from where the last copy would go on.
+func placeCode(distance int64) int64 {
+	switch {
+	case distance == 0:
+		return onLiterals
+	case distance > 0:
+		return distance << 1
+	default:
+		return -distance<<1 | 1
 	}
 }

@@ -1,0 +1,219 @@
+package compact
+
+import (
+	"encoding/binary"
+
+	"puavo-image-repository/delta"
+	"puavo-image-repository/delta/compact/internal/wire"
+)
+
+// What is worth a command, as real images have shown.
+var (
+	shortestOn   = int64(envInt("SAME", 24)) // bytes of a copy that goes on where the last would
+	shortestNear = int64(envInt("NEAR", 20)) // of one that is near
+	shortestFar  = int64(envInt("FAR", 20))
+	nearBase     = int64(4096) // how near that is
+)
+
+const (
+	shortRun     = 8       // bytes that are differences whatever they are
+	detour       = 64      // bytes of a copy that is left out where the next goes on without it
+	detourGap    = 1024    // bytes of such a gap
+	detourAhead  = 3       // copies that are looked at for one that goes on
+	mostExtended = 4 << 10 // bytes of the extension of a copy
+	leastGain    = 16      // of an extension: 2 for a byte that is the same, -1 for another
+	mostLoss     = 64      // after which an extension ends
+)
+
+// command is a run of bytes, and a copy behind it of maybe nothing. The run is differences
+// from what stands before the copy in the base, or literals.
+type command struct {
+	run, length int64
+	base        int64 // where the copy starts in the base's content
+	differs     bool
+}
+
+// chooser makes commands of the copies of a group. The copies it is given are those that it
+// can find; it leaves out short ones, and extends others over bytes that are not the same.
+type chooser struct {
+	content, base []byte
+	at, next      int64 // the end of the last command, in content and base
+	commands      []command
+}
+
+// choose appends the commands of a group that has its content from at on.
+func (c *chooser) choose(dst []command, copies []delta.Copy, at, end int64) []command {
+	c.commands, c.at, c.next = dst, at, 0
+	for i, m := range copies {
+		if c.worthwhile(m) && !c.isDetour(m, copies[i+1:]) {
+			c.take(m)
+		}
+	}
+	if k, _ := c.forward(end); k > 0 {
+		c.add(delta.Copy{Target: c.at + k, Base: c.next + k}, true)
+	}
+	return c.commands
+}
+
+// distance returns how far a copy is from where the last would go on.
+func (c *chooser) distance(m delta.Copy) int64 { return m.Base - m.Target - (c.next - c.at) }
+
+func (c *chooser) worthwhile(m delta.Copy) bool {
+	switch d := c.distance(m); {
+	case d == 0:
+		return m.Length >= shortestOn
+	case -nearBase < d && d < nearBase:
+		return m.Length >= shortestNear
+	default:
+		return m.Length >= shortestFar
+	}
+}
+
+// isDetour reports whether the last copy goes on soon without this one, and half of the
+// bytes between are the same.
+func (c *chooser) isDetour(m delta.Copy, following []delta.Copy) bool {
+	if m.Length >= detour || c.distance(m) == 0 {
+		return false
+	}
+	for _, f := range following[:min(detourAhead, len(following))] {
+		if gap := f.Target - c.at; c.distance(f) == 0 && gap < detourGap {
+			return 2*c.same(gap) >= gap
+		}
+	}
+	return false
+}
+
+// same returns how many of the next n bytes are those where the last copy would go on.
+func (c *chooser) same(n int64) (sum int64) {
+	t, b := c.content[c.at:c.at+n], c.base[c.next:c.next+n]
+	for i := range t {
+		if t[i] == b[i] {
+			sum++
+		}
+	}
+	return sum
+}
+
+// add adds a command that ends with a copy.
+func (c *chooser) add(m delta.Copy, differs bool) {
+	c.commands = append(c.commands, command{m.Target - c.at, m.Length, m.Base, differs})
+	c.at, c.next = m.Target+m.Length, m.Base+m.Length
+}
+
+// take adds a copy, with differences before it where they pay.
+func (c *chooser) take(m delta.Copy) {
+	gap := m.Target - c.at
+	if c.distance(m) == 0 && (gap <= shortRun || 4*c.same(gap) >= gap) {
+		c.add(m, true)
+		return
+	}
+	forward, gain := c.forward(m.Target)
+	back, other := c.back(m)
+	if over := forward + back - gap; over > 0 && gain >= other {
+		back -= over
+	} else if over > 0 {
+		forward -= over
+	}
+	if forward > 0 {
+		c.add(delta.Copy{Target: c.at + forward, Base: c.next + forward}, true)
+	}
+	if back > 0 {
+		c.add(delta.Copy{Target: m.Target - back, Base: m.Base - back}, false)
+	}
+	c.add(m, back > 0)
+}
+
+// extension finds how far bytes are worth to be differences.
+type extension struct{ n, best, score, gain int64 }
+
+// step adds a byte, and reports whether to go on.
+func (e *extension) step(same bool) bool {
+	e.n++
+	e.score--
+	if same {
+		e.score += 3
+	}
+	if e.score > e.gain {
+		e.gain, e.best = e.score, e.n
+	}
+	return e.score > -mostLoss && e.n < mostExtended
+}
+
+// result returns how many bytes the extension has, and how much they gain.
+func (e *extension) result() (n, gain int64) {
+	if e.gain < leastGain {
+		return 0, 0
+	}
+	return e.best, e.gain
+}
+
+// forward extends the last copy, to end at most.
+func (c *chooser) forward(end int64) (n, gain int64) {
+	var e extension
+	t, b := c.content[c.at:end], c.base[c.next:]
+	for i := range min(len(t), len(b)) {
+		if !e.step(t[i] == b[i]) {
+			break
+		}
+	}
+	return e.result()
+}
+
+// back extends a copy to its front.
+func (c *chooser) back(m delta.Copy) (n, gain int64) {
+	var e extension
+	t, b := c.content[c.at:m.Target], c.base[:m.Base]
+	for i := 1; i <= min(len(t), len(b)) && e.step(t[len(t)-i] == b[len(b)-i]); i++ {
+	}
+	return e.result()
+}
+
+// reads returns the range of the base's content that a command reads.
+func (c command) reads() (at, length int64) {
+	if c.differs {
+		return c.base - c.run, c.run + c.length
+	}
+	return c.base, c.length
+}
+
+// within cuts commands that are too many for a group, and returns which blocks of the base
+// they read.
+func within(base *space, commands []command) ([]command, []blockRange) {
+	var ranges []blockRange
+	parts := 0
+	for i, c := range commands {
+		at, n := c.reads()
+		var r blockRange
+		if n > 0 {
+			r = base.within(at, n)
+			ranges = append(ranges, r)
+		}
+		if parts += 2 + 2*(r.hi-r.lo); parts > wire.GroupCopies {
+			return commands[:i], ranges
+		}
+	}
+	return commands, ranges
+}
+
+// appendCommands appends what parseCommands reads.
+func appendCommands(dst []byte, commands []command) []byte {
+	for _, c := range commands {
+		run := c.run << 1
+		if c.differs {
+			run |= 1
+		}
+		dst = binary.AppendUvarint(dst, uint64(run))
+		dst = binary.AppendUvarint(dst, uint64(c.length))
+		dst = binary.AppendUvarint(dst, uint64(c.base))
+	}
+	return dst
+}
+
+func parseCommands(dst []command, record []byte) ([]command, error) {
+	c := wire.Cursor{Bytes: record}
+	for len(c.Bytes) > 0 && c.Err() == nil {
+		run := c.Int(wire.MaxSize)
+		dst = append(dst, command{run: run >> 1, differs: run&1 != 0, length: c.Int(wire.MaxSize), base: c.Int(wire.MaxSize)})
+	}
+	return dst, c.Err()
+}
