@@ -1,23 +1,22 @@
-package compact
+package encode
 
 import (
+	"cmp"
 	"encoding/binary"
 	"io"
 	"os"
 
+	"puavo-image-repository/delta/compact/internal/ordered"
 	"puavo-image-repository/delta/compact/internal/piece"
 	"puavo-image-repository/delta/compact/internal/wire"
 )
 
-// sectionGroups is how many groups a section has at most.
-const sectionGroups = 4096
-
 // sections cuts the groups in sections, and returns the first of each, and the end.
 func sections(all []groupSizes) (starts []int) {
-	var sum [streamCount]int
+	var sum [wire.StreamCount]int
 	total := 0
 	for i, g := range all {
-		full := i == 0 || i-starts[len(starts)-1] == sectionGroups
+		full := i == 0 || i-starts[len(starts)-1] == wire.SectionGroups
 		for k, n := range g.sizes {
 			total += n
 			sum[k] += n
@@ -45,7 +44,7 @@ func (e *encoder) pack(raw *os.File, all []groupSizes) (*os.File, error) {
 	newDo := func() func(int) ([]byte, error) {
 		return func(i int) ([]byte, error) { return packSection(raw, all[starts[i]:starts[i+1]]) }
 	}
-	err = inOrder(e.ctx, e.o.cores(), len(starts)-1, newDo, func(i int, b []byte) error {
+	err = ordered.Each(e.ctx, e.o.cores(), len(starts)-1, newDo, func(i int, b []byte) error {
 		e.head.Sections = append(e.head.Sections, wire.Section{Length: int64(len(b)), Groups: starts[i+1] - starts[i]})
 		_, err := f.Write(b)
 		return err
@@ -59,7 +58,7 @@ func (e *encoder) pack(raw *os.File, all []groupSizes) (*os.File, error) {
 
 // packSection returns the section of some groups.
 func packSection(raw *os.File, groups []groupSizes) (section []byte, err error) {
-	var streams [streamCount][]byte
+	var streams [wire.StreamCount][]byte
 	var table []byte
 	for _, g := range groups {
 		at := g.at
@@ -85,20 +84,22 @@ func packSection(raw *os.File, groups []groupSizes) (section []byte, err error) 
 }
 
 // write writes the head and the sections.
-func (e *encoder) write(w io.Writer, packed *os.File) (Info, error) {
-	e.head.Memory = memory(&e.head, workersStated)
+func (e *encoder) write(w io.Writer, packed *os.File) error {
+	e.head.Memory = e.head.MemoryFor(wire.Workers)
 	head, err := e.head.Append(nil)
 	if err != nil {
-		return Info{}, err
+		return err
 	}
 	if _, err := w.Write(head); err != nil {
-		return Info{}, err
+		return err
 	}
-	if _, err := packed.Seek(0, io.SeekStart); err != nil {
-		return Info{}, err
+	for at, b := int64(0), make([]byte, mib); ; at += int64(len(b)) {
+		n, err := packed.ReadAt(b, at)
+		if err == nil || err == io.EOF {
+			_, err = w.Write(b[:n])
+		}
+		if err = cmp.Or(err, e.ctx.Err()); err != nil || n < len(b) {
+			return err
+		}
 	}
-	if _, err := io.Copy(w, readerOf(e.ctx, packed)); err != nil {
-		return Info{}, err
-	}
-	return infoOf(&e.head, int64(len(head))), nil
 }

@@ -1,4 +1,17 @@
-package compact
+// Package encode makes compact deltas.
+//
+// It works in passes, each of which uses all cores and hands on to the next through a scratch
+// file, since an image does not fit into memory:
+//
+//	base, its blocks     -> unpacked -> the base's content, mapped
+//	target, its blocks   -> what the base has as it is; the rest unpacked -> its content, mapped
+//	both contents        -> the engine of package delta -> copies, by groups
+//	copies, by groups    -> chosen and extended -> commands, and the blocks that they read
+//	commands, by groups  -> streams
+//	streams, by sections -> compressed -> sections
+//
+// The head comes first in the file, and is known last.
+package encode
 
 import (
 	"cmp"
@@ -10,30 +23,52 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
+	"puavo-image-repository/delta/compact/internal/ordered"
+	"puavo-image-repository/delta/compact/internal/token"
 	"puavo-image-repository/delta/compact/internal/wire"
 	"puavo-image-repository/delta/mmap"
 )
+
+const mib = 1 << 20
+
+// effort is that of the token codec.
+var effort = token.Default
+
+// Block is a block of LZO in an image.
+type Block struct{ Offset, Size int64 }
+
+// Image is a base or a target, and the blocks that are known in it.
+type Image struct {
+	Bytes  []byte
+	Blocks []Block
+}
+
+// Options are those of package compact.
+type Options struct {
+	Memory  int64
+	Effort  delta.Effort
+	Cores   int
+	Scratch func() (*os.File, error)
+}
 
 func (o Options) cores() int { return cmp.Or(o.Cores, runtime.GOMAXPROCS(0)) }
 
 // index returns the memory of the index of the base's content.
 func (o Options) index() int64 { return max(o.Memory-int64(o.cores())*64*mib, 64*mib) }
 
-// Encode writes to w the compact delta that makes target from base.
-func Encode(ctx context.Context, w io.Writer, base, target Image, o Options) (Info, error) {
+// Encode writes the compact delta to w, and returns its head.
+func Encode(ctx context.Context, w io.Writer, base, target Image, o Options) (*wire.Head, error) {
 	for _, m := range []Image{base, target} {
 		if err := m.check(); err != nil {
-			return Info{}, err
+			return nil, err
 		}
 	}
-	var info Info
-	err := mmap.Guard(func() (err error) {
-		e := encoder{ctx: ctx, o: o, base: base, target: target}
-		defer e.close()
-		info, err = e.encode(w)
-		return err
-	})
-	return info, err
+	e := encoder{ctx: ctx, o: o, base: base, target: target}
+	defer e.close()
+	if err := mmap.Guard(func() error { return e.encode(w) }); err != nil {
+		return nil, err
+	}
+	return &e.head, nil
 }
 
 // check checks the list of blocks.
@@ -41,7 +76,7 @@ func (m Image) check() error {
 	var end int64
 	for i, b := range m.Blocks {
 		if b.Offset < end || b.Size < 1 || b.Size > int64(len(m.Bytes))-b.Offset {
-			return fmt.Errorf("block %d of %d bytes at %d is outside of an image of %d bytes, or of its order", i, b.Size, b.Offset, len(m.Bytes))
+			return fmt.Errorf("block %d of %d bytes at %d is outside of an image of %d bytes, or not in order", i, b.Size, b.Offset, len(m.Bytes))
 		}
 		end = b.Offset + b.Size
 	}
@@ -63,37 +98,37 @@ func (e *encoder) close() {
 	}
 }
 
-func (e *encoder) encode(w io.Writer) (Info, error) {
+func (e *encoder) encode(w io.Writer) error {
 	if err := e.digests(); err != nil {
-		return Info{}, err
+		return err
 	}
 	groups, content, err := e.plan()
 	if err != nil {
-		return Info{}, err
+		return err
 	}
 	base, err := e.unpackBase()
 	if err != nil {
-		return Info{}, err
+		return err
 	}
 	copies, err := collect(e.ctx, base, content, groups, e.o)
 	if err != nil {
-		return Info{}, fmt.Errorf("searching the target's content: %w", err)
+		return fmt.Errorf("searching the target's content: %w", err)
 	}
 	defer copies.Close()
 	commands, err := e.choose(base, content, groups, copies)
 	if err != nil {
-		return Info{}, err
+		return err
 	}
 	defer commands.Close()
 	e.head.Extents, e.head.Unpacked = base.settle(), base.work
 	raw, sizes, err := e.streams(base, content, groups, commands)
 	if err != nil {
-		return Info{}, err
+		return err
 	}
 	defer raw.Close()
 	packed, err := e.pack(raw, sizes)
 	if err != nil {
-		return Info{}, err
+		return err
 	}
 	defer packed.Close()
 	return e.write(w, packed)
@@ -109,7 +144,7 @@ func (e *encoder) digests() error {
 			}
 			h.Write(left[:min(mib, len(left))])
 		}
-		o := []*Object{&e.head.Base, &e.head.Target}[i]
+		o := []*wire.Object{&e.head.Base, &e.head.Target}[i]
 		o.Size = int64(len(b))
 		h.Sum(o.BLAKE3[:0])
 	}
@@ -183,7 +218,7 @@ func (e *encoder) choose(base *space, content []byte, groups []group, copies *os
 		}
 	}
 	var at int64
-	err = inOrder(e.ctx, e.o.cores(), len(groups), newDo, func(i int, made chosen) error {
+	err = ordered.Each(e.ctx, e.o.cores(), len(groups), newDo, func(i int, made chosen) error {
 		base.use(made.blocks)
 		groups[i].record = [2]int64{at, at + int64(len(made.record))}
 		at = groups[i].record[1]
@@ -208,7 +243,7 @@ func read(f *os.File, record [2]int64) ([]byte, error) {
 // are.
 type groupSizes struct {
 	at    int64
-	sizes [streamCount]int
+	sizes [wire.StreamCount]int
 }
 
 // streams makes the streams of all groups, and returns a file that has them.
@@ -229,7 +264,7 @@ func (e *encoder) streams(base *space, content []byte, groups []group, commands 
 		}
 	}
 	var at int64
-	err = inOrder(e.ctx, e.o.cores(), len(groups), newDo, func(i int, made streams) error {
+	err = ordered.Each(e.ctx, e.o.cores(), len(groups), newDo, func(i int, made streams) error {
 		sizes[i].at = at
 		e.head.Groups = append(e.head.Groups, wire.Group{Length: groups[i].length, Sum: made.sum})
 		for k, b := range made.all {

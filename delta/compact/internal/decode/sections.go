@@ -1,4 +1,4 @@
-package compact
+package decode
 
 import (
 	"bufio"
@@ -14,7 +14,7 @@ import (
 // section has the streams of some groups.
 type section struct {
 	table   []byte // how much of each stream each group has
-	streams [streamCount][]byte
+	streams wire.StreamSet
 	left    atomic.Int32 // groups that are not made
 }
 
@@ -22,7 +22,7 @@ type section struct {
 // is closed.
 type job struct {
 	group         int
-	streams       [streamCount][]byte
+	streams       wire.StreamSet
 	before, after chan struct{}
 	section       *section
 }
@@ -91,7 +91,7 @@ func (s *sectionReader) read(r io.Reader, sec *section, length int64) error {
 
 // read reads the table and the streams.
 func (sec *section) read(src *bufio.Reader, pieces *piece.Reader) (err error) {
-	const tableLen = sectionGroups * streamCount * 4
+	const tableLen = wire.SectionGroups * wire.StreamCount * 4 // lengths are below 2^28
 	if sec.table, err = pieces.Read(src, sec.table, tableLen); err != nil {
 		return err
 	}
@@ -126,11 +126,11 @@ func (s *sectionReader) handOut(sec *section, first, groups int) error {
 }
 
 // split returns the streams of each group.
-func (sec *section) split(groups int) ([][streamCount][]byte, error) {
-	if groups > sectionGroups {
+func (sec *section) split(groups int) ([]wire.StreamSet, error) {
+	if groups > wire.SectionGroups {
 		return nil, errors.New("too many groups")
 	}
-	all := make([][streamCount][]byte, groups)
+	all := make([]wire.StreamSet, groups)
 	rest := sec.streams
 	c := wire.Cursor{Bytes: sec.table}
 	for i := range all {

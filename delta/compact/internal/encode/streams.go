@@ -1,4 +1,4 @@
-package compact
+package encode
 
 import (
 	"encoding/binary"
@@ -10,31 +10,9 @@ import (
 	"puavo-image-repository/delta/compact/internal/wire"
 )
 
-// The streams of a section, in their order.
-const (
-	opStream = iota
-	runStream
-	lengthStream
-	placeStream
-	literalStream
-	differenceStream
-	tokenStream
-	streamCount
-)
-
-// The operations, in the low bits of their numbers.
-const (
-	opKeep  = 0 // bytes of the base as they are
-	opBlock = 1 // content, to be packed
-	opBytes = 2 // content, as it is
-	opBits  = 2
-
-	opReserved = 3
-)
-
 // streams are those of a group.
 type streams struct {
-	all [streamCount][]byte
+	all wire.StreamSet
 	sum [16]byte // of the bytes of the target
 }
 
@@ -59,7 +37,7 @@ func (s *streamer) streams(g group, record []byte) (made streams, err error) {
 		return made, err
 	}
 	if !ok {
-		made.all = [streamCount][]byte{}
+		made.all = wire.StreamSet{}
 		s.plain(g, &made)
 		return made, nil
 	}
@@ -89,19 +67,19 @@ func (s *streamer) code(g group, made *streams) (ok bool, err error) {
 			break
 		}
 	}
-	made.all[tokenStream] = s.tokens.Finish(nil)
-	return ok && len(made.all[tokenStream]) <= mib, nil
+	made.all[wire.TokenStream] = s.tokens.Finish(nil)
+	return ok && len(made.all[wire.TokenStream]) <= mib, nil
 }
 
 // ops adds the operations. Without packing, blocks are bytes as they are.
 func (made *streams) ops(g group, packing bool) {
-	out := &made.all[opStream]
+	out := &made.all[wire.OpStream]
 	next := g.target
 	var raw int64
-	op := func(kind, n int64) { *out = binary.AppendUvarint(*out, uint64(n<<opBits|kind)) }
+	op := func(kind, n int64) { *out = binary.AppendUvarint(*out, uint64(n<<wire.OpBits|kind)) }
 	flush := func() {
 		if raw > 0 {
-			op(opBytes, raw)
+			op(wire.OpBytes, raw)
 			raw = 0
 		}
 	}
@@ -109,12 +87,12 @@ func (made *streams) ops(g group, packing bool) {
 		switch {
 		case s.kept:
 			flush()
-			op(opKeep, s.size)
+			op(wire.OpKeep, s.size)
 			*out = binary.AppendVarint(*out, s.base-next)
 			next = s.base + s.size
 		case s.packed && packing:
 			flush()
-			op(opBlock, s.content)
+			op(wire.OpBlock, s.content)
 		case packing:
 			raw += s.content
 		default:
@@ -129,11 +107,11 @@ func (s *streamer) plain(g group, made *streams) {
 	made.ops(g, false)
 	for _, p := range g.segments {
 		if !p.kept {
-			made.all[literalStream] = append(made.all[literalStream], s.target[p.offset:p.offset+p.size]...)
+			made.all[wire.LiteralStream] = append(made.all[wire.LiteralStream], s.target[p.offset:p.offset+p.size]...)
 		}
 	}
-	if n := len(made.all[literalStream]); n > 0 {
-		made.all[runStream] = binary.AppendUvarint(nil, uint64(n))
+	if n := len(made.all[wire.LiteralStream]); n > 0 {
+		made.all[wire.RunStream] = binary.AppendUvarint(nil, uint64(n))
 	}
 }
 
@@ -142,53 +120,35 @@ func (made *streams) add(s *streamer, g group) {
 	at, next := g.at, int64(0)
 	number := func(stream int, n int64) { made.all[stream] = binary.AppendUvarint(made.all[stream], uint64(n)) }
 	for _, c := range s.commands {
-		number(runStream, c.run)
-		number(lengthStream, c.length)
+		number(wire.RunStream, c.run)
+		number(wire.LengthStream, c.length)
 		next += c.run
 		if c.differs {
 			made.differences(s.content[at:at+c.run], s.base.bytes[c.base-c.run:])
-			number(placeStream, onDifferences)
+			number(wire.PlaceStream, wire.OnDifferences)
 		} else {
 			made.literals(s.content[at : at+c.run])
 			place := s.base.place(c.base)
-			number(placeStream, placeCode(place-next))
+			number(wire.PlaceStream, wire.PlaceCode(place-next))
 			next = place
 		}
 		next += c.length
 		at += c.run + c.length
 	}
 	if end := g.at + g.content; at < end {
-		number(runStream, end-at)
+		number(wire.RunStream, end-at)
 		made.literals(s.content[at:end])
 	}
 }
 
 func (made *streams) literals(b []byte) {
-	made.all[literalStream] = append(made.all[literalStream], b...)
+	made.all[wire.LiteralStream] = append(made.all[wire.LiteralStream], b...)
 }
 
 func (made *streams) differences(b, base []byte) {
-	d := slices.Grow(made.all[differenceStream], len(b))
+	d := slices.Grow(made.all[wire.DifferenceStream], len(b))
 	for i, c := range b {
 		d = append(d, c-base[i])
 	}
-	made.all[differenceStream] = d
-}
-
-// The codes of places: two, and then the distances.
-const (
-	onDifferences = 0 // it goes on, and the run before is differences
-	onLiterals    = 1 // it goes on
-)
-
-// placeCode returns the code of the distance from where the last copy would go on.
-func placeCode(distance int64) int64 {
-	switch {
-	case distance == 0:
-		return onLiterals
-	case distance > 0:
-		return distance << 1
-	default:
-		return -distance<<1 | 1
-	}
+	made.all[wire.DifferenceStream] = d
 }

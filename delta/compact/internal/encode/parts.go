@@ -1,4 +1,4 @@
-package compact
+package encode
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"puavo-image-repository/delta/compact/internal/lzo"
+	"puavo-image-repository/delta/compact/internal/ordered"
 	"puavo-image-repository/delta/compact/internal/wire"
 	"puavo-image-repository/delta/mmap"
 )
@@ -15,9 +16,6 @@ const (
 	chunk = 256 << 10
 	// batch is how many bytes of an image a worker unpacks at once.
 	batch = 1 << 20
-	// mostRatio is how many times as long as the block a block's content may be, so that
-	// the time which a delta takes is bounded by the size of its target.
-	mostRatio = 32
 )
 
 // part is a part of an image: a block, or bytes as they are.
@@ -27,8 +25,7 @@ type part struct {
 	at, content  int64 // where its content stands in that of all parts, and how long it is
 }
 
-// parts returns those of an image between two offsets, the given blocks and what lies
-// between them.
+// parts returns those of an image: its blocks, and what lies between them.
 func (m Image) parts() (all []part) {
 	var end int64
 	raw := func(to int64) {
@@ -37,9 +34,6 @@ func (m Image) parts() (all []part) {
 		}
 	}
 	for _, b := range m.Blocks {
-		if b.Codec != LZO || b.Size > wire.MaxBlock {
-			continue
-		}
 		raw(b.Offset)
 		all = append(all, part{offset: b.Offset, size: b.Size, packed: true})
 		end = b.Offset + b.Size
@@ -60,7 +54,7 @@ func unpackBase(block []byte) ([]byte, bool) {
 // unpackTarget accepts what can be packed again in the room of its content.
 func unpackTarget(block []byte) ([]byte, bool) {
 	tokens, content, err := lzo.Parse(block, wire.MaxBlock)
-	if err != nil || len(content) < len(block) || len(content) > mostRatio*len(block) {
+	if err != nil || len(content) < len(block) || len(content) > wire.MaxRatio*len(block) {
 		return nil, false
 	}
 	again, err := lzo.Append(make([]byte, 0, len(block)), content, tokens)
@@ -80,7 +74,7 @@ func unpackAll(ctx context.Context, image []byte, parts []part, unpack unpacker,
 		return func(i int) ([][]byte, error) { return contentsOf(image, batches[i], unpack), nil }
 	}
 	var at int64
-	err = inOrder(ctx, o.cores(), len(batches), newDo, func(i int, contents [][]byte) error {
+	err = ordered.Each(ctx, o.cores(), len(batches), newDo, func(i int, contents [][]byte) error {
 		for k, c := range contents {
 			p := &batches[i][k]
 			p.at, p.content = at, int64(len(c))

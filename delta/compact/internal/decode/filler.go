@@ -1,4 +1,4 @@
-package compact
+package decode
 
 import (
 	"cmp"
@@ -62,10 +62,10 @@ func (d *Delta) find(place int64) region {
 
 // parse reads the commands of a group, puts the literals in their places, and sorts the
 // copies.
-func (f *filler) parse(content []byte, s [streamCount][]byte) error {
-	c := commandReader{runs: wire.Cursor{Bytes: s[runStream]}, lengths: wire.Cursor{Bytes: s[lengthStream]}, places: wire.Cursor{Bytes: s[placeStream]}}
-	literals := s[literalStream]
-	f.copies, f.runs, f.differences = f.copies[:0], f.runs[:0], s[differenceStream]
+func (f *filler) parse(content []byte, s *wire.StreamSet) error {
+	c := newCommandReader(s)
+	literals := s[wire.LiteralStream]
+	f.copies, f.runs, f.differences = f.copies[:0], f.runs[:0], s[wire.DifferenceStream]
 	left := len(f.differences)
 	for n, at := 0, 0; at < len(content); n++ {
 		m := c.next(len(content) - at)
@@ -101,54 +101,6 @@ func (f *filler) parse(content []byte, s [streamCount][]byte) error {
 
 // run is a part of the content that is differences.
 type run struct{ at, n int32 }
-
-// decoded is a command.
-type decoded struct {
-	run, length int
-	place       int64
-	differs     bool
-}
-
-// commandReader reads commands.
-type commandReader struct {
-	runs, lengths, places wire.Cursor
-	expected              int64 // the place where the last copy would go on
-}
-
-// next reads a command that makes at most most bytes. The last may be a run alone.
-func (c *commandReader) next(most int) (m decoded) {
-	m.run = int(c.runs.Int(int64(most)))
-	c.expected += int64(m.run)
-	if m.run == most && len(c.lengths.Bytes) == 0 {
-		return m
-	}
-	m.length = int(c.lengths.Int(int64(most - m.run)))
-	switch code := c.places.Int(4 * wire.MaxSize); {
-	case code == onDifferences:
-		m.differs = true
-	case code == onLiterals:
-	case code&1 == 0:
-		c.expected += code >> 1
-	default:
-		c.expected -= code >> 1
-	}
-	m.place = c.expected
-	c.expected += int64(m.length)
-	return m
-}
-
-func (c *commandReader) err() error {
-	for _, r := range []*wire.Cursor{&c.runs, &c.lengths, &c.places} {
-		if r.Err() != nil {
-			return r.Err()
-		}
-	}
-	return nil
-}
-
-func (c *commandReader) end() error {
-	return errors.Join(c.runs.End(), c.lengths.End(), c.places.End())
-}
 
 // split adds a copy, in as many parts as it has regions.
 func (f *filler) split(place int64, at, n int) error {
@@ -235,12 +187,12 @@ const near = 4 << 10
 func (f *filler) raw(content []byte, copies []placed) (n int, err error) {
 	start := copies[0].place
 	shift := f.region.offset - f.region.at
-	if first := copies[0]; int(first.n) > windowLen {
+	if first := copies[0]; int(first.n) > wire.WindowLen {
 		return 1, f.readInto(content[first.at:first.at+first.n], start+shift)
 	}
 	end := start
 	for _, c := range copies {
-		if c.place >= f.region.end || c.place > end+near || c.place+int64(c.n) > start+windowLen {
+		if c.place >= f.region.end || c.place > end+near || c.place+int64(c.n) > start+wire.WindowLen {
 			break
 		}
 		end = max(end, c.place+int64(c.n))

@@ -1,4 +1,4 @@
-package compact
+package encode
 
 import (
 	"encoding/binary"

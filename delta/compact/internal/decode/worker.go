@@ -1,4 +1,4 @@
-package compact
+package decode
 
 import (
 	"bytes"
@@ -12,9 +12,6 @@ import (
 	"puavo-image-repository/delta/compact/internal/token"
 	"puavo-image-repository/delta/compact/internal/wire"
 )
-
-// windowLen is the length of the buffer for bytes of the base.
-const windowLen = 256 << 10
 
 // op is an operation of a group, with where its content stands, or its bytes in the base.
 type op struct {
@@ -49,7 +46,7 @@ func newWorker(ctx context.Context, m *making) *worker {
 
 // do makes a group, and writes it when it is its turn.
 func (w *worker) do(j job) error {
-	err := w.make(j.group, j.streams)
+	err := w.make(j.group, &j.streams)
 	if err == nil {
 		err = w.check(j.group)
 	}
@@ -76,9 +73,9 @@ func (w *worker) do(j job) error {
 }
 
 // make makes the content of a group, and packs it.
-func (w *worker) make(group int, s [streamCount][]byte) error {
+func (w *worker) make(group int, s *wire.StreamSet) error {
 	g := w.head.Groups[group]
-	n, err := w.parseOps(s[opStream], w.targets[group], g.Length)
+	n, err := w.parseOps(s[wire.OpStream], w.targets[group], g.Length)
 	if err != nil {
 		return wire.Malformed("its operations: %w", err)
 	}
@@ -89,7 +86,7 @@ func (w *worker) make(group int, s [streamCount][]byte) error {
 	if err := w.filler.fill(w.content); err != nil {
 		return err
 	}
-	if err := w.pack(s[tokenStream], g.Length); err != nil {
+	if err := w.pack(s[wire.TokenStream], g.Length); err != nil {
 		return wire.Malformed("its blocks: %w", err)
 	}
 	return nil
@@ -100,20 +97,20 @@ func (w *worker) parseOps(b []byte, next, length int64) (content int, err error)
 	w.ops = w.ops[:0]
 	blocks, coded := 0, int64(0)
 	for c := (wire.Cursor{Bytes: b}); len(c.Bytes) > 0; {
-		v := c.Int(length<<opBits*mostRatio + opReserved)
-		o := op{kind: int(v & opReserved), n: int(v >> opBits)}
+		v := c.Int(length<<wire.OpBits*wire.MaxRatio + wire.OpReserved)
+		o := op{kind: int(v & wire.OpReserved), n: int(v >> wire.OpBits)}
 		switch o.kind {
-		case opKeep:
+		case wire.OpKeep:
 			o.offset = next + c.Signed(wire.MaxSize)
 			next = o.offset + int64(o.n)
 			if o.offset < 0 || next > w.head.Base.Size {
 				return 0, fmt.Errorf("%d bytes at %d of a base of %d", o.n, o.offset, w.head.Base.Size)
 			}
-		case opBlock:
+		case wire.OpBlock:
 			blocks++
 			coded += int64(o.n)
 			content += o.n
-		case opBytes:
+		case wire.OpBytes:
 			content += o.n
 		default:
 			return 0, errors.New("an operation that is not known")
@@ -121,7 +118,7 @@ func (w *worker) parseOps(b []byte, next, length int64) (content int, err error)
 		if c.Err() != nil {
 			return 0, c.Err()
 		}
-		if o.n == 0 || content > wire.Content || blocks > wire.GroupBlocks || len(w.ops) == wire.GroupOps || o.kind == opBlock && o.n > w.head.Block {
+		if o.n == 0 || content > wire.Content || blocks > wire.GroupBlocks || len(w.ops) == wire.GroupOps || o.kind == wire.OpBlock && o.n > w.head.Block {
 			return 0, errors.New("they are beyond a limit")
 		}
 		w.ops = append(w.ops, o)
@@ -143,13 +140,13 @@ func (w *worker) pack(tokens []byte, length int64) (err error) {
 	w.spans = w.spans[:0]
 	at, end := 0, 0
 	for _, o := range w.ops {
-		if o.kind == opKeep {
+		if o.kind == wire.OpKeep {
 			w.spans = append(w.spans, span{true, o.offset, o.n})
 			length -= int64(o.n)
 			continue
 		}
 		b := w.content[at : at+o.n]
-		if at += o.n; o.kind == opBlock {
+		if at += o.n; o.kind == wire.OpBlock {
 			if b, err = w.packBlock(b); err != nil {
 				return err
 			}
@@ -174,7 +171,7 @@ func (w *worker) packBlock(content []byte) (block []byte, err error) {
 	if w.block, err = lzo.Append(w.block[:0], content, w.tokens); err != nil {
 		return nil, err
 	}
-	if n := len(w.block); n > len(content) || len(content) > mostRatio*n {
+	if n := len(w.block); n > len(content) || len(content) > wire.MaxRatio*n {
 		return nil, fmt.Errorf("%d bytes of content become a block of %d", len(content), n)
 	}
 	return w.block, nil
@@ -202,7 +199,7 @@ func (w *worker) each(do func(b []byte) error) error {
 			continue
 		}
 		for s.n > 0 {
-			b, err := w.filler.read(s.offset, min(s.n, windowLen))
+			b, err := w.filler.read(s.offset, min(s.n, wire.WindowLen))
 			if err == nil {
 				err = w.ctx.Err()
 			}

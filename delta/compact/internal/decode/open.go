@@ -1,24 +1,22 @@
-package compact
+// Package decode applies compact deltas. It shares nothing with package encode but the layout
+// of the head.
+package decode
 
 import (
 	"context"
 	"io"
 	"slices"
 
-	"puavo-image-repository/delta/compact/internal/piece"
 	"puavo-image-repository/delta/compact/internal/wire"
 )
 
-const (
-	workersStated = 4
-	// memoryLimit is what a Decoder takes at most, unless one worker takes more.
-	memoryLimit = 128 * mib
-)
+// memoryLimit is what Decode takes at most, unless one worker takes more.
+const memoryLimit = 128 << 20
 
 // Delta is a compact delta of which the head was read. It never changes.
 type Delta struct {
 	head    *wire.Head
-	info    Info
+	length  int64   // of the file
 	starts  []int64 // where the sections start in the file
 	first   []int   // the first group of each section
 	targets []int64 // where the groups start in the target
@@ -38,13 +36,14 @@ func Open(r io.Reader) (*Delta, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Delta{head: head, info: infoOf(head, counted.n)}
+	d := &Delta{head: head}
 	at, group := counted.n, 0
 	for _, s := range head.Sections {
 		d.starts, d.first = append(d.starts, at), append(d.first, group)
 		at += s.Length
 		group += s.Groups
 	}
+	d.length = at
 	var target, shift int64
 	for _, g := range head.Groups {
 		d.targets = append(d.targets, target)
@@ -68,42 +67,20 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Info returns what the file says of itself.
-func (d *Delta) Info() Info { return d.info }
+// Head returns the head, which must not be changed, and the length of the file.
+func (d *Delta) Head() (*wire.Head, int64) { return d.head, d.length }
 
 // Start returns the offset in the file of what Decode reads to begin at a group, and the
 // offset of that group in the target. For the number of groups both are the ends.
 func (d *Delta) Start(group int) (file, target int64) {
 	if group >= len(d.targets) {
-		return d.info.Length, d.head.Target.Size
+		return d.length, d.head.Target.Size
 	}
 	section, found := slices.BinarySearch(d.first, group)
 	if !found {
 		section--
 	}
 	return d.starts[section], d.targets[group]
-}
-
-func infoOf(h *wire.Head, length int64) Info {
-	for _, s := range h.Sections {
-		length += s.Length
-	}
-	return Info{
-		Base: h.Base, Target: h.Target, Length: length, Memory: h.Memory,
-		Unpacked: h.Unpacked, Coded: h.Coded, Groups: len(h.Groups),
-	}
-}
-
-// memory returns what a Decoder of some workers takes.
-func memory(h *wire.Head, workers int64) int64 {
-	const (
-		perEntry = 64          // of an extent or a group
-		perCopy  = 16          //
-		tokens   = 3 * mib     // of the model of tokens
-		each     = 12 + 4 + 12 // for each byte of a block: its tables, its tokens, and what it was unpacked from
-	)
-	worker := wire.Content + wire.GroupCopies*perCopy + tokens + each*int64(h.Block) + windowLen
-	return 2*wire.Streams + 2*piece.Most + perEntry*int64(len(h.Extents)+len(h.Groups)) + workers*worker
 }
 
 // reader ends with a context, and remembers the error of what it reads.

@@ -1,4 +1,4 @@
-package compact
+package decode
 
 import (
 	"bytes"
@@ -17,8 +17,8 @@ import (
 	"puavo-image-repository/delta/compact/internal/wire"
 )
 
-// DecodeOptions say how a compact delta is applied.
-type DecodeOptions struct {
+// Options say how a compact delta is applied.
+type Options struct {
 	Cores int // 0 is all that the process may use
 	// From is the first group to be made. What was made before is the caller's to check.
 	From int
@@ -31,7 +31,7 @@ var ErrBase = errors.New("the base is not the one that the compact delta is for"
 
 // Decode writes to w the target, or, from a group on, what is left of it. It reads r from
 // where Start says, as far as the file goes.
-func (d *Delta) Decode(ctx context.Context, r io.Reader, base io.ReaderAt, w io.Writer, o DecodeOptions) error {
+func (d *Delta) Decode(ctx context.Context, r io.Reader, base io.ReaderAt, w io.Writer, o Options) error {
 	if o.From < 0 || o.From > len(d.head.Groups) {
 		return fmt.Errorf("group %d of %d", o.From, len(d.head.Groups))
 	}
@@ -54,9 +54,9 @@ func (d *Delta) Decode(ctx context.Context, r io.Reader, base io.ReaderAt, w io.
 }
 
 // workers returns how many workers keep to the limit.
-func (d *Delta) workers(o DecodeOptions) int {
+func (d *Delta) workers(o Options) int {
 	n := cmp.Or(o.Cores, runtime.GOMAXPROCS(0))
-	for n > 1 && memory(d.head, int64(n)) > memoryLimit {
+	for n > 1 && d.head.MemoryFor(n) > memoryLimit {
 		n--
 	}
 	return n
@@ -66,7 +66,7 @@ func (d *Delta) workers(o DecodeOptions) int {
 func (d *Delta) checkBase(ctx context.Context, base io.ReaderAt) error {
 	h := cksum.NewBLAKE3()
 	whole := io.NewSectionReader(base, 0, d.head.Base.Size+1)
-	n, err := io.CopyBuffer(struct{ io.Writer }{h}, readerOf(ctx, whole), make([]byte, windowLen))
+	n, err := io.CopyBuffer(struct{ io.Writer }{h}, readerOf(ctx, whole), make([]byte, wire.WindowLen))
 	if err != nil {
 		return err
 	}
