@@ -11,7 +11,7 @@ import (
 // must call. They lie outside Go's heap, so that they take n bytes and no longer
 // than needed, and in huge pages if the system has any: a table is read at random,
 // and with small pages each read would miss the cache of page addresses too.
-func Alloc[T uint32 | uint64](n int64) (slots []T, free func(), err error) {
+func Alloc[T byte | uint32 | uint64](n int64) (slots []T, free func(), err error) {
 	const huge = 2 << 20 // bytes
 	size := int(n) * int(unsafe.Sizeof(slots[0]))
 	// One huge page more, of which what is not used is never there, for a start at

@@ -15,6 +15,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta/compact/internal/wire"
+	"puavo-image-repository/delta/mmap"
 )
 
 // Options say how a compact delta is applied.
@@ -84,29 +85,49 @@ type making struct {
 	from     int
 	sum      hash.Hash     // of what was written; nil if not from the start
 	free     chan *section // those that are not used
-	unpacked atomic.Int64  // bytes of content of blocks of the base
-	coded    atomic.Int64  // and of the target
+	frees    []func()
+	unpacked atomic.Int64 // bytes of content of blocks of the base
+	coded    atomic.Int64 // and of the target
+}
+
+// alloc returns memory of n bytes until free is called. It is not Go's, so that no garbage
+// waits besides it: what is not used takes nothing.
+func (m *making) alloc(n int64) ([]byte, error) {
+	b, free, err := mmap.Alloc[byte](n)
+	if err == nil {
+		m.frees = append(m.frees, free)
+	}
+	return b, err
 }
 
 func (m *making) run(ctx context.Context, r io.Reader, workers int) error {
+	defer func() {
+		for _, free := range m.frees {
+			free()
+		}
+	}()
 	group, inner := errgroup.WithContext(ctx)
 	jobs := make(chan job)
+	sections, err := newSectionReader(inner, m, jobs)
+	if err != nil {
+		return err
+	}
+	var all []*worker
+	for range workers {
+		w, err := newWorker(inner, m)
+		if err != nil {
+			return err
+		}
+		all = append(all, w)
+	}
 	group.Go(func() error {
 		defer close(jobs)
-		return newSectionReader(inner, m, jobs).run(r)
+		return sections.run(r)
 	})
-	for range workers {
-		group.Go(func() error {
-			w := newWorker(inner, m)
-			for j := range jobs {
-				if err := w.do(j); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	for _, w := range all {
+		group.Go(func() error { return w.run(jobs) })
 	}
-	err := group.Wait()
+	err = group.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

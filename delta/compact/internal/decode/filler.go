@@ -170,8 +170,10 @@ func (f *filler) unpack() error {
 	if err != nil {
 		return err
 	}
-	if _, f.bytes, err = lzo.Parse(b, r.content); err == nil && len(f.bytes) < r.content {
-		err = fmt.Errorf("it makes %d bytes instead of %d", len(f.bytes), r.content)
+	f.bytes = slices.Grow(f.bytes[:0], r.content)[:r.content]
+	n, err := lzo.Unpack(f.bytes, b)
+	if err == nil && n < r.content {
+		err = fmt.Errorf("it makes %d bytes instead of %d", n, r.content)
 	}
 	if err != nil {
 		return wire.Malformed("the block at %d of the base: %w", r.offset, err)

@@ -13,6 +13,7 @@ import (
 
 // section has the streams of some groups.
 type section struct {
+	memory  []byte // that the streams have
 	table   []byte // how much of each stream each group has
 	streams wire.StreamSet
 	left    atomic.Int32 // groups that are not made
@@ -33,19 +34,24 @@ type sectionReader struct {
 	*making
 	ctx    context.Context
 	jobs   chan<- job
-	free   chan *section
 	last   chan struct{} // the after of the last job
 	src    *bufio.Reader
 	pieces piece.Reader
 }
 
-func newSectionReader(ctx context.Context, m *making, jobs chan<- job) *sectionReader {
-	s := &sectionReader{making: m, ctx: ctx, jobs: jobs, free: m.free, last: make(chan struct{}), src: bufio.NewReader(nil)}
+func newSectionReader(ctx context.Context, m *making, jobs chan<- job) (*sectionReader, error) {
+	s := &sectionReader{making: m, ctx: ctx, jobs: jobs, last: make(chan struct{}), src: bufio.NewReader(nil)}
 	close(s.last)
 	for range cap(s.free) {
-		s.free <- new(section)
+		memory, err := m.alloc(wire.Streams)
+		if err != nil {
+			return nil, err
+		}
+		s.free <- &section{memory: memory}
 	}
-	return s
+	var err error
+	s.pieces.Packed, err = m.alloc(piece.Most)
+	return s, err
 }
 
 func (s *sectionReader) run(r io.Reader) error {
@@ -95,12 +101,12 @@ func (sec *section) read(src *bufio.Reader, pieces *piece.Reader) (err error) {
 	if sec.table, err = pieces.Read(src, sec.table, tableLen); err != nil {
 		return err
 	}
-	left := wire.Streams
+	room := sec.memory
 	for k := range sec.streams {
-		if sec.streams[k], err = pieces.Read(src, sec.streams[k], left); err != nil {
+		if sec.streams[k], err = pieces.Read(src, room, len(room)); err != nil {
 			return err
 		}
-		left -= len(sec.streams[k])
+		room = room[len(sec.streams[k]):]
 	}
 	return nil
 }

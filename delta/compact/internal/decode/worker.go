@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta/compact/internal/lzo"
@@ -33,6 +32,7 @@ type worker struct {
 	ctx     context.Context
 	ops     []op
 	spans   []span
+	memory  []byte // that the content has
 	content []byte
 	filler  filler
 	tokens  []lzo.Token
@@ -40,8 +40,18 @@ type worker struct {
 	decoder *token.Decoder
 }
 
-func newWorker(ctx context.Context, m *making) *worker {
-	return &worker{making: m, ctx: ctx, filler: filler{making: m}}
+func newWorker(ctx context.Context, m *making) (*worker, error) {
+	memory, err := m.alloc(wire.Content)
+	return &worker{making: m, ctx: ctx, memory: memory, filler: filler{making: m}}, err
+}
+
+func (w *worker) run(jobs <-chan job) error {
+	for j := range jobs {
+		if err := w.do(j); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // do makes a group, and writes it when it is its turn.
@@ -79,7 +89,7 @@ func (w *worker) make(group int, s *wire.StreamSet) error {
 	if err != nil {
 		return wire.Malformed("its operations: %w", err)
 	}
-	w.content = slices.Grow(w.content[:0], n)[:n]
+	w.content = w.memory[:n]
 	if err := w.filler.parse(w.content, s); err != nil {
 		return wire.Malformed("its commands: %w", err)
 	}

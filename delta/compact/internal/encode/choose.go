@@ -7,21 +7,16 @@ import (
 	"puavo-image-repository/delta/compact/internal/wire"
 )
 
-// What is worth a command, as real images have shown.
-var (
-	shortestOn   = int64(envInt("SAME", 24)) // bytes of a copy that goes on where the last would
-	shortestNear = int64(envInt("NEAR", 20)) // of one that is near
-	shortestFar  = int64(envInt("FAR", 20))
-	nearBase     = int64(4096) // how near that is
-)
-
+// What is worth a command, as real images have shown. All but leastGain and mostLoss count
+// bytes.
 const (
-	shortRun     = 8       // bytes that are differences whatever they are
-	detour       = 64      // bytes of a copy that is left out where the next goes on without it
-	detourGap    = 1024    // bytes of such a gap
+	shortest     = 20      // of a copy
+	shortRun     = 8       // of a run that is differences whatever it is, where the copy goes on
+	detour       = 64      // of a copy that is left out where a later one goes on without it
+	detourGap    = 1024    // between the copies before and behind
 	detourAhead  = 3       // copies that are looked at for one that goes on
-	mostExtended = 4 << 10 // bytes of the extension of a copy
-	leastGain    = 16      // of an extension: 2 for a byte that is the same, -1 for another
+	mostExtended = 4 << 10 // of the extension of a copy
+	leastGain    = 16      // of an extension: 1 for a byte that is the same, -1 for another
 	mostLoss     = 64      // after which an extension ends
 )
 
@@ -45,7 +40,7 @@ type chooser struct {
 func (c *chooser) choose(dst []command, copies []delta.Copy, at, end int64) []command {
 	c.commands, c.at, c.next = dst, at, 0
 	for i, m := range copies {
-		if c.worthwhile(m) && !c.isDetour(m, copies[i+1:]) {
+		if m.Length >= shortest && !c.isDetour(m, copies[i+1:]) {
 			c.take(m)
 		}
 	}
@@ -57,17 +52,6 @@ func (c *chooser) choose(dst []command, copies []delta.Copy, at, end int64) []co
 
 // distance returns how far a copy is from where the last would go on.
 func (c *chooser) distance(m delta.Copy) int64 { return m.Base - m.Target - (c.next - c.at) }
-
-func (c *chooser) worthwhile(m delta.Copy) bool {
-	switch d := c.distance(m); {
-	case d == 0:
-		return m.Length >= shortestOn
-	case -nearBase < d && d < nearBase:
-		return m.Length >= shortestNear
-	default:
-		return m.Length >= shortestFar
-	}
-}
 
 // isDetour reports whether the last copy goes on soon without this one, and half of the
 // bytes between are the same.
@@ -131,7 +115,7 @@ func (e *extension) step(same bool) bool {
 	e.n++
 	e.score--
 	if same {
-		e.score += 3
+		e.score += 2
 	}
 	if e.score > e.gain {
 		e.gain, e.best = e.score, e.n

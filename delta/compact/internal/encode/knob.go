@@ -3,17 +3,10 @@ package encode
 import (
 	"encoding/binary"
 	"os"
-	"strconv"
 
 	"puavo-image-repository/delta"
 )
 
-func envInt(name string, n int) int {
-	if s := os.Getenv(name); s != "" {
-		n, _ = strconv.Atoi(s)
-	}
-	return n
-}
 
 var dumpName = os.Getenv("DUMPCOPIES")
 var dumpBuf []byte

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"slices"
 
 	"puavo-image-repository/delta/compact/internal/lzo"
 	"puavo-image-repository/delta/compact/internal/ordered"
@@ -42,22 +43,22 @@ func (m Image) parts() (all []part) {
 	return all
 }
 
-// unpacker returns what a block makes, or false if it must stay as it is.
-type unpacker func(block []byte) ([]byte, bool)
+// unpacker returns what a block makes, or false if it must stay as it is. It may use room.
+type unpacker func(room, block []byte) ([]byte, bool)
 
 // unpackBase accepts all that makes something.
-func unpackBase(block []byte) ([]byte, bool) {
-	_, content, err := lzo.Parse(block, wire.MaxBlock)
-	return content, err == nil && len(content) > 0
+func unpackBase(room, block []byte) ([]byte, bool) {
+	n, err := lzo.Unpack(room, block)
+	return slices.Clone(room[:n]), err == nil && n > 0
 }
 
 // unpackTarget accepts what can be packed again in the room of its content.
-func unpackTarget(block []byte) ([]byte, bool) {
+func unpackTarget(room, block []byte) ([]byte, bool) {
 	tokens, content, err := lzo.Parse(block, wire.MaxBlock)
 	if err != nil || len(content) < len(block) || len(content) > wire.MaxRatio*len(block) {
 		return nil, false
 	}
-	again, err := lzo.Append(make([]byte, 0, len(block)), content, tokens)
+	again, err := lzo.Append(room[:0], content, tokens)
 	return content, err == nil && bytes.Equal(again, block)
 }
 
@@ -71,7 +72,8 @@ func unpackAll(ctx context.Context, image []byte, parts []part, unpack unpacker,
 	defer f.Close()
 	batches := batchesOf(parts)
 	newDo := func() func(int) ([][]byte, error) {
-		return func(i int) ([][]byte, error) { return contentsOf(image, batches[i], unpack), nil }
+		room := make([]byte, wire.MaxBlock)
+		return func(i int) ([][]byte, error) { return contentsOf(image, batches[i], room, unpack), nil }
 	}
 	var at int64
 	err = ordered.Each(ctx, o.cores(), len(batches), newDo, func(i int, contents [][]byte) error {
@@ -109,14 +111,14 @@ func batchesOf(parts []part) (all [][]part) {
 }
 
 // contentsOf returns the content of each part, and marks those that stay as they are.
-func contentsOf(image []byte, parts []part, unpack unpacker) [][]byte {
+func contentsOf(image []byte, parts []part, room []byte, unpack unpacker) [][]byte {
 	all := make([][]byte, len(parts))
 	for i := range parts {
 		p := &parts[i]
 		all[i] = image[p.offset : p.offset+p.size]
 		if p.packed {
 			var content []byte
-			if content, p.packed = unpack(all[i]); p.packed {
+			if content, p.packed = unpack(room, all[i]); p.packed {
 				all[i] = content
 			}
 		}

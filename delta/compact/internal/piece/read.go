@@ -16,7 +16,7 @@ import (
 // Reader reads pieces. It is not for concurrent use. It keeps what is not unpacked yet, at
 // most Most bytes, and what the codecs need: a window of Most bytes.
 type Reader struct {
-	packed []byte
+	Packed []byte // memory for what is not unpacked yet; where it has no room, Read allocates some
 	zstd   *zstd.Decoder
 }
 
@@ -40,8 +40,8 @@ func (r *Reader) Read(src *bufio.Reader, dst []byte, most int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.packed = slices.Grow(r.packed[:0], p)[:p]
-	if _, err := io.ReadFull(src, r.packed); err != nil {
+	r.Packed = slices.Grow(r.Packed[:0], p)[:p]
+	if _, err := io.ReadFull(src, r.Packed); err != nil {
 		return nil, cut(err)
 	}
 	return dst, r.unpack(codec, dst)
@@ -92,7 +92,7 @@ func (r *Reader) unzstd(dst []byte) (err error) {
 			return err
 		}
 	}
-	got, err := r.zstd.DecodeAll(r.packed, dst[:0:len(dst)])
+	got, err := r.zstd.DecodeAll(r.Packed, dst[:0:len(dst)])
 	if err != nil {
 		return fmt.Errorf("zstd: %w", err)
 	}
@@ -107,10 +107,10 @@ func (r *Reader) unzstd(dst []byte) (err error) {
 const lzmaHeader = 13
 
 func (r *Reader) unlzma(dst []byte) error {
-	if len(r.packed) == 0 {
+	if len(r.Packed) == 0 {
 		return ErrCut
 	}
-	properties := r.packed[0]
+	properties := r.Packed[0]
 	if lc, lp := properties%9, properties/9%5; lc+lp > 4 || properties >= 9*5*5 {
 		return fmt.Errorf("LZMA with the properties %#02x", properties)
 	}
@@ -118,7 +118,7 @@ func (r *Reader) unlzma(dst []byte) error {
 	header[0] = properties
 	binary.LittleEndian.PutUint32(header[1:], uint32(len(dst)))
 	binary.LittleEndian.PutUint64(header[5:], uint64(len(dst)))
-	rest := bytes.NewReader(r.packed[1:])
+	rest := bytes.NewReader(r.Packed[1:])
 	z, err := lzma.NewReader(io.MultiReader(bytes.NewReader(header[:]), rest))
 	if err == nil {
 		_, err = io.ReadFull(z, dst)
