@@ -20,6 +20,7 @@ type filler struct {
 	differences []byte // all of theirs
 	window      []byte
 	packed      []byte
+	budget      int64  // bytes of content of extents that the group may still unpack
 	region      region // whose content is at hand
 	bytes       []byte // that
 }
@@ -72,7 +73,7 @@ func (f *filler) parse(content []byte, s *wire.StreamSet) error {
 		switch {
 		case c.err() != nil:
 			return c.err()
-		case n == wire.GroupCopies:
+		case n == wire.GroupParts:
 			return errors.New("too many commands")
 		case m.differs:
 			if left -= m.run; left < 0 {
@@ -110,7 +111,7 @@ func (f *filler) split(place int64, at, n int) error {
 		if place < 0 || k <= 0 {
 			return fmt.Errorf("a copy of %d bytes from %d", n, place)
 		}
-		if len(f.copies) == wire.GroupCopies {
+		if len(f.copies) == wire.GroupParts {
 			return errors.New("too many copies")
 		}
 		f.copies = append(f.copies, placed{place, int32(at), int32(k)})
@@ -163,8 +164,9 @@ func (f *filler) differ(content []byte) {
 // unpack unpacks the block of the region.
 func (f *filler) unpack() error {
 	r := f.region
-	if f.unpacked.Add(int64(r.content)) > f.head.Unpacked {
-		return wire.Malformed("more of the base is unpacked than the head says")
+	f.budget -= int64(r.content)
+	if f.unpacked.Add(int64(r.content)) > f.head.Unpacked || f.budget < 0 {
+		return wire.Malformed("more of the base is unpacked than the head says or a group may")
 	}
 	b, err := f.read(r.offset, r.packed)
 	if err != nil {

@@ -93,6 +93,7 @@ func (w *worker) make(group int, s *wire.StreamSet) error {
 	if err := w.filler.parse(w.content, s); err != nil {
 		return wire.Malformed("its commands: %w", err)
 	}
+	w.filler.budget = wire.Unpackable(g.Length)
 	if err := w.filler.fill(w.content); err != nil {
 		return err
 	}

@@ -40,7 +40,14 @@ type chooser struct {
 func (c *chooser) choose(dst []command, copies []delta.Copy, at, end int64) []command {
 	c.commands, c.at, c.next = dst, at, 0
 	for i, m := range copies {
-		if m.Length >= shortest && !c.isDetour(m, copies[i+1:]) {
+		switch {
+		case m.Length < shortest:
+		case c.distance(m) == 0:
+			c.take(m)
+		case c.goesOn(m):
+			n := m.Target + m.Length - c.at
+			c.add(delta.Copy{Target: c.at + n, Base: c.next + n}, true)
+		case !c.isDetour(m, copies[i+1:]):
 			c.take(m)
 		}
 	}
@@ -53,10 +60,17 @@ func (c *chooser) choose(dst []command, copies []delta.Copy, at, end int64) []co
 // distance returns how far a copy is from where the last would go on.
 func (c *chooser) distance(m delta.Copy) int64 { return m.Base - m.Target - (c.next - c.at) }
 
-// isDetour reports whether the last copy goes on soon without this one, and half of the
-// bytes between are the same.
+// goesOn reports whether most of what a copy makes, and of what is before it, is the same
+// where the last copy would go on.
+func (c *chooser) goesOn(m delta.Copy) bool {
+	n := m.Target + m.Length - c.at
+	return m.Length < detour && n < detourGap && c.next+n <= int64(len(c.base)) && 4*c.same(n) >= 3*n
+}
+
+// isDetour reports whether a copy is not needed, since the last goes on soon without it, and
+// half of the bytes between are the same.
 func (c *chooser) isDetour(m delta.Copy, following []delta.Copy) bool {
-	if m.Length >= detour || c.distance(m) == 0 {
+	if m.Length >= detour {
 		return false
 	}
 	for _, f := range following[:min(detourAhead, len(following))] {
@@ -78,9 +92,14 @@ func (c *chooser) same(n int64) (sum int64) {
 	return sum
 }
 
-// add adds a command that ends with a copy.
+// add adds a command that ends with a copy. Differences behind differences are one run.
 func (c *chooser) add(m delta.Copy, differs bool) {
-	c.commands = append(c.commands, command{m.Target - c.at, m.Length, m.Base, differs})
+	run := m.Target - c.at
+	if n := len(c.commands) - 1; differs && n >= 0 && c.commands[n].differs && c.commands[n].length == 0 {
+		run += c.commands[n].run
+		c.commands = c.commands[:n]
+	}
+	c.commands = append(c.commands, command{run, m.Length, m.Base, differs})
 	c.at, c.next = m.Target+m.Length, m.Base+m.Length
 }
 
@@ -160,23 +179,35 @@ func (c command) reads() (at, length int64) {
 	return c.base, c.length
 }
 
-// within cuts commands that are too many for a group, and returns which blocks of the base
-// they read.
-func within(base *space, commands []command) ([]command, []blockRange) {
-	var ranges []blockRange
-	parts := 0
+// limiter keeps the commands of groups to the limits.
+type limiter struct {
+	base *space
+	last []int32 // the last group that read a block, from 1 on
+	now  int32
+}
+
+// limit cuts off the commands that are too many for a group of a length, and returns which
+// blocks of the base the others read.
+func (l *limiter) limit(commands []command, length int64) ([]command, []int32) {
+	l.now++
+	var blocks []int32
+	parts, budget := wire.GroupParts, wire.Unpackable(length)
 	for i, c := range commands {
+		kept := len(blocks)
 		at, n := c.reads()
-		var r blockRange
-		if n > 0 {
-			r = base.within(at, n)
-			ranges = append(ranges, r)
+		lo, hi := l.base.within(at, n)
+		for k := lo; k < hi; k++ {
+			if l.last[k] != l.now {
+				l.last[k] = l.now
+				budget -= l.base.blocks[k].content
+				blocks = append(blocks, int32(k))
+			}
 		}
-		if parts += 2 + 2*(r.hi-r.lo); parts > wire.GroupCopies {
-			return commands[:i], ranges
+		if parts -= 2 + 2*(hi-lo); parts < 0 || budget < 0 {
+			return commands[:i], blocks[:kept]
 		}
 	}
-	return commands, ranges
+	return commands, blocks
 }
 
 // appendCommands appends what parseCommands reads.

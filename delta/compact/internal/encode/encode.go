@@ -120,7 +120,8 @@ func (e *encoder) encode(w io.Writer) error {
 		return err
 	}
 	defer commands.Close()
-	e.head.Extents, e.head.Unpacked = base.settle(), base.work
+	extents, most := base.settle()
+	e.head.Extents, e.head.Unpacked, e.head.Block = extents, base.work, max(e.head.Block, most)
 	raw, sizes, err := e.streams(base, content, groups, commands)
 	if err != nil {
 		return err
@@ -190,7 +191,7 @@ func (e *encoder) unpackBase() (*space, error) {
 // chosen are the commands of a group, and the blocks of the base that they read.
 type chosen struct {
 	record []byte
-	blocks []blockRange
+	blocks []int32
 }
 
 // choose chooses the commands of all groups, and returns a file that has them.
@@ -201,6 +202,7 @@ func (e *encoder) choose(base *space, content []byte, groups []group, copies *os
 	}
 	newDo := func() func(int) (chosen, error) {
 		c := chooser{content: content, base: base.bytes}
+		l := limiter{base: base, last: make([]int32, len(base.blocks))}
 		var found []delta.Copy
 		return func(i int) (made chosen, err error) {
 			g := groups[i]
@@ -212,7 +214,7 @@ func (e *encoder) choose(base *space, content []byte, groups []group, copies *os
 				return made, err
 			}
 			commands := c.choose(c.commands[:0], found, g.at, g.at+g.content)
-			commands, made.blocks = within(base, commands)
+			commands, made.blocks = l.limit(commands, g.length)
 			made.record = appendCommands(record[:0], commands)
 			return made, nil
 		}

@@ -7,7 +7,6 @@ import (
 	"puavo-image-repository/delta"
 )
 
-
 var dumpName = os.Getenv("DUMPCOPIES")
 var dumpBuf []byte
 

@@ -13,10 +13,8 @@ type space struct {
 	bytes  []byte
 	blocks []part
 	used   []bool
-	group  []int32 // the last group that used a block, from 1 on
 	shift  []int64 // how many bytes shorter the file's space is, before each block
-	now    int32
-	work   int64 // bytes of content of blocks, once for each group that uses one
+	work   int64   // bytes of content of blocks, once for each group that uses one
 }
 
 func newSpace(bytes []byte, parts []part) *space {
@@ -26,7 +24,7 @@ func newSpace(bytes []byte, parts []part) *space {
 			s.blocks = append(s.blocks, p)
 		}
 	}
-	s.used, s.group = make([]bool, len(s.blocks)), make([]int32, len(s.blocks))
+	s.used = make([]bool, len(s.blocks))
 	return s
 }
 
@@ -39,44 +37,39 @@ func (s *space) before(at int64) int {
 	return i
 }
 
-// within returns the blocks that a range has bytes of.
-func (s *space) within(at, length int64) (r blockRange) {
-	r = blockRange{s.before(at), s.before(at + length - 1)}
-	if r.lo > 0 && at < s.blocks[r.lo-1].at+s.blocks[r.lo-1].content {
-		r.lo--
+// within returns the first block that a range has bytes of, and the one behind the last.
+func (s *space) within(at, length int64) (lo, hi int) {
+	if length == 0 {
+		return 0, 0
 	}
-	return r
+	lo, hi = s.before(at), s.before(at+length-1)
+	if lo > 0 && at < s.blocks[lo-1].at+s.blocks[lo-1].content {
+		lo--
+	}
+	return lo, hi
 }
-
-// blockRange is some blocks that follow each other.
-type blockRange struct{ lo, hi int }
 
 // use says that a group uses blocks.
-func (s *space) use(ranges []blockRange) {
-	s.now++
-	for _, r := range ranges {
-		for i := r.lo; i < r.hi; i++ {
-			s.used[i] = true
-			if s.group[i] != s.now {
-				s.group[i] = s.now
-				s.work += s.blocks[i].content
-			}
-		}
+func (s *space) use(blocks []int32) {
+	for _, i := range blocks {
+		s.used[i] = true
+		s.work += s.blocks[i].content
 	}
 }
 
-// settle computes the file's space, and returns its blocks.
-func (s *space) settle() (extents []wire.Extent) {
+// settle computes the file's space, and returns its blocks and the largest content of one.
+func (s *space) settle() (extents []wire.Extent, most int) {
 	s.shift = make([]int64, len(s.blocks)+1)
 	for i, p := range s.blocks {
 		s.shift[i+1] = s.shift[i]
 		if s.used[i] {
 			extents = append(extents, wire.Extent{Offset: p.offset, Packed: int(p.size), Content: int(p.content)})
+			most = max(most, int(p.content))
 		} else {
 			s.shift[i+1] += p.content - p.size
 		}
 	}
-	return extents
+	return extents, most
 }
 
 // place returns the place in the file's space.

@@ -159,6 +159,9 @@ func (h *Head) check() error {
 			return Malformed("group %d is empty", i)
 		}
 	}
+	if h.Depth < 1 || h.Allowance < 1 || h.Coded > MaxRatio*h.Target.Size || h.Unpacked > Unpackable(h.Target.Size)+Unpackable(0)*int64(groups) {
+		return Malformed("depth %d, allowance %d, or more work than its target is worth", h.Depth, h.Allowance)
+	}
 	if groups != len(h.Groups) || size != h.Target.Size {
 		return Malformed("%d groups of %d bytes for %d groups of %d bytes", groups, size, len(h.Groups), h.Target.Size)
 	}

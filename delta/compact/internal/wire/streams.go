@@ -72,6 +72,6 @@ func (h *Head) MemoryFor(workers int) int64 {
 		model    = 3 << 20                  // of the token codec
 		perByte  = 12 + 4 + 12              // of a block: its tables, its tokens, what it is packed and unpacked from
 	)
-	worker := int64(Content + GroupCopies*perPart + model + perByte*h.Block + WindowLen)
+	worker := int64(Content + GroupParts*perPart + model + perByte*h.Block + WindowLen)
 	return sections + perEntry*int64(len(h.Extents)+len(h.Groups)) + int64(workers)*worker
 }

@@ -18,22 +18,28 @@ const Version = 1
 
 // The limits of a file, whatever it says.
 const (
-	MaxRatio      = 32        // times a block that its content has
-	SectionGroups = 4096      // of a section
-	MaxBlock      = 1 << 20   // bytes of content of a block
-	MaxExtents    = 1 << 20   // blocks of the base that are unpacked
-	MaxGroups     = 1 << 18   //
-	MaxSize       = 1 << 48   // bytes of base or target
-	GroupTarget   = 64 << 20  // bytes of the target that a group makes
-	Content       = 8 << 20   // bytes of content of a group
-	GroupBlocks   = 64        // of a group
-	GroupOps      = 4096      // of a group
-	GroupCopies   = 128 << 10 // parts of copies of a group
-	Streams       = 12 << 20  // bytes of the streams of a section
-	SectionLen    = Streams + 1<<10
-	required      = 1<<16 - 1 // flags that must be known
-	mostTables    = 32 << 20  // bytes of the tables
+	MaxSize     = 1 << 48   // bytes of base or target
+	MaxBlock    = 1 << 20   // bytes of content of a block
+	MaxRatio    = 32        // times the length of a block that its content may have
+	MaxExtents  = 1 << 20   // blocks of the base that are unpacked
+	MaxGroups   = 1 << 18   //
+	Content     = 8 << 20   // bytes of content of a group
+	GroupTarget = 64 << 20  // bytes of the target that a group makes
+	GroupBlocks = 64        // of a group
+	GroupOps    = 4096      // of a group
+	GroupParts  = 128 << 10 // commands of a group, and parts of their copies
+
+	SectionGroups = 4096            // of a section
+	Streams       = 12 << 20        // bytes of the streams of a section
+	SectionLen    = Streams + 1<<20 // bytes of a section
+
+	required   = 1<<16 - 1 // flags that must be known
+	mostTables = 32 << 20  // bytes of the tables
 )
+
+// Unpackable returns how many bytes of content of extents a group may unpack that makes
+// length bytes of the target.
+func Unpackable(length int64) int64 { return 64*length + 16<<20 }
 
 // Object is what is known of a base or a target.
 type Object struct {
