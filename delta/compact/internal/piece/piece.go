@@ -22,7 +22,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -36,22 +35,24 @@ const (
 	lzmaRaw
 )
 
-// encoder returns what compresses. It makes the same of the same on all machines.
-var encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithWindowSize(Most),
-		zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderConcurrency(64))
-})
+// Writer makes pieces. It is not for concurrent use. It takes some 100 MiB when it has made
+// one that is large.
+type Writer struct{ zstd *zstd.Encoder }
 
-// Append appends the piece of a content to dst. It may be called concurrently.
-func Append(dst, content []byte) ([]byte, error) {
+// Append appends the piece of a content to dst. It makes the same of the same on all
+// machines.
+func (w *Writer) Append(dst, content []byte) (_ []byte, err error) {
 	if len(content) > Most {
 		return nil, fmt.Errorf("a piece of %d bytes, the limit is %d", len(content), Most)
 	}
-	e, err := encoder()
-	if err != nil {
-		return nil, err
+	if w.zstd == nil {
+		w.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithWindowSize(Most),
+			zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			return nil, err
+		}
 	}
-	packed := e.EncodeAll(content, nil)
+	packed := w.zstd.EncodeAll(content, nil)
 	if len(packed) >= len(content) {
 		dst = binary.AppendUvarint(append(dst, stored), uint64(len(content)))
 		return append(dst, content...), nil

@@ -37,9 +37,10 @@ func (o Object) put(b []byte) {
 
 // tables returns the extents and the index, each a piece, and the digests of the groups.
 func (h *Head) tables() ([]byte, error) {
-	tables, err := piece.Append(nil, appendExtents(nil, h.Extents))
+	var w piece.Writer
+	tables, err := w.Append(nil, appendExtents(nil, h.Extents))
 	if err == nil {
-		tables, err = piece.Append(tables, h.appendIndex(nil))
+		tables, err = w.Append(tables, h.appendIndex(nil))
 	}
 	for _, g := range h.Groups {
 		tables = append(tables, g.Sum[:]...)

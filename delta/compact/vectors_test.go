@@ -1,0 +1,145 @@
+package compact_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"puavo-image-repository/delta/compact"
+	"puavo-image-repository/delta/compact/internal/wire"
+	"puavo-image-repository/delta/compact/squashfs"
+	"puavo-image-repository/testdata"
+)
+
+// With the flag, this test makes the vectors that are missing, as
+//
+//	go test ./delta/compact -run TestVectors -make
+//
+// Those that exist are never made again: each version reads them all.
+var makeVectors = flag.Bool("make", false, "make the missing vectors in testdata")
+
+// vectors are how the vectors of this version were made.
+var vectors = []struct {
+	name string
+	pair func(t *testing.T) (base, target compact.Image)
+	lzma bool // whether its pieces are by xz
+}{
+	{"v1-blocks", blockPair, false},
+	{"v1-blocks-lzma", blockPair, true},
+	{"v1-records", func(*testing.T) (base, target compact.Image) {
+		return raw(table(1<<20, 500)), raw(table(1<<20+4711, 500))
+	}, false},
+	{"v1-full", func(*testing.T) (base, target compact.Image) { return raw(nil), packed(words(7, 10_000), 1024) }, false},
+	{"v1-squashfs", squashPair, false}, // mksquashfs 4.6.1
+}
+
+// blockPair has two groups, and all operations and commands.
+func blockPair(*testing.T) (base, target compact.Image) {
+	text := words(1, 40_000)
+	return packed(text, 512), packed(edited(text), 512)
+}
+
+// squashPair has two versions of some files.
+func squashPair(t *testing.T) (base, target compact.Image) {
+	tree := t.TempDir()
+	for name, n := range map[string]int{"a": 100, "b": 5000, "c": 20_000} {
+		if err := os.WriteFile(filepath.Join(tree, name), words(uint64(n), n), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const options = "-comp lzo -b 4K -all-root -no-xattrs"
+	base = squashed(t, tree, options)
+	if err := os.WriteFile(filepath.Join(tree, "c"), edited(words(20_000, 20_000)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return base, squashed(t, tree, options)
+}
+
+// The vectors are applied for ever, and, by this version, made as they are.
+func TestVectors(t *testing.T) {
+	for _, v := range vectors {
+		t.Run(v.name, func(t *testing.T) {
+			name := filepath.Join("testdata", v.name)
+			if _, err := os.Stat(name + ".cdelta"); errors.Is(err, fs.ErrNotExist) && *makeVectors {
+				base, target := v.pair(t)
+				file := encode(t, base, target, 1)
+				if v.lzma {
+					file = forge(t, file).lzma(t)
+				}
+				for ext, b := range map[string][]byte{".base": base.Bytes, ".target": target.Bytes, ".cdelta": file} {
+					if err := os.WriteFile(name+ext, b, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			read := func(ext string) []byte {
+				b, err := os.ReadFile(name + ext)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return b
+			}
+			base, target, file := read(".base"), read(".target"), read(".cdelta")
+			got, err := decode(t, file, base, compact.DecodeOptions{})
+			if err != nil || !bytes.Equal(got, target) {
+				t.Errorf("%d bytes, %v, want %d", len(got), err, len(target))
+			}
+			if v.lzma {
+				return
+			}
+			a, b := compact.Image{Bytes: base}, compact.Image{Bytes: target}
+			if v.name == "v1-squashfs" {
+				a.Blocks, b.Blocks = squashfs.Blocks(base), squashfs.Blocks(target)
+			} else {
+				a2, b2 := v.pair(t)
+				a.Blocks, b.Blocks = a2.Blocks, b2.Blocks
+			}
+			if again := encode(t, a, b, 2); !bytes.Equal(again, file) {
+				t.Errorf("this version makes %d bytes, other than the vector's %d", len(again), len(file))
+			}
+		})
+	}
+}
+
+// lzma puts a forgery together with pieces that the xz tool makes.
+func (f *forgery) lzma(t *testing.T) []byte {
+	t.Helper()
+	var sections []byte
+	for i := range f.sections {
+		before := len(sections)
+		for n := tableOf; n < wire.StreamCount; n++ {
+			sections = appendLZMA(t, sections, *f.sections[i].stream(n))
+		}
+		f.head.Sections[i].Length = int64(len(sections) - before)
+	}
+	b, err := f.head.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(b, sections...)
+}
+
+// appendLZMA appends the piece of LZMA of a content, or the one that is stored if that is
+// shorter.
+func appendLZMA(t testing.TB, dst, content []byte) []byte {
+	t.Helper()
+	testdata.Tool(t, "xz")
+	const lc, lp, pb = 3, 0, 2
+	cmd := exec.CommandContext(t.Context(), "xz", "--format=raw", "--lzma1=preset=9,lc=3,lp=0,pb=2", "-c")
+	cmd.Stdin = bytes.NewReader(content)
+	packed, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if packed = append([]byte{(pb*5+lp)*9 + lc}, packed...); len(packed) >= len(content) {
+		return append(binary.AppendUvarint(append(dst, 0), uint64(len(content))), content...)
+	}
+	dst = binary.AppendUvarint(append(dst, 2), uint64(len(content)))
+	return append(binary.AppendUvarint(dst, uint64(len(packed))), packed...)
+}
