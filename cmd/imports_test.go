@@ -32,7 +32,15 @@ var arrows = []struct {
 	{"cksum/...", []string{"cksum/..."}},
 	{"delta", []string{"delta/mmap", "delta/internal/..."}},
 	{"delta/mmap", nil},
+	{"delta/compact", []string{"delta", "delta/mmap", "delta/compact/internal/decode", "delta/compact/internal/encode", "delta/compact/internal/wire"}},
+	{"delta/compact/squashfs", []string{"delta/compact", "delta/compact/internal/lzo"}},
+	// The decoder shares nothing with the encoder but formats.
+	{"delta/compact/internal/decode", []string{"cksum", "delta/mmap", "delta/compact/internal/lzo", "delta/compact/internal/piece", "delta/compact/internal/token", "delta/compact/internal/wire"}},
+	{"delta/compact/internal/encode", []string{"cksum", "delta", "delta/mmap", "delta/compact/internal/lzo", "delta/compact/internal/ordered", "delta/compact/internal/piece", "delta/compact/internal/token", "delta/compact/internal/wire"}},
 	{"delta/compact/internal/lzo", nil},
+	{"delta/compact/internal/ordered", []string{"delta/mmap"}},
+	{"delta/compact/internal/piece", nil},
+	{"delta/compact/internal/wire", []string{"cksum", "delta/compact/internal/piece"}},
 	{"delta/compact/internal/squash", []string{"delta/compact/internal/lzo", "testdata"}}, // for tests and training only
 	{"delta/compact/internal/...", []string{"delta/compact/internal/..."}},
 	{"delta/internal/...", []string{"delta/mmap", "delta/internal/..."}},
@@ -67,7 +75,7 @@ var arrows = []struct {
 	{"cmd/internal/textfile", []string{"meta/untrusted", "imagerepo/through", "cmd/internal/outfile"}},
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
-	{"cmd/rdiff", []string{"delta", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units", "cmd/internal/version"}},
+	{"cmd/rdiff", []string{"delta", "delta/compact", "delta/compact/squashfs", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units", "cmd/internal/version"}},
 	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/publish", "imagerepo/pull", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/...", "cmd/internal/completion", "cmd/internal/manpage"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
@@ -80,6 +88,11 @@ var users = map[string][]string{
 	"github.com/urfave/cli/v2":   {"cmd/..."},
 	"github.com/mmcloughlin/avo": {"cksum/internal/kernel/_asm", "delta/internal/kernel/_asm"},
 	"golang.org/x/crypto":        {"delta/internal/sums", "imagerepo/internal/store/sftp"}, // MD4, BLAKE2; SSH
+	// Blocks of squashfs, and streams of compact deltas.
+	"github.com/klauspost/compress": {"imagerepo/internal/puavoconf/squashfs", "delta/compact/internal/piece"},
+	"github.com/ulikunitz/xz":       {"imagerepo/internal/puavoconf/squashfs", "delta/compact/internal/piece"},
+	// Workers, here and there.
+	"golang.org/x/sync": {"imagerepo/internal/pool", "delta/compact/internal/decode", "delta/compact/internal/ordered"},
 	// The one signs what the other verifies.
 	"github.com/theupdateframework/go-tuf/v2": {"imagerepo/trust", "imagerepo/internal/tuf"},
 }

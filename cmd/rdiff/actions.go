@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,6 +128,9 @@ func makeDelta(ctx context.Context, j *job, names []string) error {
 	return j.diffMapped(ctx, out, data, blocks.Diff)
 }
 
+// indexMemory is what the index takes unless an option says otherwise, in bytes.
+const indexMemory = 64 << 20
+
 // diff is: diff BASIS NEWFILE [DELTA].
 func diff(ctx context.Context, j *job, names []string) error {
 	base, err := j.mapped(ctx, names[0])
@@ -140,7 +145,10 @@ func diff(ctx context.Context, j *job, names []string) error {
 	if err != nil {
 		return err
 	}
-	index, err := delta.NewIndex(ctx, base, delta.Options{Memory: j.memory, Effort: j.effort})
+	if j.compact {
+		return j.makeCompact(ctx, out, base, target)
+	}
+	index, err := delta.NewIndex(ctx, base, delta.Options{Memory: cmp.Or(j.memory, indexMemory), Effort: j.effort})
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", nameOf(names[0]), err)
 	}
@@ -212,8 +220,12 @@ func patch(ctx context.Context, j *job, names []string) error {
 	if err != nil {
 		return err
 	}
+	source := bufio.NewReaderSize(reader{ctx, d}, 256<<10)
+	if isCompact(source) {
+		return j.patchCompact(ctx, out, io.NewSectionReader(base, 0, size), source, names)
+	}
 	start := time.Now()
-	err = delta.Patch(ctx, out, io.NewSectionReader(base, 0, size), reader{ctx, d}, -1)
+	err = delta.Patch(ctx, out, io.NewSectionReader(base, 0, size), source, -1)
 	if err := j.ignoreTrailing(err, names[1]); err != nil {
 		return fmt.Errorf("applying the delta %s to %s: %w", nameOf(names[1]), nameOf(names[0]), err)
 	}
@@ -233,8 +245,12 @@ func (j *job) ignoreTrailing(err error, name string) error {
 	if !errors.Is(err, delta.ErrTrailing) {
 		return err
 	}
-	fmt.Fprintf(j.stderr, "rdiff: warning: the delta %s has data after its end, which is ignored\n", nameOf(name))
+	j.warnTrailing(name)
 	return nil
+}
+
+func (j *job) warnTrailing(name string) {
+	fmt.Fprintf(j.stderr, "rdiff: warning: the delta %s has data after its end, which is ignored\n", nameOf(name))
 }
 
 // statistics prints a line as rdiff does.

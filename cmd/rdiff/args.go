@@ -17,7 +17,8 @@ type options struct {
 	stats, force        bool
 	verbose, json       bool
 	effort              delta.Effort
-	memory              int64
+	memory              int64 // 0 if the option was not given
+	compact             bool
 	help, version       bool // ask for these alone
 }
 
@@ -55,6 +56,7 @@ var flags = []flag{
 		}
 		return nil
 	}},
+	{0, "compact", true, on(func(o *options) *bool { return &o.compact })},
 	{0, "json", true, on(func(o *options) *bool { return &o.json })},
 }
 
@@ -113,7 +115,7 @@ func parseNumber(s string) (int, error) {
 // bundles, values in the same argument or the next. It ends at a flag that asks
 // for help or the version.
 func parse(args []string) (o options, names []string, err error) {
-	o = options{effort: delta.Default, memory: 64 << 20}
+	o = options{effort: delta.Default}
 	for len(args) > 0 && err == nil && !o.help && !o.version {
 		arg := args[0]
 		args = args[1:]

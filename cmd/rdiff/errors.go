@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"puavo-image-repository/delta"
+	"puavo-image-repository/delta/compact"
 )
 
 // The exit codes, librsync's rs_result.
@@ -38,9 +39,9 @@ func exitCode(err error) int {
 		return paramError
 	case is(io.ErrUnexpectedEOF):
 		return inputEnded
-	case is(delta.ErrMagic):
+	case is(delta.ErrMagic), is(compact.ErrMagic):
 		return badMagic
-	case is(delta.ErrFormat):
+	case is(delta.ErrFormat), is(compact.ErrFormat), is(compact.ErrBase):
 		return corrupt
 	default:
 		return ioError

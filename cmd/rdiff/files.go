@@ -96,19 +96,29 @@ func (j *job) seekable(f *os.File, size int64) (*os.File, int64, error) {
 	if atStart(f, size) {
 		return f, size, nil
 	}
-	spool, err := os.CreateTemp("", "rdiff-")
+	spool, err := temporary()
 	if err != nil {
 		return nil, 0, err
 	}
 	j.closers = append(j.closers, func() { spool.Close() })
-	if err := os.Remove(spool.Name()); err != nil {
-		return nil, 0, err
-	}
 	if size, err = io.Copy(spool, f); err != nil {
 		return nil, 0, err
 	}
 	_, err = spool.Seek(0, io.SeekStart)
 	return spool, size, err
+}
+
+// temporary returns an empty file that has no name.
+func temporary() (*os.File, error) {
+	f, err := os.CreateTemp("", "rdiff-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // mapped opens an input and returns its bytes.

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"puavo-image-repository/delta"
+	"puavo-image-repository/delta/compact"
 )
 
 // signatureInfo is what info prints of a signature.
@@ -43,11 +44,14 @@ func info(ctx context.Context, j *job, names []string) error {
 	if err != nil {
 		return err
 	}
-	magic := make([]byte, 4)
+	magic := make([]byte, len(compact.Magic))
 	n, _ := f.ReadAt(magic, 0) // the read proper returns the error
 	read := readSignatureInfo
-	if isDelta(magic[:n]) {
+	switch {
+	case isDelta(magic[:n]):
 		read = readDeltaInfo
+	case string(magic[:n]) == compact.Magic:
+		read = readCompactInfo
 	}
 	doc, text, err := read(ctx, io.NewSectionReader(f, 0, size), size)
 	if err != nil {

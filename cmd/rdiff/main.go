@@ -74,8 +74,10 @@ const help = `Usage: rdiff [OPTIONS] signature [BASIS [SIGNATURE]]
              [OPTIONS] info [FILE]
 
 signature, delta and patch are those of rdiff(1). diff makes a delta of two
-files: smaller than one from a signature, and as good for patch. info prints what
-a signature or delta holds. Commands can be cut short, as in "sig". A name that
+files: smaller than one from a signature, and as good for patch; with --compact
+it makes a compact delta, which is smaller still where the files are squashfs
+images with LZO, but which only this rdiff applies. info prints what a signature
+or delta holds. Commands can be cut short, as in "sig". A name that
 is missing or - stands for standard input or output. NEWFILE of delta and DELTA
 of patch are read as they come; another input that is no regular file is first
 copied to a temporary file. An output file appears when it is complete; where it
@@ -97,7 +99,10 @@ IO options:
   -O, --output-size=BYTES   Output buffer size: taken, without effect
 Options of diff:
       --effort=EFFORT       fast, default or best
-      --memory=SIZE         Memory for the index, such as 64M (default 64M)
+      --memory=SIZE         Memory for the index, such as 64M (default 64M, with
+                            --compact 512M)
+      --compact             Make a compact delta. It needs several times the size
+                            of both files in the directory for temporary files
 Options of info:
       --json                Print JSON
 

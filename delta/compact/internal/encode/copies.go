@@ -34,7 +34,6 @@ func collect(ctx context.Context, base *space, content []byte, groups []group, o
 	}
 	c := collector{groups: groups, out: bufio.NewWriterSize(f, mib)}
 	if err = x.Copies(ctx, content, c.add); err == nil {
-		dumpAll(content, base.bytes, groups)
 		if err = c.finish(len(groups)); err == nil {
 			err = c.out.Flush()
 		}
@@ -48,7 +47,6 @@ func collect(ctx context.Context, base *space, content []byte, groups []group, o
 
 // add adds a copy, cut at the borders of groups.
 func (c *collector) add(m delta.Copy) error {
-	dumpCopy(m)
 	for m.Length > 0 {
 		n := c.n
 		for m.Target >= c.groups[n].at+c.groups[n].content {
