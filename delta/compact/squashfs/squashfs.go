@@ -3,7 +3,8 @@
 //
 // The list need not be complete or right: what is not in it, or is no block, is bytes as they
 // are for a compact delta. So a damaged image is no error, and has the blocks that are found
-// until the damage. The time is proportional to the size of the image.
+// until the damage. Time and memory are proportional to the size of the image: of tables and
+// blocks that are more than an image of its size has, the rest is left out.
 //
 // The format is described by package imagerepo/internal/puavoconf/squashfs, which reads files.
 // Of an image with LZO the blocks of files and of fragments are listed, and those of all
@@ -44,6 +45,7 @@ type image struct {
 	fragmentTable, exportTable uint64
 	idTable                    uint64
 	blocks                     []compact.Block
+	loads                      int // blocks of tables that may still be read
 }
 
 // Blocks returns the packed blocks of an image, in order. Of what is no squashfs with LZO it
@@ -56,13 +58,16 @@ func Blocks(b []byte) []compact.Block {
 		bytes: b, blockSize: uint64(le.Uint32(b[12:])),
 		inodes: uint64(le.Uint32(b[4:])), fragments: uint64(le.Uint32(b[16:])), ids: uint64(le.Uint16(b[26:])),
 		idTable: le.Uint64(b[48:]), inodeTable: le.Uint64(b[64:]), directoryTable: le.Uint64(b[72:]),
-		fragmentTable: le.Uint64(b[80:]), exportTable: le.Uint64(b[88:]),
+		fragmentTable: le.Uint64(b[80:]), exportTable: le.Uint64(b[88:]), loads: mostOf(b),
 	}
 	m.tables()
 	m.files()
 	m.fragmentBlocks()
 	return m.sorted()
 }
+
+// mostOf returns how many blocks, or blocks of tables, an image has at most.
+func mostOf(b []byte) int { return 1000 + len(b)/16 }
 
 // sorted returns the blocks in order, without those that overlap.
 func (m *image) sorted() []compact.Block {
@@ -79,14 +84,13 @@ func (m *image) sorted() []compact.Block {
 	})
 }
 
-// add adds a block of n bytes, if the image has it, and reports whether it has.
-func (m *image) add(offset, n uint64) bool {
+// add adds a block of n bytes, if the image has it.
+func (m *image) add(offset, n uint64) {
 	size := uint64(len(m.bytes))
-	if n == 0 || offset > size || n > size-offset {
-		return false
+	if n == 0 || offset > size || n > size-offset || len(m.blocks) == mostOf(m.bytes) {
+		return
 	}
 	m.blocks = append(m.blocks, compact.Block{Offset: int64(offset), Size: int64(n), Codec: compact.LZO})
-	return true
 }
 
 // tables adds the blocks of tables. They follow each other from the table of inodes on, but
@@ -158,7 +162,7 @@ func (t *table) read(p []byte) {
 
 func (t *table) load() {
 	b, packed, next := t.m.meta(t.next)
-	if t.next >= t.end || next == 0 {
+	if t.m.loads--; t.m.loads < 0 || t.next >= t.end || next == 0 {
 		t.ended = true
 		return
 	}

@@ -42,8 +42,7 @@ func (e *encoder) pack(raw *os.File, all []groupSizes) (*os.File, error) {
 	starts := sections(all)
 	e.head.Depth, e.head.Allowance = effort.Depth, effort.Allowance
 	newDo := func() func(int) ([]byte, error) {
-		var w piece.Writer
-		return func(i int) ([]byte, error) { return packSection(&w, raw, all[starts[i]:starts[i+1]]) }
+		return func(i int) ([]byte, error) { return packSection(raw, all[starts[i]:starts[i+1]]) }
 	}
 	err = ordered.Each(e.ctx, e.o.cores(), len(starts)-1, newDo, func(i int, b []byte) error {
 		e.head.Sections = append(e.head.Sections, wire.Section{Length: int64(len(b)), Groups: starts[i+1] - starts[i]})
@@ -58,7 +57,7 @@ func (e *encoder) pack(raw *os.File, all []groupSizes) (*os.File, error) {
 }
 
 // packSection returns the section of some groups.
-func packSection(w *piece.Writer, raw *os.File, groups []groupSizes) (section []byte, err error) {
+func packSection(raw *os.File, groups []groupSizes) (section []byte, err error) {
 	var streams [wire.StreamCount][]byte
 	var table []byte
 	for _, g := range groups {
@@ -73,11 +72,11 @@ func packSection(w *piece.Writer, raw *os.File, groups []groupSizes) (section []
 			at += int64(n)
 		}
 	}
-	if section, err = w.Append(nil, table); err != nil {
+	if section, err = piece.Append(nil, table); err != nil {
 		return nil, err
 	}
 	for _, s := range streams {
-		if section, err = w.Append(section, s); err != nil {
+		if section, err = piece.Append(section, s); err != nil {
 			return nil, err
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -35,24 +36,29 @@ const (
 	lzmaRaw
 )
 
-// Writer makes pieces. It is not for concurrent use. It takes some 100 MiB when it has made
-// one that is large.
-type Writer struct{ zstd *zstd.Encoder }
+// encoders are those that are not used. Each has some 100 MiB.
+var encoders sync.Pool
+
+func encoder() (*zstd.Encoder, error) {
+	if e, ok := encoders.Get().(*zstd.Encoder); ok {
+		return e, nil
+	}
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithWindowSize(Most),
+		zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
+}
 
 // Append appends the piece of a content to dst. It makes the same of the same on all
-// machines.
-func (w *Writer) Append(dst, content []byte) (_ []byte, err error) {
+// machines. It may be called concurrently; each call takes some 100 MiB while it runs.
+func Append(dst, content []byte) ([]byte, error) {
 	if len(content) > Most {
 		return nil, fmt.Errorf("a piece of %d bytes, the limit is %d", len(content), Most)
 	}
-	if w.zstd == nil {
-		w.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithWindowSize(Most),
-			zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
-		if err != nil {
-			return nil, err
-		}
+	e, err := encoder()
+	if err != nil {
+		return nil, err
 	}
-	packed := w.zstd.EncodeAll(content, nil)
+	defer encoders.Put(e)
+	packed := e.EncodeAll(content, nil)
 	if len(packed) >= len(content) {
 		dst = binary.AppendUvarint(append(dst, stored), uint64(len(content)))
 		return append(dst, content...), nil

@@ -37,10 +37,9 @@ func (o Object) put(b []byte) {
 
 // tables returns the extents and the index, each a piece, and the digests of the groups.
 func (h *Head) tables() ([]byte, error) {
-	var w piece.Writer
-	tables, err := w.Append(nil, appendExtents(nil, h.Extents))
+	tables, err := piece.Append(nil, appendExtents(nil, h.Extents))
 	if err == nil {
-		tables, err = w.Append(tables, h.appendIndex(nil))
+		tables, err = piece.Append(tables, h.appendIndex(nil))
 	}
 	for _, g := range h.Groups {
 		tables = append(tables, g.Sum[:]...)
