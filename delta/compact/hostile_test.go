@@ -38,7 +38,7 @@ func right(t *testing.T, name string, base, target, file []byte) {
 func TestFlipped(t *testing.T) {
 	t.Parallel()
 	base, target, file := small(t)
-	step := testdata.Scale(1, 7)
+	step := testdata.Scale(1, 17)
 	for at := 0; at < len(file); at += step {
 		for _, change := range []byte{1, 0x80, 0xff} {
 			b := bytes.Clone(file)
@@ -52,7 +52,7 @@ func TestFlipped(t *testing.T) {
 func TestCut(t *testing.T) {
 	t.Parallel()
 	base, target, file := small(t)
-	for n := 0; n < len(file); n += testdata.Scale(1, 7) {
+	for n := 0; n < len(file); n += testdata.Scale(1, 17) {
 		got, err := decode(t, file[:n], base, compact.DecodeOptions{Cores: 1, Trusted: true})
 		if err == nil || !bytes.HasPrefix(target, got) {
 			t.Fatalf("%d of %d bytes: %d bytes made, %v", n, len(file), len(got), err)

@@ -140,7 +140,7 @@ func TestDamaged(t *testing.T) {
 			at = tables
 		}
 		if at > 200 {
-			at += testdata.Scale(10, 200)
+			at += testdata.Scale(10, 2000)
 		}
 		for _, change := range []byte{1, 0x80, 0xff} {
 			c := bytes.Clone(b)
