@@ -96,6 +96,21 @@
 //
 // With --write the results are written to bench/PUBLISH.md.
 //
+// # Compact deltas
+//
+//	go -C bench run . compact [flags]
+//
+// compares compact deltas with rdiff deltas, ours and those with zstd over them, xdelta3
+// and zstd: bytes, CPU time and memory of making and applying. Each runs once.
+//
+// Corpora:
+//
+//	real    DIR/*.img, see --dir: there and back again, and the second image alone
+//	raw     DIR/*.img as bench/raw.sh DIR makes them, see --dir
+//	DIR     your own images: each is made from the one before it
+//
+// With --write the results are written to bench/COMPACT.md.
+//
 // # Pictures
 //
 //	go -C bench run . draw
@@ -120,6 +135,7 @@ import (
 	"strings"
 	"syscall"
 
+	"puavo-image-repository/bench/internal/compacting"
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/peer"
 	"puavo-image-repository/bench/internal/pictures"
@@ -152,6 +168,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 // commands are the subcommands; without one, pairs are compared.
 var commands = map[string]func(ctx context.Context, args []string, stdout, stderr io.Writer) error{
+	"compact": runCompact,
 	"repo":    runRepo,
 	"client":  runClient,
 	"reads":   runReads,
@@ -229,6 +246,36 @@ func runPublish(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	err = publishing.Measure(ctx, options, out)
 	if err == nil && o.write {
 		err = writeReport("PUBLISH.md", b.String())
+	}
+	return err
+}
+
+// runCompact compares compact deltas with others.
+func runCompact(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var o options
+	flags := flag.NewFlagSet("bench compact", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.corpus, "corpus", "real", "real, raw, or a directory of images")
+	flags.StringVar(&o.dir, "dir", "", "the directory that bench/corpus.sh filled, for real ("+realDir+"), or bench/raw.sh, for raw ("+rawDir+")")
+	flags.StringVar(&o.only, "only", "", "run only the deltas that match this regular expression, and our rdiff")
+	tmp := flags.String("tmp", "/var/tmp", "work in this directory, which needs several times the space of two images")
+	flags.BoolVar(&o.write, "write", false, "write bench/COMPACT.md too")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(*tmp, "bench-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	pairs, err := compactPairs(o, dir)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	err = compacting.Measure(ctx, compacting.Options{Corpus: o.corpus, Pairs: pairs, Only: o.only, Tmp: dir}, io.MultiWriter(stdout, &b))
+	if err == nil && o.write {
+		err = writeReport("COMPACT.md", b.String())
 	}
 	return err
 }

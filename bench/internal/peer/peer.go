@@ -23,11 +23,15 @@ type Peer struct {
 	Largest int64                    // of a target it is tried on, in bytes; 0: any
 	Diff    func(f Files) [][]string // commands that make Delta, one after the other
 	Patch   func(f Files) []string   // the command that makes Out
+	Full    bool                     // whether it makes something of a target alone
 	tool    string                   // the command that must be there
 }
 
 // Reference is the peer that ratios are to: what the predecessor does.
 const Reference = "rdiff -b 128"
+
+// Ours is our rdiff delta, to which ratios of compact deltas are.
+const Ours = "ours, rdiff"
 
 const librsyncGoModule, librsyncGoVersion = "github.com/balena-os/librsync-go/cmd/rdiff", "@v0.9.0"
 
