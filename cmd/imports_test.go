@@ -39,7 +39,8 @@ var arrows = []struct {
 	{"delta/compact/internal/encode", []string{"cksum", "delta", "delta/mmap", "delta/compact/internal/lzo", "delta/compact/internal/ordered", "delta/compact/internal/piece", "delta/compact/internal/token", "delta/compact/internal/wire"}},
 	{"delta/compact/internal/lzo", nil},
 	{"delta/compact/internal/ordered", []string{"delta/mmap"}},
-	{"delta/compact/internal/piece", nil},
+	{"delta/compact/internal/lzma", nil},
+	{"delta/compact/internal/piece", []string{"delta/compact/internal/lzma"}},
 	{"delta/compact/internal/wire", []string{"cksum", "delta/compact/internal/piece"}},
 	{"delta/compact/internal/squash", []string{"delta/compact/internal/lzo", "testdata"}}, // for tests and training only
 	{"delta/compact/internal/...", []string{"delta/compact/internal/..."}},
@@ -90,7 +91,6 @@ var users = map[string][]string{
 	"golang.org/x/crypto":        {"delta/internal/sums", "imagerepo/internal/store/sftp"}, // MD4, BLAKE2; SSH
 	// Blocks of squashfs, and streams of compact deltas.
 	"github.com/klauspost/compress": {"imagerepo/internal/puavoconf/squashfs", "delta/compact/internal/piece"},
-	"github.com/ulikunitz/xz":       {"imagerepo/internal/puavoconf/squashfs", "delta/compact/internal/piece"},
 	// Workers, here and there.
 	"golang.org/x/sync": {"imagerepo/internal/pool", "delta/compact/internal/decode", "delta/compact/internal/ordered"},
 	// The one signs what the other verifies.

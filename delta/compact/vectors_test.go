@@ -28,15 +28,15 @@ var makeVectors = flag.Bool("make", false, "make the missing vectors in testdata
 var vectors = []struct {
 	name string
 	pair func(t *testing.T) (base, target compact.Image)
-	lzma bool // whether its pieces are by xz
+	xz   bool // whether its pieces are LZMA by xz
 }{
 	{"v1-blocks", blockPair, false},
-	{"v1-blocks-lzma", blockPair, true},
+	{"v1-blocks-xz", blockPair, true},
 	{"v1-records", func(*testing.T) (base, target compact.Image) {
 		return raw(table(1<<20, 500)), raw(table(1<<20+4711, 500))
 	}, false},
 	{"v1-full", func(*testing.T) (base, target compact.Image) { return raw(nil), packed(words(7, 10_000), 1024) }, false},
-	{"v1-squashfs", squashPair, false}, // mksquashfs 4.6.1
+	{"v1-squashfs", squashPair, false}, // mksquashfs 4.5.1
 }
 
 // blockPair has two groups, and all operations and commands.
@@ -69,7 +69,7 @@ func TestVectors(t *testing.T) {
 			if _, err := os.Stat(name + ".cdelta"); errors.Is(err, fs.ErrNotExist) && *makeVectors {
 				base, target := v.pair(t)
 				file := encode(t, base, target, 1)
-				if v.lzma {
+				if v.xz {
 					file = forge(t, file).lzma(t)
 				}
 				for ext, b := range map[string][]byte{".base": base.Bytes, ".target": target.Bytes, ".cdelta": file} {
@@ -90,7 +90,7 @@ func TestVectors(t *testing.T) {
 			if err != nil || !bytes.Equal(got, target) {
 				t.Errorf("%d bytes, %v, want %d", len(got), err, len(target))
 			}
-			if v.lzma {
+			if v.xz {
 				return
 			}
 			a, b := compact.Image{Bytes: base}, compact.Image{Bytes: target}

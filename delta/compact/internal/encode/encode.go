@@ -24,6 +24,7 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/compact/internal/ordered"
+	"puavo-image-repository/delta/compact/internal/piece"
 	"puavo-image-repository/delta/compact/internal/token"
 	"puavo-image-repository/delta/compact/internal/wire"
 	"puavo-image-repository/delta/mmap"
@@ -55,6 +56,14 @@ func (o Options) cores() int { return cmp.Or(o.Cores, runtime.GOMAXPROCS(0)) }
 
 // index returns the memory of the index of the base's content.
 func (o Options) index() int64 { return max(o.Memory-int64(o.cores())*64*mib, 64*mib) }
+
+// pieces returns how hard the streams are compressed.
+func (o Options) pieces() piece.Effort {
+	if o.Effort == delta.Fast {
+		return piece.Fast
+	}
+	return piece.Best
+}
 
 // Encode writes the compact delta to w, and returns its head.
 func Encode(ctx context.Context, w io.Writer, base, target Image, o Options) (*wire.Head, error) {

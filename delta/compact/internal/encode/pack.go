@@ -42,7 +42,7 @@ func (e *encoder) pack(raw *os.File, all []groupSizes) (*os.File, error) {
 	starts := sections(all)
 	e.head.Depth, e.head.Allowance = effort.Depth, effort.Allowance
 	newDo := func() func(int) ([]byte, error) {
-		return func(i int) ([]byte, error) { return packSection(raw, all[starts[i]:starts[i+1]]) }
+		return func(i int) ([]byte, error) { return packSection(raw, all[starts[i]:starts[i+1]], e.o.pieces()) }
 	}
 	err = ordered.Each(e.ctx, e.o.cores(), len(starts)-1, newDo, func(i int, b []byte) error {
 		e.head.Sections = append(e.head.Sections, wire.Section{Length: int64(len(b)), Groups: starts[i+1] - starts[i]})
@@ -57,7 +57,7 @@ func (e *encoder) pack(raw *os.File, all []groupSizes) (*os.File, error) {
 }
 
 // packSection returns the section of some groups.
-func packSection(raw *os.File, groups []groupSizes) (section []byte, err error) {
+func packSection(raw *os.File, groups []groupSizes, effort piece.Effort) (section []byte, err error) {
 	var streams [wire.StreamCount][]byte
 	var table []byte
 	for _, g := range groups {
@@ -72,11 +72,11 @@ func packSection(raw *os.File, groups []groupSizes) (section []byte, err error) 
 			at += int64(n)
 		}
 	}
-	if section, err = piece.Append(nil, table); err != nil {
+	if section, err = piece.Append(nil, table, effort); err != nil {
 		return nil, err
 	}
 	for _, s := range streams {
-		if section, err = piece.Append(section, s); err != nil {
+		if section, err = piece.Append(section, s, effort); err != nil {
 			return nil, err
 		}
 	}

@@ -14,8 +14,7 @@
 //
 // LZMA is one byte of properties, (pb*5 + lp)*9 + lc with lc + lp of at most 4, and a raw LZMA
 // stream as liblzma's LZMA1 filter makes it: no header, no size. It may end with the marker
-// of the end. A distance reaches back to the start of the content at most. Append does not
-// write LZMA; Reader reads it, so that a stronger encoder needs no new decoder.
+// of the end. A distance reaches back to the start of the content at most.
 package piece
 
 import (
@@ -25,6 +24,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"puavo-image-repository/delta/compact/internal/lzma"
 )
 
 // Most is the largest content of a piece, in bytes.
@@ -47,9 +48,23 @@ func encoder() (*zstd.Encoder, error) {
 		zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
 }
 
+// Effort is how hard Append tries.
+type Effort int
+
+const (
+	// Fast is zstd, at its best level.
+	Fast Effort = iota
+	// Best is LZMA where that is smaller by some percent. It takes ten times as long to make,
+	// and ten times as long to read.
+	Best
+)
+
+// worth is the part of a piece that LZMA must save, one in worth.
+const worth = 32
+
 // Append appends the piece of a content to dst. It makes the same of the same on all
 // machines. It may be called concurrently; each call takes some 100 MiB while it runs.
-func Append(dst, content []byte) ([]byte, error) {
+func Append(dst, content []byte, effort Effort) ([]byte, error) {
 	if len(content) > Most {
 		return nil, fmt.Errorf("a piece of %d bytes, the limit is %d", len(content), Most)
 	}
@@ -57,13 +72,21 @@ func Append(dst, content []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer encoders.Put(e)
 	packed := e.EncodeAll(content, nil)
+	encoders.Put(e)
+	codec := byte(zstandard)
+	// What zstd finds nothing in, is for LZMA the same in more time.
+	if effort == Best && len(packed) < len(content)-len(content)/worth {
+		other := lzma.Append([]byte{lzma.Properties}, content)
+		if len(other) < len(packed)-len(packed)/worth {
+			codec, packed = lzmaRaw, other
+		}
+	}
 	if len(packed) >= len(content) {
 		dst = binary.AppendUvarint(append(dst, stored), uint64(len(content)))
 		return append(dst, content...), nil
 	}
-	dst = binary.AppendUvarint(append(dst, zstandard), uint64(len(content)))
+	dst = binary.AppendUvarint(append(dst, codec), uint64(len(content)))
 	dst = binary.AppendUvarint(dst, uint64(len(packed)))
 	return append(dst, packed...), nil
 }

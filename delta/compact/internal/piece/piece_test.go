@@ -6,7 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -60,33 +63,62 @@ func pieceOf(codec byte, n int, packed []byte) []byte {
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	for name, content := range map[string][]byte{
-		"nothing": nil, "a byte": {7}, "noise": noise(100_000), "text": text(100_000), "zeros": make([]byte, Most), "both": append(text(70_000), noise(70_000)...),
+		"nothing": nil, "a byte": {7}, "noise": noise(100_000), "text": text(100_000), "zeros": make([]byte, testdata.Scale(Most, 1<<20)), "both": append(text(70_000), noise(70_000)...),
 	} {
-		b, err := Append([]byte("before"), content)
-		if err != nil || !bytes.HasPrefix(b, []byte("before")) {
-			t.Fatalf("%s: %v", name, err)
-		}
-		b = b[len("before"):]
-		if len(b) > len(content)+8 {
-			t.Errorf("%s: %d bytes of %d", name, len(b), len(content))
-		}
-		if got, err := read(t, b, len(content)); err != nil || !bytes.Equal(got, content) {
-			t.Errorf("%s: %d bytes, %v", name, len(got), err)
-		}
-		if len(content) == 0 {
-			continue
-		}
-		if _, err := read(t, b, len(content)-1); err == nil {
-			t.Errorf("%s: more than there is room for", name)
-		}
-		for n := 0; n < len(b); n += 1 + len(b)/50 {
-			if _, err := read(t, b[:n], Most); !errors.Is(err, ErrCut) {
-				t.Errorf("%s: %d of %d bytes: %v", name, n, len(b), err)
-			}
+		for _, effort := range []Effort{Fast, Best} {
+			roundTrip(t, name, content, effort)
 		}
 	}
-	if _, err := Append(nil, make([]byte, Most+1)); err == nil {
+	if _, err := Append(nil, make([]byte, Most+1), Fast); err == nil {
 		t.Error("a piece that is too large")
+	}
+}
+
+func roundTrip(t *testing.T, name string, content []byte, effort Effort) {
+	t.Helper()
+	b, err := Append([]byte("before"), content, effort)
+	if err != nil || !bytes.HasPrefix(b, []byte("before")) {
+		t.Fatalf("%s: %v", name, err)
+	}
+	b = b[len("before"):]
+	if len(b) > len(content)+8 {
+		t.Errorf("%s: %d bytes of %d", name, len(b), len(content))
+	}
+	if got, err := read(t, b, len(content)); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%s: %d bytes, %v", name, len(got), err)
+	}
+	if len(content) == 0 {
+		return
+	}
+	if _, err := read(t, b, len(content)-1); err == nil {
+		t.Errorf("%s: more than there is room for", name)
+	}
+	for n := 0; n < len(b); n += 1 + len(b)/50 {
+		if _, err := read(t, b[:n], Most); !errors.Is(err, ErrCut) {
+			t.Errorf("%s: %d of %d bytes: %v", name, n, len(b), err)
+		}
+	}
+}
+
+// LZMA is taken where it is smaller by some percent.
+func TestEffort(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile(filepath.Join(runtime.GOROOT(), "src/net/http/server.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		content []byte
+		effort  Effort
+		codec   byte
+	}{
+		{"fast", source, Fast, zstandard}, {"best", source, Best, lzmaRaw}, {"noise", noise(1000), Best, stored}, {"nothing to gain", make([]byte, 1000), Best, zstandard},
+	} {
+		b, err := Append(nil, c.content, c.effort)
+		if err != nil || b[0] != c.codec {
+			t.Errorf("%s: codec %d, %v, want %d", c.name, b[0], err, c.codec)
+		}
 	}
 }
 
@@ -134,8 +166,8 @@ func TestReadErrors(t *testing.T) {
 		{"two frames", "zstd", pieceOf(zstandard, len(content), append(bytes.Clone(frame), frame...))},
 		{"nothing of LZMA", "cut off", pieceOf(lzmaRaw, 10, nil)},
 		{"no LZMA", "LZMA", pieceOf(lzmaRaw, 10, []byte("\x5dno lzma"))},
-		{"properties of much memory", "properties 0xe0", pieceOf(lzmaRaw, 10, []byte("\xe0no lzma"))},
-		{"no properties", "properties 0xff", pieceOf(lzmaRaw, 10, []byte("\xffno lzma"))},
+		{"properties of much memory", "properties", pieceOf(lzmaRaw, 10, []byte("\xe0no lzma"))},
+		{"no properties", "properties", pieceOf(lzmaRaw, 10, []byte("\xffno lzma"))},
 		{"LZMA that ends", "LZMA", pieceOf(lzmaRaw, len(content)+1, lzma[5:])},
 	} {
 		if _, err := read(t, c.b, Most); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -152,7 +184,7 @@ func TestReadErrors(t *testing.T) {
 // A bomb takes as much memory as there is room for, and what the codecs need.
 func TestMemory(t *testing.T) {
 	const ceiling = 12 << 20
-	b, err := Append(nil, make([]byte, Most))
+	b, err := Append(nil, make([]byte, Most), Fast)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +199,7 @@ func TestMemory(t *testing.T) {
 
 func FuzzRead(f *testing.F) {
 	for _, content := range [][]byte{nil, noise(100), text(1000)} {
-		b, err := Append(nil, content)
+		b, err := Append(nil, content, Fast)
 		if err != nil {
 			f.Fatal(err)
 		}

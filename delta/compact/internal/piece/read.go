@@ -2,19 +2,18 @@ package piece
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz/lzma"
+
+	"puavo-image-repository/delta/compact/internal/lzma"
 )
 
 // Reader reads pieces. It is not for concurrent use. It keeps what is not unpacked yet, at
-// most Most bytes, and what the codecs need: a window of Most bytes.
+// most Most bytes.
 type Reader struct {
 	Packed []byte // memory for what is not unpacked yet; where it has no room, Read allocates some
 	zstd   *zstd.Decoder
@@ -103,34 +102,9 @@ func (r *Reader) unzstd(dst []byte) (err error) {
 	return nil
 }
 
-// lzmaHeader is the length of the header of the classic format.
-const lzmaHeader = 13
-
 func (r *Reader) unlzma(dst []byte) error {
 	if len(r.Packed) == 0 {
 		return ErrCut
 	}
-	properties := r.Packed[0]
-	if lc, lp := properties%9, properties/9%5; lc+lp > 4 || properties >= 9*5*5 {
-		return fmt.Errorf("LZMA with the properties %#02x", properties)
-	}
-	var header [lzmaHeader]byte
-	header[0] = properties
-	binary.LittleEndian.PutUint32(header[1:], uint32(len(dst)))
-	binary.LittleEndian.PutUint64(header[5:], uint64(len(dst)))
-	rest := bytes.NewReader(r.Packed[1:])
-	z, err := lzma.NewReader(io.MultiReader(bytes.NewReader(header[:]), rest))
-	if err == nil {
-		_, err = io.ReadFull(z, dst)
-	}
-	if err == nil {
-		_, err = z.Read(make([]byte, 1)) // the end
-	}
-	switch {
-	case err != nil && err != io.EOF:
-		return fmt.Errorf("LZMA: %w", err)
-	case rest.Len() > 0:
-		return errors.New("LZMA: data behind the end")
-	}
-	return nil
+	return lzma.Decode(dst, r.Packed[1:], r.Packed[0])
 }

@@ -37,9 +37,9 @@ func (o Object) put(b []byte) {
 
 // tables returns the extents and the index, each a piece, and the digests of the groups.
 func (h *Head) tables() ([]byte, error) {
-	tables, err := piece.Append(nil, appendExtents(nil, h.Extents))
+	tables, err := piece.Append(nil, appendExtents(nil, h.Extents), piece.Best)
 	if err == nil {
-		tables, err = piece.Append(tables, h.appendIndex(nil))
+		tables, err = piece.Append(tables, h.appendIndex(nil), piece.Best)
 	}
 	for _, g := range h.Groups {
 		tables = append(tables, g.Sum[:]...)
