@@ -22,7 +22,7 @@ const compactMemory = 512 << 20
 func (j *job) makeCompact(ctx context.Context, out *output, base, target []byte) error {
 	start := time.Now()
 	info, err := compact.Encode(ctx, out, imageOf(base), imageOf(target), compact.Options{
-		Memory: cmp.Or(j.memory, compactMemory) + int64(runtime.GOMAXPROCS(0))*64<<20, Effort: j.effort, Scratch: temporary,
+		Memory: cmp.Or(j.memory, compactMemory) + int64(runtime.GOMAXPROCS(0))*32<<20, Effort: j.effort, Scratch: temporary,
 	})
 	if err != nil {
 		return fmt.Errorf("making the compact delta: %w", err)

@@ -148,9 +148,9 @@
 // So applying takes memory that the head implies: with workers w, extents and groups n, and
 // the largest content b,
 //
-//	2 * 12 MiB + 2 * 8 MiB + 64n + w * (8 MiB + 3 MiB + 3 MiB + 28b + 256 KiB)
+//	2 * 12 MiB + 8 MiB + 64n + w * (8 MiB + 3 MiB + 3 MiB + 28b + 256 KiB)
 //
-// bytes at most, which is 116 MB for images of some gigabytes with blocks of 128 KiB and four
+// bytes at most, which is 109 MB for images of some gigabytes with blocks of 128 KiB and four
 // workers. It takes time for the bytes of the base that are unpacked, the content that is
 // packed, and the target.
 //
@@ -184,6 +184,7 @@
 // Short ones are left out where they are dearer than the bytes. A copy is extended over
 // bytes that differ here and there, and what lies between two copies that go on is made of
 // differences where they are mostly zeros: in tables whose numbers are shifted, and in
-// programs whose addresses are, these repeat and become next to nothing. All streams are
-// compressed by zstd.
+// programs whose addresses are, these repeat and become next to nothing. A stream is
+// compressed by zstd, and, unless speed is asked for, by LZMA, which is taken where it is
+// smaller by three percent.
 package compact

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -154,7 +155,7 @@ func TestOpenErrors(t *testing.T) {
 		"longer tables":  {set(136, 1<<24), "cut off"},
 		"a large target": {set(56+4, 1<<30), "sizes of"},
 	} {
-		if _, err := compact.Open(bytes.NewReader(c.file)); err == nil || !bytes.Contains([]byte(err.Error()), []byte(c.want)) {
+		if _, err := compact.Open(bytes.NewReader(c.file)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}

@@ -19,7 +19,6 @@ type filler struct {
 	runs        []run  // of the content
 	differences []byte // all of theirs
 	window      []byte
-	packed      []byte
 	budget      int64  // bytes of content of extents that the group may still unpack
 	region      region // whose content is at hand
 	bytes       []byte // that

@@ -54,8 +54,9 @@ type Options struct {
 
 func (o Options) cores() int { return cmp.Or(o.Cores, runtime.GOMAXPROCS(0)) }
 
-// index returns the memory of the index of the base's content.
-func (o Options) index() int64 { return max(o.Memory-int64(o.cores())*64*mib, 64*mib) }
+// index returns the memory of the index of the base's content. What compresses the streams
+// takes more than the search does besides, but only when the index is gone.
+func (o Options) index() int64 { return max(o.Memory-int64(o.cores())*32*mib, 64*mib) }
 
 // pieces returns how hard the streams are compressed.
 func (o Options) pieces() piece.Effort {

@@ -10,57 +10,64 @@ import (
 // accepts with a limit of len(dst), and is faster. It may write behind the content, but not
 // behind dst.
 func Unpack(dst, block []byte) (n int, err error) {
-	switch {
-	case len(block) == 0:
-		return 0, errCut
-	case block[0] == 17 && len(block) >= 5:
-		return 0, errors.New("the block is in LZO-RLE, which is not supported")
+	in, out, err := unpackFirst(dst, block)
+	if err != nil {
+		return 0, err
 	}
-	in, out, state := 0, 0, 0
-	if block[0] >= 18 {
-		n := int(block[0]) - 17
-		if n >= len(block) || n > len(dst) {
-			return 0, errBounds(dst, block, n+1)
-		}
-		in, out, state = n+1, copy(dst, block[1:1+n]), min(n, manyLits)
-	}
-	for {
+	for state := min(out, manyLits); ; {
 		i, next, err := readInstruction(block, in, state)
 		if err != nil {
 			return 0, fmt.Errorf("after %d bytes of %d: %w", in, len(block), err)
 		}
 		in = next
-		if i.distance == 0 && i.length == 0 {
-			if i.literals == 0 { // the end
-				if in < len(block) {
-					return 0, fmt.Errorf("%d bytes follow the end of the LZO block", len(block)-in)
-				}
-				return out, nil
+		switch {
+		case i.length > 0:
+			if i.distance > out || i.length > len(dst)-out {
+				return 0, fmt.Errorf("a match of %d bytes from %d before, after %d of %d", i.length, i.distance, out, len(dst))
 			}
-		} else if i.distance > out || i.length > len(dst)-out {
-			return 0, fmt.Errorf("a match of %d bytes from %d before, after %d of %d", i.length, i.distance, out, len(dst))
-		} else {
 			repeat(dst, out, i.distance, i.length)
 			out += i.length
+		case i.literals == 0 && in < len(block):
+			return 0, fmt.Errorf("%d bytes follow the end of the LZO block", len(block)-in)
+		case i.literals == 0:
+			return out, nil
 		}
 		state = min(i.literals, manyLits)
 		if n := i.literals; n <= 3 && in+4 <= len(block) && out+4 <= len(dst) {
 			binary.LittleEndian.PutUint32(dst[out:], binary.LittleEndian.Uint32(block[in:]))
-			in, out = in+n, out+n
 		} else if n > len(block)-in || n > len(dst)-out {
-			return 0, errBounds(dst[out:], block[in:], n)
+			return 0, errBounds(block[in:], n)
 		} else {
-			out += copy(dst[out:], block[in:in+n])
-			in += n
+			copy(dst[out:], block[in:in+n])
 		}
+		in, out = in+i.literals, out+i.literals
 	}
 }
 
-func errBounds(dst, block []byte, n int) error {
+// unpackFirst reads the first byte, if it is no instruction, and the literals that it
+// announces. It returns the offset behind them, and how many they are.
+func unpackFirst(dst, block []byte) (in, out int, err error) {
+	switch {
+	case len(block) == 0:
+		return 0, 0, errCut
+	case block[0] == 17 && len(block) >= 5:
+		return 0, 0, errors.New("the block is in LZO-RLE, which is not supported")
+	case block[0] < 18:
+		return 0, 0, nil
+	}
+	n := int(block[0]) - 17
+	if n > len(block)-1 || n > len(dst) {
+		return 0, 0, errBounds(block[1:], n)
+	}
+	return n + 1, copy(dst, block[1:1+n]), nil
+}
+
+// errBounds is the error for n literals that the block has not, or there is no room for.
+func errBounds(block []byte, n int) error {
 	if n > len(block) {
 		return errCut
 	}
-	return fmt.Errorf("the LZO block makes %d bytes more than there is room for", n-len(dst))
+	return errors.New("the LZO block makes more than there is room for")
 }
 
 // instruction is a match, and literals behind it.

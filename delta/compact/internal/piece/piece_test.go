@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -103,7 +102,7 @@ func roundTrip(t *testing.T, name string, content []byte, effort Effort) {
 // LZMA is taken where it is smaller by some percent.
 func TestEffort(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile(filepath.Join(runtime.GOROOT(), "src/net/http/server.go"))
+	source, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(testdata.Run(t, "go", "env", "GOROOT"))), "src/net/http/server.go"))
 	if err != nil {
 		t.Fatal(err)
 	}

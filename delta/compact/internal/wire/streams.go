@@ -66,11 +66,11 @@ const WindowLen = 256 << 10
 // MemoryFor returns how much anonymous memory in bytes applying takes with some workers.
 func (h *Head) MemoryFor(workers int) int64 {
 	const (
-		sections = 2*Streams + 2*piece.Most // their streams, and a piece that is unpacked
-		perEntry = 64                       // of an extent or a group
-		perPart  = 16 + 8                   // of a copy, and of differences
-		model    = 3 << 20                  // of the token codec
-		perByte  = 12 + 4 + 12              // of a block: its tables, its tokens, what it is packed and unpacked from
+		sections = 2*Streams + piece.Most // their streams, and a piece that is unpacked
+		perEntry = 64                     // of an extent or a group
+		perPart  = 16 + 8                 // of a copy, and of differences
+		model    = 3 << 20                // of the token codec
+		perByte  = 12 + 4 + 12            // of a block: its tables, its tokens, what it is packed and unpacked from
 	)
 	worker := int64(Content + GroupParts*perPart + model + perByte*h.Block + WindowLen)
 	return sections + perEntry*int64(len(h.Extents)+len(h.Groups)) + int64(workers)*worker
