@@ -207,7 +207,7 @@ func TestSeriesEncoding(t *testing.T) {
 
 // The filter of the installed clients finds each field.
 func TestInstalledFilter(t *testing.T) {
-	s := example(t)
+	s := compactExample(t)
 	b, err := s.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -418,7 +418,7 @@ func FuzzParseName(f *testing.F) {
 }
 
 func FuzzParseSeries(f *testing.F) {
-	s := example(f)
+	s := compactExample(f)
 	b, err := s.Encode()
 	if err != nil {
 		f.Fatal(err)

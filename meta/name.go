@@ -167,6 +167,33 @@ func ParseOldDeltaName(s string) (base Name, targetVersion string, err error) {
 	return Name{Prefix: m[1], Version: m[2], Arch: m[4]}, m[3], nil
 }
 
+// compactExt is what names of compact deltas end with.
+const compactExt = ".cdelta"
+
+// CompactName returns the file name of the compact delta that makes target from base, or
+// without a base if that is the zero Name.
+func CompactName(base, target Name) string {
+	if base == (Name{}) {
+		return target.ID() + compactExt
+	}
+	return strings.TrimSuffix(DeltaName(base, target), ".rdiff") + compactExt
+}
+
+// ParseCompactName parses the file name of a compact delta, as ParseOldDeltaName does: into
+// the name of its base, which is the zero Name if it needs none, and the version of its
+// target.
+func ParseCompactName(s string) (base Name, targetVersion string, err error) {
+	if stem, ok := strings.CutSuffix(s, compactExt); ok {
+		if base, targetVersion, err = ParseOldDeltaName(stem + ".rdiff"); err == nil {
+			return base, targetVersion, nil
+		}
+		if target, err := ParseOldName(stem + ".img"); err == nil {
+			return Name{}, target.Version, nil
+		}
+	}
+	return Name{}, "", fmt.Errorf("%s is not a compact delta's name (<prefix>-<base version>--<target version>-<arch>.cdelta, or <prefix>-<version>-<arch>.cdelta)", untrusted.Quote(s))
+}
+
 // ParseSeriesName checks the name of a series, which becomes the name of its
 // document.
 func ParseSeriesName(s string) (string, error) {
@@ -181,3 +208,6 @@ func SeriesPath(series string) string { return "meta/" + series + ".json" }
 
 // DeltaPath returns where in a mirror a delta lies.
 func DeltaPath(name string) string { return "rdiffs/" + name }
+
+// CompactPath returns where in a mirror a compact delta lies.
+func CompactPath(name string) string { return "compact/" + name }

@@ -32,8 +32,9 @@ type Image struct {
 	Name Name
 	// Conf is puavo-conf: the merged definitions of the image, never nil after
 	// ParseSeries.
-	Conf  map[string]json.RawMessage
-	Diffs []Diff
+	Conf    map[string]json.RawMessage
+	Diffs   []Diff
+	Compact []Compact // those whose format is known
 }
 
 // Diff returns the delta that makes the image from base.
@@ -82,6 +83,7 @@ type (
 		URLs     list[string]               `json:"urls"`
 		Version  string                     `json:"version"`
 		jsonDigests
+		Compact list[jsonCompact] `json:"compact,omitempty"`
 	}
 	jsonDiff struct {
 		Filename string       `json:"filename"`
@@ -111,7 +113,7 @@ func (s *Series) Encode() ([]byte, error) {
 			conf = map[string]json.RawMessage{}
 		}
 		images = append(images, jsonImage{diffs, im.Name.String(), im.Name.ID(), conf,
-			im.Sums.Size, im.URLs, im.Name.Digits(), digests(im.Sums)})
+			im.Sums.Size, im.URLs, im.Name.Digits(), digests(im.Sums), compactEntries(im.Compact)})
 	}
 	return encode(map[string]jsonSeries{s.Name: {images}})
 }
@@ -214,6 +216,9 @@ func (ji *jsonImage) image() (Image, error) {
 			return Image{}, fmt.Errorf("%s: two diffs from %s", name, d.Base)
 		}
 		im.Diffs = append(im.Diffs, d)
+	}
+	if err := im.addCompact(ji.Compact); err != nil {
+		return Image{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return im, nil
 }
