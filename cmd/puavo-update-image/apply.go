@@ -35,7 +35,7 @@ func apply(c *cli.Context, con console) error {
 		return err
 	}
 	if len(given) == 0 && !c.Bool("unverified") {
-		return command.Usage("nothing says whether the new image is right: give --blake3, --sha256 or --sha512, or --unverified to do without")
+		return command.Usage("nothing to check the new image against; give --blake3, --sha256 or --sha512, or else --unverified")
 	}
 	syscall.Umask(umask) // the new image is the caller's own
 	err = client.Apply(c.Context, o)
@@ -43,7 +43,7 @@ func apply(c *cli.Context, con console) error {
 	if err != nil {
 		return err
 	}
-	return con.print(c, applied{o.Out, given}, fmt.Sprintf("%s is there.\n", o.Out))
+	return con.print(c, applied{o.Out, given}, fmt.Sprintf("Made %s.\n", o.Out))
 }
 
 // applied is what apply has done, for programs.
@@ -64,7 +64,7 @@ func parseDigests(c *cli.Context, digests map[string]encoding.TextUnmarshaler) (
 			return nil, command.Usage("--%s: %v", flag, err)
 		}
 		if strings.Trim(text, "0") == "" {
-			return nil, command.Usage("--%s: a digest of zeros, which no image has", flag)
+			return nil, command.Usage("--%s: a digest of zeros, which no image has; copy it from the meta", flag)
 		}
 		set = append(set, flag)
 	}

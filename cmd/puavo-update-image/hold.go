@@ -34,7 +34,7 @@ func rollback(c *cli.Context, con console) error {
 	case err != nil:
 		return err
 	case o.DefaultLink == "":
-		return command.Usage("--default-link is needed, which leads back")
+		return command.Usage("--default-link is needed: it is what a rollback changes")
 	case c.NArg() > 1:
 		return command.Usage("want one IMAGE at most, got %d arguments", c.NArg())
 	case c.NArg() == 1:
@@ -48,7 +48,7 @@ func rollback(c *cli.Context, con console) error {
 	if err := measure(c, o, nil, err); err != nil {
 		return err
 	}
-	return con.print(c, result, fmt.Sprintf("%s leads to %s.\n", o.DefaultLink, result.Image)+heldText(result.Held))
+	return con.print(c, result, fmt.Sprintf("%s points to %s.\n", o.DefaultLink, result.Image)+heldText(result.Held))
 }
 
 // holdUpdates has no update installed.
@@ -58,7 +58,7 @@ func holdUpdates(c *cli.Context, con console) error {
 		return err
 	}
 	if c.NArg() > 0 {
-		return command.Usage("unknown argument %q; the image in use is held", c.Args().First())
+		return command.Usage("unknown argument %q; hold always keeps the image in use", c.Args().First())
 	}
 	held, err := client.Hold(c.Context, o)
 	if err := measure(c, o, nil, err); err != nil {
@@ -82,7 +82,7 @@ func unhold(c *cli.Context, con console) error {
 	}
 	text := "Updates were not held.\n"
 	if held != nil {
-		text = fmt.Sprintf("Updates are installed again; they were held at %s%s.\n", held.Image, since(held.Since))
+		text = fmt.Sprintf("Updates are no longer held; they were held at %s%s.\n", held.Image, since(held.Since))
 	}
 	return con.print(c, struct {
 		Ended *client.Held `json:"ended"` // null if updates were not held

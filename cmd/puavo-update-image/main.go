@@ -57,21 +57,21 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 func newApp(stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name:  "puavo-update-image",
-		Usage: "bring OS images up to date",
+		Usage: "keep OS images up to date",
 		UsageText: `puavo-update-image [update] --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE|SERIES]
    puavo-update-image check|plan|list|verify --mirror DIR_OR_URL --images-dir DIR [options]
    puavo-update-image rollback --images-dir DIR --default-link NAME [options] [IMAGE]
    puavo-update-image hold|unhold --images-dir DIR [options]
    puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img --blake3 HEX`,
-		Description: `Makes IMAGE, or else the newest image of the series of the default image, or
-   of the newest in DIR, by the cheapest route from the images in DIR: over one
-   delta, several in a row, or the full image. The image gets its name when it
-   is complete and its digest is right, and is then put to use. The digest is
-   the BLAKE3 if the mirror has one, or else the SHA-256 or the SHA-512,
-   whichever is faster here. With a SERIES, DIR need not have an image yet.
+		Description: `Makes IMAGE in DIR by the cheapest route: one delta, several deltas in a row,
+   or the full image. Without IMAGE, makes the newest image of a series: that of
+   the default image, or else of the newest image in DIR. With a SERIES, DIR
+   need not contain an image yet. Once the image is complete and its checksum is
+   right, it gets its name and is put to use. The checksum is the mirror's
+   BLAKE3, or else its SHA-256 or SHA-512, whichever is faster here.
 
-   While updates are held, by hold or after rollback, nothing is installed;
-   update then ends with 0, and check with 4.
+   While updates are held, by hold or after rollback, nothing is installed:
+   update exits with 0, check with 4.
 
    Example:
       puavo-update-image --mirror https://images.example.org \
@@ -99,7 +99,7 @@ func action(stdout, stderr io.Writer, f func(*cli.Context, console) error) cli.A
 				failure.Command = "update"
 			}
 			if err := notify.Run(c.Context, hook(command.Own(c, "notify")), failure, con.screen.Output()); err != nil {
-				con.screen.Log().Warn("the failure was not reported", "reason", err)
+				con.screen.Log().Warn("could not run the command of --notify", "reason", err)
 			}
 		}
 		return err
@@ -114,23 +114,23 @@ func mirrorCommands(stdout, stderr io.Writer) []*cli.Command {
 	wanted := append(payloadFlags(), seriesFlag())
 	return []*cli.Command{
 		{
-			Name: "update", Usage: "make the newest image and put it to use; the default command",
+			Name: "update", Usage: "make the newest image and put it to use (the default command)",
 			UsageText: "puavo-update-image [update] --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE|SERIES]",
 			Flags:     updateFlags(), Action: action(stdout, stderr, update),
 		}, {
-			Name: "check", Usage: "check for an update: exit code 0 for one, 4 if all is up to date, or updates are held",
+			Name: "check", Usage: "check for an update: exit code 0 if there is one; 4 if not, or if updates are held",
 			UsageText: "puavo-update-image check --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE|SERIES]",
 			Flags:     append(looking(wanted...), notifyFlag()), Action: action(stdout, stderr, checkForUpdate),
 		}, {
-			Name: "plan", Usage: "print how the image would be made: the routes, bytes to fetch, disk needed",
+			Name: "plan", Usage: "print how an image would be made: routes, bytes to fetch, disk space",
 			UsageText: "puavo-update-image plan --mirror DIR_OR_URL --images-dir DIR [options] [IMAGE|SERIES]",
 			Flags:     looking(wanted...), Action: action(stdout, stderr, plan),
 		}, {
-			Name: "list", Usage: "print the images in DIR, and those that the mirror offers",
+			Name: "list", Usage: "list the images in DIR, and those the mirror offers",
 			UsageText: "puavo-update-image list --mirror DIR_OR_URL --images-dir DIR [options]",
 			Flags:     looking(), Action: action(stdout, stderr, list),
 		}, {
-			Name: "verify", Usage: "read the images in DIR and compare each with one digest of the mirror's, as update does",
+			Name: "verify", Usage: "check the images in DIR against the mirror's checksums",
 			UsageText: "puavo-update-image verify --mirror DIR_OR_URL --images-dir DIR [options]",
 			Flags:     append(looking(command.ProgressFlag()), notifyFlag()), Action: action(stdout, stderr, verify),
 		},
@@ -144,15 +144,15 @@ func offlineCommands(stdout, stderr io.Writer) []*cli.Command {
 	}
 	return []*cli.Command{
 		{
-			Name: "rollback", Usage: "put an older image in DIR to use, and hold updates until a newer one comes than that in use now",
+			Name: "rollback", Usage: "go back to an older image in DIR, and hold updates until one newer than the present image is published",
 			UsageText: "puavo-update-image rollback --images-dir DIR --default-link NAME [options] [IMAGE]",
 			Flags:     ours(append(installFlags(), command.ProgressFlag())...), Action: action(stdout, stderr, rollback),
 		}, {
-			Name: "hold", Usage: "keep the image in use: no update is installed until unhold",
+			Name: "hold", Usage: "hold updates: install none until unhold",
 			UsageText: "puavo-update-image hold --images-dir DIR [options]",
 			Flags:     ours(), Action: action(stdout, stderr, holdUpdates),
 		}, {
-			Name: "unhold", Usage: "end what hold or rollback began: updates are installed again",
+			Name: "unhold", Usage: "resume updates after hold or rollback",
 			UsageText: "puavo-update-image unhold --images-dir DIR [options]",
 			Flags:     ours(), Action: action(stdout, stderr, unhold),
 		}, {
@@ -165,49 +165,51 @@ func offlineCommands(stdout, stderr io.Writer) []*cli.Command {
 
 // The categories of the client's flags, besides those that commands share.
 const (
-	whatToFetch = "What to fetch, and where to"
-	afterwards  = "What becomes of the image"
+	whatToFetch = "Source and destination"
+	afterwards  = "Installation"
 	security    = "Security"
 )
 
-func commonFlags() []cli.Flag { return command.Flags("print what is done") }
+func commonFlags() []cli.Flag { return command.Flags("print each step") }
 
 // mirrorFlags returns the flags of all commands that read a mirror.
 func mirrorFlags() []cli.Flag {
 	return command.Category(whatToFetch,
-		&cli.StringSliceFlag{Name: "mirror", Usage: "a repository, a `DIR_OR_URL`; of several, the first that answers says which image is wanted, and all are fetched from"},
+		&cli.StringSliceFlag{Name: "mirror", Usage: "`DIR_OR_URL`: repository to update from (repeatable: the first that answers decides which image is wanted, all serve files)"},
 		dirFlag(),
-		&cli.StringFlag{Name: "trust", Category: security, Usage: "verify the repository's documents by the root of trust in `FILE`, a root.json"},
-		&cli.BoolFlag{Name: "allow-downgrade", Category: security, Usage: "with --trust, allow an IMAGE that is older than the one in use"},
-		&cli.StringFlag{Name: "ca-certificate", Category: security, Usage: "trust the certificates in `FILE` (PEM) as well as the system's"},
-		&cli.StringFlag{Name: "rate-limit", Category: command.Limits, Usage: "fetch at most `SIZE` a second, such as 4m"},
+		&cli.StringFlag{Name: "trust", Category: security, Usage: "verify the signatures of the repository with the root of trust in `FILE`, e.g. 1.root.json"},
+		&cli.BoolFlag{Name: "allow-downgrade", Category: security, Usage: "with --trust, allow an IMAGE older than the one in use"},
+		&cli.StringFlag{Name: "ca-certificate", Category: security, Usage: "trust the certificates in `FILE` (PEM) in addition to the system's"},
+		&cli.StringFlag{Name: "rate-limit", Category: command.Limits, Usage: "fetch at most `SIZE` per second, e.g. 4m"},
 	)
 }
 
 // payloadFlags returns the flags of the commands that choose where payload comes from.
 func payloadFlags() []cli.Flag {
 	return command.Category(whatToFetch,
-		&cli.StringSliceFlag{Name: "payload-mirror", Usage: "fetch images and deltas from `DIR_OR_URL` if it has them, but never what says which they are; several are tried one after the other"},
-		&cli.BoolFlag{Name: "discover", Usage: "find payload mirrors by DNS, as Puavo's machines do: the bootserver of the school"},
+		&cli.StringSliceFlag{Name: "payload-mirror", Usage: "fetch images and deltas, but no metadata, from `DIR_OR_URL` if it has them (repeatable, tried in order)"},
+		&cli.BoolFlag{Name: "discover", Usage: "find payload mirrors by DNS, as Puavo machines do: the school's bootserver"},
 	)
 }
 
 func linkFlag() cli.Flag {
-	return &cli.StringFlag{Name: "default-link", Category: afterwards, Usage: "make the hard link `NAME`, such as ltsp.img, to the image in use; the image before keeps the name ltsp-backup.img"}
+	return &cli.StringFlag{Name: "default-link", Category: afterwards, Usage: "point the hard link `NAME`, e.g. ltsp.img, at the new image; keep the previous one as ltsp-backup.img"}
 }
 
-func dirFlag() cli.Flag { return &cli.StringFlag{Name: "images-dir", Usage: "`DIR` with the images"} }
+func dirFlag() cli.Flag {
+	return &cli.StringFlag{Name: "images-dir", Usage: "`DIR`: directory of the images"}
+}
 
 func jsonFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print the result for programs"}
+	return &cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print the result as JSON"}
 }
 
 func seriesFlag() cli.Flag {
-	return &cli.StringFlag{Name: "series", Category: whatToFetch, Usage: "follow the series `NAME`, such as puavo-os-desktop-bookworm-amd64; where DIR has no image yet, or does not exist, its newest image is installed"}
+	return &cli.StringFlag{Name: "series", Category: whatToFetch, Usage: "follow the series `NAME`, e.g. puavo-os-desktop-bookworm-amd64, even if DIR has no image yet or does not exist"}
 }
 
 func metricsFlag() cli.Flag {
-	return &cli.StringFlag{Name: "metrics-file", Category: command.Output, Usage: "write metrics to `FILE` for Prometheus' node exporter"}
+	return &cli.StringFlag{Name: "metrics-file", Category: command.Output, Usage: "write metrics to `FILE` for the Prometheus node exporter"}
 }
 
 func notifyFlag() cli.Flag {
@@ -217,30 +219,30 @@ func notifyFlag() cli.Flag {
 // installFlags returns the flags of the commands that put an image to use.
 func installFlags() []cli.Flag {
 	return command.Category(afterwards,
-		&cli.BoolFlag{Name: "grub-labels", Usage: "label the image in use and the one before for Puavo's boot menu, and remove what was chosen in it, by grub-editenv; with --default-link"},
-		&cli.StringFlag{Name: "pre-install", Usage: "run `COMMAND` with the image's path, also $1 and $PUAVO_IMAGE, before the image is put to use; if it fails, the image is not"},
-		&cli.StringFlag{Name: "post-install", Usage: "run `COMMAND` with the image's path, also $1 and $PUAVO_IMAGE, after the image was put to use"},
+		&cli.BoolFlag{Name: "grub-labels", Usage: "label the new and the previous image for Puavo's boot menu, and reset the choice made there; needs grub-editenv and --default-link"},
+		&cli.StringFlag{Name: "pre-install", Usage: "run `COMMAND` with the path of the image (also in $1 and $PUAVO_IMAGE) before it is put to use; if COMMAND fails, the image is not used"},
+		&cli.StringFlag{Name: "post-install", Usage: "run `COMMAND` with the path of the image (also in $1 and $PUAVO_IMAGE) after it is put to use"},
 	)
 }
 
 func updateFlags() []cli.Flag {
 	return slices.Concat(mirrorFlags(), payloadFlags(), []cli.Flag{seriesFlag(), linkFlag()}, installFlags(), command.Category(afterwards,
-		&cli.StringFlag{Name: "max-time", Category: command.Limits, Usage: "end after `TIME`, such as 8h, and keep what has come for the next run; before that, leave a mirror that is too slow for another (default: 12h)"},
-		&cli.IntFlag{Name: "keep", Usage: "remove images of the series but the newest `N`, and those in use; 0 removes none"},
-		&cli.StringFlag{Name: "stats-file", Category: command.Output, Usage: "write the progress to `FILE`, such as /images/image_update.stats, for Puavo's desktop applet"},
-		&cli.BoolFlag{Name: "dry-run", Category: command.Output, Usage: "print what would be done, and do nothing"},
+		&cli.StringFlag{Name: "max-time", Category: command.Limits, Usage: "stop after `TIME`, e.g. 8h, and keep what was fetched for the next run; leave a mirror earlier if it is too slow (default: 12h)"},
+		&cli.IntFlag{Name: "keep", Usage: "keep the newest `N` images of the series, and those in use, and remove the others; 0 keeps all"},
+		&cli.StringFlag{Name: "stats-file", Category: command.Output, Usage: "write progress to `FILE`, e.g. /images/image_update.stats, for Puavo's desktop applet"},
+		&cli.BoolFlag{Name: "dry-run", Category: command.Output, Usage: "print what would be done, and change nothing"},
 		jsonFlag(), command.ProgressFlag(), metricsFlag(), notifyFlag(),
 	), commonFlags())
 }
 
 func applyFlags() []cli.Flag {
 	return command.Category("What to make",
-		&cli.StringFlag{Name: "base", Usage: "the old image, a `FILE`"},
-		&cli.StringSliceFlag{Name: "delta", Usage: "a delta, a `FILE`; several are applied one after the other"},
-		&cli.StringFlag{Name: "out", Usage: "the new image, a `FILE` that does not exist yet"},
-		&cli.StringFlag{Name: "blake3", Category: security, Usage: "the BLAKE3 `HEX` that the new image must have; the fastest to check"},
-		&cli.StringFlag{Name: "sha256", Category: security, Usage: "the SHA-256 `HEX` that it must have"},
-		&cli.StringFlag{Name: "sha512", Category: security, Usage: "the SHA-512 `HEX` that it must have; of several digests, all are checked"},
-		&cli.BoolFlag{Name: "unverified", Category: security, Usage: "make the new image without any digest to compare; one that is given is compared all the same"},
+		&cli.StringFlag{Name: "base", Usage: "`FILE`: the old image"},
+		&cli.StringSliceFlag{Name: "delta", Usage: "`FILE`: a delta (repeatable, applied in order)"},
+		&cli.StringFlag{Name: "out", Usage: "`FILE`: the new image, which must not exist yet"},
+		&cli.StringFlag{Name: "blake3", Category: security, Usage: "`HEX`: BLAKE3 digest of the new image; the fastest to check"},
+		&cli.StringFlag{Name: "sha256", Category: security, Usage: "`HEX`: SHA-256 digest of the new image"},
+		&cli.StringFlag{Name: "sha512", Category: security, Usage: "`HEX`: SHA-512 digest of the new image; all digests given are checked"},
+		&cli.BoolFlag{Name: "unverified", Category: security, Usage: "make the new image even if no digest is given to check it"},
 	)
 }

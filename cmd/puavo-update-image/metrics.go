@@ -45,7 +45,7 @@ func measure(c *cli.Context, o client.Options, r *lastRun, err error) error {
 		failure = textfile.Change(context.WithoutCancel(c.Context), file, func(old []byte) []byte { return m.format(old, time.Now()) })
 	}
 	if err != nil && failure != nil {
-		o.Log.Error("no metrics of this run", "reason", failure)
+		o.Log.Error("could not write the metrics of this run", "reason", failure)
 		return err
 	}
 	if err == nil {
@@ -98,14 +98,14 @@ func (m *metrics) addRun(now time.Time) {
 	}
 	ran := m.run != nil
 	failed := r.code != command.Done
-	m.image("newest_offered", "The image that a mirror has offered last.", r.offered, r.offered != meta.Name{})
+	m.image("newest_offered", "Newest image that a mirror offered.", r.offered, r.offered != meta.Name{})
 	m.add("last_run_timestamp_seconds", "When the last update ended, since 1970.", float64(now.Unix()), ran)
 	m.add("last_run_success", "Whether the last update succeeded: 1, or 0 if it failed or was interrupted.", number(!failed), ran)
 	m.add("last_exit_code", "The exit code of the last update.", float64(r.code), ran)
 	m.add("last_success_timestamp_seconds", "When the last update that succeeded ended, since 1970.", float64(now.Unix()), ran && !failed)
 	m.add("last_error_timestamp_seconds", "When the last update that failed or was interrupted ended, since 1970.", float64(now.Unix()), ran && failed)
 	m.add("duration_seconds", "How long the last update took.", now.Sub(r.begun).Round(time.Millisecond).Seconds(), ran)
-	m.add("fetched_bytes", "Bytes that the last update has fetched from mirrors, documents too.", float64(r.fetched), ran)
+	m.add("fetched_bytes", "Bytes fetched from mirrors by the last update, documents included.", float64(r.fetched), ran)
 }
 
 // add adds a metric, or keeps it if its value is not known.

@@ -37,18 +37,18 @@ func plan(c *cli.Context, con console) error {
 func planText(p client.Plan) string {
 	var b strings.Builder
 	if p.Disabled {
-		b.WriteString("Updates are disabled by DISABLE_IMAGE_UPDATES; otherwise:\n")
+		b.WriteString("Updates are disabled by DISABLE_IMAGE_UPDATES. Without it:\n")
 	}
 	if p.Held != nil {
-		b.WriteString(heldText(p.Held) + "Otherwise:\n")
+		b.WriteString(heldText(p.Held) + "Without the hold:\n")
 	}
 	switch {
 	case p.UpToDate:
-		b.WriteString("All is up to date.\n")
+		b.WriteString("Everything is up to date.\n")
 	case len(p.Candidates) == 0:
-		fmt.Fprintf(&b, "%s is there, and would be put to use.\n", p.Image)
+		fmt.Fprintf(&b, "%s is complete, and would be put to use.\n", p.Image)
 	default:
-		fmt.Fprintf(&b, "%s from %s, of %s that are free:\n", p.Image, p.Mirror, ui.Bytes(p.Available))
+		fmt.Fprintf(&b, "%s from %s (%s of disk space free):\n", p.Image, p.Mirror, ui.Bytes(p.Available))
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprint(w, "fetch\tdisk\t\n")
 		for _, candidate := range p.Candidates {
@@ -73,9 +73,9 @@ func heldText(h *client.Held) string {
 		text += fmt.Sprintf("; %d newer images, up to %s, are not installed", n, h.Missed[n-1])
 	}
 	if (h.From != meta.Name{}) {
-		return fmt.Sprintf("%s. A newer image than %s ends that, or unhold.\n", text, h.From)
+		return fmt.Sprintf("%s. An image newer than %s, or unhold, ends the hold.\n", text, h.From)
 	}
-	return text + ". Only unhold ends that.\n"
+	return text + ". Only unhold ends the hold.\n"
 }
 
 // since says since when something is, as far as that is known.
@@ -98,7 +98,7 @@ func fromOther(p client.Plan, c client.Candidate) string {
 	if len(others) == 0 {
 		return ""
 	}
-	return ", out of " + strings.Join(others, ", ")
+	return ", from " + strings.Join(others, ", ")
 }
 
 // checkForUpdate prints whether there is an update, and returns upToDate if not.
@@ -111,7 +111,7 @@ func checkForUpdate(c *cli.Context, con console) error {
 	if err != nil {
 		return err
 	}
-	text, code := p.Image.String()+" is an update.\n", error(nil)
+	text, code := p.Image.String()+" is available.\n", error(nil)
 	switch {
 	case p.Disabled:
 		text, code = fmt.Sprintf("Updates are disabled by DISABLE_IMAGE_UPDATES in %s.\n", o.Dir), upToDate
@@ -155,7 +155,7 @@ func show(c *cli.Context, con console, images func(context.Context, client.Optio
 	}
 	for _, l := range all {
 		if l.State == client.Wrong {
-			return fmt.Errorf("%s in %s is not what the mirror has; update with this name makes it again", l.Name, o.Dir)
+			return fmt.Errorf("%s in %s differs from the mirror's image; run update with this name to make it again", l.Name, o.Dir)
 		}
 	}
 	return nil
@@ -182,7 +182,7 @@ func words(l client.Listed) (words []string) {
 		name  string
 		holds bool
 	}{
-		{"there", l.Local}, {"offered", l.Offered}, {"default", l.Default}, {string(l.State), l.State != client.Unknown},
+		{"present", l.Local}, {"offered", l.Offered}, {"default", l.Default}, {string(l.State), l.State != client.Unknown},
 		{"held" + since(l.HeldSince), l.Held}, {"missed", l.Missed},
 	} {
 		if word.holds {

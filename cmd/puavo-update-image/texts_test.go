@@ -30,9 +30,9 @@ func TestHeldText(t *testing.T) {
 		held client.Held
 		want string
 	}{
-		{client.Held{Since: when, Image: n[0]}, "Updates are held at " + imageOne + " since 2022-01-21 08:30:00. Only unhold ends that.\n"},
-		{client.Held{Since: when.UTC(), Image: n[0], From: n[1], Missed: n[1:2]}, "Updates are held at " + imageOne + " since 2022-01-21 08:30:00; " + imageTwo + " is not installed. A newer image than " + imageTwo + " ends that, or unhold.\n"},
-		{client.Held{Since: when, Image: n[0], Missed: n[1:]}, "Updates are held at " + imageOne + " since 2022-01-21 08:30:00; 2 newer images, up to " + imageThree + ", are not installed. Only unhold ends that.\n"},
+		{client.Held{Since: when, Image: n[0]}, "Updates are held at " + imageOne + " since 2022-01-21 08:30:00. Only unhold ends the hold.\n"},
+		{client.Held{Since: when.UTC(), Image: n[0], From: n[1], Missed: n[1:2]}, "Updates are held at " + imageOne + " since 2022-01-21 08:30:00; " + imageTwo + " is not installed. An image newer than " + imageTwo + ", or unhold, ends the hold.\n"},
+		{client.Held{Since: when, Image: n[0], Missed: n[1:]}, "Updates are held at " + imageOne + " since 2022-01-21 08:30:00; 2 newer images, up to " + imageThree + ", are not installed. Only unhold ends the hold.\n"},
 		{client.Held{Image: n[0], Damage: "it is damaged; mend it"}, "Updates are held: it is damaged; mend it.\n"},
 	} {
 		if got := heldText(&c.held); got != c.want {

@@ -58,7 +58,7 @@ func check(c *cli.Context, o *client.Options) error {
 	case o.GrubLabels && o.DefaultLink == "":
 		return command.Usage("--grub-labels needs --default-link, which the labels follow")
 	case o.Keep < 0:
-		return command.Usage("--keep %d is less than none", o.Keep)
+		return command.Usage("--keep %d, want 0 or more", o.Keep)
 	case c.NArg() > 1:
 		return command.Usage("want one IMAGE at most, got %d arguments", c.NArg())
 	}
@@ -95,7 +95,7 @@ func parseRate(s string) (int64, error) {
 	}
 	n, err := units.Size(s)
 	if err == nil && n < 1<<10 {
-		err = fmt.Errorf("%s a second is too little to get anywhere", s)
+		err = fmt.Errorf("%s per second, want 1k or more", s)
 	}
 	if err != nil {
 		return 0, command.Usage("--rate-limit: %v", err)
@@ -141,7 +141,7 @@ func describe(r client.Result, o client.Options) (text string) {
 	case r.Held != nil:
 		text = heldText(r.Held)
 	case r.Made:
-		text = fmt.Sprintf("%s is there, from %s of %s.\n", r.Image, r.Route, ui.Bytes(r.Route.Bytes()))
+		text = fmt.Sprintf("Made %s from %s (%s).\n", r.Image, r.Route, ui.Bytes(r.Route.Bytes()))
 	case r.UpToDate:
 		text = fmt.Sprintf("%s is up to date.\n", o.Dir)
 	}
@@ -150,10 +150,10 @@ func describe(r client.Result, o client.Options) (text string) {
 		if r.Held != nil {
 			image = r.Held.Image
 		}
-		text += fmt.Sprintf("%s leads to %s.\n", o.DefaultLink, image)
+		text += fmt.Sprintf("%s points to %s.\n", o.DefaultLink, image)
 	}
 	if r.Made && o.Trust == "" {
-		text += "The repository is not verified: nothing but the digests it gives was compared; see --trust.\n"
+		text += "Signatures were not checked (no --trust); only checksums were.\n"
 	}
 	for _, name := range r.Removed {
 		text += fmt.Sprintf("Removed %s.\n", name)

@@ -35,59 +35,59 @@ const (
 // flags returns the flags of a build.
 func flags() []cli.Flag {
 	return slices.Concat(whatFlags(), limitFlags(), signFlags(), publishcmd.Flags(), command.Category(command.Output,
-		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
-		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
-		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, and change nothing"},
+		&cli.BoolFlag{Name: "json", Usage: "print the plan and the summary as JSON"},
+		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics to `FILE` for the Prometheus node exporter"},
 		command.ProgressFlag(),
 		notifyFlag(),
-	), command.Flags("print what becomes of each file"), []cli.Flag{settingsFlag()})
+	), command.Flags("print what is done with each file"), []cli.Flag{settingsFlag()})
 }
 
 // whatFlags returns the flags that say what is in the mirror.
 func whatFlags() []cli.Flag {
 	return command.Category(whatToBuild, slices.Concat([]cli.Flag{
-		&cli.StringFlag{Name: "images-dir", Usage: "take the images from `DIR`, where no argument says so"},
+		&cli.StringFlag{Name: "images-dir", Usage: "`DIR`: directory of the images, if IMAGE_DIR is not given"},
 		mirrorFlag(),
 	}, seriesFlags(), keepFlags(), torrentFlags(), []cli.Flag{
-		&cli.StringSliceFlag{Name: "series", Usage: "build the series whose names match `GLOB`, and leave the others as they are (can be given several times)", DefaultText: "all"},
-		&cli.BoolFlag{Name: "no-config", Aliases: []string{"n"}, Usage: "ignore series files, scan IMAGE_DIR"},
-		&cli.IntFlag{Name: "targets", Value: 3, Usage: "make deltas to the `N` newest images of a series"},
-		&cli.IntFlag{Name: "bases", Usage: "make deltas from the `N` nearest images only", DefaultText: "all"},
-		&cli.BoolFlag{Name: "no-downgrades", Usage: "make no deltas to older images"},
-		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "publish no delta larger than this share `R` of its image, at most 1"},
-		&cli.StringFlag{Name: "effort", Value: string(delta.Default), Usage: "work this `HARD` on small deltas: fast, default or best"},
-		&cli.BoolFlag{Name: "keep-signatures", Usage: "sign images that leave IMAGE_DIR, and make deltas from them by their signatures; use it from the run in which an image leaves on"},
-		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove orphans, files that the documents no longer name, after this `TIME`, such as 36h; 0 removes them at once"},
-		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
-		&cli.BoolFlag{Name: "adopt", Usage: "take over every image and delta in MIRROR_DIR, whoever made them"},
-		&cli.BoolFlag{Name: "no-page", Usage: "make no index.html, the page for people, and remove the one that was made"},
-		&cli.BoolFlag{Name: "follow-links", Usage: "publish images that are links out of IMAGE_DIR to files that others may not read"},
-		&cli.BoolFlag{Name: "strict", Usage: "end at the first series that cannot be built"},
+		&cli.StringSliceFlag{Name: "series", Usage: "build only the series whose names match `GLOB`; the others stay as they are (repeatable)", DefaultText: "all"},
+		&cli.BoolFlag{Name: "no-config", Aliases: []string{"n"}, Usage: "ignore series files; find the series by scanning IMAGE_DIR"},
+		&cli.IntFlag{Name: "targets", Value: 3, Usage: "make deltas to the newest `N` images of each series"},
+		&cli.IntFlag{Name: "bases", Usage: "make deltas only from the nearest `N` images", DefaultText: "all"},
+		&cli.BoolFlag{Name: "no-downgrades", Usage: "do not make deltas to older images"},
+		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "drop deltas larger than `R` times their image, at most 1"},
+		&cli.StringFlag{Name: "effort", Value: string(delta.Default), Usage: "`EFFORT`: how hard to search for small deltas: fast, default or best"},
+		&cli.BoolFlag{Name: "keep-signatures", Usage: "keep rdiff signatures of images that leave IMAGE_DIR, so that deltas from them can still be made; set it before an image leaves"},
+		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "wait `TIME` (e.g. 36h, 7d) before deleting files that are no longer referenced; 0 deletes them at once"},
+		&cli.BoolFlag{Name: "allow-removal", Usage: "allow this run to remove every image of a series, or more than half of all images"},
+		&cli.BoolFlag{Name: "adopt", Usage: "take over all images and deltas in MIRROR_DIR, whoever made them"},
+		&cli.BoolFlag{Name: "no-page", Usage: "do not write the web page index.html; remove the one written before"},
+		&cli.BoolFlag{Name: "follow-links", Usage: "follow symbolic links out of IMAGE_DIR even to files that other users cannot read"},
+		&cli.BoolFlag{Name: "strict", Usage: "stop at the first series that cannot be built"},
 	})...)
 }
 
 // seriesFlags returns the flags that say where the mirror is served, and what the series are.
 func seriesFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "base `URL` of the images, a bare host name means https://HOST; also $PUAVO_REPOSITORY_URL"},
-		&cli.StringSliceFlag{Name: "config", Usage: "take the series from this `FILE` (can be given several times)"},
-		&cli.StringFlag{Name: "puavo-os", Aliases: []string{"p"}, Usage: "take the series from `DIR`/config/images/*.json"},
+		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "base `URL` of the images; a bare HOST means https://HOST; also set by $PUAVO_REPOSITORY_URL"},
+		&cli.StringSliceFlag{Name: "config", Usage: "read the series from `FILE` (repeatable)"},
+		&cli.StringFlag{Name: "puavo-os", Aliases: []string{"p"}, Usage: "read the series from `DIR`/config/images/*.json"},
 	}
 }
 
 // torrentFlags returns the flags that say what has torrents.
 func torrentFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "torrents", Value: "none", Usage: "make torrents of these `FILES`: none, deltas, or all, images too"},
-		&cli.StringSliceFlag{Name: "tracker", Usage: "name the tracker at this `URL` in torrents (can be given several times, the first is asked first)", DefaultText: "none"},
-		&cli.StringSliceFlag{Name: "torrent-seed", Usage: "name the host at this `URL`, which serves the mirror, as a source in torrents (can be given several times)", DefaultText: "--repository"},
+		&cli.StringFlag{Name: "torrents", Value: "none", Usage: "make torrents of `FILES`: none, deltas, or all (images too)"},
+		&cli.StringSliceFlag{Name: "tracker", Usage: "name the tracker at `URL` in torrents (repeatable; the first is tried first)", DefaultText: "none"},
+		&cli.StringSliceFlag{Name: "torrent-seed", Usage: "name `URL`, where the mirror is served, as a web seed in torrents (repeatable)", DefaultText: "--repository"},
 	}
 }
 
 // keepFlags returns the flags that say which images are published.
 func keepFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "keep-last", Usage: "publish the newest `N` images of each series, and those that other --keep options keep", DefaultText: "all"},
+		&cli.IntFlag{Name: "keep-last", Usage: "publish the newest `N` images of each series, and those kept by other --keep options", DefaultText: "all"},
 		keepFlag("daily", "day"),
 		keepFlag("weekly", "week"),
 		keepFlag("monthly", "month"),
@@ -100,24 +100,24 @@ func limitFlags() []cli.Flag {
 	return command.Category(command.Limits,
 		jobsFlag(),
 		memoryFlag(),
-		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"},
-		&cli.BoolFlag{Name: "ignore-space", Usage: "begin even if the free space will probably not suffice"},
+		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to disk; for RAM disks and tests only"},
+		&cli.BoolFlag{Name: "ignore-space", Usage: "start even if free space is probably insufficient"},
 	)
 }
 
 // signFlags returns the flags that say how a mirror is signed.
 func signFlags() []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign what is published with the keys in `DIR`, see keys --help"},
+		&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign the mirror with the keys in `DIR`; see keys --help"},
 		passphraseFlag(),
 		ignoreClockFlag(),
-		&cli.BoolFlag{Name: "best-before", Category: signing, Usage: "make a file BEST-BEFORE-YYYY-MM-DD of the day on which the timestamp expires, from which on systemd-sysupdate refuses the mirror"},
+		&cli.BoolFlag{Name: "best-before", Category: signing, Usage: "write a file BEST-BEFORE-YYYY-MM-DD with the day the timestamp expires; systemd-sysupdate refuses the mirror from then on"},
 	}, expireFlags()...)
 }
 
 // keepFlag returns the flag for the images that are kept of each of some periods.
 func keepFlag(name, period string) cli.Flag {
-	return &cli.IntFlag{Name: "keep-" + name, Usage: "publish the newest image of each of the `N` latest " + period + "s that have images", DefaultText: "all"}
+	return &cli.IntFlag{Name: "keep-" + name, Usage: "publish the newest image of each " + period + ", for the latest `N` " + period + "s with images", DefaultText: "all"}
 }
 
 // retention returns which images the flags keep.
@@ -149,7 +149,7 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 	options.Log, options.Progress, options.Stage = screen.Log(), screen.Progress, screen.Working
 	options.ImageRead, options.DeltaMade = lines(screen, c.Bool("verbose"))
 	if options.URL == "" {
-		options.Log.Warn("the urls in the meta are relative, but bootservers need absolute ones; give --repository")
+		options.Log.Warn("the URLs in the meta are relative, but bootservers need absolute ones; give --repository")
 	}
 	report := report{w: stdout, json: c.Bool("json"), quiet: c.Bool("quiet"), shared: screen.Shares(stdout)}
 	if c.Bool("dry-run") {
@@ -180,7 +180,7 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 			return failure
 		}
 		if failure != nil {
-			options.Log.Error("no metrics of this run", "reason", failure)
+			options.Log.Error("could not write the metrics of this run", "reason", failure)
 		}
 	}
 	return err
@@ -205,7 +205,7 @@ func signedUntil(o imagerepo.Options, changed bool) []trust.RoleStatus {
 	case err != nil:
 		o.Log.Warn("the signed metadata does not verify", "reason", err)
 	case o.Sign == nil && changed && signed != nil:
-		o.Log.Warn("the mirror is signed, but what this run changed is not: clients that verify it stay with what was; give --sign-keys")
+		o.Log.Warn("this run changed a signed mirror without signing it: clients that check signatures keep the old state; give --sign-keys")
 	}
 	return signed
 }
@@ -272,7 +272,7 @@ func parse(c *cli.Context, settings *config.Settings) (imagerepo.Options, error)
 	case p.Targets < 0 || p.Bases < 0:
 		return o, command.Usage("--targets and --bases cannot be negative")
 	case !c.Bool("no-config") && len(c.StringSlice("config")) > 0 && c.String("puavo-os") != "":
-		return o, command.Usage("--config and --puavo-os exclude each other")
+		return o, command.Usage("give --config or --puavo-os, not both")
 	}
 	if err := cmp.Or(checkRatio(o.Policy.MaxRatio), checkSigning(c)); err != nil {
 		return o, err
@@ -319,11 +319,11 @@ func directories(c *cli.Context, settings *config.Settings) (images, mirror stri
 	images, mirror = c.Args().Get(0), c.Args().Get(1)
 	switch n := c.NArg(); {
 	case n > 2 || n == 0 && c.String("images-dir") == "":
-		return "", "", command.Usage("want IMAGE_DIR and perhaps MIRROR_DIR, got %d arguments", n)
+		return "", "", command.Usage("want IMAGE_DIR and optionally MIRROR_DIR, got %d arguments", n)
 	case slices.Contains(c.Args().Slice(), ""):
-		return "", "", command.Usage("an empty argument is no directory")
+		return "", "", command.Usage("an argument is empty; give a directory")
 	case n > 0 && settings.Given("images-dir") || n > 1 && settings.Given("mirror-dir"):
-		return "", "", command.Usage("a directory is given as an argument and as an option; leave one out")
+		return "", "", command.Usage("a directory is given both as an argument and as an option; leave one out")
 	case n == 0:
 		images, mirror = c.String("images-dir"), c.String("mirror-dir")
 	case n == 1 && settings.Given("mirror-dir"):
@@ -372,10 +372,10 @@ func parseURL(s string) (string, error) {
 	}
 	u, err := url.Parse(s)
 	if err == nil && u.User != nil || err != nil && strings.Contains(s, "@") { // a password is not shown
-		return "", command.Usage("--repository has a user or password, which the meta would publish")
+		return "", command.Usage("--repository has a user name or password, which the meta would publish; leave it out")
 	}
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" {
-		return "", command.Usage("--repository %q is no base of https URLs", s)
+		return "", command.Usage("--repository %q, want a URL such as https://images.example.org", s)
 	}
 	return strings.TrimRight(u.String(), "/"), nil
 }

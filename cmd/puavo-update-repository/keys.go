@@ -21,36 +21,35 @@ func keysCommand(stdout, stderr io.Writer) *cli.Command {
 	k := keysTool{stdout, stderr}
 	return &cli.Command{
 		Name:      "keys",
-		Usage:     "make and change the keys that sign a mirror",
+		Usage:     "create and change the keys that sign a mirror",
 		UsageText: "puavo-update-repository keys COMMAND [options] ...",
-		Description: `Keys are kept in a directory of their own, DIR, encrypted by a passphrase. It
-   is taken from --passphrase-file, from $PUAVO_KEYS_PASSPHRASE, or from a
-   prompt. DIR/1.root.json is for the clients; a build with --sign-keys DIR
-   signs.
+		Description: `Keys are stored in a directory DIR, encrypted with a passphrase, which is
+   read from --passphrase-file, $PUAVO_KEYS_PASSPHRASE, or a prompt. Give
+   clients DIR/1.root.json; build with --sign-keys DIR to sign the mirror.
 
-   A change of keys makes a new root, which the root keys sign. Where these are
-   not all in one place, copy DIR/next.root.json from one copy of DIR to the
-   other, and let keys sign add those that are there.
+   Each change of keys makes a new root, which the root keys must sign. If the
+   root keys are in several copies of DIR, carry DIR/next.root.json from copy to
+   copy, and run keys sign on each.
 
    Exit codes: ` + command.ExitCodes,
 		Subcommands: []*cli.Command{
-			k.command("init", "DIR", "make a keys directory with a key for each role", k.init,
+			k.command("init", "DIR", "create a directory with a key for each role", k.init,
 				passphraseFlag(), weakFlag(), expireFlag(trust.Root)),
-			k.command("list", "DIR", "print all keys, and which of them are here", k.list,
-				&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print it as JSON"}),
+			k.command("list", "DIR", "list all keys, and show which of them are here", k.list,
+				&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print the list as JSON"}),
 			k.command("rotate", "ROLE DIR", "replace the keys of a role: root, targets, snapshot or timestamp", k.rotate,
-				&cli.StringFlag{Name: "key", Category: signing, Usage: "only the key whose `ID` begins so"}, passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
-			k.command("add", "ROLE DIR", "give a role another key", k.add,
-				&cli.IntFlag{Name: "threshold", Category: signing, Usage: "have `N` of the keys sign from now on", DefaultText: "as before"}, passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
-			k.command("sign", "DIR", "sign a root that lacks signatures, or one that expires soon, as far as keys are here", k.sign,
+				&cli.StringFlag{Name: "key", Category: signing, Usage: "replace only the key whose id begins with `ID`"}, passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
+			k.command("add", "ROLE DIR", "add a key to a role", k.add,
+				&cli.IntFlag{Name: "threshold", Category: signing, Usage: "require signatures by `N` keys of the role from now on", DefaultText: "unchanged"}, passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
+			k.command("sign", "DIR", "sign a new root, or one that expires soon, with the root keys that are here", k.sign,
 				passphraseFlag(), ignoreClockFlag(), expireFlag(trust.Root)),
-			k.command("renew", "[DIR MIRROR_DIR]", "sign a mirror again before its timestamp expires, without building it", k.renew,
+			k.command("renew", "[DIR MIRROR_DIR]", "sign a mirror again before its timestamp expires, without a build", k.renew,
 				append(expireFlags(), passphraseFlag(), ignoreClockFlag(),
-					&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "the keys are in `DIR`, where no argument says so"},
+					&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "`DIR`: directory of the keys, if DIR is not given as an argument"},
 					mirrorFlag(),
-					&cli.StringFlag{Name: "metrics-file", Category: command.Output, Usage: "put the new ends of the signatures into the metrics in `FILE`"},
+					&cli.StringFlag{Name: "metrics-file", Category: command.Output, Usage: "update the expiry times of the signatures in the metrics `FILE`"},
 					notifyFlag(),
-					&cli.BoolFlag{Name: "no-sync", Category: command.Limits, Usage: "do not flush files to the disk: for RAM disks and tests"})...),
+					&cli.BoolFlag{Name: "no-sync", Category: command.Limits, Usage: "do not flush files to disk; for RAM disks and tests only"})...),
 		},
 		Action: command.NoCommand,
 	}
@@ -119,8 +118,8 @@ func (k keysTool) init(c keysCall) error {
 	if err := trust.Init(o); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.out, `%[1]s has a key for each role. Give clients %[1]s/1.root.json, not over the mirror.
-Keep a copy of %[1]s and of its passphrase in a safe place, and root.*.key nowhere else.
+	_, err = fmt.Fprintf(c.out, `%[1]s has a key for each role. Give clients %[1]s/1.root.json, but not through the mirror.
+Keep a copy of %[1]s and its passphrase in a safe place; keep root.*.key only there.
 `, o.Dir)
 	return err
 }
@@ -210,7 +209,7 @@ func (k keysTool) sign(c keysCall) error {
 		}
 		if p == nil {
 			version, expires := keys.Root()
-			_, err := fmt.Fprintf(c.out, "Nothing to sign: root %d is complete, and expires %s.\n", version, date(expires))
+			_, err := fmt.Fprintf(c.out, "Nothing to sign: root %d is complete and expires %s.\n", version, date(expires))
 			return err
 		}
 		return printMissing(c.out, dir, *p)
@@ -260,7 +259,7 @@ func shortID(id string) string { return untrusted.Show(fmt.Sprintf("%.8s", id)) 
 // printMissing prints what to do about a new root.
 func printMissing(w io.Writer, dir string, p trust.Proposal) error {
 	if len(p.Missing) == 0 {
-		_, err := fmt.Fprintf(w, "Root %d is complete, and expires %s. The next build with --sign-keys publishes it, or keys renew; copy %s/%[1]d.root.json to the other copies of that directory first, if there are any.\n", p.Version, date(p.Expires), dir)
+		_, err := fmt.Fprintf(w, "Root %d is complete and expires %s. Copy %s/%[1]d.root.json to any other copies of that directory, then publish it by keys renew or a build with --sign-keys.\n", p.Version, date(p.Expires), dir)
 		return err
 	}
 	for _, m := range p.Missing {
@@ -268,11 +267,11 @@ func printMissing(w io.Writer, dir string, p trust.Proposal) error {
 		for _, id := range m.Keys {
 			ids = append(ids, shortID(id))
 		}
-		if _, err := fmt.Fprintf(w, "Root %d lacks %d of the signatures that root %d demands, of these keys: %s\n", p.Version, m.Signatures, m.Of, strings.Join(ids, " ")); err != nil {
+		if _, err := fmt.Fprintf(w, "Root %d lacks %d of the signatures that root %d requires; these keys can sign: %s\n", p.Version, m.Signatures, m.Of, strings.Join(ids, " ")); err != nil {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "Copy %s/next.root.json to where these keys are, into a copy of %[1]s, and run keys sign there.\n", dir)
+	_, err := fmt.Fprintf(w, "Copy %s/next.root.json into the copy of %[1]s that has these keys, and run keys sign there.\n", dir)
 	return err
 }
 

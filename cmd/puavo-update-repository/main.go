@@ -99,21 +99,21 @@ func hasImages(path string) bool {
 func newApp(settings *config.Settings, file func() string, stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name:  "puavo-update-repository",
-		Usage: "make a repository of OS images for a static HTTPS host",
+		Usage: "build a repository of OS images for a static HTTPS host",
 		UsageText: `puavo-update-repository [options] IMAGE_DIR [MIRROR_DIR]
    puavo-update-repository --settings FILE_OR_NAME [options]`,
-		Description: `Puts the images of IMAGE_DIR, deltas between them and their digests into
-   MIRROR_DIR (IMAGE_DIR/mirror), which can then be published. What is there
-   and right is kept; files that it did not make are not touched. Images that
-   left IMAGE_DIR leave the mirror.
+		Description: `Fills MIRROR_DIR (default: IMAGE_DIR/mirror), which any web server can serve,
+   with the images of IMAGE_DIR, deltas between them, and checksums. Correct
+   files are kept, and files that it did not make are left alone. An image that
+   is removed from IMAGE_DIR is removed from the mirror as well.
 
    Example:
       puavo-update-repository -r images.example.org puavo-os-images mirror
-   To put it on a host, and to update it there:
+   To upload the mirror to a host, or update it there:
       puavo-update-repository publish mirror sftp://host/srv/images
 
-   ` + configuration.Help("mirror-dir = /srv/mirror") + ` Its keys
-   images-dir and mirror-dir hold where no argument is given.
+   ` + configuration.Help("mirror-dir = /srv/mirror") + ` The keys images-dir and
+   mirror-dir apply if no directory is given as an argument.
 
    Exit codes: ` + command.ExitCodes,
 		Flags: flags(),
@@ -152,7 +152,7 @@ func reporting(name string, stderr io.Writer, run func(*cli.Context, *ui.Screen)
 		}
 		failure := notify.Failure{Program: c.App.Name, Command: name, Err: err, ExitCode: code}
 		if err := notify.Run(c.Context, hook, failure, screen.Output()); err != nil {
-			screen.Log().Warn("the failure was not reported", "reason", err)
+			screen.Log().Warn("could not run the command of --notify", "reason", err)
 		}
 		return err
 	}
@@ -176,8 +176,8 @@ func publishing() publishcmd.Tools {
 		Reporting: reporting,
 		Flags: slices.Concat([]cli.Flag{
 			mirrorFlag(),
-			&cli.StringFlag{Name: "images-dir", Usage: "refuse a destination in `DIR`, where the images are"},
-			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign what is withdrawn, and the mirror again, with the keys in `DIR`"},
+			&cli.StringFlag{Name: "images-dir", Usage: "refuse a destination inside `DIR`, the directory of the images"},
+			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign withdrawals, and then the mirror, with the keys in `DIR`"},
 			passphraseFlag(), ignoreClockFlag(),
 		}, expireFlags(), []cli.Flag{notifyFlag(), settingsFlag()}),
 	}
@@ -197,8 +197,8 @@ func pulling() pullcmd.Tools {
 		Reporting: reporting,
 		ExitCode:  func(c *cli.Context, err error) int { return command.ExitCode(c.Context, err, badInput...) },
 		Flags: slices.Concat([]cli.Flag{
-			&cli.StringFlag{Name: "mirror-dir", Usage: "the copy is `DIR`, where no argument says so"},
-			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign a copy with documents of its own with the keys in `DIR`"},
+			&cli.StringFlag{Name: "mirror-dir", Usage: "`DIR`: directory of the copy, if DIR is not given as an argument"},
+			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign the copy's own documents with the keys in `DIR`"},
 			passphraseFlag(), ignoreClockFlag(),
 		}, expireFlags(), []cli.Flag{notifyFlag(), settingsFlag()}),
 	}
@@ -217,45 +217,45 @@ func meantCommand(c *cli.Context, err error) error {
 
 // settingsFlag returns the flag for the file of settings, which all commands have.
 func settingsFlag() cli.Flag {
-	return &cli.StringFlag{Name: configuration.Option, Usage: "take options from `FILE_OR_NAME`, see --help; a bare NAME is " + configuration.Dir + "/NAME.conf"}
+	return &cli.StringFlag{Name: configuration.Option, Usage: "read settings from `FILE_OR_NAME`; a bare NAME means " + configuration.Dir + "/NAME.conf"}
 }
 
 // mirrorFlag returns the flag for the mirror.
 func mirrorFlag() cli.Flag {
-	return &cli.StringFlag{Name: "mirror-dir", Usage: "the mirror is `DIR`, where no argument says so"}
+	return &cli.StringFlag{Name: "mirror-dir", Usage: "`DIR`: directory of the mirror, if MIRROR_DIR is not given"}
 }
 
 // initCommand returns the command that writes settings, to the file of this path.
 func initCommand(file func() string, stdout, stderr io.Writer) *cli.Command {
 	what := slices.Concat([]cli.Flag{
-		&cli.StringFlag{Name: "images-dir", Usage: "the images are in `DIR`"},
-		&cli.StringFlag{Name: "mirror-dir", Usage: "the mirror is, or will be, `DIR`"},
+		&cli.StringFlag{Name: "images-dir", Usage: "`DIR`: directory of the images"},
+		&cli.StringFlag{Name: "mirror-dir", Usage: "`DIR`: directory of the mirror, new or existing"},
 	}, seriesFlags(), keepFlags())
 	return &cli.Command{
 		Name:      "init",
-		Usage:     "write settings, guided by questions, and make keys and a systemd timer",
+		Usage:     "ask questions; write settings, keys and a systemd timer",
 		UsageText: "puavo-update-repository init [options]",
-		Description: `Asks what a build needs to know, and writes it to
+		Description: `Asks what a build needs to know, and writes the answers to
    ` + configuration.File + `, or to the file or NAME of --settings.
-   Each option is the answer to a question. Where they answer all that must be
-   known, nothing is asked; without a terminal, init names those that are
-   missing. What exists is not replaced without --force; keys and passphrases
-   never are.
+   Each option answers a question in advance. If the options answer all required
+   questions, nothing is asked. Without a terminal, init lists the options that
+   are missing. Existing files are replaced only with --force; keys and
+   passphrases are never replaced.
 
-   The keys that sign are made in --sign-keys, unless keys are there. The root
-   keys, which only a change of keys needs, are made in another directory,
-   --root-keys, to be carried away to a machine that is off the network; with
-   --root-keys-here they stay with the others. The timer gets the passphrase
+   The signing keys are created in --sign-keys, unless it already has keys. The
+   root keys, needed only to change keys, are created in a directory of their
+   own, --root-keys: move it to a machine without a network. With
+   --root-keys-here they stay with the others. The timer reads the passphrase
    from a file of mode 0600, which init writes if it is missing, or from a
-   credential of systemd. Settings with a NAME use the units of the Debian
-   package, if that is installed; for others, init writes units.
+   systemd credential. Settings with a NAME use the units of the Debian package
+   if that is installed; otherwise init writes units.
 
    Exit codes: ` + command.ExitCodes,
 		Flags: slices.Concat(command.Category(whatToBuild, what...), initFlags(), []cli.Flag{settingsFlag()}, command.Flags("has no effect")),
 		Action: func(c *cli.Context) error {
 			screen := command.Start(c, stderr)
 			if c.NArg() > 0 {
-				return command.Usage("unknown argument %q; the directories are options of init", c.Args().First())
+				return command.Usage("unexpected argument %q; give the directories with --images-dir and --mirror-dir", c.Args().First())
 			}
 			return initialize(c, file(), stdout, stderr, screen)
 		},
@@ -265,26 +265,26 @@ func initCommand(file func() string, stdout, stderr io.Writer) *cli.Command {
 // initFlags returns the flags of init that are no build's.
 func initFlags() []cli.Flag {
 	return slices.Concat(command.Category(signing,
-		&cli.StringFlag{Name: "sign-keys", Usage: "sign with the keys in `DIR`, which are made if it has none"},
-		&cli.BoolFlag{Name: "no-signing", Usage: "sign nothing"},
-		&cli.StringFlag{Name: "root-keys", Usage: "make the root keys in `DIR`, to be carried away"},
-		&cli.BoolFlag{Name: "root-keys-here", Usage: "leave the root keys with the others"},
+		&cli.StringFlag{Name: "sign-keys", Usage: "sign with the keys in `DIR`, which are created if missing"},
+		&cli.BoolFlag{Name: "no-signing", Usage: "do not sign the mirror"},
+		&cli.StringFlag{Name: "root-keys", Usage: "create the root keys in `DIR`, to be moved to an offline machine"},
+		&cli.BoolFlag{Name: "root-keys-here", Usage: "keep the root keys with the other keys"},
 		passphraseFlag(),
-		&cli.StringFlag{Name: "passphrase-credential", Usage: "have the timer take the passphrase from the systemd credential `NAME`, or from that in the file of an absolute path"},
+		&cli.StringFlag{Name: "passphrase-credential", Usage: "let the timer read the passphrase from the systemd credential `NAME`, or from the credential file at an absolute path"},
 		weakFlag(),
 	), command.Category("Timer",
-		&cli.StringFlag{Name: "timer", Usage: "have systemd build at these `TIMES`, such as daily or 02:30, see systemd.time(7)"},
-		&cli.StringFlag{Name: "units-dir", Usage: "write service and timer to `DIR`", DefaultText: "/etc/systemd/system"},
-	), command.Category(command.Output, &cli.BoolFlag{Name: "force", Usage: "replace settings and units that exist"}))
+		&cli.StringFlag{Name: "timer", Usage: "build at `TIMES`, e.g. daily or 02:30; see systemd.time(7)"},
+		&cli.StringFlag{Name: "units-dir", Usage: "write the service and the timer to `DIR`", DefaultText: "/etc/systemd/system"},
+	), command.Category(command.Output, &cli.BoolFlag{Name: "force", Usage: "replace existing settings and units"}))
 }
 
 // initialize runs the setup.
 func initialize(c *cli.Context, file string, stdout, stderr io.Writer, screen *ui.Screen) error {
 	if c.Bool("no-signing") && c.String("sign-keys") != "" || c.Bool("root-keys-here") && c.String("root-keys") != "" || c.String("passphrase-file") != "" && c.String("passphrase-credential") != "" {
-		return command.Usage("of --sign-keys and --no-signing, of --root-keys and --root-keys-here, and of --passphrase-file and --passphrase-credential give one at most")
+		return command.Usage("these options exclude each other: --sign-keys and --no-signing, --root-keys and --root-keys-here, --passphrase-file and --passphrase-credential")
 	}
 	if file == "" {
-		return command.Usage("--settings names no file")
+		return command.Usage("--settings is empty; init needs a file to write")
 	}
 	file, err := filepath.Abs(file)
 	if err != nil {

@@ -66,7 +66,7 @@ func TestInterrupt(t *testing.T) {
 				awaitFile(t, filepath.Join(mirror, ".repo/tmp", c.when))
 				p.Signal(c.signal)
 			})
-			if code != command.Interrupted || stdout != "" || stderr != name+": interrupted; run again to go on\n" {
+			if code != command.Interrupted || stdout != "" || stderr != name+": interrupted; run again to resume\n" {
 				t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 			}
 			if left := glob(t, filepath.Join(mirror, ".repo/tmp/*")); len(left) > 0 {

@@ -26,7 +26,7 @@ type metrics struct {
 	signed      []trust.RoleStatus
 }
 
-// write writes the metrics of a mirror to what a path leads to. The last success
+// write writes the metrics of a mirror to the file that a path points to. The last success
 // is the one that the mirror remembers, as status prints it.
 func (m metrics) write(file, mirror string) (err error) {
 	if m.mirror, err = filepath.Abs(mirror); err != nil {
@@ -55,14 +55,14 @@ func (m metrics) format() []byte {
 	add("last_run_success", "Whether the last run succeeded: 1, or 0 if it failed or was interrupted.", 1-failed)
 	add("last_exit_code", "The exit code of the last run, see --help.", float64(m.exitCode))
 	add("duration_seconds", "How long the last run took.", m.duration.Round(time.Millisecond).Seconds())
-	add("series", "Series of images that the last run had.", float64(m.Series))
-	add("images", "Images that the last run had in the mirror.", float64(m.Images))
+	add("series", "Series in the mirror after the last run.", float64(m.Series))
+	add("images", "Images in the mirror after the last run.", float64(m.Images))
 	add("image_bytes", "Size of these images.", float64(m.ImageBytes))
-	add("deltas", "Deltas that the last run had in the mirror, made or kept.", float64(m.Made+m.Kept))
+	add("deltas", "Deltas in the mirror after the last run, made or kept.", float64(m.Made+m.Kept))
 	add("delta_bytes", "Size of these deltas.", float64(m.DeltaBytes))
 	add("deltas_made", "Deltas that the last run made.", float64(m.Made))
 	add("deltas_kept", "Deltas that the last run kept.", float64(m.Kept))
-	add("deltas_dropped", "Deltas that the last run did not publish, as too large.", float64(m.Dropped))
+	add("deltas_dropped", "Deltas that the last run dropped because they were too large.", float64(m.Dropped))
 	add("files_removed", "Old files that the last run removed.", float64(m.Removed))
 	add("deltas_omitted", "Deltas that the last run could not make.", float64(m.Omitted))
 	add("series_failed", "Series that the last run could not build.", float64(len(m.Summary.Failed)))

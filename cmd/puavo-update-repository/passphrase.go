@@ -25,15 +25,15 @@ const (
 )
 
 func passphraseFlag() cli.Flag {
-	return &cli.StringFlag{Name: "passphrase-file", Category: signing, Usage: "take the passphrase of the keys from `FILE`, less the end of its line", DefaultText: "$" + passphraseEnv + ", or a prompt"}
+	return &cli.StringFlag{Name: "passphrase-file", Category: signing, Usage: "read the passphrase of the keys from `FILE`, a single line", DefaultText: "$" + passphraseEnv + ", or a prompt"}
 }
 
 func weakFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "weak-passphrase", Category: signing, Usage: fmt.Sprintf("permit a passphrase of less than %d characters", minPassphrase)}
+	return &cli.BoolFlag{Name: "weak-passphrase", Category: signing, Usage: fmt.Sprintf("allow a passphrase shorter than %d characters", minPassphrase)}
 }
 
 func ignoreClockFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "ignore-clock", Category: signing, Usage: "sign even if the clock is more than an hour behind the last signing"}
+	return &cli.BoolFlag{Name: "ignore-clock", Category: signing, Usage: "sign even if the clock is more than an hour behind the last signature"}
 }
 
 // expireFlags returns the flags for the lifetimes of signatures that each run makes.
@@ -45,9 +45,9 @@ func expireFlags() (flags []cli.Flag) {
 }
 
 func expireFlag(role string) cli.Flag {
-	usage := "let signatures of the role " + role + " hold for this `TIME`"
+	usage := "`TIME`: validity of signatures by the " + role + " role"
 	if role == trust.Root {
-		usage = "let a new root hold for this `TIME`, and warn in its last third"
+		usage = "`TIME`: validity of a new root; its last third brings warnings"
 	}
 	days := fmt.Sprintf("%dd", trust.DefaultLifetime(role)/(24*time.Hour))
 	return &cli.StringFlag{Name: "expire-" + role, Category: signing, Value: days, Usage: usage}
@@ -122,7 +122,7 @@ func askPassphrase(c *cli.Context, fresh bool) ([]byte, error) {
 	}
 	p, err := ui.Passphrase(c.Context, "passphrase of the keys", fresh)
 	if errors.Is(err, ui.ErrNoTerminal) {
-		return nil, fmt.Errorf("the private keys need their passphrase, and %w: set $%s, or give --passphrase-file", err, passphraseEnv)
+		return nil, fmt.Errorf("cannot ask for the passphrase of the keys: %w; set $%s, or give --passphrase-file", err, passphraseEnv)
 	}
 	return p, err
 }
@@ -149,7 +149,7 @@ func strong(ask func(fresh bool) ([]byte, error)) func(fresh bool) ([]byte, erro
 		p, err := ask(fresh)
 		if n := utf8.RuneCount(p); err == nil && n > 0 && n < minPassphrase {
 			clear(p)
-			return nil, fmt.Errorf("the passphrase has %d characters, want %d or more: take a longer one, such as five words, or permit it by --weak-passphrase", n, minPassphrase)
+			return nil, fmt.Errorf("the passphrase has %d characters, want %d or more: choose a longer one, such as five words, or allow it with --weak-passphrase", n, minPassphrase)
 		}
 		return p, err
 	}
@@ -163,7 +163,7 @@ func readPassphrase(ctx context.Context, file string) ([]byte, error) {
 	}
 	p = bytes.TrimSuffix(bytes.TrimSuffix(p, []byte("\n")), []byte("\r"))
 	if len(p) == 0 || len(p) > maxPassphrase || bytes.ContainsAny(p, "\n") {
-		return nil, fmt.Errorf("the passphrase: %s must hold one line of 1 to %d bytes", file, maxPassphrase)
+		return nil, fmt.Errorf("the passphrase: %s must contain one line of 1 to %d bytes", file, maxPassphrase)
 	}
 	return p, nil
 }

@@ -69,11 +69,11 @@ func (r report) plan(p plan.Plan) error {
 	}
 	e := p.Estimate
 	if e.Orphans > 0 {
-		if _, err := fmt.Fprintf(r.w, "Orphans hold %s until they are removed, see --grace.\n", ui.Bytes(e.Orphans)); err != nil {
+		if _, err := fmt.Fprintf(r.w, "Orphans occupy %s until they are removed; see --grace.\n", ui.Bytes(e.Orphans)); err != nil {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(r.w, "About %v: reads %s, writes %s, takes up to %s of memory and %s of the %s that are free%s.\n",
+	_, err := fmt.Fprintf(r.w, "Estimate: %v; reads %s, writes %s; up to %s of memory; %s of disk space, of %s free%s.\n",
 		time.Duration(e.Seconds*float64(time.Second)).Round(time.Second), ui.Bytes(e.Read), ui.Bytes(e.Write), ui.Bytes(e.Memory), ui.Bytes(e.Space), ui.Bytes(e.Free), copies(e))
 	return err
 }
@@ -102,7 +102,7 @@ func copies(e plan.Estimate) string {
 	if e.Copies == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", likely %s of it for copies of images that cannot be linked into the mirror", ui.Bytes(e.Copies))
+	return fmt.Sprintf("; %s of it probably for copies of images that cannot be linked into the mirror", ui.Bytes(e.Copies))
 }
 
 // imageVerb returns what a run does about an image.
@@ -153,7 +153,7 @@ func fileSize(n int64) string {
 // notes prints what is unusual about a run.
 func (r report) notes(p plan.Plan) error {
 	if len(p.Unowned) > 0 {
-		const note = "No record says that the tool made these files, which are not wanted any more; they stay. Remove them, or take them over with --adopt:\n  %s\n"
+		const note = "These files are no longer needed, but no record says that this tool made them, so they stay. Remove them, or take them over with --adopt:\n  %s\n"
 		if _, err := fmt.Fprintf(r.w, note, strings.Join(p.Unowned, "\n  ")); err != nil {
 			return err
 		}
@@ -161,10 +161,10 @@ func (r report) notes(p plan.Plan) error {
 	if !p.Adopted {
 		return nil
 	}
-	const note = "A mirror that another tool made, or whose records are lost, is taken over: each of its deltas is tried."
+	const note = "Taking over a mirror that another tool made, or whose records are lost: every delta in it is checked."
 	left := ""
 	if len(p.LeftAlone) > 0 {
-		left = fmt.Sprintf(" %s are left alone; nothing needs them any more.", strings.Join(p.LeftAlone, " and "))
+		left = fmt.Sprintf(" %s are no longer needed, and are left alone.", strings.Join(p.LeftAlone, " and "))
 	}
 	_, err := fmt.Fprintf(r.w, "%s%s\n", note, left)
 	return err

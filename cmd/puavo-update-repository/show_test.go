@@ -45,7 +45,7 @@ func TestShowsForeignKeys(t *testing.T) {
 	}
 	for _, want := range []string{
 		`Root 2: root gets the key \x1b[2J, root needs 2 signatures, not 1.` + "\n",
-		`of these keys: \x1b[2J\u009b\u202e a 01234567` + "\n",
+		`these keys can sign: \x1b[2J\u009b\u202e a 01234567` + "\n",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("want %q in %q", want, b.String())

@@ -23,16 +23,16 @@ import (
 func statusCommand(stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "status",
-		Usage:     "print what a mirror holds",
+		Usage:     "print what a mirror contains",
 		UsageText: "puavo-update-repository status [options] [MIRROR_DIR]",
 		Description: `Prints the images of each series, the deltas between them with their sizes
-   and their shares of the images they make, how the last run went, and until
-   when the signatures hold. Of those in the last third of their time it warns,
-   with --quiet too.
+   and shares of the target image, the result of the last run, and when the
+   signatures expire. It warns about signatures in the last third of their
+   validity, even with --quiet.
 
    Exit codes: ` + command.ExitCodes,
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print it as JSON"},
+			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print the status as JSON"},
 			mirrorFlag(),
 			settingsFlag(),
 		}, statusFlags()...),
@@ -48,10 +48,10 @@ func statusCommand(stdout, stderr io.Writer) *cli.Command {
 
 // statusFlags returns the flags that all commands have, with what they do here.
 func statusFlags() []cli.Flag {
-	flags := command.Flags("print the files of each series too")
+	flags := command.Flags("also print the files of each series")
 	for _, f := range flags {
 		if quiet, ok := f.(*cli.BoolFlag); ok && quiet.Name == "quiet" {
-			quiet.Usage = "print only warnings, and how the last run failed"
+			quiet.Usage = "print only warnings, and the error of a last run that failed"
 		}
 	}
 	return flags
@@ -104,7 +104,7 @@ func printStatus(w io.Writer, s fullStatus, files bool) error {
 	}
 	page := ""
 	if files && s.Page != "" {
-		page = "page for people: " + s.Page + "\n"
+		page = "web page: " + s.Page + "\n"
 	}
 	run := describeRun(s.LastRun)
 	if s.Pulled != nil {
@@ -128,11 +128,11 @@ func warnExpiry(screen *ui.Screen, signed []trust.RoleStatus) {
 		if !s.Soon {
 			continue
 		}
-		advice := "clients will refuse the mirror after that; run keys renew"
+		advice := "clients refuse the mirror after that; run keys renew"
 		if s.Role == trust.Root {
-			advice = "clients will refuse the mirror after that; run keys sign where the root keys are, and then keys renew"
+			advice = "clients refuse the mirror after that; run keys sign where the root keys are, then keys renew"
 		}
-		screen.Log().Warn("signatures expire soon, or have", "role", s.Role, "expires", date(s.Expires), "reason", advice)
+		screen.Log().Warn("signatures expire soon or have expired", "role", s.Role, "expires", date(s.Expires), "reason", advice)
 	}
 }
 

@@ -25,34 +25,34 @@ import (
 func verifyCommand(settings *config.Settings, stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
-		Usage:     "check whether every file of a mirror is what its meta and lists say",
+		Usage:     "check every file of a mirror against its meta and checksum lists",
 		UsageText: "puavo-update-repository verify [options] [MIRROR_DIR]",
-		Description: `Reads the whole mirror and changes nothing, unless --repair is given: then
-   what is damaged is made again with the options of the last run, as far as the
-   image directory allows, and the mirror is read again.
+		Description: `Reads the whole mirror, and changes nothing unless --repair is given. That
+   makes damaged files again from the images in the image directory, with the
+   options of the last run, and then reads the mirror once more.
 
-   Where a build works on the mirror, or its lists change while it is read, what
-   was found is looked at again for some seconds. If it is still found while the
-   build works, a note says so: verify again when that has ended.
+   If a build is running, or the lists change during the check, problems are
+   checked again for a few seconds. If a problem persists while the build runs,
+   a note says so: verify again after the build.
 
    Exit codes: ` + command.ExitCodes + `;
-   1 too if there is damage. Orphans are no damage.`,
+   1 also means damage. Orphans do not count as damage.`,
 		Flags: append(append(command.Category("What to check",
-			&cli.BoolFlag{Name: "deep", Usage: "apply every delta and look at the image it makes"},
-			&cli.BoolFlag{Name: "repair", Usage: "make again what is damaged"},
-			&cli.StringFlag{Name: "images", Usage: "repair from the images in `DIR`", DefaultText: "the last run's"},
+			&cli.BoolFlag{Name: "deep", Usage: "apply every delta and check the image it makes"},
+			&cli.BoolFlag{Name: "repair", Usage: "make damaged files again"},
+			&cli.StringFlag{Name: "images", Usage: "repair from the images in `DIR`", DefaultText: "those of the last run"},
 			mirrorFlag(),
 		),
 			jobsFlag(),
 			memoryFlag(),
-			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign what --repair publishes with the keys in `DIR`"},
+			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "with --repair, sign the mirror with the keys in `DIR`"},
 			passphraseFlag(),
 			ignoreClockFlag(),
-			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print what was found as JSON"},
+			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print the findings as JSON"},
 			command.ProgressFlag(),
 			notifyFlag(),
 			settingsFlag(),
-		), command.Flags("print what becomes of each file that is made again")...),
+		), command.Flags("print what is done with each file that is made again")...),
 		Action: reporting("verify", stderr, func(c *cli.Context, screen *ui.Screen) error {
 			return verify(c, settings, stdout, screen)
 		}),
@@ -94,7 +94,7 @@ func verify(c *cli.Context, settings *config.Settings, stdout io.Writer, screen 
 	}
 	if c.Bool("repair") && o.Found.Damaged() > 0 {
 		if o.Repair, err = repair(c, dir, o.Found, keys, screen); err != nil {
-			return errors.Join(o.print(c, stdout), fmt.Errorf("the repair: %w", err))
+			return errors.Join(o.print(c, stdout), fmt.Errorf("repair: %w", err))
 		}
 		left, err := look(c, dir, screen)
 		if err != nil {
@@ -206,7 +206,7 @@ func losesNothing(ctx context.Context, o imagerepo.Options, found audit.Report) 
 	for _, r := range plan.Remove {
 		known := slices.ContainsFunc(found.Findings, func(f audit.Finding) bool { return f.Path == r.Path }) // damaged, or leaving
 		if _, noImage := meta.ParseOldName(r.Path); noImage == nil && !known {
-			return fmt.Errorf("%s is in the mirror and not among the images in %s, so it would leave the mirror; name the directory that has all images by --images, or build the mirror again", r.Path, o.ImageDir)
+			return fmt.Errorf("%s is in the mirror but not in %s, so the repair would remove it; give the directory that has all images with --images, or build the mirror again", r.Path, o.ImageDir)
 		}
 	}
 	return err
@@ -216,9 +216,9 @@ func losesNothing(ctx context.Context, o imagerepo.Options, found audit.Report) 
 func (o outcome) err(dir string) error {
 	switch {
 	case o.Left != nil && o.Left.Damaged() > 0:
-		return fmt.Errorf("%s: %w in %d places is left after the repair; see what is printed, and build the mirror again", dir, errDamage, o.Left.Damaged())
+		return fmt.Errorf("%s: %w remains in %d places after the repair; see the list, and build the mirror again", dir, errDamage, o.Left.Damaged())
 	case o.Left == nil && o.Found.Damaged() > 0:
-		return fmt.Errorf("%s: %w in %d places; --repair makes again what the images allow", dir, errDamage, o.Found.Damaged())
+		return fmt.Errorf("%s: %w in %d places; run verify --repair", dir, errDamage, o.Found.Damaged())
 	}
 	return nil
 }
@@ -261,9 +261,9 @@ func printFindings(w io.Writer, r audit.Report) error {
 
 // jobsFlag and memoryFlag return flags of several commands.
 func jobsFlag() cli.Flag {
-	return &cli.IntFlag{Name: "jobs", Category: command.Limits, Aliases: []string{"j"}, Value: runtime.NumCPU(), DefaultText: "the number of processors", Usage: "work on `N` images at a time"}
+	return &cli.IntFlag{Name: "jobs", Category: command.Limits, Aliases: []string{"j"}, Value: runtime.NumCPU(), DefaultText: "the number of processors", Usage: "process `N` images at a time"}
 }
 
 func memoryFlag() cli.Flag {
-	return &cli.StringFlag{Name: "memory", Category: command.Limits, Usage: "take at most `SIZE` of memory, such as 2g or 2GiB", DefaultText: "a quarter of the machine's, or of its control group's"}
+	return &cli.StringFlag{Name: "memory", Category: command.Limits, Usage: "use at most `SIZE` of memory, e.g. 2g or 2GiB", DefaultText: "a quarter of that of the machine or control group"}
 }

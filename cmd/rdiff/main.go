@@ -73,18 +73,18 @@ const help = `Usage: rdiff [OPTIONS] signature [BASIS [SIGNATURE]]
              [OPTIONS] diff BASIS NEWFILE [DELTA]
              [OPTIONS] info [FILE]
 
-signature, delta and patch are those of rdiff(1). diff makes a delta of two
-files: smaller than one from a signature, and as good for patch; with --compact
-it makes a compact delta, which is smaller still where the files are squashfs
-images with LZO, but which only this rdiff applies. info prints what a signature
-or delta holds. Commands can be cut short, as in "sig". A name that
-is missing or - stands for standard input or output. NEWFILE of delta and DELTA
-of patch are read as they come; another input that is no regular file is first
-copied to a temporary file. An output file appears when it is complete; where it
+signature, delta and patch work as in rdiff(1). diff makes a delta from two
+files; it is smaller than one made from a signature, and any rdiff can apply it.
+With --compact it makes a compact delta, which is smaller still if the files are
+squashfs images with LZO, but only this rdiff can apply it. info prints what a
+signature or delta contains. Commands can be shortened, as in "sig". A missing
+name, or -, means standard input or output. NEWFILE of delta and DELTA of patch
+are read as they arrive; any other input that is not a regular file is first
+copied to a temporary file. An output file appears when it is complete; if it
 has other hard links or cannot be replaced, it is written in place.
 
 Options:
-  -v, --verbose             Print statistics, and what a signature holds
+  -v, --verbose             Print statistics, and what a signature contains
   -V, --version             Show program version
   -?, -h, --help            Show this help message
   -s, --statistics          Show performance statistics
@@ -95,10 +95,10 @@ Signature generation options:
   -b, --block-size=BYTES    Signature block size, 0 (default) for recommended
   -S, --sum-size=BYTES      Signature strength, 0 (default) for max, -1 for min
 IO options:
-  -I, --input-size=BYTES    Input buffer size: taken, without effect
-  -O, --output-size=BYTES   Output buffer size: taken, without effect
+  -I, --input-size=BYTES    Input buffer size: accepted, no effect
+  -O, --output-size=BYTES   Output buffer size: accepted, no effect
 Options of diff:
-      --effort=EFFORT       fast, default or best
+      --effort=EFFORT       How hard to search: fast, default or best
       --memory=SIZE         Memory for the index, such as 64M (default 64M, with
                             --compact 512M)
       --compact             Make a compact delta. It needs several times the size
@@ -106,7 +106,7 @@ Options of diff:
 Options of info:
       --json                Print JSON
 
-Exit codes, those of rdiff(1): 0 done, 100 a file cannot be read or written,
-101 wrong usage, 103 a file ends early, 104 not a signature or delta, 106 a
-corrupt one, 108 a wrong size of blocks or sums. In addition: 130 interrupted.
+Exit codes, as of rdiff(1): 0 done, 100 cannot read or write a file, 101 wrong
+usage, 103 file ends early, 104 not a signature or delta, 106 corrupt signature
+or delta, 108 wrong size of blocks or sums. In addition: 130 interrupted.
 `

@@ -222,7 +222,7 @@ func Settle(app *cli.App, args []string, directory func(string) bool, forms map[
 	}
 	c := commandOf(app.Commands, name)
 	if fits(c.Flags, c.Subcommands, arrange(c.Flags, c.Subcommands, before, after), forms[name]) {
-		return nil, Usage("%[1]s is a command, and here a directory with images: write ./%[1]s for the directory, or run the command in another one", name)
+		return nil, Usage("%[1]s is a command, but also a directory with images here: write ./%[1]s for the directory, or run the command elsewhere", name)
 	}
 	return slices.Concat(before, []string{"./" + name}, after), nil
 }

@@ -31,8 +31,8 @@ const (
 )
 
 // ExitCodes explains the exit codes, for --help.
-const ExitCodes = `0 done, 1 failed, 2 wrong usage, 3 nothing usable found
-   (corrupt or contradictory input; a file that cannot be opened is 1),
+const ExitCodes = `0 done, 1 failed, 2 wrong usage, 3 no usable input
+   (corrupt or contradictory; a file that cannot be opened is 1),
    130 interrupted`
 
 // ErrUsage is wrapped by the errors for wrong arguments.
@@ -65,7 +65,7 @@ func Main(run Func, input ...error) int {
 	switch {
 	case !IsFailure(code, err):
 	case code == Interrupted:
-		printError(err, "interrupted; run again to go on")
+		printError(err, "interrupted; run again to resume")
 	default:
 		printError(err, err.Error())
 	}

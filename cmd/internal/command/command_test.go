@@ -106,8 +106,8 @@ func TestMainSignal(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		{"waits", os.Interrupt, Interrupted, "test-command: interrupted; run again to go on\n"},
-		{"waits", syscall.SIGTERM, Interrupted, "test-command: interrupted; run again to go on\n"},
+		{"waits", os.Interrupt, Interrupted, "test-command: interrupted; run again to resume\n"},
+		{"waits", syscall.SIGTERM, Interrupted, "test-command: interrupted; run again to resume\n"},
 		{"finishes", os.Interrupt, Done, ""},
 	} {
 		t.Run(c.name+" "+c.signal.String(), func(t *testing.T) {

@@ -14,18 +14,18 @@ import (
 // one of this name.
 func Flags(verbose string) []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "background", Category: Limits, Usage: "leave processor and disk to others: run with nice 19 and as idle I/O"},
-		&cli.StringFlag{Name: "log-format", Category: Output, Value: "text", Usage: "write messages to standard error as `FORMAT`: text or json", Action: checkFormat},
-		&cli.BoolFlag{Name: "quiet", Category: Output, Aliases: []string{"q"}, Usage: "print errors only"},
+		&cli.BoolFlag{Name: "background", Category: Limits, Usage: "run at the lowest priority: nice 19 and idle I/O"},
+		&cli.StringFlag{Name: "log-format", Category: Output, Value: "text", Usage: "`FORMAT`: format of messages on standard error, text or json", Action: checkFormat},
+		&cli.BoolFlag{Name: "quiet", Category: Output, Aliases: []string{"q"}, Usage: "print only errors"},
 		&cli.BoolFlag{Name: "verbose", Category: Output, Aliases: []string{"v"}, Usage: verbose},
 	}
 }
 
 const progressJSON = "progress-json"
 
-// ProgressFlag returns the flag of commands that tell programs how far they are.
+// ProgressFlag returns the flag of commands that report their progress to programs.
 func ProgressFlag() cli.Flag {
-	return &cli.BoolFlag{Name: progressJSON, Category: Output, Usage: "write progress, and messages, to standard error as one JSON object a line"}
+	return &cli.BoolFlag{Name: progressJSON, Category: Output, Usage: "write progress and messages to standard error, one JSON object per line"}
 }
 
 // Start obeys these flags, before the command does anything else, and returns
@@ -36,7 +36,7 @@ func Start(c *cli.Context, stderr io.Writer) *ui.Screen {
 	slog.SetDefault(screen.Log())
 	if c.Bool("background") {
 		if err := background.Enter(); err != nil {
-			screen.Log().Warn("the work is not done in the background", "reason", err)
+			screen.Log().Warn("could not lower the priority", "reason", err)
 		}
 	}
 	return screen

@@ -125,7 +125,7 @@ func TestInterruptJSON(t *testing.T) {
 	cmd, stderr := started(t, "app", "--quiet", "--log-format", "json", "waits")
 	cmd.Process.Signal(os.Interrupt)
 	cmd.Wait()
-	want := `{"level":"ERROR","msg":"interrupted; run again to go on"}` + "\n"
+	want := `{"level":"ERROR","msg":"interrupted; run again to resume"}` + "\n"
 	if code, got := cmd.ProcessState.ExitCode(), timeless(t, stderr.String()); code != Interrupted || got != want {
 		t.Errorf("exit code %d, stderr %q; want %d, %q", code, got, Interrupted, want)
 	}

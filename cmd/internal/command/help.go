@@ -56,7 +56,7 @@ func categoryOf(f cli.Flag) *string {
 // HelpCommand returns the command help of a program.
 func HelpCommand(program string) *cli.Command {
 	return &cli.Command{
-		Name: helpName, Usage: "print the help of a command, as its --help does",
+		Name: helpName, Usage: "print the help of a command",
 		UsageText: program + " help [COMMAND...]",
 	}
 }
@@ -91,7 +91,7 @@ func printHelp(w io.Writer, _ string, subject any) {
 	_, _ = io.WriteString(w, h.String()) // as cli's own does
 }
 
-// help is what the help of an app or of a command tells.
+// help is what the help of an app or of a command says.
 type help struct {
 	name, usage, usageText, description string
 	commands                            []*cli.Command
@@ -155,12 +155,18 @@ func Groups(flags []cli.Flag) (groups []Group) {
 
 // Describe returns the names of a flag with the placeholder of its value, such as
 // "--jobs N, -j N", and the text about it. That does not say that a switch is off by default.
+//
+// A usage that begins with its placeholder and a colon, such as "`N`: number of jobs", is for
+// a text that does not name the placeholder: here "number of jobs".
 func Describe(f cli.Flag) (label, text string) {
 	if b, ok := f.(*cli.BoolFlag); ok {
 		b.DisableDefaultText = !b.Value
 	}
 	label, text, _ = strings.Cut(f.String(), "\t")
 	label, _, _ = strings.Cut(label, " [ ") // how cli shows that it can be repeated
+	if first, rest, found := strings.Cut(text, ": "); found && strings.HasSuffix(label, " "+first) {
+		text = rest
+	}
 	return label, text
 }
 

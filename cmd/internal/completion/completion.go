@@ -227,7 +227,7 @@ var scripts embed.FS
 func Command(program string, stdout io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      Name,
-		Usage:     "print a script that completes command lines in a shell: bash, zsh or fish",
+		Usage:     "print a completion script for bash, zsh or fish",
 		UsageText: program + " completion SHELL",
 		Action: func(c *cli.Context) error {
 			script, err := Script(program, c.Args().First())

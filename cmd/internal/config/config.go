@@ -105,18 +105,18 @@ func (s Source) variable() string { return s.Prefix + cmp.Or(strings.ToUpper(s.O
 // Help describes the configuration for --help. example is a line of the file.
 func (s Source) Help(example string) string {
 	key, _, _ := strings.Cut(example, " ")
-	text := `Options can be set in ` + s.File + ` as well, by lines
-   such as "` + example + `" and "quiet = true", and in the
-   environment by variables such as ` + s.variableOf(key) + `.
-   The command line comes first, then the environment, then the file.
+	text := `Options can also be set in ` + s.File + `, by lines
+   such as "` + example + `" and "quiet = true", and by
+   environment variables such as ` + s.variableOf(key) + `.
+   The command line overrides the environment, which overrides the file.
    `
 	if s.Option != "" {
 		text += `--` + s.Option + ` or `
 	}
-	text += s.variable() + ` names another file, or none if
-   it is empty.`
+	text += s.variable() + ` selects another file;
+   if it is empty, no file is read.`
 	if s.Dir != "" {
-		text += ` A bare NAME is ` + s.Dir + `/NAME.conf.`
+		text += " A bare NAME means\n   " + s.Dir + "/NAME.conf."
 	}
 	return text
 }
@@ -232,7 +232,7 @@ func readFile(ctx context.Context, name string) ([]setting, error) {
 	text, err := untrusted.ReadFile(ctx, name, maxFile)
 	switch {
 	case errors.Is(err, untrusted.ErrTooLarge):
-		return nil, usageError{fmt.Errorf("%s: a config file has at most %d bytes", name, maxFile)}
+		return nil, usageError{fmt.Errorf("%s: too large for a config file; at most %d bytes are allowed", name, maxFile)}
 	case err != nil:
 		return nil, fmt.Errorf("the config file: %w; check the path", err)
 	}
@@ -250,13 +250,13 @@ func parse(name, text string) ([]setting, error) {
 		s := setting{fmt.Sprintf("%s:%d", name, number), strings.TrimSpace(key), strings.TrimSpace(value)}
 		switch {
 		case strings.ContainsFunc(line, isControl):
-			return nil, s.wrong("a control character; this is no text file")
+			return nil, s.wrong("a control character; this is not a text file")
 		case line == "" || line[0] == '#':
 			continue
 		case !isPair || s.key == "":
 			return nil, s.wrong("%.60q, want a line such as quiet = true", line)
 		case s.value == "":
-			return nil, s.wrong("%.60q has no value; leave the line out, or write # before it", s.key)
+			return nil, s.wrong("%.60q has no value; delete the line, or put # in front", s.key)
 		}
 		lines = append(lines, s)
 	}
@@ -278,7 +278,7 @@ func check(s setting, flags []cli.Flag, before []setting) error {
 			return err
 		}
 		if earlier := of(f, before); len(earlier) > 0 && !isList(f) {
-			return s.wrong("%s is set in %s already; it can be set once", s.key, earlier[0].where)
+			return s.wrong("%s is already set in %s; set it once", s.key, earlier[0].where)
 		}
 	}
 	if known {
@@ -287,7 +287,7 @@ func check(s setting, flags []cli.Flag, before []setting) error {
 	if near := nearest(s.key, flags); near != "" {
 		return s.wrong("unknown key %.60q; did you mean %s?", s.key, near)
 	}
-	return s.wrong("unknown key %.60q; the keys are the options of --help", s.key)
+	return s.wrong("unknown key %.60q; --help lists the options, which are the keys", s.key)
 }
 
 // nearest returns the name of the flag that a key resembles, "" if it resembles none, as

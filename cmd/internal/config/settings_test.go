@@ -106,7 +106,7 @@ jobs    3         command line
 series  a b       P_SERIES
 json    false     default
 now     true      P_NOW
-No file of settings is read.
+No settings file is read.
 `
 	env := map[string]string{"P_URL": "http://h", "P_SERIES": "a b", "P_NOW": "1"}
 	if got, err := program(t, t.TempDir(), env, "config", "show", "--jobs", "3"); err != nil || got != want {

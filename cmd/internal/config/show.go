@@ -17,16 +17,16 @@ import (
 func Command(program string, settings *Settings, flags []cli.Flag, stdout io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "config",
-		Usage:     "print what holds for each option, and where it comes from",
+		Usage:     "print the value of each option, and where it is set",
 		UsageText: program + " config show [options]",
 		Subcommands: []*cli.Command{{
 			Name:      "show",
-			Usage:     "print what holds for each option, and where it comes from",
+			Usage:     "print the value of each option, and where it is set",
 			UsageText: program + " config show [options]",
-			Description: `Prints each option of a build with its value, and whether that is from the
-   command line, from a variable of the environment, from a line of the file of
-   settings, or the default; then the options of other commands that are set.
-   Options besides show change the values, as they would those of a build.
+			Description: `Prints the value of each build option and its source: the command line, an
+   environment variable, a line of the settings file, or the default. Options of
+   other commands follow if they are set. Options given to show count as if they
+   were given to a build.
 
    With --json: {"file": ..., "settings": [{"key", "value", "source"}, ...]}`,
 			Flags: flags,
@@ -54,9 +54,9 @@ func (s Settings) show(c *cli.Context, w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	line := "No file of settings is read.\n"
+	line := "No settings file is read.\n"
 	if s.File != "" {
-		line = "The file of settings is " + untrusted.Show(s.File) + ".\n"
+		line = "The settings file is " + untrusted.Show(s.File) + ".\n"
 	}
 	_, err := io.WriteString(w, line)
 	return err

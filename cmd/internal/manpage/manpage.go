@@ -157,7 +157,7 @@ func visible(commands []*cli.Command) []*cli.Command {
 // helpFlags returns the flags that each program has without naming them.
 func helpFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "print the help; after a command, that of the command"},
+		&cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "print the help; after a command, the help of that command"},
 		&cli.BoolFlag{Name: "version", Usage: "print the version"},
 	}
 }

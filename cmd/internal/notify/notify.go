@@ -32,7 +32,7 @@ import (
 )
 
 // Usage is that of the flag --notify.
-const Usage = "run the shell command `COMMAND` at the end of a run that has failed, with the error in $PUAVO_ERROR and the exit code in $PUAVO_EXIT_CODE; not if options or settings cannot be read"
+const Usage = "run the shell command `COMMAND` if the run fails, with $PUAVO_ERROR and $PUAVO_EXIT_CODE set; not if options or settings are wrong"
 
 // Failure is how a run has failed.
 type Failure struct {
@@ -69,7 +69,7 @@ func run(ctx context.Context, patience time.Duration, command string, f Failure,
 	case err == nil || errors.Is(err, exec.ErrWaitDelay):
 		return nil
 	case limited.Err() != nil:
-		err = fmt.Errorf("it has not ended within %v", patience)
+		err = fmt.Errorf("it did not end within %v", patience)
 	}
 	return fmt.Errorf("--notify %q: %w", command, err)
 }

@@ -44,7 +44,7 @@ func TestStop(t *testing.T) {
 		patience time.Duration
 		want     string
 	}{
-		{"too long", 200 * time.Millisecond, "not ended within 200ms"},
+		{"too long", 200 * time.Millisecond, "did not end within 200ms"},
 		{"interrupted", time.Hour, "context canceled"},
 	} {
 		file := filepath.Join(t.TempDir(), "pid")

@@ -21,9 +21,9 @@ type file struct {
 // keys are the keys of the settings, in the order in which they are written, with what is
 // said above them.
 var keys = []struct{ about, flag string }{
-	{"Images, and the mirror that is made of them.", "images-dir"}, {"", "mirror-dir"}, {"", "repository"},
+	{"Where the images and the mirror are.", "images-dir"}, {"", "mirror-dir"}, {"", "repository"},
 	{"Which images form a series.", "config"}, {"", "puavo-os"},
-	{"Which images are published; the others leave the mirror after the grace.", "keep-last"},
+	{"Which images are published; the others leave the mirror after the grace period.", "keep-last"},
 	{"", "keep-daily"}, {"", "keep-weekly"}, {"", "keep-monthly"}, {"", "keep-yearly"},
 	{"The keys that sign the mirror.", "sign-keys"}, {"", "passphrase-file"},
 }
@@ -33,7 +33,7 @@ var keys = []struct{ about, flag string }{
 // hold is an error.
 func settingsText(a Answers, configs []string) ([]byte, error) {
 	var b strings.Builder
-	b.WriteString("# The settings of puavo-update-repository. The keys are the options of its --help.\n")
+	b.WriteString("# Settings of puavo-update-repository. The keys are its options; see --help.\n")
 	for _, key := range keys {
 		values := []string{a[key.flag]}
 		if key.flag == "config" && len(configs) > 0 {
@@ -44,7 +44,7 @@ func settingsText(a Answers, configs []string) ([]byte, error) {
 				continue
 			}
 			if strings.TrimSpace(value) != value || strings.ContainsFunc(value, isControl) {
-				return nil, fmt.Errorf("--%s %q: white space at an end, or a control character, cannot be in a file of settings; choose another name", key.flag, value)
+				return nil, fmt.Errorf("--%s %q: a settings file cannot hold control characters, or spaces at either end; choose another name", key.flag, value)
 			}
 			if i == 0 && key.about != "" {
 				fmt.Fprintf(&b, "\n# %s\n", key.about)
@@ -153,7 +153,7 @@ func quote(word string) string {
 func checkNew(files []file) error {
 	for _, f := range files {
 		if _, err := os.Lstat(f.path); err == nil {
-			return fmt.Errorf("%s: %w; give another, or replace it with --force", f.path, fs.ErrExist)
+			return fmt.Errorf("%s: %w; choose another, or replace it with --force", f.path, fs.ErrExist)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

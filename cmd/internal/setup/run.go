@@ -110,7 +110,7 @@ func (s Setup) check(ctx context.Context, flag, answer string) (err error) {
 		}
 	case "timer":
 		if strings.ContainsFunc(answer, isControl) {
-			err = command.Usage("--timer %q, want what systemd takes for OnCalendar, such as daily or 02:30", answer)
+			err = command.Usage("--timer %q, want a time of systemd (OnCalendar), such as daily or 02:30", answer)
 		}
 	case "passphrase-file":
 		err = private(answer)
@@ -136,7 +136,7 @@ func private(file string) error {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("%s: others may read it (mode %04o); it must be a file of mode 0600", file, info.Mode().Perm())
+		return fmt.Errorf("%s: other users can read it (mode %04o); chmod it to 0600", file, info.Mode().Perm())
 	}
 	return nil
 }
@@ -195,7 +195,7 @@ func (s Setup) unitName() (string, error) {
 	case base == program:
 		return program, nil
 	case !unitWord.MatchString(base) && s.Answers.has("timer"):
-		return "", command.Usage("the units are named after %s: choose a file of letters, digits, _ and -, and perhaps .conf", s.Settings)
+		return "", command.Usage("the units are named after %s, so its name must be letters, digits, _ and -, with or without .conf", s.Settings)
 	}
 	return program + "-" + base, nil
 }
@@ -252,19 +252,19 @@ func (s Setup) summarise(files []file, timer string, made bool) error {
 	a := s.Answers
 	var b strings.Builder
 	for _, f := range files {
-		fmt.Fprintf(&b, "%s is written.\n", f.path)
+		fmt.Fprintf(&b, "Wrote %s.\n", f.path)
 	}
 	if made {
-		fmt.Fprintf(&b, "%[1]s has the keys that sign. Give clients %[1]s/1.root.json, not over the mirror.\n", a["sign-keys"])
+		fmt.Fprintf(&b, "%[1]s has the signing keys. Give clients %[1]s/1.root.json, but not through the mirror.\n", a["sign-keys"])
 	}
 	if made && s.RootKeysHere {
-		fmt.Fprintf(&b, "The root keys are in %s too: whoever gets hold of this machine can change all keys. Carry root.*.key away when you can.\n", a["sign-keys"])
+		fmt.Fprintf(&b, "The root keys are in %s too: whoever takes over this machine can change all keys. Move root.*.key elsewhere when you can.\n", a["sign-keys"])
 	} else if made {
-		fmt.Fprintf(&b, "%[1]s has the root keys, and a copy of the others. Carry it away now, to a machine or a medium that is off the network, and remove it here: it is needed only to change keys.\n", a["root-keys"])
+		fmt.Fprintf(&b, "%[1]s has the root keys, and a copy of the others. Move it now to an offline machine or medium, and remove it here: it is needed only to change keys.\n", a["root-keys"])
 	}
 	if a.has("timer") {
 		if c := a["passphrase-credential"]; a.has("passphrase-credential") && a.has("sign-keys") {
-			fmt.Fprintf(&b, "Put the passphrase where the service finds it:\n  %s\n", credentialCommand(c))
+			fmt.Fprintf(&b, "Store the passphrase for the service:\n  %s\n", credentialCommand(c))
 		}
 		fmt.Fprintf(&b, "Start the timer:\n  systemctl daemon-reload && systemctl enable --now %s\n", timer)
 	}

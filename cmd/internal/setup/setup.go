@@ -75,23 +75,23 @@ func questions(rootKeysHere bool) []question {
 	some := func(a Answers) bool { return a.has("keep-last") }
 	return []question{
 		{flag: "images-dir", text: "Directory with the images", must: true},
-		{flag: "mirror-dir", text: "Directory of the mirror, which is to be published", must: true,
+		{flag: "mirror-dir", text: "Directory of the mirror, to be published", must: true,
 			usual: func(a Answers) string { return filepath.Join(filepath.Dir(a["images-dir"]), "mirror") }},
 		{flag: "repository", text: "Host or URL that serves the mirror, such as images.example.org", must: true},
-		{flag: "config", text: "File that says which images form a series, or none to find them by their names", usual: always(None),
+		{flag: "config", text: "File that defines the series, or none to find them by the names of the images", usual: always(None),
 			when: func(a Answers) bool { return !a.has("puavo-os") }},
-		{flag: "keep-last", text: "How many of the newest images of a series to publish, or none to publish all", usual: always(None)},
-		{flag: "keep-daily", text: "One image a day, for how many days", usual: always("0"), when: some},
-		{flag: "keep-weekly", text: "One image a week, for how many weeks", usual: always("0"), when: some},
-		{flag: "keep-monthly", text: "One image a month, for how many months", usual: always("0"), when: some},
-		{flag: "keep-yearly", text: "One image a year, for how many years", usual: always("0"), when: some},
+		{flag: "keep-last", text: "Number of newest images to publish of each series, or none for all", usual: always(None)},
+		{flag: "keep-daily", text: "Publish one image a day, for how many days", usual: always("0"), when: some},
+		{flag: "keep-weekly", text: "Publish one image a week, for how many weeks", usual: always("0"), when: some},
+		{flag: "keep-monthly", text: "Publish one image a month, for how many months", usual: always("0"), when: some},
+		{flag: "keep-yearly", text: "Publish one image a year, for how many years", usual: always("0"), when: some},
 		{flag: "sign-keys", text: "Directory of the keys that sign the mirror, or none", must: true, usual: always("/etc/puavo-update-repository/keys")},
-		{flag: "root-keys", text: "Directory for the root keys, to be carried away to another machine", must: true,
+		{flag: "root-keys", text: "Directory for the root keys, to be moved to an offline machine", must: true,
 			usual: func(a Answers) string { return a["sign-keys"] + "-root" },
 			when:  func(a Answers) bool { return a.makesKeys() && !rootKeysHere }},
-		{flag: "timer", text: "When systemd is to build, such as daily or 02:30, or none", usual: always(None)},
-		{flag: "units-dir", text: "Directory for the units of systemd", usual: always("/etc/systemd/system"), when: timed},
-		{flag: "passphrase-credential", text: "Passphrase for the timer: the name of a systemd credential, or the path of a file that only its owner may read", must: true,
+		{flag: "timer", text: "When to build, such as daily or 02:30, or none", usual: always(None)},
+		{flag: "units-dir", text: "Directory for the systemd units", usual: always("/etc/systemd/system"), when: timed},
+		{flag: "passphrase-credential", text: "Passphrase for the timer: the name of a systemd credential, or the path of a file that only its owner can read", must: true,
 			usual: always("puavo-update-repository.passphrase"),
 			when:  func(a Answers) bool { return timed(a) && signs(a) && !a.has("passphrase-file") }},
 	}
@@ -118,7 +118,7 @@ func (d dialog) ask(ctx context.Context, a Answers) error {
 	}
 	missing := d.missing(a)
 	if len(missing) > 0 && d.line == nil {
-		return command.Usage("without a terminal to ask on, init needs %s too", strings.Join(missing, ", "))
+		return command.Usage("without a terminal, init also needs %s", strings.Join(missing, ", "))
 	}
 	for _, q := range questions(d.rootKeysHere) {
 		if a[q.flag] != "" || q.when != nil && !q.when(a) {

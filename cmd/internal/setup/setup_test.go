@@ -90,10 +90,10 @@ const settings = "conf/puavo-update-repository.conf"
 
 // Typed answers and flags give the same settings.
 func TestAnswers(t *testing.T) {
-	const head = "# The settings of puavo-update-repository. The keys are the options of its --help.\n\n" +
-		"# Images, and the mirror that is made of them.\nimages-dir = DIR/images\n"
+	const head = "# Settings of puavo-update-repository. The keys are its options; see --help.\n\n" +
+		"# Where the images and the mirror are.\nimages-dir = DIR/images\n"
 	const plain = head + "mirror-dir = DIR/mirror\nrepository = images.example.org\n"
-	const kept = plain + "\n# Which images are published; the others leave the mirror after the grace.\nkeep-last = 3\nkeep-monthly = 6\n"
+	const kept = plain + "\n# Which images are published; the others leave the mirror after the grace period.\nkeep-last = 3\nkeep-monthly = 6\n"
 	for _, c := range []struct {
 		name  string
 		flags []string
@@ -105,8 +105,8 @@ func TestAnswers(t *testing.T) {
 		{"flags", []string{"images-dir=DIR/images", "mirror-dir=DIR/mirror", "repository=images.example.org", "sign-keys=none"}, nil, plain, "", ""},
 		{"flags, on a terminal", []string{"images-dir=DIR/images", "mirror-dir=DIR/mirror", "repository=images.example.org", "sign-keys=none"}, []string{}, plain, "", ""},
 		{"usual answers", nil, []string{"DIR/images", "", "images.example.org", "", "", "none", ""}, plain,
-			"Directory with the images\n|Directory of the mirror, which is to be published [DIR/mirror]\n|Host or URL|File that says which images form a series, or none to find them by their names [none]\n|How many of the newest|Directory of the keys|When systemd", ""},
-		{"images are kept", nil, []string{"DIR/images", "", "images.example.org", "", "3", "", "0", "6", "", "none", ""}, kept, "One image a month, for how many months [0]\n", ""},
+			"Directory with the images\n|Directory of the mirror, to be published [DIR/mirror]\n|Host or URL|File that defines the series, or none to find them by the names of the images [none]\n|Number of newest|Directory of the keys|When to build", ""},
+		{"images are kept", nil, []string{"DIR/images", "", "images.example.org", "", "3", "", "0", "6", "", "none", ""}, kept, "Publish one image a month, for how many months [0]\n", ""},
 		{"images are kept, by flags", []string{"images-dir=DIR/images", "mirror-dir=DIR/mirror", "repository=images.example.org", "sign-keys=none", "keep-last=3", "keep-daily=0", "keep-monthly=6"}, nil, kept, "", ""},
 		{"some by flags", []string{"repository=images.example.org", "keep-last=none", "timer=none", "sign-keys=none"}, []string{" DIR/images ", "DIR/mirror", ""}, plain, "", ""},
 		{"wrong answers", []string{"keep-last=none", "timer=none", "sign-keys=none"}, []string{"", "DIR/nowhere", "DIR/images", "none", "DIR/mirror", "a b", "images.example.org", "DIR/images", "none"}, plain, "",
@@ -155,15 +155,15 @@ func TestFails(t *testing.T) {
 		says  string
 		is    error
 	}{
-		{"nothing", nil, nil, nil, "init needs --images-dir, --mirror-dir, --repository, --sign-keys (or --no-signing) too", command.ErrUsage},
-		{"no root keys", nil, with("sign-keys=DIR/keys"), nil, "init needs --root-keys (or --root-keys-here) too", command.ErrUsage},
-		{"no passphrase for the timer", nil, with("sign-keys=DIR/keys", "root-keys=DIR/root", "timer=daily"), nil, "init needs --passphrase-credential (or --passphrase-file) too", command.ErrUsage},
+		{"nothing", nil, nil, nil, "init also needs --images-dir, --mirror-dir, --repository, --sign-keys (or --no-signing)", command.ErrUsage},
+		{"no root keys", nil, with("sign-keys=DIR/keys"), nil, "init also needs --root-keys (or --root-keys-here)", command.ErrUsage},
+		{"no passphrase for the timer", nil, with("sign-keys=DIR/keys", "root-keys=DIR/root", "timer=daily"), nil, "init also needs --passphrase-credential (or --passphrase-file)", command.ErrUsage},
 		{"no images", nil, with("images-dir=DIR/nowhere"), nil, "nowhere: no such file", fs.ErrNotExist},
 		{"no URL", nil, with("repository=a b"), nil, `--repository "a b" is no URL`, command.ErrUsage},
 		{"no number", nil, with("keep-weekly=some"), nil, `--keep-weekly "some", want a number`, command.ErrUsage},
 		{"no series file", nil, with("config=DIR/images"), nil, "is a directory", nil},
 		{"no credential", nil, with("passphrase-credential=a b"), nil, `--passphrase-credential "a b", want the name`, command.ErrUsage},
-		{"a control character", nil, with("mirror-dir=DIR/a\nb"), nil, "cannot be in a file of settings", command.ErrUsage},
+		{"a control character", nil, with("mirror-dir=DIR/a\nb"), nil, "a settings file cannot hold", command.ErrUsage},
 		{"a wrong time", nil, with("timer=daily\n[Service]"), nil, "--timer", command.ErrUsage},
 		{"the end of the input", nil, nil, []string{"DIR/images"}, "--mirror-dir: the input ended; nothing was written", nil},
 		{"no keys there", nil, with("sign-keys=DIR"), nil, "has no 1.root.json", nil},
@@ -201,7 +201,7 @@ func TestSigned(t *testing.T) {
 		says     string
 	}{
 		{"a file", []string{"root-keys=DIR/root", "passphrase-file=DIR/secret"}, false,
-			"ExecStart=/usr/bin/puavo-update-repository --settings DIR/conf/puavo-update-repository.conf --background\n", "passphrase-file = DIR/secret\n", "DIR/root has the root keys, and a copy of the others. Carry it away now"},
+			"ExecStart=/usr/bin/puavo-update-repository --settings DIR/conf/puavo-update-repository.conf --background\n", "passphrase-file = DIR/secret\n", "DIR/root has the root keys, and a copy of the others. Move it now"},
 		{"a credential", []string{"root-keys=DIR/root", "passphrase-credential=keys.passphrase"}, false,
 			"LoadCredentialEncrypted=keys.passphrase:/etc/credstore.encrypted/keys.passphrase\nExecStart=/usr/bin/puavo-update-repository --settings DIR/conf/puavo-update-repository.conf --background --passphrase-file %d/keys.passphrase\n", "", "systemd-creds encrypt --name=keys.passphrase - /etc/credstore.encrypted/keys.passphrase"},
 		{"a credential in a file", []string{"passphrase-credential=/root/secret"}, true,
@@ -298,7 +298,7 @@ func TestExisting(t *testing.T) {
 	if err := os.WriteFile(p.path("secret"), []byte(passphrase), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := force.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "secret: others may read it (mode 0644); it must be a file of mode 0600") {
+	if err := force.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "secret: other users can read it (mode 0644); chmod it to 0600") {
 		t.Errorf("a file that others may read: %v", err)
 	}
 }

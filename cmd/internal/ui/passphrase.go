@@ -13,7 +13,7 @@ import (
 )
 
 // ErrNoTerminal is the error for a question without a terminal to ask it on.
-var ErrNoTerminal = errors.New("there is no terminal to ask on")
+var ErrNoTerminal = errors.New("no terminal")
 
 // Passphrase asks for a passphrase on the terminal of the process, whatever its
 // standard streams are, and does not show it. With again it asks twice and wants the

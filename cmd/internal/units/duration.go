@@ -13,7 +13,7 @@ const day = 24 * time.Hour
 // Duration parses a positive duration such as 30d, 36h or 1d12h: days of 24 hours,
 // and then what Go's time.ParseDuration takes.
 func Duration(s string) (time.Duration, error) {
-	wrong := fmt.Errorf("time %q, want such as 30d or 12h", s)
+	wrong := fmt.Errorf("time %q, want a value such as 30d or 12h", s)
 	days, rest, found := strings.Cut(s, "d")
 	if !found {
 		days, rest = "0", s

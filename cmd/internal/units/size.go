@@ -27,7 +27,7 @@ func Size(s string) (int64, error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil || n > (1<<62)/factor {
-		return 0, fmt.Errorf("size %q, want such as 64m, 2GiB or 2GB", s)
+		return 0, fmt.Errorf("size %q, want a value such as 64m, 2GiB or 2GB", s)
 	}
 	return int64(n * factor), nil
 }

@@ -17,24 +17,24 @@ import (
 func New(stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "diff",
-		Usage:     "print which files of two images differ",
+		Usage:     "list the files that differ between two images",
 		UsageText: "puavo-update-repository diff [options] OLD.img NEW.img",
-		Description: `Prints the files that NEW.img has and OLD.img has not, the other way round,
-   and those whose content, type, target, device number, mode or owner changed,
-   with their sizes. Times, hard links and extended attributes are not compared.
-   The images are squashfs, and are neither mounted nor unpacked.
+		Description: `Lists files that were added or removed, or whose content, type, target,
+   device number, mode or owner changed, with their sizes. Times, hard links and
+   extended attributes are not compared. The images must be squashfs; they are
+   neither mounted nor unpacked.
 
-   With --depth N the changes are summed by directory, each with all below it:
-   0 is the whole image, 1 also /usr and others, 2 also /usr/lib.
+   With --depth N, changes are added up for each directory and all below it: 0
+   is the whole image, 1 adds /usr and its siblings, 2 adds /usr/lib and so on.
 
-   With --json the changes come as they are found; after an error, the document
-   has no end.
+   With --json, changes are printed as they are found; after an error, the
+   document is incomplete.
 
    Exit codes: ` + command.ExitCodes + `;
    0 whether or not the images differ.`,
 		Flags: append([]cli.Flag{
-			&cli.IntFlag{Name: "depth", Usage: "sum the changes by directory, down to `N` levels", DefaultText: "none, each file"},
-			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print it as JSON"},
+			&cli.IntFlag{Name: "depth", Usage: "add up changes by directory, `N` levels deep", DefaultText: "list each file"},
+			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print the changes as JSON"},
 		}, command.Flags("has no effect")...),
 		Action: func(c *cli.Context) error {
 			command.Start(c, stderr)

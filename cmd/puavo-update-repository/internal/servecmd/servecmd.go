@@ -25,18 +25,18 @@ func New(mirror func(*cli.Context) (string, error), more []cli.Flag, stdout, std
 		Name:      "serve",
 		Usage:     "serve a mirror over HTTP, without TLS",
 		UsageText: "puavo-update-repository serve [options] [MIRROR_DIR]",
-		Description: `Serves a mirror, to be read only, until it is interrupted: for a trial, for a
-   school network, or behind a proxy. There is no TLS. Where others than this
-   machine are to reach it, put a proxy with a certificate in front.
+		Description: `Serves a mirror, read-only, until it is interrupted: for a trial, for a
+   school network, or behind a proxy. It has no TLS: to let other machines reach
+   it, put a proxy with a certificate in front.
 
-   What begins with a dot is not served, nor what symbolic links lead to.
-   SIGTERM and Ctrl-C end it: answers that are being sent get two seconds, and
-   the exit code is 0, as it has done what was asked.
+   Names that begin with a dot are not served, nor are symbolic links followed.
+   SIGTERM and Ctrl-C stop the server: responses in progress get two seconds,
+   and the exit code is 0.
 
    Exit codes: ` + command.ExitCodes,
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8080", Usage: "listen at this `ADDRESS`, host:port; :8080 is every address of this machine"},
-			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print as JSON what is served and where"},
+			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8080", Usage: "listen on `ADDRESS`, host:port; :8080 means all addresses of this machine"},
+			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print what is served, and where, as JSON"},
 		}, append(more, command.Flags("print each request")...)...),
 		Action: func(c *cli.Context) error {
 			log := command.Start(c, stderr).Log()
@@ -72,7 +72,7 @@ func run(c *cli.Context, dir string, stdout io.Writer, log *slog.Logger) (err er
 	defer h.Close()
 	l, err := new(net.ListenConfig).Listen(c.Context, "tcp", address)
 	if err != nil {
-		return fmt.Errorf("%w; give another address by --listen", err)
+		return fmt.Errorf("%w; choose another address with --listen", err)
 	}
 	s.URL = "http://" + l.Addr().String() + "/"
 	if err := s.print(c, stdout); err != nil {
@@ -90,7 +90,7 @@ func (s serving) print(c *cli.Context, w io.Writer) (err error) {
 	case c.Bool("json"):
 		return command.JSON(w, s)
 	case !c.Bool("quiet"):
-		_, err = fmt.Fprintf(w, "Serving %s at %s, without TLS: put a proxy with a certificate in front where others are to reach it.\n", untrusted.Show(s.Mirror), s.URL)
+		_, err = fmt.Fprintf(w, "Serving %s at %s without TLS. To let other machines reach it, put a proxy with a certificate in front.\n", untrusted.Show(s.Mirror), s.URL)
 	}
 	return err
 }
