@@ -9,8 +9,10 @@
 // its holder is dead or cut off. So is one whose holder was a process of this machine that
 // has ended. A younger one is an error that says who holds it.
 //
-// Two who take over at once both write; the one whose file is there after a pause has it.
-// A holder that finds another's file, or could not renew its own for nine minutes, has lost
+// Of several who take over at once, one replaces the file that all have found, see
+// store.Store.Replace, and the others find that it has. Where a store cannot compare and
+// replace in one step, two may write: the one whose file is there after a pause has the
+// lease. A holder that finds another's file, or could not renew its own for nine minutes, has lost
 // the lease: its context ends with ErrLost, before another takes it over, and it changes
 // nothing more.
 package lease
@@ -97,57 +99,90 @@ func Take(ctx context.Context, s store.Store, t Times, log *slog.Logger) (contex
 
 // takeOver takes a lease over that is there, if its holder is gone.
 func (l *Lease) takeOver(ctx context.Context, log *slog.Logger) error {
-	other, age, err := l.look(ctx)
+	found, err := l.look(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w, or was a moment ago; run again", l.store, ErrHeld)
 	} else if err != nil {
 		return err
 	}
-	if age < l.times.Stale && !other.ended() {
-		return fmt.Errorf("%s: %w: %s since %s, last heard of %v ago; wait for its end. If it is dead, the lock is free when it was silent for %v",
-			l.store, ErrHeld, untrusted.Show(other.Holder), other.Since.Local().Format(time.DateTime), age.Round(time.Second), l.times.Stale)
+	if found.age < l.times.Stale && !found.ended() {
+		return l.held(found)
 	}
-	log.Warn("taking over from a publisher that is gone", "destination", l.store.String(), "holder", untrusted.Show(other.Holder), "silent_for", age.Round(time.Second).String())
+	log.Warn("taking over from a publisher that is gone", "destination", l.store.String(), "holder", untrusted.Show(found.Holder), "silent_for", found.age.Round(time.Second).String())
 	l.until = l.lasts()
-	if err := l.store.Write(ctx, Name, l.self.encode()); err != nil {
+	err = l.store.Replace(ctx, Name, found.data, l.self.encode())
+	if err == nil {
+		err = l.wait(ctx)
+	} else if errors.Is(err, store.ErrOther) {
+		err = nil
+	}
+	if err != nil {
 		return err
 	}
+	return l.wasTaken(ctx)
+}
+
+// wait waits until another taker that was a little slower has written.
+func (l *Lease) wait(ctx context.Context) error {
 	select {
 	case <-time.After(l.times.Pause):
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return l.check(ctx)
 }
 
-// look returns who holds the lease, and how long ago that was written.
-func (l *Lease) look(ctx context.Context) (other holder, age time.Duration, err error) {
+// wasTaken returns an error unless this lease is the one that was taken over.
+func (l *Lease) wasTaken(ctx context.Context) error {
+	found, err := l.look(ctx)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: %w, or was a moment ago; run again", l.store, ErrHeld)
+	case err == nil && found.ID != l.self.ID:
+		return l.held(found)
+	}
+	return err
+}
+
+// held returns the error for a lease that another publisher holds.
+func (l *Lease) held(by found) error {
+	return fmt.Errorf("%s: %w: %s since %s, last heard of %v ago; wait for its end. If it is dead, the lock is free when it was silent for %v",
+		l.store, ErrHeld, untrusted.Show(by.Holder), by.Since.Local().Format(time.DateTime), by.age.Round(time.Second), l.times.Stale)
+}
+
+// found is a lease as it is at the destination.
+type found struct {
+	holder
+	data []byte        // of the file
+	age  time.Duration // since it was written
+}
+
+// look returns the lease that is at the destination.
+func (l *Lease) look(ctx context.Context) (is found, err error) {
 	file, err := l.store.Stat(ctx, Name)
 	if err != nil {
-		return other, 0, err
+		return is, err
 	}
 	now, err := l.store.Now(ctx)
 	if err != nil {
-		return other, 0, err
+		return is, err
 	}
 	f, err := l.store.Open(ctx, Name)
 	if err != nil {
-		return other, 0, err
+		return is, err
 	}
 	defer f.Close()
-	data, err := untrusted.ReadAll(f, most)
-	if err != nil {
-		return other, 0, err
+	is.age = max(now.Sub(file.Modified), 0)
+	is.data, err = untrusted.ReadAll(f, most)
+	if err == nil && json.Unmarshal(is.data, &is.holder) != nil { // whoever wrote it, its age counts
+		is.holder = holder{Holder: "unknown"}
 	}
-	if json.Unmarshal(data, &other) != nil { // whoever wrote it, its age counts
-		other = holder{Holder: "unknown"}
-	}
-	return other, max(now.Sub(file.Modified), 0), nil
+	return is, err
 }
 
 // check returns an error unless the lease at the destination is this one.
 func (l *Lease) check(ctx context.Context) error {
-	other, _, err := l.look(ctx)
+	other, err := l.look(ctx)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s: %w: %s was removed; run again", l.store, ErrLost, Name)

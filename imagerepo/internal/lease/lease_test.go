@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -16,6 +17,8 @@ import (
 
 	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/imagerepo/internal/store/directory"
+	"puavo-image-repository/imagerepo/internal/store/s3"
+	"puavo-image-repository/testdata"
 )
 
 var quick = Times{Renew: 20 * time.Millisecond, Stale: 10 * time.Second, Pause: 50 * time.Millisecond}
@@ -158,24 +161,103 @@ func leave(t *testing.T, dir string, data []byte, age time.Duration) {
 	}
 }
 
-// Of two who take over at once, one has the lease.
-func TestTakeOverAtOnce(t *testing.T) {
-	dir, s := open(t)
-	leave(t, dir, holder{Holder: "host x"}.encode(), time.Hour)
-	got := make(chan error, 2)
-	for range 2 {
-		go func() { // the test waits for both
-			_, _, err := Take(t.Context(), s, Times{time.Minute, 10 * time.Second, 300 * time.Millisecond}, slog.New(slog.DiscardHandler))
-			got <- err
-		}()
+// delayed is a store that calls meanwhile before it replaces a file, or once it has compared
+// it, as a store does that cannot do both in one step.
+type delayed struct {
+	store.Store
+	compares  bool
+	meanwhile func()
+}
+
+func (d delayed) Replace(ctx context.Context, name string, old, data []byte) error {
+	if !d.compares {
+		d.meanwhile()
+		return d.Store.Replace(ctx, name, old, data)
 	}
-	first, second := <-got, <-got
-	if (first == nil) == (second == nil) {
-		t.Errorf("%v, and %v", first, second)
+	if f, err := d.Open(ctx, name); err != nil {
+		return err
+	} else if now, err := io.ReadAll(f); f.Close() != nil || err != nil || string(now) != string(old) {
+		return store.ErrOther
 	}
-	if err := errors.Join(first, second); !errors.Is(err, ErrLost) && !errors.Is(err, ErrHeld) {
-		t.Error(err)
+	d.meanwhile()
+	return d.Write(ctx, name, data)
+}
+
+// Of two who find the same stale lease, one takes it over, and the other reads who has it,
+// whenever each of them writes.
+func TestTwoTakers(t *testing.T) {
+	server := testdata.NewS3(t)
+	server.Bucket("bucket")
+	t.Setenv("AWS_ACCESS_KEY_ID", testdata.S3Key)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", testdata.S3Secret)
+	bucket, err := s3.Open(t.Context(), s3.Options{Bucket: "bucket", Endpoint: server.URL, Region: "us-east-1", Jobs: 1})
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer bucket.Close()
+	times := Times{Renew: time.Minute, Stale: 10 * time.Minute, Pause: 200 * time.Millisecond}
+	quiet := slog.New(slog.DiscardHandler)
+	for _, c := range []struct {
+		name     string
+		compares bool // the slower one has compared before the faster one writes
+		whole    bool // the faster one is sure that it has the lease before the slower one writes
+		slower   bool // has it in the end
+	}{
+		{"the slower writes after the faster has it", false, true, false},
+		{"the slower writes while the faster waits", false, false, false},
+		{"likewise, without one step", true, false, true},
+	} {
+		for kind, s := range map[string]store.Store{"directory": nil, "S3": bucket} {
+			t.Run(kind+", "+c.name, func(t *testing.T) {
+				if s == nil {
+					_, s = open(t)
+				}
+				if err := s.Write(t.Context(), Name, holder{Holder: "host x"}.encode()); err != nil {
+					t.Fatal(err)
+				}
+				s := late{s, time.Hour} // to which it is stale
+				faster := make(chan error, 1)
+				replaced := false
+				slow := delayed{s, c.compares, func() {
+					replaced = true
+					wrote := make(chan bool)
+					go func() { // the test waits for its error
+						f := delayed{s, false, func() {}}
+						_, _, err := Take(t.Context(), noticing{f, wrote}, times, quiet)
+						faster <- err
+					}()
+					<-wrote
+					if c.whole {
+						err := <-faster
+						faster <- err
+					}
+				}}
+				_, _, slower := Take(t.Context(), slow, times, quiet)
+				if !replaced {
+					t.Fatalf("the slower replaces nothing: %v", slower)
+				}
+				won, lost := <-faster, slower
+				if c.slower {
+					won, lost = lost, won
+				}
+				if won != nil || !errors.Is(lost, ErrHeld) || !strings.Contains(fmt.Sprint(lost), fmt.Sprintf("process %d", os.Getpid())) {
+					t.Errorf("who should have it: %v; the other: %v", won, lost)
+				}
+			})
+		}
+	}
+}
+
+// noticing is a store that says when it has replaced a file.
+type noticing struct {
+	store.Store
+	replaced chan bool
+}
+
+func (n noticing) Replace(ctx context.Context, name string, old, data []byte) error {
+	err := n.Store.Replace(ctx, name, old, data)
+	close(n.replaced)
+	return err
 }
 
 // A lease that another has taken over ends the context, and Release leaves the other's alone.

@@ -47,6 +47,9 @@ var (
 	// ErrIgnored is wrapped by the error of Create where the destination would replace a
 	// file that exists: it cannot hold a lock.
 	ErrIgnored = errors.New("the destination replaces a file that it was asked to keep")
+	// ErrOther is wrapped by the error of Replace for a document that somebody has changed or
+	// removed.
+	ErrOther = errors.New("somebody else has changed or removed it")
 )
 
 // Aside is the folder, or the prefix, of what is not published yet.
@@ -88,6 +91,10 @@ type Store interface {
 	// Create makes a document that must not exist. Where it does, the error wraps
 	// fs.ErrExist.
 	Create(ctx context.Context, name string, data []byte) error
+	// Replace replaces a document whose content is old. Where it has another content, or is
+	// gone, the error wraps ErrOther. S3 compares and replaces in one step. Elsewhere, and
+	// where a server of S3 ignores If-Match, it compares immediately before it replaces.
+	Replace(ctx context.Context, name string, old, data []byte) error
 	// Remove removes a file; that it is missing is no error.
 	Remove(ctx context.Context, name string) error
 	// Stage sends payload. It reads all of it, and compares size and digest. After it

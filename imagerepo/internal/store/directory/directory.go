@@ -21,6 +21,7 @@
 package directory
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ import (
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/store"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // A Store is a directory.
@@ -231,6 +233,30 @@ func (s *Store) Create(ctx context.Context, name string, data []byte) error {
 		return s.failed("writing", name, err)
 	}
 	return s.failed("writing", name, errors.Join(f.Keep(), s.dir.SyncDir(path.Dir(name))))
+}
+
+// Replace replaces a document whose content is old, unless another process does so between
+// the comparison and the renaming.
+func (s *Store) Replace(ctx context.Context, name string, old, data []byte) error {
+	if err := check(ctx, name); err != nil {
+		return err
+	}
+	f, err := s.begin(store.Temporary(), name, data)
+	if err != nil {
+		return s.failed("writing", name, err)
+	}
+	defer f.Discard()
+	if err := f.Sync(); err != nil { // now, since it may take long
+		return s.failed("writing", name, err)
+	}
+	now, err := s.dir.ReadFile(name, int64(len(old)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, untrusted.ErrTooLarge) {
+		return s.failed("writing", name, err)
+	}
+	if err != nil || !bytes.Equal(now, old) {
+		return s.failed("writing", name, store.ErrOther)
+	}
+	return s.failed("writing", name, f.Commit())
 }
 
 // Remove removes a file.

@@ -55,6 +55,8 @@ func TestOrder(t *testing.T) {
 			"mkdir a", "flush dir .", "mkdir a/b", "flush dir a", "create TMP", "write TMP", "flush TMP", "rename TMP to a/b/file", "flush dir a/b"}},
 		{"create", false, func(s *Store) error { return s.Create(t.Context(), "file", []byte("text")) }, []string{
 			"create TMP", "write TMP", "flush TMP", "rename TMP to file", "flush dir ."}},
+		{"replace", false, func(s *Store) error { return s.Replace(t.Context(), "there", nil, []byte("text")) }, []string{
+			"create TMP", "write TMP", "flush TMP", "flush TMP", "rename TMP to there", "flush dir ."}},
 		{"write without flushes", true, func(s *Store) error { return s.Write(t.Context(), "file", nil) }, []string{
 			"create TMP", "write TMP", "rename TMP to file"}},
 		{"stage", false, func(s *Store) error { return s.Stage(t.Context(), c.Content) }, []string{

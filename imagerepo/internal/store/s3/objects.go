@@ -186,6 +186,53 @@ func (s *Store) isOurs(ctx context.Context, name, number string) bool {
 	return err == nil && metadata[madeBy] == number
 }
 
+// Replace replaces a document whose content is old, by a request with If-Match for the ETag
+// that it had when it was compared. A server that ignores that header, or does not know it,
+// replaces what another has written in the meantime.
+func (s *Store) Replace(ctx context.Context, name string, old, data []byte) error {
+	in, err := s.document(name, data)
+	if err != nil {
+		return err
+	}
+	doing := "replacing " + untrusted.Show(name)
+	for range attempts {
+		in.Body = bytes.NewReader(data) // it is read where it stands
+		if in.IfMatch, err = s.etagIf(ctx, name, old); err == nil {
+			_, err = s.client.PutObject(ctx, in)
+		}
+		if statusOf(err) == http.StatusNotImplemented {
+			return s.Write(ctx, name, data)
+		}
+		if codeOf(err) != "ConditionalRequestConflict" {
+			break
+		}
+	}
+	if isExisting(err) { // an answer may have been lost, and the library has tried again
+		if _, second := s.etagIf(ctx, name, data); second == nil {
+			return nil
+		}
+	}
+	if isExisting(err) || isMissing(err) || codeOf(err) == "ConditionalRequestConflict" {
+		err = errors.Join(store.ErrOther, err)
+	}
+	return s.failed(ctx, doing, err)
+}
+
+// etagIf returns the ETag of a document whose content is data, and otherwise an error that
+// wraps store.ErrOther.
+func (s *Store) etagIf(ctx context.Context, name string, data []byte) (*string, error) {
+	out, err := s.client.GetObject(ctx, &sdk.GetObjectInput{Bucket: &s.options.Bucket, Key: aws.String(s.key(name))})
+	if err != nil {
+		return nil, err
+	}
+	defer out.Body.Close()
+	got, err := untrusted.ReadAll(out.Body, int64(len(data)))
+	if errors.Is(err, untrusted.ErrTooLarge) || err == nil && !bytes.Equal(got, data) {
+		err = store.ErrOther
+	}
+	return out.ETag, err
+}
+
 // Remove removes a file.
 func (s *Store) Remove(ctx context.Context, name string) error {
 	if err := store.CheckName(name); err != nil {

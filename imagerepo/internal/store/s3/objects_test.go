@@ -221,6 +221,78 @@ func TestCreateElsewhere(t *testing.T) {
 	}
 }
 
+// Replace is one step, also where an answer is lost; a server that cannot do that in one
+// replaces what has come between.
+func TestReplaceElsewhere(t *testing.T) {
+	t.Parallel()
+	server := testdata.NewS3(t)
+	answer := func(w http.ResponseWriter, status int, code string) bool {
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "<Error><Code>%s</Code><Message>m</Message></Error>", code)
+		return true
+	}
+	for _, c := range []struct {
+		name string
+		// change sees the requests that write, with how many there were before.
+		change func(s *Store, w http.ResponseWriter, r *http.Request, before int) bool
+		err    error
+		left   string
+	}{
+		{"another is faster", func(s *Store, _ http.ResponseWriter, _ *http.Request, _ int) bool {
+			s.Write(t.Context(), "lock", []byte("theirs"))
+			return false
+		}, store.ErrOther, "theirs"},
+		{"it is removed", func(s *Store, _ http.ResponseWriter, _ *http.Request, _ int) bool {
+			s.Remove(t.Context(), "lock")
+			return false
+		}, store.ErrOther, ""},
+		{"ignores the header", func(s *Store, _ http.ResponseWriter, r *http.Request, _ int) bool {
+			s.Write(t.Context(), "lock", []byte("theirs"))
+			r.Header.Del("If-Match")
+			resigned(r)
+			return false
+		}, nil, "new"},
+		{"does not know the header", func(_ *Store, w http.ResponseWriter, r *http.Request, _ int) bool {
+			return r.Header.Get("If-Match") != "" && answer(w, http.StatusNotImplemented, "NotImplemented")
+		}, nil, "new"},
+		{"conflicts", func(_ *Store, w http.ResponseWriter, _ *http.Request, before int) bool {
+			return before < 2 && answer(w, http.StatusConflict, "ConditionalRequestConflict")
+		}, nil, "new"},
+		{"conflicts always", func(_ *Store, w http.ResponseWriter, _ *http.Request, _ int) bool {
+			return answer(w, http.StatusConflict, "ConditionalRequestConflict")
+		}, store.ErrOther, "old"},
+		{"loses the answer", func(_ *Store, w http.ResponseWriter, r *http.Request, before int) bool {
+			if before == 0 {
+				forward(t, server.URL, r)
+			}
+			return before == 0 && answer(w, http.StatusInternalServerError, "InternalError")
+		}, nil, "new"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := bucketOf(server)
+			o.Prefix = strings.ReplaceAll(c.name, " ", "_")
+			direct := opened(t, o)
+			if err := direct.Write(t.Context(), "lock", []byte("old")); err != nil {
+				t.Fatal(err)
+			}
+			var writes atomic.Int32
+			o.Endpoint = proxy(t, server.URL, func(w http.ResponseWriter, r *http.Request) bool {
+				return r.Method == http.MethodPut && c.change(direct, w, r, int(writes.Add(1))-1)
+			})
+			o.tuning.backoff = time.Millisecond
+			err := opened(t, o).Replace(t.Context(), "lock", []byte("old"), []byte("new"))
+			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+				t.Errorf("%v; want %v", err, c.err)
+			}
+			if _, err := direct.Stat(t.Context(), "lock"); (c.left == "") != errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("afterwards: %v; want %q", err, c.left)
+			} else if err == nil && string(content(t, direct, "lock")) != c.left {
+				t.Errorf("afterwards it is not %q", c.left)
+			}
+		})
+	}
+}
+
 // forward sends a request to a server, and drops the answer.
 func forward(t *testing.T, server string, r *http.Request) {
 	again, err := http.NewRequestWithContext(r.Context(), r.Method, server+r.URL.RequestURI(), r.Body)

@@ -175,6 +175,19 @@ func TestCutEverywhere(t *testing.T) {
 				t.Errorf("it holds %q", got)
 			}
 		}},
+		{"replace", func(t *testing.T, s *Store, root string) {
+			ok(t, s.Create(t.Context(), "file", []byte("old")))
+			ok(t, s.Replace(t.Context(), "file", []byte("old"), []byte("new")))
+			if err := s.Replace(t.Context(), "file", []byte("old"), []byte("other")); !errors.Is(err, store.ErrOther) {
+				t.Errorf("the second: %v", err)
+			}
+			if got, _ := os.ReadFile(root + "/file"); string(got) != "new" {
+				t.Errorf("it holds %q", got)
+			}
+			if left, _ := os.ReadDir(filepath.Join(root, store.Aside)); len(left) > 2 { // of two that were cut
+				t.Errorf("left are %v", left)
+			}
+		}},
 		{"payload", func(t *testing.T, s *Store, root string) {
 			p := storetest.NewContent(t, "folder/a.img", 1<<20)
 			publish(t, s, p)

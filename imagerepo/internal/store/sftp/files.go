@@ -288,8 +288,10 @@ func (s *Store) Create(ctx context.Context, name string, data []byte) error {
 	before := false // the connection was lost after what may have been a success
 	return s.writing(ctx, name, func(l *link) error {
 		err := s.create(l, name, data)
-		if before && errors.Is(err, fs.ErrExist) && s.holds(l, name, data) {
-			return nil
+		if before && errors.Is(err, fs.ErrExist) {
+			if ours, second := s.holds(l, name, data); ours || second != nil {
+				return second
+			}
 		}
 		before = true
 		return err
@@ -324,15 +326,42 @@ func (s *Store) exists(l *link, name string, err error) error {
 	return err
 }
 
+// Replace replaces a document whose content is old, unless another publisher does so between
+// the comparison and the renaming.
+func (s *Store) Replace(ctx context.Context, name string, old, data []byte) error {
+	before := false // the connection was lost after what may have been a success
+	return s.writing(ctx, name, func(l *link) error {
+		return s.writeTemporary(l, data, func(temporary string) error {
+			if before {
+				if done, err := s.holds(l, name, data); done || err != nil {
+					return errors.Join(err, l.files.Remove(temporary))
+				}
+			}
+			if same, err := s.holds(l, name, old); err != nil {
+				return err
+			} else if !same {
+				return store.ErrOther
+			}
+			before = true
+			return l.files.PosixRename(temporary, s.path(name))
+		})
+	})
+}
+
 // holds reports whether a document has this content.
-func (s *Store) holds(l *link, name string, data []byte) bool {
+func (s *Store) holds(l *link, name string, data []byte) (bool, error) {
 	f, err := l.files.Open(s.path(name))
-	if err != nil {
-		return false
+	if isMissing(err) {
+		return false, nil
+	} else if err != nil {
+		return false, err
 	}
 	defer f.Close()
 	got, err := untrusted.ReadAll(f, int64(len(data)))
-	return err == nil && string(got) == string(data)
+	if errors.Is(err, untrusted.ErrTooLarge) {
+		return false, nil
+	}
+	return string(got) == string(data), err
 }
 
 // Remove removes a file.

@@ -30,6 +30,12 @@ func TestOrder(t *testing.T) {
 			"write TMP", "fsync TMP", "posix-rename TMP a/b/file", "fsync a/b"}},
 		{"create", func(s *Store) error { return s.Create(t.Context(), "file", []byte("text")) }, []string{
 			"mkdir .publish", "fsync .", "write TMP", "fsync TMP", "hardlink TMP file", "remove TMP", "fsync ."}},
+		{"replace", func(s *Store) error {
+			ok(t, s.Write(t.Context(), "file", []byte("old")))
+			return s.Replace(t.Context(), "file", []byte("old"), []byte("new"))
+		}, []string{
+			"mkdir .publish", "fsync .", "write TMP", "fsync TMP", "posix-rename TMP file", "fsync .",
+			"write TMP", "fsync TMP", "posix-rename TMP file", "fsync ."}},
 		{"payload", func(s *Store) error {
 			ok(t, s.Stage(t.Context(), c.Content))
 			return s.Release(t.Context(), c.Content)

@@ -24,6 +24,7 @@ func Test(t *testing.T, open func(t *testing.T) store.Store) {
 	}{
 		{"documents", testDocuments},
 		{"create", testCreate},
+		{"replace", testReplace},
 		{"missing", testMissing},
 		{"list", testList},
 		{"stage", testStage},
@@ -110,6 +111,32 @@ func testCreate(t *testing.T, s store.Store) {
 	}
 	ok(t, s.Create(t.Context(), "other/file", []byte("in a new folder")))
 	want(t, s, "other/file", "in a new folder")
+}
+
+// Replace writes only in the place of what it was asked to.
+func testReplace(t *testing.T, s store.Store) {
+	ok(t, s.Write(t.Context(), "folder/file", []byte("old")))
+	for _, other := range []string{"", "ol", "older", "odd"} {
+		if err := s.Replace(t.Context(), "folder/file", []byte(other), []byte("new")); !errors.Is(err, store.ErrOther) || !strings.Contains(err.Error(), "folder/file") {
+			t.Errorf("in the place of %q: %v", other, err)
+		}
+	}
+	want(t, s, "folder/file", "old")
+	for _, data := range []string{"new, longer", "", "old"} {
+		r, err := s.Open(t.Context(), "folder/file")
+		ok(t, err)
+		now, err := io.ReadAll(r)
+		ok(t, errors.Join(err, r.Close(), s.Replace(t.Context(), "folder/file", now, []byte(data))))
+		want(t, s, "folder/file", data)
+	}
+	for _, name := range []string{"folder/none", "none/none"} {
+		if err := s.Replace(t.Context(), name, nil, nil); !errors.Is(err, store.ErrOther) {
+			t.Errorf("of %s, which is missing: %v", name, err)
+		}
+		if _, err := s.Stat(t.Context(), name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("it made %s", name)
+		}
+	}
 }
 
 func testMissing(t *testing.T, s store.Store) {
@@ -264,6 +291,7 @@ func testCancelled(t *testing.T, s store.Store) {
 		"open":    readAll(ctx, s, "file"),
 		"write":   s.Write(ctx, "file", []byte("new")),
 		"create":  s.Create(ctx, "other", nil),
+		"replace": s.Replace(ctx, "file", []byte("old"), []byte("new")),
 		"remove":  s.Remove(ctx, "file"),
 		"stage":   s.Stage(ctx, NewContent(t, "b.img", 10).Content),
 		"release": s.Release(ctx, staged.Content),
@@ -291,6 +319,7 @@ func testNames(t *testing.T, s store.Store) {
 			"open":    readAll(t.Context(), s, name),
 			"write":   s.Write(t.Context(), name, nil),
 			"create":  s.Create(t.Context(), name, nil),
+			"replace": s.Replace(t.Context(), name, nil, nil),
 			"remove":  s.Remove(t.Context(), name),
 			"stage":   s.Stage(t.Context(), c.Content),
 			"release": s.Release(t.Context(), c.Content),
