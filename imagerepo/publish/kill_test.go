@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -36,8 +37,8 @@ func TestMain(m *testing.M) {
 
 const childEnv = "PUBLISH_TO"
 
-// runChild publishes, and kills this process before the change of the destination with this
-// number. It writes how many changes there were.
+// runChild publishes, and kills this process before the change with this number, of the
+// destination or of another directory. It writes how many changes there were.
 func runChild() error {
 	at, err := strconv.Atoi(os.Getenv("PUBLISH_KILL"))
 	if err != nil {
@@ -57,7 +58,7 @@ func runChild() error {
 		o.Sign = k
 	}
 	var changes atomic.Int64
-	defer atomicfile.Observe(o.Destination, func(atomicfile.Change) error {
+	defer atomicfile.Observe(cmp.Or(os.Getenv("PUBLISH_KILL_IN"), o.Destination), func(atomicfile.Change) error {
 		if changes.Add(1) == int64(at) {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
@@ -231,4 +232,35 @@ func (p *place) copyDest(name string) string {
 	dir := filepath.Join(p.dir, name)
 	p.must(exec.Command("cp", "-a", p.dest, dir).Run())
 	return dir
+}
+
+// What a run has written to change documents, and could not remove since it was killed, the
+// next removes, whatever that does.
+func TestKilledWithdrawal(t *testing.T) {
+	p := newPlace(t, image1, image2)
+	p.build()
+	p.publish(p.options())
+	p.replace(image2)
+	p.build()
+	temporary := filepath.Join(p.dir, "tmp")
+	p.must(os.Mkdir(temporary, 0o777))
+	t.Setenv("TMPDIR", temporary)
+	t.Setenv("PUBLISH_KILL_IN", temporary)
+	changes, _ := p.child(p.copyDest("whole"), "", 0)
+	left := func() []os.DirEntry {
+		entries, err := os.ReadDir(temporary)
+		p.must(err)
+		return entries
+	}
+	if len(left()) > 0 || changes < 10 {
+		t.Fatalf("a run that ends leaves %v after %d changes", left(), changes)
+	}
+	for _, at := range points(changes-1, 5) { // the last is the removal
+		if _, killed := p.child(p.copyDest(fmt.Sprint("killed-", at)), "", at); !killed || len(left()) != 1 {
+			t.Errorf("killed at %d of %d: %v, %v", at, changes, killed, left())
+		}
+		if p.child(filepath.Join(p.dir, fmt.Sprint("new-", at)), "", 0); len(left()) > 0 {
+			t.Errorf("killed at %d of %d: after the next run there are %v", at, changes, left())
+		}
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -18,6 +17,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/published"
+	"puavo-image-repository/imagerepo/internal/scratch"
 	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/imagerepo/internal/store/directory"
 	"puavo-image-repository/imagerepo/internal/throttle"
@@ -106,14 +106,11 @@ func openToLook(ctx context.Context, o Options) (c *copied, err error) {
 		}
 		c.record = readRecord(c.root)
 	}
-	parent, err := atomicfile.Open(os.TempDir())
+	dir, remove, err := scratch.Make("pull")
 	if err != nil {
 		return c, err
 	}
-	if c.scratch, err = os.MkdirTemp(os.TempDir(), "puavo-pull-"); err != nil {
-		return c, errors.Join(err, parent.Close())
-	}
-	c.remove = func() error { return errors.Join(parent.RemoveAll(path.Base(c.scratch)), parent.Close()) }
+	c.scratch, c.remove = dir, remove
 	return c, c.openSources(ctx)
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"puavo-image-repository/imagerepo/internal/edition/record"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/scratch"
 	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/imagerepo/internal/tuf"
 )
@@ -51,6 +52,9 @@ type Work struct {
 // Prepare reads an edition and plans how it replaces the one that a destination has. It may
 // sign both. Afterwards the documents of the source may change, while Run is at work.
 func Prepare(ctx context.Context, src Source, s store.Store, v *Inventory, o Options) (*Work, error) {
+	if err := scratch.Clean(scratchFor); err != nil {
+		o.Log.Warn("what a run that was killed has left among the temporary files stays", "reason", err)
+	}
 	w := &Work{options: o, source: src, store: s, inventory: v, now: time.Now()}
 	if !o.DryRun { // which writes nothing, not even to see the time
 		var err error

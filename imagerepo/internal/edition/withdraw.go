@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/published"
+	"puavo-image-repository/imagerepo/internal/scratch"
 	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/imagerepo/internal/tuf"
 	"puavo-image-repository/meta"
@@ -72,11 +72,14 @@ func format(list string, lines []cksum.SHA256Line) []byte {
 	return mirror.FormatList(lines)
 }
 
+// scratchFor is in the name of the directory of withdraw.
+const scratchFor = "publish"
+
 // withdraw takes changed payload out of the documents of a destination, in a directory of its
 // own for which signing is as for a mirror: with versions above those of the mirror, so that
 // no two signed files have one name. sign may be nil.
 func withdraw(ctx context.Context, s store.Store, v *Inventory, changed []string, sign Signer, above int64, log *slog.Logger) (w withdrawal, err error) {
-	dir, remove, err := scratch()
+	dir, remove, err := scratch.Make(scratchFor)
 	if err != nil {
 		return w, err
 	}
@@ -103,19 +106,6 @@ func withdraw(ctx context.Context, s store.Store, v *Inventory, changed []string
 		}
 	}
 	return collect(m.Root, before, signed)
-}
-
-// scratch makes a temporary directory. The caller removes it.
-func scratch() (dir string, remove func() error, err error) {
-	parent, err := atomicfile.Open(os.TempDir())
-	if err != nil {
-		return "", nil, err
-	}
-	dir, err = os.MkdirTemp(os.TempDir(), "puavo-publish-")
-	if err != nil {
-		return "", nil, errors.Join(err, parent.Close())
-	}
-	return dir, func() error { return errors.Join(parent.RemoveAll(path.Base(dir)), parent.Close()) }, nil
 }
 
 // lay writes the documents of a destination into a directory, and with signed what its
