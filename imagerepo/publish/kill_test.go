@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	code := m.Run()
-	os.RemoveAll(firstKeys())
+	removeKeys()
 	os.Exit(code)
 }
 
@@ -122,6 +122,7 @@ func TestKill(t *testing.T) {
 // rotate replaces the keys of all roles, and signs the mirror twice with them.
 func (p *place) rotate() {
 	p.t.Helper()
+	p.openKeys()
 	for _, role := range trust.Roles() {
 		_, err := p.keys.Rotate(role, "")
 		p.must(err)

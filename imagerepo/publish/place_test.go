@@ -41,7 +41,25 @@ type place struct {
 	t                    testing.TB
 	dir                  string
 	images, mirror, dest string
-	keys                 *trust.Keys
+	keys                 *signer
+}
+
+// signer signs with keys that several places share, since it takes long to open them.
+type signer struct {
+	mu sync.Mutex
+	*trust.Keys
+}
+
+func (s *signer) Sign(ctx context.Context, mirror atomicfile.Dir) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Keys.Sign(ctx, mirror)
+}
+
+func (s *signer) SignAfter(ctx context.Context, mirror atomicfile.Dir, version int64) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Keys.SignAfter(ctx, mirror, version)
 }
 
 func newPlace(t testing.TB, images ...string) *place {
@@ -86,17 +104,28 @@ func (p *place) leave(names ...string) {
 
 const passphrase = "open sesame"
 
-// quickly makes keys that are quickly read, see trust.
-var firstKeys = sync.OnceValue(func() string {
+// firstKeys has the keys of all places that sign; removeKeys removes them.
+var firstKeys = sync.OnceValue(func() *signer {
 	dir, err := os.MkdirTemp("", "keys")
 	if err == nil {
+		removeKeys = func() { os.RemoveAll(dir) }
 		err = trust.Init(keyOptions(dir))
+	}
+	s := &signer{}
+	if err == nil {
+		s.Keys, err = trust.Open(keyOptions(dir))
 	}
 	if err != nil {
 		panic(err)
 	}
-	return dir
+	keysDir = dir
+	return s
 })
+
+var (
+	keysDir    string // of firstKeys
+	removeKeys = func() {}
+)
 
 func keyOptions(dir string) trust.Options {
 	return trust.Options{Dir: dir, Log: slog.New(slog.DiscardHandler), Passphrase: func(bool) ([]byte, error) { return []byte(passphrase), nil }}
@@ -105,8 +134,9 @@ func keyOptions(dir string) trust.Options {
 // sign makes the place one whose mirror is signed.
 func (p *place) sign() {
 	p.t.Helper()
+	p.keys = firstKeys()
 	dir := filepath.Join(p.dir, "keys")
-	p.must(os.CopyFS(dir, os.DirFS(firstKeys())))
+	p.must(os.CopyFS(dir, os.DirFS(keysDir)))
 	p.must(filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			err = os.Chmod(name, 0o600)
@@ -115,19 +145,15 @@ func (p *place) sign() {
 		}
 		return err
 	}))
-	p.openKeys()
 }
 
+// openKeys has the place sign with keys of its own.
 func (p *place) openKeys() {
 	p.t.Helper()
-	if p.keys != nil {
-		p.keys.Close()
-	}
-	var err error
-	p.keys, err = trust.Open(keyOptions(filepath.Join(p.dir, "keys")))
+	keys, err := trust.Open(keyOptions(filepath.Join(p.dir, "keys")))
 	p.must(err)
-	keys := p.keys
 	p.t.Cleanup(func() { keys.Close() })
+	p.keys = &signer{Keys: keys}
 }
 
 func (p *place) root() string { return filepath.Join(p.dir, "keys", "1.root.json") }

@@ -47,6 +47,8 @@ type Options struct {
 	RateLimit    int64 // bytes a second; 0 is no limit
 	// Sign signs what is withdrawn, and then the mirror again. It may be nil.
 	Sign Signer
+	// Signs is for MakePlan: Run will have the keys, which a plan does not need.
+	Signs bool
 	// KnownHosts and KeyFile are for SFTP: "" are the usual files of ssh.
 	KnownHosts, KeyFile string
 	// Apart are directories that a destination must not be, hold or lie in, besides the
@@ -108,7 +110,7 @@ func (o Options) withDefaults() Options {
 // MakePlan returns what Run would do. It changes nothing and takes no lock of the destination.
 func MakePlan(ctx context.Context, o Options) (p Plan, err error) {
 	o = o.withDefaults()
-	o.Sign = nil // which would sign
+	o.Signs, o.Sign = o.Signs || o.Sign != nil, nil // which would sign
 	s, err := openToLook(ctx, o)
 	if err != nil {
 		return p, err
@@ -170,7 +172,7 @@ func prepare(ctx context.Context, o Options, s store.Store, dryRun bool) (w *edi
 	m, err := lock(ctx, files, o, dryRun)
 	if err == nil {
 		w, err = edition.Prepare(ctx, edition.Source{Dir: m.Root, Open: files.Root.Open, Sign: o.Sign}, s, v, edition.Options{
-			DryRun: dryRun, Grace: o.Grace, AllowRemoval: o.AllowRemoval, Verify: o.Verify, Jobs: o.Jobs, Log: o.Log, Progress: o.Progress, Stage: o.Stage, Sent: o.Sent,
+			DryRun: dryRun, Signs: dryRun && o.Signs, Grace: o.Grace, AllowRemoval: o.AllowRemoval, Verify: o.Verify, Jobs: o.Jobs, Log: o.Log, Progress: o.Progress, Stage: o.Stage, Sent: o.Sent,
 		})
 		err = errors.Join(err, m.Close())
 	}

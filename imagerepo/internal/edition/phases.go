@@ -203,11 +203,7 @@ func (r *run) write(ctx context.Context, d document) error {
 // takeOut writes the documents of the destination without what will change.
 func (r *run) takeOut(ctx context.Context) error {
 	defer r.meter.Begin("withdraw", "")()
-	all := slices.Concat(r.withdrawal.lists, r.withdrawal.documents)
-	if w := r.withdrawal.signed; w != nil {
-		all = slices.Concat(all, w.trusted, w.timestamp, w.roots)
-	}
-	for _, d := range all {
+	for _, d := range r.withdrawal.all() {
 		if err := r.write(ctx, d); err != nil {
 			return err
 		}

@@ -16,21 +16,27 @@ import (
 // Plan is what a run does at a destination, in this order.
 type Plan struct {
 	Destination string `json:"destination"`
-	// New is payload that is sent under its name, torrents after the others, and Changed payload that is sent aside,
-	// and gets its name when no document has that any more.
+	// New is payload that is sent under its name, torrents after the others. Changed is payload
+	// that is sent aside, and gets its name when no document has that any more.
 	New     []File `json:"new"`
 	Changed []File `json:"changed"`
-	// Withdraw are the documents from which changed files are taken before.
+	// Signed are signed files that nobody reads before the timestamp names them.
+	Signed []string `json:"signed"`
+	// Withdraw are the documents from which changed files are taken before these get their
+	// names, and the signed files that this takes.
 	Withdraw []string `json:"withdraw"`
 	// Documents are written after all payload has its name, then Trust: the timestamp and
 	// new roots.
 	Documents []string `json:"documents"`
 	Trust     []string `json:"trust"`
-	Remove    []File   `json:"remove"`
-	Kept      int      `json:"kept"` // files that stay as they are
+	// Signs says that the run will sign what it withdraws, or the edition, for which a dry run
+	// has no keys. It then writes more files of tuf, whose names have the time of signing.
+	Signs  bool   `json:"signs,omitempty"`
+	Remove []File `json:"remove"`
+	Kept   int    `json:"kept"` // files that stay as they are
 
 	Bytes    int64 `json:"bytes"`    // to be sent
-	Requests int64 `json:"requests"` // about
+	Requests int64 `json:"requests"` // about, without those of Signs
 	// Seconds is how long sending takes at the rate of the last run, 0 if that is unknown.
 	Seconds float64 `json:"seconds,omitempty"`
 }
@@ -44,7 +50,7 @@ type File struct {
 
 // Nothing reports whether the plan changes nothing.
 func (p Plan) Nothing() bool {
-	return len(p.New)+len(p.Changed)+len(p.Withdraw)+len(p.Documents)+len(p.Trust) == 0 &&
+	return len(p.New)+len(p.Changed)+len(p.Signed)+len(p.Withdraw)+len(p.Documents)+len(p.Trust) == 0 && !p.Signs &&
 		!slices.ContainsFunc(p.Remove, func(f File) bool { return f.Due.IsZero() })
 }
 

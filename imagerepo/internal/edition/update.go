@@ -25,6 +25,7 @@ type Options struct {
 	Grace        time.Duration // after which orphans are removed
 	AllowRemoval bool          // permits an edition that lacks more than half of the images
 	DryRun       bool          // signs nothing; Run is not called
+	Signs        bool          // with DryRun: the run will have a Signer
 	Jobs         int           // files at a time
 	Log          *slog.Logger
 	// Progress, which may be nil, is called with the bytes sent and in all, from several
@@ -46,6 +47,7 @@ type Work struct {
 	holds      map[string]record.Content // what the destination has of the edition
 	compared   comparison
 	withdrawal withdrawal
+	signs      bool      // see Plan.Signs
 	now        time.Time // by the clock of the store
 }
 
@@ -99,6 +101,7 @@ func (w *Work) prepareWithdrawal(ctx context.Context, lead bool) (err error) {
 			return err
 		}
 	}
+	w.signs = w.options.Signs && len(w.inventory.trustOf().timestamp) > 0 && (lead || len(w.compared.changed) > 0)
 	if err := w.signAfter(ctx); err != nil {
 		return err
 	}
@@ -142,7 +145,10 @@ func (w *Work) signAfter(ctx context.Context) error {
 		return err
 	case w.source.Sign == nil && !signed && !w.options.DryRun:
 		return fmt.Errorf("%w: it is signed, but not what was built last, which clients with --trust would refuse; build it with --sign-keys, or give --sign-keys", ErrMirror)
-	case w.source.Sign == nil, signed && (own > after || own == after && w.withdrawal.signed == nil):
+	case signed && (own > after || own == after && w.withdrawal.signed == nil):
+		return nil
+	case w.source.Sign == nil:
+		w.signs = w.options.Signs
 		return nil
 	}
 	if _, err := w.source.Sign.SignAfter(ctx, w.source.Dir, after); err != nil {
@@ -222,7 +228,7 @@ func (w *Work) mustLead(ctx context.Context) (bool, error) {
 	if verified != nil && verified.Timestamp != nil {
 		return false, ctx.Err()
 	}
-	if w.source.Sign == nil {
+	if w.source.Sign == nil && !w.options.Signs {
 		w.options.Log.Warn("the keys changed, and the mirror was signed more than once since: clients with --trust refuse the destination for a moment; give --sign-keys")
 	}
 	return true, ctx.Err()
@@ -258,14 +264,16 @@ func (e *edition) isSigned(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// planOf returns the plan.
+// plan returns the plan.
 func (w *Work) plan() Plan {
 	s := w.store
-	p := Plan{Destination: s.String(), Kept: len(w.compared.same), Withdraw: w.withdrawal.names()}
+	p := Plan{Destination: s.String(), Kept: len(w.compared.same), Withdraw: namesOf(w.withdrawal.all()), Signs: w.signs}
 	all := w.edition.all()
 	for _, name := range w.compared.fresh {
 		if isPayload(name) {
 			p.New = append(p.New, File{Name: name, Size: all[name].Size})
+		} else {
+			p.Signed = append(p.Signed, name)
 		}
 	}
 	for _, name := range w.compared.changed {
@@ -284,7 +292,7 @@ func (w *Work) plan() Plan {
 		p.Requests += s.Requests(f.Size)
 	}
 	if small := s.Requests(0); small > 0 {
-		p.Requests += int64(len(w.compared.fresh) - len(p.New) + len(p.Withdraw) + len(p.Documents) + len(p.Trust) + len(p.Remove))
+		p.Requests += int64(len(p.Signed) + len(p.Withdraw) + len(p.Documents) + len(p.Trust) + len(p.Remove))
 	}
 	if rate := w.inventory.record.Rate; rate > 0 {
 		p.Seconds = float64(p.Bytes) / rate

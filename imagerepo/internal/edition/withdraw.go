@@ -36,14 +36,11 @@ type withdrawal struct {
 	signed    *edition // trusted, timestamp and roots alone; nil if it is not signed
 }
 
-// names returns the names of what is written.
-func (w withdrawal) names() (all []string) {
-	written := slices.Concat(w.lists, w.documents)
+// all returns what is written, in its order.
+func (w withdrawal) all() []document {
+	all := slices.Concat(w.lists, w.documents)
 	if w.signed != nil {
-		written = slices.Concat(written, w.signed.timestamp)
-	}
-	for _, d := range written {
-		all = append(all, d.name)
+		all = slices.Concat(all, w.signed.trusted, w.signed.timestamp, w.signed.roots)
 	}
 	return all
 }

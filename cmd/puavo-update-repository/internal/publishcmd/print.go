@@ -91,9 +91,13 @@ func printSteps(w io.Writer, p publish.Plan) error {
 	}
 	files("send", p.New)
 	files("replace", p.Changed)
+	names("write", p.Signed)
 	names("withdraw", p.Withdraw)
 	names("write", p.Documents)
 	names("write", p.Trust)
+	if p.Signs {
+		fmt.Fprintln(t, "sign\t\twhat is published, which writes more files in tuf: their names have the time of signing")
+	}
 	files("remove", p.Remove)
 	return t.Flush()
 }

@@ -195,7 +195,7 @@ func ToAll(ctx context.Context, o publish.Options, destinations []string, screen
 }
 
 func dryRun(c *cli.Context, o publish.Options, destinations []string, stdout io.Writer, screen *ui.Screen) error {
-	o.Log = screen.Log()
+	o.Log, o.Signs = screen.Log(), c.String("sign-keys") != ""
 	var all Outcomes
 	for _, o.Destination = range destinations {
 		plan, err := publish.MakePlan(c.Context, o)

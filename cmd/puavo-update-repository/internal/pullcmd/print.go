@@ -3,6 +3,7 @@ package pullcmd
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -61,7 +62,7 @@ func printSteps(w io.Writer, p pull.Plan) error {
 	for _, name := range p.Withdraw {
 		fmt.Fprintf(t, "withdraw\t\t%s\n", untrusted.Show(name))
 	}
-	for _, name := range append(p.Documents, p.Trust...) {
+	for _, name := range slices.Concat(p.Signed, p.Documents, p.Trust) {
 		fmt.Fprintf(t, "write\t\t%s\n", untrusted.Show(name))
 	}
 	for _, f := range p.Remove {
