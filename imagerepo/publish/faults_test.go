@@ -83,14 +83,6 @@ func TestRefused(t *testing.T) {
 
 func (p *place) remove(name string) { p.must(os.Remove(filepath.Join(p.dir, name))) }
 
-func (p *place) write(name, data string) {
-	p.t.Helper()
-	file := filepath.Join(p.dir, name)
-	p.must(os.MkdirAll(filepath.Dir(file), 0o777))
-	os.Remove(file)
-	p.must(os.WriteFile(file, []byte(data), 0o666))
-}
-
 // What must not be done to clients that verify signatures is refused; what is meant is allowed.
 func TestTrust(t *testing.T) {
 	for _, c := range []struct {
@@ -176,11 +168,6 @@ func TestGrace(t *testing.T) {
 	if pl, s := p.publish(o); s.Changed || len(pl.Remove) > 0 {
 		t.Errorf("in the end: %+v, %+v", pl, s)
 	}
-}
-
-func (p *place) has(name string) bool {
-	_, err := os.Lstat(filepath.Join(p.dest, name))
-	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // A build can work while payload is sent.

@@ -7,9 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -17,6 +15,7 @@ import (
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lease"
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/testdata"
 )
@@ -31,7 +30,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	code := m.Run()
-	removeKeys()
+	mirrortest.RemoveKeys()
 	os.Exit(code)
 }
 
@@ -190,25 +189,6 @@ func points(all, few int) (at []int) {
 	return at
 }
 
-// differ returns which files of two trees differ.
-func differ(got, want map[string]string) string {
-	var all []string
-	for name := range want {
-		if _, ok := got[name]; !ok {
-			all = append(all, "no "+name)
-		} else if got[name] != want[name] {
-			all = append(all, "another "+name)
-		}
-	}
-	for name := range got {
-		if _, ok := want[name]; !ok {
-			all = append(all, name)
-		}
-	}
-	slices.Sort(all)
-	return strings.Join(all, ", ")
-}
-
 // check looks at a destination as clients do.
 func (c killed) check(p *place, dest, root, when string) {
 	p.t.Helper()
@@ -226,13 +206,6 @@ func (c killed) check(p *place, dest, root, when string) {
 	if err != nil && !c.refused || err == nil && got != c.newest[0] && got != c.newest[1] {
 		p.t.Fatalf("%s: a client that verifies has %q: %v", when, got, err)
 	}
-}
-
-// copyDest returns a copy of the destination.
-func (p *place) copyDest(name string) string {
-	dir := filepath.Join(p.dir, name)
-	p.must(exec.Command("cp", "-a", p.dest, dir).Run())
-	return dir
 }
 
 // What a run has written to change documents, and could not remove since it was killed, the

@@ -50,10 +50,3 @@ func TestRun(t *testing.T) {
 	p.publish(p.options())
 	same("a damaged image")
 }
-
-func (p *place) read(name string) []byte {
-	p.t.Helper()
-	data, err := os.ReadFile(filepath.Join(p.dir, name))
-	p.must(err)
-	return data
-}

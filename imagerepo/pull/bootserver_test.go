@@ -20,14 +20,14 @@ import (
 func TestBootserver(t *testing.T) {
 	testdata.Tool(t, "rdiff")
 	p := newPlace(t, image1, image2, image3, image4, other)
-	p.build()
-	server := serveMirror(t, p.dest)
+	p.Build()
+	server := serveMirror(t, p.Dest)
 	o := p.options()
 	o.URL, o.Policy = server.URL, Policy{Images: 3, Deltas: 2}
 	p.pull(o)
 	dir := t.TempDir()
 	var doc map[string]map[string][]map[string]any
-	p.must(json.Unmarshal(p.read("dest/meta/"+series+".json"), &doc))
+	p.Must(json.Unmarshal(p.Read("dest/meta/"+series+".json"), &doc))
 	images := doc[series]["images"]
 	slices.SortFunc(images, func(a, b map[string]any) int { return compareText(a["version"], b["version"]) })
 	made := 0
@@ -54,7 +54,7 @@ func compareText(a, b any) int {
 
 // fromBase makes an image from one that is there, if the meta has a delta for that.
 func (p *place) fromBase(dir string, im map[string]any, images []map[string]any) bool {
-	p.t.Helper()
+	p.T.Helper()
 	for _, d := range im["diffs"].([]any) {
 		diff := d.(map[string]any)
 		for _, base := range images {
@@ -64,9 +64,9 @@ func (p *place) fromBase(dir string, im map[string]any, images []map[string]any)
 			}
 			delta, to := filepath.Join(dir, text(diff["filename"])), filepath.Join(dir, text(im["filename"]))
 			p.fetchAs(diff, delta)
-			testdata.Run(p.t, "rdiff", "patch", from, delta, to)
+			testdata.Run(p.T, "rdiff", "patch", from, delta, to)
 			data, err := os.ReadFile(to)
-			p.must(err)
+			p.Must(err)
 			p.isAs(im, data)
 			return true
 		}
@@ -76,24 +76,24 @@ func (p *place) fromBase(dir string, im map[string]any, images []map[string]any)
 
 // fetchAs fetches a file from the first of its urls.
 func (p *place) fetchAs(file map[string]any, to string) {
-	p.t.Helper()
+	p.T.Helper()
 	urls, ok := file["urls"].([]any)
 	if !ok || len(urls) == 0 {
-		p.t.Fatalf("no urls: %v", file)
+		p.T.Fatalf("no urls: %v", file)
 	}
 	resp, err := http.Get(text(urls[0]))
-	p.must(err)
+	p.Must(err)
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
-	p.must(err)
+	p.Must(err)
 	p.isAs(file, data)
-	p.must(os.WriteFile(to, data, 0o666))
+	p.Must(os.WriteFile(to, data, 0o666))
 }
 
 // isAs compares a content with what the meta says.
 func (p *place) isAs(file map[string]any, data []byte) {
-	p.t.Helper()
+	p.T.Helper()
 	if file["size"] != float64(len(data)) || file["sha256"] != fmt.Sprintf("%x", sha256.Sum256(data)) {
-		p.t.Errorf("%s is not what the meta says", text(file["filename"]))
+		p.T.Errorf("%s is not what the meta says", text(file["filename"]))
 	}
 }

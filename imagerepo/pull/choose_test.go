@@ -17,8 +17,8 @@ import (
 
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/imagerepo/plan"
-	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/testdata"
 )
 
@@ -33,44 +33,44 @@ func TestRefused(t *testing.T) {
 		{"no source", func(_ *place, o *Options) { o.Sources = nil }, nil, "must be given"},
 		{"two roots for one source", func(_ *place, o *Options) { o.Trust = []string{"a", "b"} }, nil, "2 roots to trust for 1 repositories"},
 		{"a malformed glob", func(_ *place, o *Options) { o.Policy.Series = []string{"["} }, nil, "syntax error"},
-		{"no upstream", func(p *place, o *Options) { o.Sources = []string{p.dir + "/none"} }, fs.ErrNotExist, "none"},
-		{"no repository", func(p *place, o *Options) { o.Sources = []string{p.images} }, ErrInput, "has no index.json"},
-		{"a malformed index", func(p *place, _ *Options) { p.write("mirror/index.json", "x") }, ErrInput, "index.json"},
-		{"a malformed meta", func(p *place, _ *Options) { p.write("mirror/meta/"+series+".json", "{}") }, ErrInput, series},
-		{"a malformed list", func(p *place, _ *Options) { p.write("mirror/SHA256SUMS", "x\n") }, ErrInput, "SHA256SUMS"},
-		{"CKSUMS of something else", func(p *place, _ *Options) { p.write("mirror/CKSUMS", "1 2 "+image2+"\n") }, ErrInput, "CKSUMS"},
-		{"a page that is not what the list says", func(p *place, _ *Options) { p.write("mirror/index.html", "x") }, ErrInput, "index.html is not what SHA256SUMS says"},
+		{"no upstream", func(p *place, o *Options) { o.Sources = []string{p.Dir + "/none"} }, fs.ErrNotExist, "none"},
+		{"no repository", func(p *place, o *Options) { o.Sources = []string{p.Images} }, ErrInput, "has no index.json"},
+		{"a malformed index", func(p *place, _ *Options) { p.Write("mirror/index.json", "x") }, ErrInput, "index.json"},
+		{"a malformed meta", func(p *place, _ *Options) { p.Write("mirror/meta/"+series+".json", "{}") }, ErrInput, series},
+		{"a malformed list", func(p *place, _ *Options) { p.Write("mirror/SHA256SUMS", "x\n") }, ErrInput, "SHA256SUMS"},
+		{"CKSUMS of something else", func(p *place, _ *Options) { p.Write("mirror/CKSUMS", "1 2 "+image2+"\n") }, ErrInput, "CKSUMS"},
+		{"a page that is not what the list says", func(p *place, _ *Options) { p.Write("mirror/index.html", "x") }, ErrInput, "index.html is not what SHA256SUMS says"},
 		{"a list without an image", func(p *place, _ *Options) {
-			list := p.read("mirror/SHA256SUMS")
+			list := p.Read("mirror/SHA256SUMS")
 			kept := slices.DeleteFunc(strings.SplitAfter(string(list), "\n"), func(l string) bool { return strings.Contains(l, image2) })
-			p.write("mirror/SHA256SUMS", strings.Join(kept, ""))
+			p.Write("mirror/SHA256SUMS", strings.Join(kept, ""))
 		}, ErrInput, "no SHA256SUMS names " + image2},
 		{"a list with another digest of an image", func(p *place, _ *Options) {
-			digest := fmt.Sprintf("%x", sha256.Sum256(p.read("mirror/"+image2)))
-			p.write("mirror/SHA256SUMS", strings.Replace(string(p.read("mirror/SHA256SUMS")), digest, strings.Repeat("0", 64), 1))
+			digest := fmt.Sprintf("%x", sha256.Sum256(p.Read("mirror/"+image2)))
+			p.Write("mirror/SHA256SUMS", strings.Replace(string(p.Read("mirror/SHA256SUMS")), digest, strings.Repeat("0", 64), 1))
 		}, ErrInput, "SHA256SUMS and the meta differ about " + image2},
 		{"an image is missing", func(p *place, _ *Options) {
-			p.put(image4, testdata.Read(p.t, "images/"+image4))
-			p.build()
-			p.must(os.Remove(filepath.Join(p.mirror, image4)))
-			p.must(os.RemoveAll(filepath.Join(p.mirror, "rdiffs")))
+			p.PutFixture(image4)
+			p.Build()
+			p.Must(os.Remove(filepath.Join(p.Mirror, image4)))
+			p.Must(os.RemoveAll(filepath.Join(p.Mirror, "rdiffs")))
 		}, ErrInput, ""},
-		{"it is not signed", func(p *place, o *Options) { p.sign(); o.Trust = []string{p.root()} }, nil, "not signed"},
-		{"a root that is none", func(p *place, o *Options) { p.write("root.json", "{}"); o.Trust = []string{p.dir + "/root.json"} }, nil, "no root to trust"},
+		{"it is not signed", func(p *place, o *Options) { p.Sign(); o.Trust = []string{p.Keys.RootFile()} }, nil, "not signed"},
+		{"a root that is none", func(p *place, o *Options) { p.Write("root.json", "{}"); o.Trust = []string{p.Dir + "/root.json"} }, nil, "no root to trust"},
 		{"empty", (*place).empty, ErrRemoval, "no image was chosen"},
-		{"a series is gone", func(p *place, _ *Options) { p.leave(other); p.build() }, ErrRemoval, "would have lost 1 of its 4 images"},
-		{"more than half are gone", func(p *place, _ *Options) { p.leave(image2, image3, other); p.build() }, ErrRemoval, "3 of its 4 images"},
+		{"a series is gone", func(p *place, _ *Options) { p.Leave(other); p.Build() }, ErrRemoval, "would have lost 1 of its 4 images"},
+		{"more than half are gone", func(p *place, _ *Options) { p.Leave(image2, image3, other); p.Build() }, ErrRemoval, "3 of its 4 images"},
 		{"nothing is chosen", func(_ *place, o *Options) { o.Policy.Series = []string{"x"} }, ErrRemoval, "no image was chosen"},
 		{"another run", func(p *place, o *Options) {
-			c, err := openToChange(p.t.Context(), *o)
-			p.must(err)
-			p.t.Cleanup(func() { c.close() })
+			c, err := openToChange(p.T.Context(), *o)
+			p.Must(err)
+			p.T.Cleanup(func() { c.close() })
 		}, ErrLocked, "wait for its end"},
-		{"the directory of a build", func(p *place, o *Options) { o.Dir = p.mirror }, ErrDir, "made by a build"},
-		{"a file", func(p *place, o *Options) { o.Dir = p.mirror + "/" + image2 }, ErrDir, "is no directory"},
+		{"the directory of a build", func(p *place, o *Options) { o.Dir = p.Mirror }, ErrDir, "made by a build"},
+		{"a file", func(p *place, o *Options) { o.Dir = p.Mirror + "/" + image2 }, ErrDir, "is no directory"},
 		{"too small", func(_ *place, o *Options) { o.MaxSize = 1 }, syscall.ENOSPC, "1 may be taken"},
 		{"a disk that must stay empty", func(_ *place, o *Options) { o.Reserve = 1 << 60 }, syscall.ENOSPC, "may be taken"},
-		{"the same repository twice", func(p *place, o *Options) { o.Sources = append(o.Sources, p.mirror) }, ErrInput, "both have the series"},
+		{"the same repository twice", func(p *place, o *Options) { o.Sources = append(o.Sources, p.Mirror) }, ErrInput, "both have the series"},
 		{"cancelled", func(*place, *Options) {}, context.Canceled, ""},
 	}
 	for i, c := range cases {
@@ -80,10 +80,10 @@ func TestRefused(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, image1, image2, image3, other)
-			p.build()
+			p.Build()
 			o := p.options()
 			p.pull(o)
-			before := tree(t, p.dest)
+			before := mirrortest.Tree(t, p.Dest)
 			c.spoil(p, &o)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -97,7 +97,7 @@ func TestRefused(t *testing.T) {
 			if _, err := MakePlan(ctx, o); err == nil && c.is != ErrLocked {
 				t.Error("a plan is made")
 			}
-			if diff := difference(tree(t, p.dest), before); diff != "" {
+			if diff := mirrortest.Difference(mirrortest.Tree(t, p.Dest), before); diff != "" {
 				t.Errorf("it changed %s", diff)
 			}
 		})
@@ -107,30 +107,23 @@ func TestRefused(t *testing.T) {
 // empty makes upstream a repository without series.
 func (p *place) empty(*Options) {
 	const index = `{"series":[]}`
-	p.write("mirror/index.json", index)
-	p.write("mirror/CKSUMS", "")
-	p.write("mirror/SHA256SUMS", fmt.Sprintf("%x  index.json\n", sha256.Sum256([]byte(index))))
-	p.must(os.RemoveAll(filepath.Join(p.mirror, "meta")))
-	p.must(os.RemoveAll(filepath.Join(p.mirror, "rdiffs")))
-}
-
-func (p *place) write(name, data string) {
-	p.t.Helper()
-	file := filepath.Join(p.dir, name)
-	os.Remove(file)
-	p.must(os.WriteFile(file, []byte(data), 0o666))
+	p.Write("mirror/index.json", index)
+	p.Write("mirror/CKSUMS", "")
+	p.Write("mirror/SHA256SUMS", fmt.Sprintf("%x  index.json\n", sha256.Sum256([]byte(index))))
+	p.Must(os.RemoveAll(filepath.Join(p.Mirror, "meta")))
+	p.Must(os.RemoveAll(filepath.Join(p.Mirror, "rdiffs")))
 }
 
 // What upstream has lost is permitted once, and then is no news. Of a selection it counts what
 // upstream has lost, not what the copy would lose.
 func TestAllowRemoval(t *testing.T) {
 	p := newPlace(t, image1, image2, image3, image4, other)
-	p.build()
+	p.Build()
 	o := p.options()
 	o.Policy.Images, o.Grace = 1, 0
 	p.pull(o)
-	p.leave(image1, image2, image3)
-	p.build()
+	p.Leave(image1, image2, image3)
+	p.Build()
 	if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrRemoval) || !strings.Contains(err.Error(), "upstream would have lost 3 of its 5 images") {
 		t.Fatal(err)
 	}
@@ -144,28 +137,28 @@ func TestAllowRemoval(t *testing.T) {
 func TestRollback(t *testing.T) {
 	for _, selected := range []bool{false, true}[:testdata.Scale(2, 1)] {
 		p := newPlace(t, image1, image2)
-		p.sign()
-		p.build()
-		old := filepath.Join(p.dir, "old")
-		p.must(os.CopyFS(old, os.DirFS(p.mirror)))
-		p.must(os.RemoveAll(filepath.Join(old, ".repo")))
+		p.Sign()
+		p.Build()
+		old := filepath.Join(p.Dir, "old")
+		p.Must(os.CopyFS(old, os.DirFS(p.Mirror)))
+		p.Must(os.RemoveAll(filepath.Join(old, ".repo")))
 		time.Sleep(time.Second) // versions are seconds
-		p.put(image3, testdata.Read(t, "images/"+image3))
-		p.build()
+		p.PutFixture(image3)
+		p.Build()
 		o := p.options()
-		o.Trust = []string{p.root()}
-		o.Sources = []string{p.mirror}
+		o.Trust = []string{p.Keys.RootFile()}
+		o.Sources = []string{p.Mirror}
 		if selected {
 			o.Policy.Deltas = 1
 		}
 		p.pull(o)
-		now := filepath.Join(p.dir, "now")
-		p.must(os.Rename(p.mirror, now))
-		p.must(os.Rename(old, p.mirror))
+		now := filepath.Join(p.Dir, "now")
+		p.Must(os.Rename(p.Mirror, now))
+		p.Must(os.Rename(old, p.Mirror))
 		if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrUntrusted) {
 			t.Errorf("an older upstream: %v", err)
 		}
-		o.Sources = []string{p.mirror + "," + now}
+		o.Sources = []string{p.Mirror + "," + now}
 		if _, s := p.pull(o); s.Record.Upstreams[0].URL != now {
 			t.Errorf("pulled from %+v", s.Record.Upstreams)
 		}
@@ -175,20 +168,20 @@ func TestRollback(t *testing.T) {
 // A copy of all does not become one of its own, with other signatures, nor the reverse.
 func TestKinds(t *testing.T) {
 	p := newPlace(t, image1, image2)
-	p.sign()
-	p.build()
+	p.Sign()
+	p.Build()
 	whole, own := p.options(), p.options()
-	whole.Trust = []string{p.root()}
-	own.Policy.Deltas, own.Sign, own.Dir = 1, p.keys, filepath.Join(p.dir, "own")
+	whole.Trust = []string{p.Keys.RootFile()}
+	own.Policy.Deltas, own.Sign, own.Dir = 1, p.Keys, filepath.Join(p.Dir, "own")
 	p.pull(whole)
 	p.pull(own)
 	whole.Dir, own.Dir = own.Dir, whole.Dir
 	for _, o := range []Options{whole, own} {
-		before := tree(t, o.Dir)
+		before := mirrortest.Tree(t, o.Dir)
 		if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrDir) {
 			t.Errorf("%v, want ErrDir", err)
 		}
-		if diff := difference(tree(t, o.Dir), before); diff != "" {
+		if diff := mirrortest.Difference(mirrortest.Tree(t, o.Dir), before); diff != "" {
 			t.Error(diff)
 		}
 	}
@@ -198,42 +191,35 @@ func TestKinds(t *testing.T) {
 // builder update from it.
 func TestMerge(t *testing.T) {
 	a, b := newPlace(t, image1, image2), newPlace(t, other)
-	a.sign()
-	a.build()
-	b.build()
-	keys := newPlace(t)
-	keys.dir, keys.dest = t.TempDir(), filepath.Join(a.dir, "merged")
-	p := *a
-	p.dest = keys.dest
-	o := p.options()
-	own := filepath.Join(a.dir, "own-keys")
-	p.must(trust.Init(keyOptions(own)))
-	k, err := trust.Open(keyOptions(own))
-	p.must(err)
-	defer k.Close()
-	o.Sources, o.Sign, o.URL = []string{a.mirror, b.mirror}, k, "https://images.example.org"
-	_, s := p.pull(o)
+	a.Sign()
+	a.Build()
+	b.Build()
+	keys, err := mirrortest.OtherKeys()
+	a.Must(err)
+	o := a.options()
+	o.Sources, o.Sign, o.URL = []string{a.Mirror, b.Mirror}, keys, "https://images.example.org"
+	_, s := a.pull(o)
 	if len(s.Record.Upstreams) != 2 {
 		t.Errorf("%+v", s.Record)
 	}
-	root := filepath.Join(own, "1.root.json")
-	if got, err := p.update(p.dest, root); err != nil || got != image2 {
+	root := keys.RootFile()
+	if got, err := a.Update(a.Dest, root); err != nil || got != image2 {
 		t.Errorf("a client has %q: %v", got, err)
 	}
-	if names := slices.Sorted(maps.Keys(tree(t, p.dest))); !slices.Contains(names, other) || !slices.Contains(names, image2) {
+	if names := slices.Sorted(maps.Keys(mirrortest.Tree(t, a.Dest))); !slices.Contains(names, other) || !slices.Contains(names, image2) {
 		t.Errorf("%q", names)
 	}
-	if pl, s := p.pull(o); s.Changed {
+	if pl, s := a.pull(o); s.Changed {
 		t.Errorf("once more: %+v %+v", pl, s)
 	}
-	a.put(image3, testdata.Read(t, "images/"+image3))
-	a.build()
-	p.pull(o)
-	if got, err := p.update(p.dest, root); err != nil || got != image3 {
+	a.PutFixture(image3)
+	a.Build()
+	a.pull(o)
+	if got, err := a.Update(a.Dest, root); err != nil || got != image3 {
 		t.Errorf("a client has %q: %v", got, err)
 	}
-	b.put(image4, testdata.Read(t, "images/"+image4))
-	b.build()
+	b.PutFixture(image4)
+	b.Build()
 	if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), "both have the series") {
 		t.Errorf("a series that both have: %v", err)
 	}
@@ -243,14 +229,14 @@ func TestMerge(t *testing.T) {
 func TestSmallDisk(t *testing.T) {
 	p := newPlace(t)
 	for i, name := range []string{image1, image2, image3} {
-		p.put(name, noise(int64(i), 3<<20))
+		p.Put(name, noise(int64(i), 3<<20))
 	}
-	p.build()
-	p.dest = filepath.Join(testdata.SmallDisk(t, 14<<20), "copy")
+	p.Build()
+	p.Dest = filepath.Join(testdata.SmallDisk(t, 14<<20), "copy")
 	o := p.options()
 	o.Reserve, o.Policy.Images = 2<<20, 3
 	pl, _ := p.pull(o)
-	if len(pl.Dropped) == 0 || !p.has(image1) || !p.has(image3) {
+	if len(pl.Dropped) == 0 || !p.Has(image1) || !p.Has(image3) {
 		t.Errorf("dropped %+v", pl.Dropped)
 	}
 	for _, d := range pl.Dropped {
@@ -258,23 +244,18 @@ func TestSmallDisk(t *testing.T) {
 			t.Errorf("dropped %s", d.File)
 		}
 	}
-	p.put(image4, noise(4, 3<<20))
-	p.build()
+	p.Put(image4, noise(4, 3<<20))
+	p.Build()
 	p.pull(o)
-	if !p.has(image2) || !p.has(image3) || !p.has(image4) || p.has(image1) {
-		t.Errorf("it has %q", slices.Sorted(maps.Keys(tree(t, p.dest))))
+	if !p.Has(image2) || !p.Has(image3) || !p.Has(image4) || p.Has(image1) {
+		t.Errorf("it has %q", slices.Sorted(maps.Keys(mirrortest.Tree(t, p.Dest))))
 	}
 	// Without --reserve the run ends before it fetches.
 	o.Reserve, o.Policy.Deltas = 0, All
 	if _, _, err := Run(t.Context(), o); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "are free") {
 		t.Errorf("%v", err)
 	}
-	p.must(holds(p.dest))
-}
-
-func (p *place) has(name string) bool {
-	_, err := os.Stat(filepath.Join(p.dest, name))
-	return err == nil
+	p.Must(mirrortest.Holds(p.Dest))
 }
 
 // noise returns random bytes, of which deltas are no smaller.
@@ -298,8 +279,8 @@ func TestVerify(t *testing.T) {
 		damage func(p *place)
 		mended bool
 	}{
-		{"never, gone", func(o *Options) { o.Verify = ByName }, func(p *place) { p.must(os.Remove(filepath.Join(p.dest, image2))) }, true},
-		{"size, shorter", func(*Options) {}, func(p *place) { p.must(os.Truncate(filepath.Join(p.dest, image2), 5)) }, true},
+		{"never, gone", func(o *Options) { o.Verify = ByName }, func(p *place) { p.Must(os.Remove(filepath.Join(p.Dest, image2))) }, true},
+		{"size, shorter", func(*Options) {}, func(p *place) { p.Must(os.Truncate(filepath.Join(p.Dest, image2), 5)) }, true},
 		{"size, other bytes", func(*Options) {}, flip, false},
 		{"digest, other bytes", func(o *Options) { o.Verify = ByReading }, flip, true},
 		{"an age that is over", func(o *Options) { o.ReadEvery = time.Nanosecond }, flip, true},
@@ -308,7 +289,7 @@ func TestVerify(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, image1, image2)
-			p.build()
+			p.Build()
 			o := p.options()
 			o.Verify = ByReading
 			p.pull(o)
@@ -316,8 +297,8 @@ func TestVerify(t *testing.T) {
 			c.set(&o)
 			c.damage(p)
 			_, _, err := Run(t.Context(), o)
-			p.must(err)
-			if mended := difference(tree(t, p.dest), tree(t, p.mirror)) == ""; mended != c.mended {
+			p.Must(err)
+			if mended := mirrortest.Difference(mirrortest.Tree(t, p.Dest), mirrortest.Tree(t, p.Mirror)) == ""; mended != c.mended {
 				t.Errorf("mended: %v", mended)
 			}
 		})
@@ -326,17 +307,17 @@ func TestVerify(t *testing.T) {
 
 // flip changes a bit of an image of the copy.
 func flip(p *place) {
-	data := p.read("dest/" + image2)
+	data := p.Read("dest/" + image2)
 	data[len(data)/2] ^= 1
-	p.write("dest/"+image2, string(data))
+	p.Write("dest/"+image2, string(data))
 }
 
 // A build refuses the directory of a pull.
 func TestBuildRefuses(t *testing.T) {
 	p := newPlace(t, image1)
-	p.build()
+	p.Build()
 	p.pull(p.options())
-	_, _, err := imagerepo.Build(t.Context(), imagerepo.Options{ImageDir: p.images, MirrorDir: p.dest, Policy: plan.Policy{}})
+	_, _, err := imagerepo.Build(t.Context(), imagerepo.Options{ImageDir: p.Images, MirrorDir: p.Dest, Policy: plan.Policy{}})
 	if !errors.Is(err, mirror.ErrPulled) {
 		t.Errorf("%v", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/testdata"
 )
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	code := m.Run()
-	os.RemoveAll(firstKeys())
+	mirrortest.RemoveKeys()
 	os.Exit(code)
 }
 
@@ -57,7 +58,7 @@ func runChild() error {
 	}
 	o := Options{Sources: c.Sources, Dir: c.Dir, Policy: c.Policy, Trust: c.Trust, Jobs: 1, AllowRemoval: true, Grace: time.Hour}
 	if c.Keys != "" {
-		k, err := trust.Open(keyOptions(c.Keys))
+		k, err := trust.Open(mirrortest.KeyOptions(c.Keys))
 		if err != nil {
 			return err
 		}
@@ -79,9 +80,9 @@ func runChild() error {
 // run pulls as a process of its own, and reports how many changes it made, and whether it was
 // killed.
 func (c child) run(p *place) (changes int64, killed bool) {
-	p.t.Helper()
+	p.T.Helper()
 	options, err := json.Marshal(c)
-	p.must(err)
+	p.Must(err)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+string(options))
 	cmd.Stderr = os.Stderr
@@ -89,9 +90,9 @@ func (c child) run(p *place) (changes int64, killed bool) {
 	if cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
 		return 0, true
 	}
-	p.must(err)
+	p.Must(err)
 	changes, err = strconv.ParseInt(string(out), 10, 64)
-	p.must(err)
+	p.Must(err)
 	return changes, false
 }
 
@@ -111,15 +112,15 @@ type killed struct {
 // digests hold, and the next run ends with what upstream has.
 func TestKill(t *testing.T) {
 	all := Policy{Deltas: All}
-	arrives := func(p *place) { p.put(image3, testdata.Read(p.t, "images/"+image3)) }
+	arrives := func(p *place) { p.PutFixture(image3) }
 	cases := []killed{
 		{name: "the first run", policy: all, second: func(*place) {}, newest: []string{"", image3}},
-		{name: "an image comes and one leaves", policy: all, newest: []string{image2, image3}, first: func(p *place) { p.leave(image3) },
-			second: func(p *place) { arrives(p); p.leave(other) }},
-		{name: "an image is replaced", policy: all, newest: []string{image2, image3}, first: func(*place) {}, second: func(p *place) { p.replace(image3) }},
-		{name: "signed, an image comes", policy: all, signed: true, newest: []string{image2, image3}, first: func(p *place) { p.leave(image3) }, second: arrives},
+		{name: "an image comes and one leaves", policy: all, newest: []string{image2, image3}, first: func(p *place) { p.Leave(image3) },
+			second: func(p *place) { arrives(p); p.Leave(other) }},
+		{name: "an image is replaced", policy: all, newest: []string{image2, image3}, first: func(*place) {}, second: func(p *place) { p.Replace(image3) }},
+		{name: "signed, an image comes", policy: all, signed: true, newest: []string{image2, image3}, first: func(p *place) { p.Leave(image3) }, second: arrives},
 		{name: "a selection, signed here", policy: Policy{Images: 2, Deltas: 1}, own: true, newest: []string{image2, image3},
-			first: func(p *place) { p.leave(image3) }, second: arrives},
+			first: func(p *place) { p.Leave(image3) }, second: arrives},
 	}
 	for _, c := range cases[:testdata.Scale(len(cases), 2)] {
 		t.Run(c.name, func(t *testing.T) {
@@ -130,36 +131,36 @@ func TestKill(t *testing.T) {
 }
 
 func (c killed) test(p *place) {
-	upstream := child{Sources: []string{p.mirror}, Dir: p.dest, Policy: c.policy}
+	upstream := child{Sources: []string{p.Mirror}, Dir: p.Dest, Policy: c.policy}
 	root := ""
 	if c.signed || c.own {
-		p.sign()
-		root = p.root()
+		p.Sign()
+		root = p.Keys.RootFile()
 	}
 	if c.signed {
 		upstream.Trust = []string{root}
 	}
 	if c.own {
-		upstream.Keys = filepath.Join(p.dir, "keys")
+		upstream.Keys = p.Keys.Dir
 	}
 	if c.first != nil {
 		c.first(p)
-		p.build()
+		p.Build()
 		upstream.run(p)
 	} else {
-		p.must(os.Mkdir(p.dest, 0o777))
+		p.Must(os.Mkdir(p.Dest, 0o777))
 	}
 	c.second(p)
-	p.build()
+	p.Build()
 	whole := upstream
-	whole.Dir = p.copyDest("whole")
+	whole.Dir = p.CopyDest("whole")
 	changes, _ := whole.run(p)
-	want := tree(p.t, whole.Dir)
+	want := mirrortest.Tree(p.T, whole.Dir)
 	n := int64(testdata.Scale(12, 2))
 	kills := 0
 	for i := range n {
 		this := upstream
-		this.Dir = p.copyDest(fmt.Sprint("killed-", i))
+		this.Dir = p.CopyDest(fmt.Sprint("killed-", i))
 		this.KillAt = 1 + (changes-1)*i/max(n-1, 1)
 		stop := c.readers(p, this.Dir, root)
 		_, dead := this.run(p)
@@ -168,19 +169,19 @@ func (c killed) test(p *place) {
 			break // it made fewer changes
 		}
 		kills++
-		if err := holds(this.Dir); err != nil {
-			p.t.Fatalf("killed at %d of %d: %v", this.KillAt, changes, err)
+		if err := mirrortest.Holds(this.Dir); err != nil {
+			p.T.Fatalf("killed at %d of %d: %v", this.KillAt, changes, err)
 		}
 		this.KillAt = 0
 		stop = c.readers(p, this.Dir, root)
 		this.run(p)
 		stop()
-		if diff := difference(c.stable(shared(tree(p.t, this.Dir), want))); diff != "" {
-			p.t.Fatalf("killed at %d of %d, the next run leaves %s", 1+(changes-1)*i/max(n-1, 1), changes, diff)
+		if diff := mirrortest.Difference(c.stable(shared(mirrortest.Tree(p.T, this.Dir), want))); diff != "" {
+			p.T.Fatalf("killed at %d of %d, the next run leaves %s", 1+(changes-1)*i/max(n-1, 1), changes, diff)
 		}
 		os.RemoveAll(this.Dir)
 	}
-	p.t.Logf("%d kills, %d changes", kills, changes)
+	p.T.Logf("%d kills, %d changes", kills, changes)
 }
 
 // stable returns two trees without what signing makes different each time.
@@ -203,7 +204,7 @@ func (c killed) stable(a, b map[string]string) (left, right map[string]string) {
 
 // readers has clients update from a copy until stop is called.
 func (c killed) readers(p *place, dir, root string) (stop func()) {
-	ctx, cancel := context.WithCancel(p.t.Context())
+	ctx, cancel := context.WithCancel(p.T.Context())
 	ended := make(chan error, 2)
 	roots := []string{""}
 	if root != "" {
@@ -212,7 +213,7 @@ func (c killed) readers(p *place, dir, root string) (stop func()) {
 	for _, r := range roots {
 		go func() { // it ends with ctx, and stop waits for that
 			for {
-				got, err := p.update(dir, r)
+				got, err := p.Update(dir, r)
 				expected := c.first == nil && (err == nil || errors.Is(err, fs.ErrNotExist)) || c.replaces() && err != nil
 				if err != nil && !expected || err == nil && !slices.Contains(c.newest, got) {
 					ended <- fmt.Errorf("a client has %q: %w", got, err)
@@ -229,7 +230,7 @@ func (c killed) readers(p *place, dir, root string) (stop func()) {
 		cancel()
 		for range roots {
 			if err := <-ended; err != nil {
-				p.t.Errorf("%s: %v", filepath.Base(dir), err)
+				p.T.Errorf("%s: %v", filepath.Base(dir), err)
 			}
 		}
 	}
@@ -238,10 +239,3 @@ func (c killed) readers(p *place, dir, root string) (stop func()) {
 // replaces reports whether a client can have read documents of an image that is replaced while
 // it fetches that.
 func (c killed) replaces() bool { return strings.Contains(c.name, "replaced") }
-
-// copyDest returns a copy of the copy.
-func (p *place) copyDest(name string) string {
-	dir := filepath.Join(p.dir, name)
-	p.must(exec.Command("cp", "-a", p.dest, dir).Run())
-	return dir
-}

@@ -10,21 +10,22 @@ import (
 	"testing"
 
 	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/testdata"
 )
 
 // bare builds the mirror without deltas.
 func (p *place) bare() {
-	p.t.Helper()
-	p.must(os.RemoveAll(p.mirror))
-	_, _, err := imagerepo.Build(p.t.Context(), imagerepo.Options{ImageDir: p.images, MirrorDir: p.mirror, NoSync: true, Log: slog.New(slog.DiscardHandler), Policy: plan.Policy{}})
-	p.must(err)
+	p.T.Helper()
+	p.Must(os.RemoveAll(p.Mirror))
+	_, _, err := imagerepo.Build(p.T.Context(), imagerepo.Options{ImageDir: p.Images, MirrorDir: p.Mirror, NoSync: true, Log: slog.New(slog.DiscardHandler), Policy: plan.Policy{}})
+	p.Must(err)
 }
 
 // deltas returns the names of the deltas of the copy.
 func (p *place) deltas() (all []string) {
-	for _, name := range slices.Sorted(maps.Keys(tree(p.t, p.dest))) {
+	for _, name := range slices.Sorted(maps.Keys(mirrortest.Tree(p.T, p.Dest))) {
 		if strings.HasSuffix(name, ".rdiff") {
 			all = append(all, strings.TrimPrefix(name, "rdiffs/puavo-os-amxa-buster-"))
 		}
@@ -35,27 +36,27 @@ func (p *place) deltas() (all []string) {
 // Deltas that upstream lacks are made, once, and made again if they are damaged.
 func TestMakeDeltas(t *testing.T) {
 	p := newPlace(t, image1, image2, image3, other)
-	p.sign()
+	p.Sign()
 	p.bare()
 	o := p.options()
-	o.MakeDeltas, o.Sign, o.Policy.Deltas, o.Grace = true, p.keys, 1, 0
+	o.MakeDeltas, o.Sign, o.Policy.Deltas, o.Grace = true, p.Keys, 1, 0
 	_, s := p.pull(o)
 	const first, second = "2021-04-13-192449--2021-04-13-193910-amd64.rdiff", "2021-04-13-193910--2022-01-17-120001-amd64.rdiff"
 	const back = "2021-04-13-193910--2021-04-13-192449-amd64.rdiff"
 	if got := p.deltas(); !slices.Equal(got, []string{first, back, second}) || s.Made != 3 {
 		t.Errorf("%q, %+v", got, s)
 	}
-	if got, err := p.update(p.dest, p.root()); err != nil || got != image3 {
+	if got, err := p.Update(p.Dest, p.Keys.RootFile()); err != nil || got != image3 {
 		t.Errorf("a client has %q: %v", got, err)
 	}
 	if pl, s := p.pull(o); s.Changed || s.Made != 0 {
 		t.Errorf("once more: %+v %+v", pl, s)
 	}
-	p.must(os.Truncate(filepath.Join(p.dest, "rdiffs/puavo-os-amxa-buster-"+second), 3))
+	p.Must(os.Truncate(filepath.Join(p.Dest, "rdiffs/puavo-os-amxa-buster-"+second), 3))
 	if _, s := p.pull(o); s.Made != 1 {
 		t.Errorf("a damaged delta: %+v", s)
 	}
-	p.put(image4, testdata.Read(t, "images/"+image4))
+	p.PutFixture(image4)
 	p.bare()
 	if _, s := p.pull(o); s.Made != 1 || len(p.deltas()) != 3 || slices.Contains(p.deltas(), back) {
 		t.Errorf("a new image: %+v, %q", s, p.deltas())
@@ -70,8 +71,8 @@ func TestMakeDeltas(t *testing.T) {
 // What is not worth it, or has no room, is not made again; nothing is made of a damaged image.
 func TestUseless(t *testing.T) {
 	p := newPlace(t)
-	p.put(image1, noise(1, 1<<20))
-	p.put(image2, noise(2, 1<<20))
+	p.Put(image1, noise(1, 1<<20))
+	p.Put(image2, noise(2, 1<<20))
 	p.bare()
 	o := p.options()
 	o.MakeDeltas = true

@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/imagerepo/plan"
-	"puavo-image-repository/testdata"
 )
 
 // A whole copy has what its upstream has, signatures too; the next run has nothing to do, and
@@ -23,25 +23,25 @@ func TestWhole(t *testing.T) {
 			o := p.options()
 			root := ""
 			if signed {
-				p.sign()
-				root = p.root()
+				p.Sign()
+				root = p.Keys.RootFile()
 				o.Trust = []string{root}
 			}
-			p.build()
+			p.Build()
 			plan, err := MakePlan(t.Context(), o)
-			p.must(err)
-			if _, err := os.Stat(p.dest); err == nil || len(plan.New) == 0 || !plan.Whole {
+			p.Must(err)
+			if _, err := os.Stat(p.Dest); err == nil || len(plan.New) == 0 || !plan.Whole {
 				t.Errorf("a plan made the copy, or plans nothing: %+v", plan)
 			}
 			same := func(what string) {
 				t.Helper()
-				if diff := difference(shared(tree(t, p.dest), tree(t, p.mirror))); diff != "" {
+				if diff := mirrortest.Difference(shared(mirrortest.Tree(t, p.Dest), mirrortest.Tree(t, p.Mirror))); diff != "" {
 					t.Errorf("%s: %s", what, diff)
 				}
 				if pl, s := p.pull(o); s.Changed || !pl.Nothing() || len(pl.Sources) > 0 {
 					t.Errorf("%s, once more: %+v %+v", what, pl, s)
 				}
-				if got, err := p.update(p.dest, root); err != nil {
+				if got, err := p.Update(p.Dest, root); err != nil {
 					t.Errorf("%s: a client has %q: %v", what, got, err)
 				}
 			}
@@ -54,24 +54,24 @@ func TestWhole(t *testing.T) {
 			}
 			same("the first run")
 
-			p.put(image4, testdata.Read(t, "images/"+image4))
-			p.build()
+			p.PutFixture(image4)
+			p.Build()
 			pl, s = p.pull(o)
 			if i := slices.IndexFunc(pl.Sources, func(f From) bool { return f.File == image4 }); i < 0 || pl.Sources[i].Base == "" || s.Rebuilt != 1 {
 				t.Errorf("a new image: %+v %+v", pl.Sources, s)
 			}
 			same("a new image")
 
-			p.replace(image4)
-			p.build()
+			p.Replace(image4)
+			p.Build()
 			if pl, _ := p.pull(o); len(pl.Changed) == 0 || len(pl.Withdraw) == 0 {
 				t.Errorf("a replaced image: %+v", pl)
 			}
 			same("a replaced image")
 
-			p.must(os.Remove(filepath.Join(p.dest, ".published.json")))
-			p.must(os.RemoveAll(filepath.Join(p.dest, ".pull")))
-			p.must(os.Truncate(filepath.Join(p.dest, image4), 100))
+			p.Must(os.Remove(filepath.Join(p.Dest, ".published.json")))
+			p.Must(os.RemoveAll(filepath.Join(p.Dest, ".pull")))
+			p.Must(os.Truncate(filepath.Join(p.Dest, image4), 100))
 			p.pull(o)
 			same("a damaged image")
 		})
@@ -96,7 +96,7 @@ func shared(a, b map[string]string) (left, right map[string]string) {
 // A copy of its own has what was chosen.
 func TestOwn(t *testing.T) {
 	p := newPlace(t, image1, image2, image3, other)
-	p.build()
+	p.Build()
 	o := p.options()
 	o.Policy = Policy{Series: []string{"puavo-os-amxa-*"}, Images: 2, Deltas: 1}
 	o.URL = "https://boot.example.org"
@@ -104,7 +104,7 @@ func TestOwn(t *testing.T) {
 	if pl.Whole {
 		t.Error("it is whole")
 	}
-	got := slices.Sorted(maps.Keys(tree(t, p.dest)))
+	got := slices.Sorted(maps.Keys(mirrortest.Tree(t, p.Dest)))
 	want := []string{
 		"CKSUMS", "SHA256SUMS", "index.html", "index.json", "meta/SHA256SUMS", "meta/" + series + ".json", image2, image3,
 		"rdiffs/SHA256SUMS", "rdiffs/puavo-os-amxa-buster-2021-04-13-192449--2021-04-13-193910-amd64.rdiff",
@@ -113,7 +113,7 @@ func TestOwn(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
-	if got, err := p.update(p.dest, ""); err != nil || got != image3 {
+	if got, err := p.Update(p.Dest, ""); err != nil || got != image3 {
 		t.Errorf("a client has %q: %v", got, err)
 	}
 	if pl, s := p.pull(o); s.Changed {
@@ -127,26 +127,26 @@ func TestTorrents(t *testing.T) {
 	p := newPlace(t, image1, image2, other)
 	build := func() {
 		_, _, err := imagerepo.Build(t.Context(), imagerepo.Options{
-			ImageDir: p.images, MirrorDir: p.mirror, URL: "https://images.example.org", AllowRemoval: true, NoSync: true,
+			ImageDir: p.Images, MirrorDir: p.Mirror, URL: "https://images.example.org", AllowRemoval: true, NoSync: true,
 			Policy: plan.Policy{Targets: 3, Downgrades: true, MaxRatio: 100}, Torrents: plan.Torrents{Of: plan.TorrentsOfAll},
 		})
-		p.must(err)
+		p.Must(err)
 	}
 	build()
 	o := p.options()
 	p.pull(o)
-	if diff := difference(tree(t, p.dest), tree(t, p.mirror)); diff != "" || !p.has("torrents/"+image1+".torrent") {
+	if diff := mirrortest.Difference(mirrortest.Tree(t, p.Dest), mirrortest.Tree(t, p.Mirror)); diff != "" || !p.Has("torrents/"+image1+".torrent") {
 		t.Errorf("%s", diff)
 	}
 	if pl, s := p.pull(o); s.Changed {
 		t.Errorf("once more: %+v %+v", pl, s)
 	}
-	p.leave(other)
+	p.Leave(other)
 	build()
 	o.AllowRemoval = true
 	p.pull(o)
 	o.AllowRemoval = false
-	if pl, s := p.pull(o); s.Changed || !p.has(other) {
+	if pl, s := p.pull(o); s.Changed || !p.Has(other) {
 		t.Errorf("after a removal: %+v %+v", pl, s)
 	}
 }

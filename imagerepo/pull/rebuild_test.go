@@ -22,7 +22,7 @@ func TestRebuildFails(t *testing.T) {
 		fails  bool
 	}{
 		{"a damaged base", func(p *place, _ *upstreamServer) {
-			p.write("dest/"+image2, string(noise(1, len(p.read("dest/"+image2)))))
+			p.Write("dest/"+image2, string(noise(1, len(p.Read("dest/"+image2)))))
 		}, false},
 		{"a delta that upstream does not have", func(_ *place, s *upstreamServer) {
 			s.faults, s.fault, s.matches = 1<<20, status(404), func(file string) bool { return strings.HasSuffix(file, ".rdiff") }
@@ -32,13 +32,13 @@ func TestRebuildFails(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, image2)
-			p.build()
-			s := serveMirror(t, p.mirror)
+			p.Build()
+			s := serveMirror(t, p.Mirror)
 			o := p.options()
 			o.Sources, o.Policy.Deltas, o.Patience = []string{s.URL}, 0, quickly
 			p.pull(o)
-			p.put(image3, testdata.Read(t, "images/"+image3))
-			p.build()
+			p.PutFixture(image3)
+			p.Build()
 			s.mu.Lock()
 			c.damage(p, s)
 			s.mu.Unlock()
@@ -51,7 +51,7 @@ func TestRebuildFails(t *testing.T) {
 			if !strings.Contains(log.String(), "cannot be made from another") {
 				t.Errorf("no warning in %s", &log)
 			}
-			if !c.fails && !bytes.Equal(p.read("dest/"+image3), testdata.Read(t, "images/"+image3)) {
+			if !c.fails && !bytes.Equal(p.Read("dest/"+image3), testdata.Read(t, "images/"+image3)) {
 				t.Error("it is another image")
 			}
 		})
@@ -61,11 +61,11 @@ func TestRebuildFails(t *testing.T) {
 // A fault of this machine is not blamed on a mirror: no other is tried.
 func TestLocalFault(t *testing.T) {
 	p := newPlace(t, image1)
-	p.build()
-	second := serveMirror(t, p.mirror)
+	p.Build()
+	second := serveMirror(t, p.Mirror)
 	o := p.options()
-	o.Sources = []string{p.mirror + "," + second.URL}
-	defer atomicfile.Observe(p.dest, func(c atomicfile.Change) error {
+	o.Sources = []string{p.Mirror + "," + second.URL}
+	defer atomicfile.Observe(p.Dest, func(c atomicfile.Change) error {
 		if c.Kind == atomicfile.Write && strings.HasSuffix(c.Name, ".img.tmp") {
 			return syscall.EIO
 		}
@@ -82,11 +82,11 @@ func TestLocalFault(t *testing.T) {
 // What an earlier run has staged, and has not released, is not fetched again.
 func TestStaged(t *testing.T) {
 	p := newPlace(t, image1)
-	p.build()
-	s := serveMirror(t, p.mirror)
+	p.Build()
+	s := serveMirror(t, p.Mirror)
 	o := p.options()
 	o.Sources = []string{s.URL}
-	stop := atomicfile.Observe(p.dest, func(c atomicfile.Change) error {
+	stop := atomicfile.Observe(p.Dest, func(c atomicfile.Change) error {
 		if c.Kind == atomicfile.Rename && c.To == image1 {
 			return syscall.EIO
 		}
@@ -105,7 +105,7 @@ func TestStaged(t *testing.T) {
 	if len(files) != 1 || !files[0].Reused {
 		t.Errorf("%+v", files)
 	}
-	if _, err := os.Stat(filepath.Join(p.dest, ".publish", "x")); err == nil {
+	if _, err := os.Stat(filepath.Join(p.Dest, ".publish", "x")); err == nil {
 		t.Error("something is left")
 	}
 }

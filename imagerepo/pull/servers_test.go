@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/testdata"
 )
 
@@ -178,16 +179,16 @@ func TestMisbehaving(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, image1, image2, image3)
-			p.build()
-			s := serveMirror(t, p.mirror)
+			p.Build()
+			s := serveMirror(t, p.Mirror)
 			o := p.options()
 			o.Sources, o.Patience = []string{s.URL}, quickly
-			p.leave(image3)
-			p.build()
+			p.Leave(image3)
+			p.Build()
 			p.pull(o)
-			p.put(image3, testdata.Read(t, "images/"+image3))
-			p.build()
-			before := tree(t, p.dest)
+			p.PutFixture(image3)
+			p.Build()
+			before := mirrortest.Tree(t, p.Dest)
 			s.mu.Lock()
 			s.faults, s.fault = c.times, c.fault
 			s.mu.Unlock()
@@ -196,9 +197,9 @@ func TestMisbehaving(t *testing.T) {
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("%v, want %q", err, c.says)
 			}
-			p.must(holds(p.dest))
+			p.Must(mirrortest.Holds(p.Dest))
 			if err != nil {
-				after := tree(t, p.dest)
+				after := mirrortest.Tree(t, p.Dest)
 				for name := range after {
 					if _, ok := before[name]; !ok && name != image3 && !strings.HasPrefix(name, "rdiffs/") {
 						t.Errorf("it wrote %s", name)
@@ -209,7 +210,7 @@ func TestMisbehaving(t *testing.T) {
 				s.mu.Unlock()
 				p.pull(o)
 			}
-			if diff := difference(tree(t, p.dest), tree(t, p.mirror)); diff != "" {
+			if diff := mirrortest.Difference(mirrortest.Tree(t, p.Dest), mirrortest.Tree(t, p.Mirror)); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -219,8 +220,8 @@ func TestMisbehaving(t *testing.T) {
 // Mirrors of one repository are tried in their order, for documents and for each file.
 func TestMirrors(t *testing.T) {
 	p := newPlace(t, image1, image2)
-	p.build()
-	first, second := serveMirror(t, p.mirror), serveMirror(t, p.mirror)
+	p.Build()
+	first, second := serveMirror(t, p.Mirror), serveMirror(t, p.Mirror)
 	first.faults, first.fault = 1<<20, status(404)
 	o := p.options()
 	o.Patience = quickly
@@ -229,7 +230,7 @@ func TestMirrors(t *testing.T) {
 	if first.total() == 0 || second.total() == 0 {
 		t.Error("one of them was not asked")
 	}
-	if diff := difference(tree(t, p.dest), tree(t, p.mirror)); diff != "" {
+	if diff := mirrortest.Difference(mirrortest.Tree(t, p.Dest), mirrortest.Tree(t, p.Mirror)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -238,8 +239,8 @@ func TestMirrors(t *testing.T) {
 // image where a delta leads to it.
 func TestBytes(t *testing.T) {
 	p := newPlace(t, image1, image2, image3)
-	p.build()
-	s := serveMirror(t, p.mirror)
+	p.Build()
+	s := serveMirror(t, p.Mirror)
 	o := p.options()
 	o.Sources = []string{s.URL}
 	_, sum := p.pull(o)
@@ -255,15 +256,15 @@ func TestBytes(t *testing.T) {
 	}
 	s.mu.Unlock()
 	s.total()
-	p.put(image4, testdata.Read(t, "images/"+image4))
-	p.build()
+	p.PutFixture(image4)
+	p.Build()
 	p.pull(o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, n := range s.sent {
 		if isImage(name) {
 			t.Errorf("%d bytes of %s, to which a delta leads", n, name)
-		} else if info, err := os.Stat(filepath.Join(p.mirror, name)); err == nil && n > info.Size() {
+		} else if info, err := os.Stat(filepath.Join(p.Mirror, name)); err == nil && n > info.Size() {
 			t.Errorf("%d bytes of %s, which has %d", n, name, info.Size())
 		}
 	}
@@ -276,9 +277,9 @@ func TestResume(t *testing.T) {
 	for i := range big {
 		big[i] = byte(i * i >> 7)
 	}
-	p.put(image2, big)
-	p.build()
-	s := serveMirror(t, p.mirror)
+	p.Put(image2, big)
+	p.Build()
+	s := serveMirror(t, p.Mirror)
 	o := p.options()
 	o.Sources, o.NoRebuild, o.Jobs, o.Policy.Deltas = []string{s.URL}, true, 1, 0
 	ctx, cancel := context.WithCancel(t.Context())
@@ -290,12 +291,12 @@ func TestResume(t *testing.T) {
 	if _, _, err := Run(ctx, o); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	p.must(holds(p.dest))
+	p.Must(mirrortest.Holds(p.Dest))
 	o.Progress = nil
 	if _, sum := p.pull(o); sum.Fetched > 16<<20 {
 		t.Errorf("%d bytes by the run that continues", sum.Fetched)
 	}
-	if string(p.read("dest/"+image2)) != string(big) {
+	if string(p.Read("dest/"+image2)) != string(big) {
 		t.Error("the image is another")
 	}
 }
@@ -308,18 +309,18 @@ func TestRepublished(t *testing.T) {
 			p := newPlace(t, image1, image2, image3)
 			o := p.options()
 			if signed {
-				p.sign()
-				o.Trust = []string{p.root()}
+				p.Sign()
+				o.Trust = []string{p.Keys.RootFile()}
 			}
-			p.build()
-			s := serveMirror(t, p.mirror)
+			p.Build()
+			s := serveMirror(t, p.Mirror)
 			o.Sources, o.Patience, o.NoRebuild, o.Jobs = []string{s.URL}, quickly, true, 1
 			o.pauses = []time.Duration{time.Millisecond, 100 * time.Millisecond}
 			once := sync.OnceFunc(func() {
-				p.leave(image2)
-				p.put(image4, testdata.Read(t, "images/"+image4))
-				p.replace(image3)
-				p.build()
+				p.Leave(image2)
+				p.PutFixture(image4)
+				p.Replace(image3)
+				p.Build()
 			})
 			o.Stage = func(stage, file string) {
 				if stage == "payload_send" && file == image2 {
@@ -327,7 +328,7 @@ func TestRepublished(t *testing.T) {
 				}
 			}
 			p.pull(o)
-			if diff := difference(shared(tree(t, p.dest), tree(t, p.mirror))); diff != "" {
+			if diff := mirrortest.Difference(shared(mirrortest.Tree(t, p.Dest), mirrortest.Tree(t, p.Mirror))); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/testdata"
 )
 
@@ -67,21 +68,21 @@ func TestWebServers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, image1, image2, image3)
-			p.sign()
-			p.build()
+			p.Sign()
+			p.Build()
 			o := p.options()
-			o.Sources, o.Trust, o.Grace = []string{webServer(t, name, p.mirror)}, []string{p.root()}, 0
+			o.Sources, o.Trust, o.Grace = []string{webServer(t, name, p.Mirror)}, []string{p.Keys.RootFile()}, 0
 			p.pull(o)
-			p.put(image4, testdata.Read(t, "images/"+image4))
-			p.build()
+			p.PutFixture(image4)
+			p.Build()
 			p.pull(o)
-			if diff := difference(shared(tree(t, p.dest), tree(t, p.mirror))); diff != "" {
+			if diff := mirrortest.Difference(shared(mirrortest.Tree(t, p.Dest), mirrortest.Tree(t, p.Mirror))); diff != "" {
 				t.Error(diff)
 			}
-			if got, err := p.update(webServer(t, name, p.dest), p.root()); err != nil || got != image4 {
+			if got, err := p.Update(webServer(t, name, p.Dest), p.Keys.RootFile()); err != nil || got != image4 {
 				t.Errorf("a client has %q: %v", got, err)
 			}
-			if _, err := os.Stat(filepath.Join(p.dest, ".pull/partial")); !errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(filepath.Join(p.Dest, ".pull/partial")); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("partial files are left: %v", err)
 			}
 		})
