@@ -55,11 +55,11 @@ var arrows = []struct {
 	{"imagerepo/imagediff", []string{"meta/untrusted", "imagerepo/internal/puavoconf/squashfs"}},
 	{"imagerepo/serve", []string{"imagerepo/atomicfile", "imagerepo/internal/mediatype", "imagerepo/internal/mirror", "imagerepo/internal/state"}},
 	{"imagerepo/publish", []string{"meta/untrusted", "imagerepo/internal/..."}},
+	{"imagerepo/internal/mirrortest", []string{"cksum", "meta", "imagerepo", "imagerepo/atomicfile", "imagerepo/client", "imagerepo/plan", "imagerepo/trust", "imagerepo/internal/mirror", "testdata"}}, // for tests only
 	{"imagerepo/pull/internal/selection", []string{"meta", "meta/untrusted", "imagerepo/plan"}},
 	{"imagerepo/pull/internal/differ", []string{"cksum", "delta", "delta/mmap", "meta", "imagerepo/atomicfile", "imagerepo/internal/budget"}},
 	{"imagerepo/pull/...", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/pull/internal/..."}},
-	{"imagerepo/internal/store/storetest", []string{"imagerepo/internal/store", "testdata"}},                                                                                                            // for tests only
-	{"imagerepo/internal/mirrortest", []string{"cksum", "meta", "imagerepo", "imagerepo/atomicfile", "imagerepo/client", "imagerepo/plan", "imagerepo/trust", "imagerepo/internal/mirror", "testdata"}}, // for tests only
+	{"imagerepo/internal/store/storetest", []string{"imagerepo/internal/store", "testdata"}}, // for tests only
 	{"imagerepo/trust", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"imagerepo/client", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
 	{"imagerepo/client/internal/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/through", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
