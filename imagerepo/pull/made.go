@@ -187,7 +187,7 @@ func (c *copied) makeFrom(ctx context.Context, images *differ.Images, base meta.
 			return err
 		}
 		if !worth {
-			c.setUseless(meta.DeltaPath(name), images.Sums[target])
+			c.setUseless(meta.DeltaPath(name), images.Sums[base], images.Sums[target])
 			continue
 		}
 		*room -= sums.Size
@@ -201,14 +201,34 @@ func (c *copied) makeFrom(ctx context.Context, images *differ.Images, base meta.
 
 // isUseless reports whether a delta was made before, and not published.
 func (c *copied) isUseless(s meta.Series, p selection.Pair) bool {
-	im, _ := s.Image(p.Target)
-	return c.record.Useless[meta.DeltaPath(meta.DeltaName(p.Base, p.Target))] == im.Sums.SHA512.String()
+	base, _ := s.Image(p.Base)
+	target, _ := s.Image(p.Target)
+	return c.record.Useless[meta.DeltaPath(meta.DeltaName(p.Base, p.Target))] == digestsOf(base.Sums, target.Sums)
 }
 
 // setUseless remembers a delta that is not published.
-func (c *copied) setUseless(file string, target cksum.Sums) {
+func (c *copied) setUseless(file string, base, target cksum.Sums) {
 	if c.record.Useless == nil {
 		c.record.Useless = make(map[string]string)
 	}
-	c.record.Useless[file] = target.SHA512.String()
+	c.record.Useless[file] = digestsOf(base, target)
+}
+
+// digestsOf identifies the images of a delta.
+func digestsOf(base, target cksum.Sums) string {
+	return base.SHA512.String() + " " + target.SHA512.String()
+}
+
+// listedUseless returns the deltas that are not worth it, and whose images upstreams still list.
+func (c *copied) listedUseless() map[string]string {
+	listed, kept := c.upstreamHas(), make(map[string]string)
+	for file, digests := range c.record.Useless {
+		base, version, err := meta.ParseOldDeltaName(path.Base(file))
+		target := base
+		target.Version = version
+		if err == nil && digests == digestsOf(listed[base.String()], listed[target.String()]) {
+			kept[file] = digests
+		}
+	}
+	return kept
 }

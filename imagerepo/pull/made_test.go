@@ -88,6 +88,26 @@ func TestUseless(t *testing.T) {
 	if p.pull(o); made != 0 {
 		t.Errorf("%d are made again", made)
 	}
+	p.Replace(image2)
+	p.bare()
+	if _, s := p.pull(o); made != 2 || len(s.Record.Useless) != 2 {
+		t.Errorf("another image: %d are made, %q", made, s.Record.Useless)
+	}
+	made = 0
+	p.Leave(image1)
+	p.Put(image3, noise(3, 1<<20))
+	p.bare()
+	want := []string{"rdiffs/puavo-os-amxa-buster-2021-04-13-193910--2022-01-17-120001-amd64.rdiff", "rdiffs/puavo-os-amxa-buster-2022-01-17-120001--2021-04-13-193910-amd64.rdiff"}
+	if _, s := p.pull(o); made != 2 || !slices.Equal(slices.Sorted(maps.Keys(s.Record.Useless)), want) {
+		t.Errorf("an image has left: %d are made, %q", made, s.Record.Useless)
+	}
+	p.Put(image1, noise(1, 1<<20))
+	p.Leave(image2, image3)
+	p.bare()
+	o.AllowRemoval = true
+	if _, s := p.pull(o); len(s.Record.Useless) != 0 {
+		t.Errorf("one image: %q", s.Record.Useless)
+	}
 
 	p = newPlace(t, image1, image2)
 	p.bare()

@@ -26,8 +26,8 @@ type Record struct {
 	// Upstreams are those of the last run that could read all of them.
 	Upstreams []Upstream `json:"upstreams"`
 	Lacks     Lag        `json:"lacks"`
-	// Useless are deltas that were made here and are not worth it, or have no room, with the
-	// SHA-512 of their images.
+	// Useless are deltas that were made here and are not worth it, or have no room, by their
+	// paths, with the SHA-512 of base and target. They are forgotten once no upstream lists both.
 	Useless map[string]string `json:"useless,omitempty"`
 }
 
@@ -82,7 +82,7 @@ func (c *copied) remember(began time.Time, failure error) (Record, error) {
 		}
 	}
 	if len(c.look) == len(c.sources) && (failure == nil || r.Success.IsZero()) {
-		r.Upstreams = c.upstreams(began)
+		r.Upstreams, r.Useless = c.upstreams(began), c.listedUseless()
 	}
 	if err := c.lag(&r); err != nil && failure == nil {
 		failure = err
