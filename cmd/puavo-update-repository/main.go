@@ -125,7 +125,7 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 			verifyCommand(settings, stdout, stderr),
 			statusCommand(stdout, stderr),
 			publishcmd.New(publishing(), stdout, stderr),
-			pullcmd.New(pulling(), stdout, stderr),
+			pullcmd.New(pulling(settings), stdout, stderr),
 			servecmd.New(mirrorDir, []cli.Flag{mirrorFlag(), settingsFlag()}, stdout, stderr),
 			diffcmd.New(stdout, stderr),
 			keysCommand(stdout, stderr),
@@ -184,7 +184,7 @@ func publishing() publishcmd.Tools {
 }
 
 // pulling returns what the command pull takes from here.
-func pulling() pullcmd.Tools {
+func pulling(settings *config.Settings) pullcmd.Tools {
 	return pullcmd.Tools{
 		Keys: func(c *cli.Context, dir string, screen *ui.Screen) (pull.Signer, func(), error) {
 			keys, err := signKeys(c, dir, screen)
@@ -196,6 +196,7 @@ func pulling() pullcmd.Tools {
 		ParseURL:  parseURL,
 		Reporting: reporting,
 		ExitCode:  func(c *cli.Context, err error) int { return command.ExitCode(c.Context, err, badInput...) },
+		Sets:      func(key string) bool { return settings.Sets(key) },
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "mirror-dir", Usage: "`DIR`: directory of the copy, if DIR is not given as an argument"},
 			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign the copy's own documents with the keys in `DIR`"},

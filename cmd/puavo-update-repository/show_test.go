@@ -2,10 +2,15 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/config"
 	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/trust"
 )
@@ -50,5 +55,29 @@ func TestShowsForeignKeys(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("want %q in %q", want, b.String())
 		}
+	}
+}
+
+// A key of the settings means the same in all commands that read it: values of one kind.
+func TestKeys(t *testing.T) {
+	kinds := make(map[string]string)
+	var look func(where string, flags []cli.Flag, commands []*cli.Command)
+	look = func(where string, flags []cli.Flag, commands []*cli.Command) {
+		for _, f := range flags {
+			kind := fmt.Sprintf("%T, a directory: %v", f, strings.Contains(f.(cli.DocGenerationFlag).GetUsage(), "`DIR`"))
+			key := f.Names()[0]
+			if before, ok := kinds[key]; ok && before != kind {
+				t.Errorf("--%s of%s is %s, and elsewhere %s", key, where, kind, before)
+			}
+			kinds[key] = kind
+		}
+		for _, c := range commands {
+			look(where+" "+c.Name, c.Flags, c.Subcommands)
+		}
+	}
+	app := newApp(new(config.Settings), nil, io.Discard, io.Discard)
+	look(" the build", app.Flags, app.Commands)
+	if kinds["images"] == kinds["pull-images"] {
+		t.Errorf("images is %s", kinds["images"])
 	}
 }

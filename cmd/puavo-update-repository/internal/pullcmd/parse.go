@@ -31,6 +31,9 @@ func parse(c *cli.Context, t Tools) (o pull.Options, err error) {
 	case len(o.Trust) > 1 && len(o.Trust) != len(o.Sources):
 		return o, command.Usage("--trust names %d roots for %d repositories, want one for all, or one for each", len(o.Trust), len(o.Sources))
 	}
+	if t.Sets("images") && !c.IsSet("pull-images") {
+		return o, command.Usage("the settings have images, which is a directory for verify --repair; for the number of images, write pull-images")
+	}
 	if o.Policy, err = policy(c); err != nil {
 		return o, err
 	}
@@ -80,11 +83,11 @@ func places(c *cli.Context) (sources []string, dir string, err error) {
 
 // policy returns what is chosen.
 func policy(c *cli.Context) (p pull.Policy, err error) {
-	p.Series, p.Images = c.StringSlice("series"), c.Int("images")
+	p.Series, p.Images = c.StringSlice("series"), c.Int("pull-images")
 	if err := p.Series.Check(); err != nil {
 		return p, command.Usage("--series: %v", err)
 	}
-	if c.IsSet("images") && p.Images < 1 {
+	if c.IsSet("pull-images") && p.Images < 1 {
 		return p, command.Usage("--images %d, want 1 or more", p.Images)
 	}
 	switch deltas := c.String("deltas"); deltas {

@@ -32,6 +32,8 @@ type Tools struct {
 	Reporting func(name string, stderr io.Writer, run func(*cli.Context, *ui.Screen) error) cli.ActionFunc
 	// ExitCode returns the exit code of an error.
 	ExitCode func(c *cli.Context, err error) int
+	// Sets reports whether the file of settings or the environment sets a key.
+	Sets func(key string) bool
 	// Flags are more flags of the command: those of Keys, and where the copy is.
 	Flags []cli.Flag
 }
@@ -41,7 +43,8 @@ func own() []cli.Flag {
 	return slices.Concat(command.Category(what,
 		&cli.StringSliceFlag{Name: "from", Usage: "copy the repository at `URL`, where no argument says so (can be given several times)"},
 		&cli.StringSliceFlag{Name: "series", Usage: "copy the series whose names match `GLOB` (can be given several times)", DefaultText: "all"},
-		&cli.IntFlag{Name: "images", Usage: "copy the newest `N` images of each series", DefaultText: "all"},
+		// As a key, images is where verify --repair takes images from.
+		&cli.IntFlag{Name: "pull-images", Aliases: []string{"images"}, Usage: "copy the newest `N` images of each series; pull-images is the key in settings", DefaultText: "all"},
 		&cli.StringFlag{Name: "since", Usage: "copy the images since `DATE`, such as 2024-01-31"},
 		&cli.StringFlag{Name: "keep-list", Usage: "copy the images that devices use too, and the deltas from them: `FILE` has versions, one a line, with the number of devices"},
 		&cli.StringFlag{Name: "deltas", Value: "all", Usage: "copy `WHICH` deltas to these images: all, none, or those from the N nearest images"},
