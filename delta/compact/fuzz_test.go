@@ -2,9 +2,11 @@ package compact_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 	"testing"
 
+	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta/compact"
 	"puavo-image-repository/delta/compact/internal/wire"
 )
@@ -75,9 +77,41 @@ func (f *forgery) refit(stream, length int) {
 	s.table = numbers(slices.Clip(lengths)...)
 }
 
-// FuzzOpen reads any file as a delta of a base.
+// FuzzOpen reads any file as the delta of the vector whose target it names, or of the first,
+// with the digest of its head made right.
 func FuzzOpen(f *testing.F) {
-	base, target, file := small(f)
-	f.Add(file)
-	f.Fuzz(func(t *testing.T, file []byte) { right(t, "a file", base, target, file) })
+	var all []map[string][]byte
+	for _, v := range vectors {
+		files, err := v.read()
+		if err != nil {
+			f.Fatal(err)
+		}
+		all = append(all, files)
+		f.Add(files[".cdelta"])
+	}
+	f.Fuzz(func(t *testing.T, file []byte) {
+		files := all[0]
+		for _, v := range all {
+			if bytes.HasPrefix(file[min(targetSum, len(file)):], v[".cdelta"][targetSum:][:32]) {
+				files = v
+			}
+		}
+		right(t, "a file", files[".base"], files[".target"], redigest(file))
+	})
+}
+
+// targetSum is where the digest of the target stands.
+const targetSum = 64
+
+// redigest returns a file with the digest that its head and tables have.
+func redigest(file []byte) []byte {
+	const tables, digest, fixed = 136, 140, 172
+	if len(file) < fixed {
+		return file
+	}
+	length := min(int64(binary.LittleEndian.Uint32(file[tables:])), int64(len(file)-fixed))
+	h := cksum.NewBLAKE3()
+	h.Write(file[:digest])
+	h.Write(file[fixed : fixed+length])
+	return slices.Concat(file[:digest], h.Sum(nil), file[fixed:])
 }

@@ -24,12 +24,15 @@ import (
 // Those that exist are never made again: each version reads them all.
 var makeVectors = flag.Bool("make", false, "make the missing vectors in testdata")
 
-// vectors are how the vectors of this version were made.
-var vectors = []struct {
+// vector is a pair whose delta is in testdata, with both images.
+type vector struct {
 	name string
 	pair func(t *testing.T) (base, target compact.Image)
 	xz   bool // whether its pieces are LZMA by xz
-}{
+}
+
+// vectors are how the vectors of this version were made.
+var vectors = []vector{
 	{"v1-blocks", blockPair, false},
 	{"v1-blocks-xz", blockPair, true},
 	{"v1-records", func(*testing.T) (base, target compact.Image) {
@@ -61,31 +64,58 @@ func squashPair(t *testing.T) (base, target compact.Image) {
 	return base, squashed(t, tree, options)
 }
 
+// read returns the files of a vector by their extensions.
+func (v vector) read() (files map[string][]byte, err error) {
+	files = make(map[string][]byte)
+	for _, ext := range []string{".base", ".target", ".cdelta"} {
+		if files[ext], err = os.ReadFile(filepath.Join("testdata", v.name+ext)); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// make writes the files of a vector.
+func (v vector) make(t *testing.T) {
+	t.Helper()
+	base, target := v.pair(t)
+	file := encode(t, base, target, 1)
+	if v.xz {
+		file = forge(t, file).lzma(t)
+	}
+	for ext, b := range map[string][]byte{".base": base.Bytes, ".target": target.Bytes, ".cdelta": file} {
+		if err := os.WriteFile(filepath.Join("testdata", v.name+ext), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// images returns the pair of a vector with its blocks.
+func (v vector) images(t *testing.T, base, target []byte) (a, b compact.Image) {
+	t.Helper()
+	if v.name == "v1-squashfs" {
+		return compact.Image{Bytes: base, Blocks: squashfs.Blocks(base)}, compact.Image{Bytes: target, Blocks: squashfs.Blocks(target)}
+	}
+	a, b = v.pair(t)
+	if !bytes.Equal(a.Bytes, base) || !bytes.Equal(b.Bytes, target) {
+		t.Error("the test makes other images")
+	}
+	return a, b
+}
+
 // The vectors are applied for ever, and, by this version, made as they are.
 func TestVectors(t *testing.T) {
 	for _, v := range vectors {
 		t.Run(v.name, func(t *testing.T) {
-			name := filepath.Join("testdata", v.name)
-			if _, err := os.Stat(name + ".cdelta"); errors.Is(err, fs.ErrNotExist) && *makeVectors {
-				base, target := v.pair(t)
-				file := encode(t, base, target, 1)
-				if v.xz {
-					file = forge(t, file).lzma(t)
-				}
-				for ext, b := range map[string][]byte{".base": base.Bytes, ".target": target.Bytes, ".cdelta": file} {
-					if err := os.WriteFile(name+ext, b, 0o644); err != nil {
-						t.Fatal(err)
-					}
-				}
+			files, err := v.read()
+			if errors.Is(err, fs.ErrNotExist) && *makeVectors {
+				v.make(t)
+				files, err = v.read()
 			}
-			read := func(ext string) []byte {
-				b, err := os.ReadFile(name + ext)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return b
+			if err != nil {
+				t.Fatal(err)
 			}
-			base, target, file := read(".base"), read(".target"), read(".cdelta")
+			base, target, file := files[".base"], files[".target"], files[".cdelta"]
 			got, err := decode(t, file, base, compact.DecodeOptions{})
 			if err != nil || !bytes.Equal(got, target) {
 				t.Errorf("%d bytes, %v, want %d", len(got), err, len(target))
@@ -93,13 +123,7 @@ func TestVectors(t *testing.T) {
 			if v.xz {
 				return
 			}
-			a, b := compact.Image{Bytes: base}, compact.Image{Bytes: target}
-			if v.name == "v1-squashfs" {
-				a.Blocks, b.Blocks = squashfs.Blocks(base), squashfs.Blocks(target)
-			} else {
-				a2, b2 := v.pair(t)
-				a.Blocks, b.Blocks = a2.Blocks, b2.Blocks
-			}
+			a, b := v.images(t, base, target)
 			if again := encode(t, a, b, 2); !bytes.Equal(again, file) {
 				t.Errorf("this version makes %d bytes, other than the vector's %d", len(again), len(file))
 			}
