@@ -133,7 +133,8 @@
 // A decoder refuses what is beyond them, before it allocates memory for it:
 //
 //	base and target              2^48 bytes
-//	content of a block           1 MiB, and packed no less than a 32nd, no more than it
+//	content of a block, extent   1 MiB, and packed no more than it
+//	blocks                       packed no less than a 32nd of their content
 //	extents, groups              2^20, 2^18
 //	content of a group           8 MiB
 //	of the target, a group       1 byte to 64 MiB

@@ -159,6 +159,7 @@ func TestLimits(t *testing.T) {
 			wire.StreamSet{numbers(10<<2 | 2), numbers(0), numbers(10), numbers(20)}, "the block at 0 of the base"},
 		{"an extent outside of the base", base, 10, func(h *wire.Head) { h.Extents = []wire.Extent{{Offset: 1<<20 - 5, Packed: 10, Content: 100}} }, wire.StreamSet{}, "extent 0"},
 		{"an empty extent", base, 10, func(h *wire.Head) { h.Extents = []wire.Extent{{Offset: 0, Packed: 10, Content: 0}} }, wire.StreamSet{}, "extent 0"},
+		{"an extent longer than its content", base, 10, func(h *wire.Head) { h.Extents = []wire.Extent{{Offset: 0, Packed: 101, Content: 100}} }, wire.StreamSet{}, "extent 0"},
 		{"more content than a target is worth", base, 10, func(h *wire.Head) { h.Coded = 321 }, wire.StreamSet{}, "worth"},
 		{"more unpacked than it is worth", base, 10, func(h *wire.Head) { h.Unpacked = 1 << 30 }, wire.StreamSet{}, "worth"},
 		{"depth 0", base, 10, func(h *wire.Head) { h.Depth = 0 }, wire.StreamSet{}, "depth 0"},

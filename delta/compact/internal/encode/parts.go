@@ -46,10 +46,10 @@ func (m Image) parts() (all []part) {
 // unpacker returns what a block makes, or false if it must stay as it is. It may use room.
 type unpacker func(room, block []byte) ([]byte, bool)
 
-// unpackBase accepts all that makes something.
+// unpackBase accepts all that can be an extent.
 func unpackBase(room, block []byte) ([]byte, bool) {
 	n, err := lzo.Unpack(room, block)
-	return slices.Clone(room[:n]), err == nil && n > 0
+	return slices.Clone(room[:n]), err == nil && n >= len(block)
 }
 
 // unpackTarget accepts what can be packed again in the room of its content.

@@ -143,7 +143,7 @@ func (h *Head) parseIndex(b []byte) error {
 // check checks what the parts of a head say of each other.
 func (h *Head) check() error {
 	for i, e := range h.Extents {
-		if e.Packed < 1 || e.Content < 1 || e.Content > h.Block || e.Offset+int64(e.Packed) > h.Base.Size {
+		if e.Packed < 1 || e.Packed > e.Content || e.Content > h.Block || e.Offset+int64(e.Packed) > h.Base.Size {
 			return Malformed("extent %d: %d bytes at %d of %d make %d bytes", i, e.Packed, e.Offset, h.Base.Size, e.Content)
 		}
 	}
