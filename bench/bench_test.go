@@ -32,7 +32,7 @@ func TestTable(t *testing.T) {
 // The pairs of raw are in their order, and what is missing is named.
 func TestRawPairs(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := rawPairs(dir); err == nil || !strings.Contains(err.Error(), "0 images of ext4") || !strings.Contains(err.Error(), "bench/raw.sh") {
+	if _, err := namedPairs(dir, "raw.sh", rawNames); err == nil || !strings.Contains(err.Error(), "0 images of ext4") || !strings.Contains(err.Error(), "bench/raw.sh") {
 		t.Errorf("an empty directory: %v", err)
 	}
 	for _, r := range rawNames {
@@ -42,7 +42,7 @@ func TestRawPairs(t *testing.T) {
 			}
 		}
 	}
-	pairs, err := rawPairs(dir)
+	pairs, err := namedPairs(dir, "raw.sh", rawNames)
 	if err != nil || len(pairs) != 4 {
 		t.Fatalf("%d pairs, %v", len(pairs), err)
 	}

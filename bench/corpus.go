@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 
 	"puavo-image-repository/bench/internal/build"
@@ -70,7 +71,9 @@ func corpus(o options, tmp string) ([]pair, error) {
 	case "real":
 		return realPairs(cmp.Or(o.dir, realDir))
 	case "raw":
-		return rawPairs(cmp.Or(o.dir, rawDir))
+		return namedPairs(cmp.Or(o.dir, rawDir), "raw.sh", rawNames)
+	case "repacked":
+		return namedPairs(cmp.Or(o.dir, repackedDir), "repack.sh", repackedNames)
 	default:
 		images, err := filepath.Glob(filepath.Join(o.corpus, "*.img"))
 		if err != nil || len(images) < 2 {
@@ -80,28 +83,38 @@ func corpus(o options, tmp string) ([]pair, error) {
 	}
 }
 
-// realDir and rawDir are where the corpora of corpus.sh and raw.sh are, if it is not
-// said otherwise.
+// realDir, rawDir and repackedDir are where the corpora of corpus.sh, raw.sh and repack.sh
+// are, if it is not said otherwise.
 const (
-	realDir = "/var/tmp/corpus"
-	rawDir  = "/var/tmp/raw"
+	realDir     = "/var/tmp/corpus"
+	rawDir      = "/var/tmp/raw"
+	repackedDir = "/var/tmp/repacked"
 )
+
+// named are pairs by the prefix of their images.
+type named []struct{ prefix, name string }
 
 // rawNames are the names of the pairs of raw.sh, in the order in which they are
 // compared, by the prefix of their images.
-var rawNames = []struct{ prefix, name string }{
+var rawNames = named{
 	{"ext4", "ext4: files replaced, added and removed in place"},
 	{"iso", "iso: two states of a tree as ISO 9660"},
 	{"records", "records: a table of 16 bytes each, in long runs"},
 	{"disk", "disk: sparse, nearly all of it zeros"},
 }
 
-// rawPairs returns the pairs of raw.sh.
-func rawPairs(dir string) (pairs []pair, err error) {
-	for _, r := range rawNames {
+// repackedNames are the names of the pairs of repack.sh.
+var repackedNames = named{
+	{"xz", "xz: a part of the large change as squashfs with xz"},
+	{"disk", "disk: the large change in an ext4 that is updated in place"},
+}
+
+// namedPairs returns the pairs that a script made in a directory.
+func namedPairs(dir, script string, names named) (pairs []pair, err error) {
+	for _, r := range names {
 		images, err := filepath.Glob(filepath.Join(dir, r.prefix+"-*.img"))
 		if err != nil || len(images) != 2 {
-			return nil, fmt.Errorf("%s has %d images of %s, want the two that bench/raw.sh %s makes", dir, len(images), r.prefix, dir)
+			return nil, fmt.Errorf("%s has %d images of %s, want the two that bench/%s %s makes", dir, len(images), r.prefix, script, dir)
 		}
 		slices.Sort(images)
 		pairs = append(pairs, pair{name: r.name, base: images[0], target: images[1]})
@@ -132,9 +145,9 @@ func realPairs(dir string) ([]pair, error) {
 	}, nil
 }
 
-// compactPairs returns the pairs of a corpus for compact deltas: of real, also the small
-// change the other way round, and the second image alone.
-func compactPairs(o options, tmp string) (all []compacting.Pair, err error) {
+// compactPairs returns the pairs of a corpus for compact deltas, whose names match: of real,
+// also the small change the other way round, and the second image alone.
+func compactPairs(o options, tmp string, names *regexp.Regexp) (all []compacting.Pair, err error) {
 	pairs, err := corpus(o, tmp)
 	if err != nil {
 		return nil, err
@@ -144,7 +157,9 @@ func compactPairs(o options, tmp string) (all []compacting.Pair, err error) {
 		pairs = append(pairs, pair{name: "three applications more", base: small.target, target: small.base}, pair{name: "an image alone", target: small.target})
 	}
 	for _, p := range pairs {
-		all = append(all, compacting.Pair{Name: p.name, Base: p.base, Target: p.target})
+		if names.MatchString(p.name) {
+			all = append(all, compacting.Pair{Name: p.name, Base: p.base, Target: p.target})
+		}
 	}
 	return all, nil
 }

@@ -105,9 +105,10 @@
 //
 // Corpora:
 //
-//	real    DIR/*.img, see --dir: there and back again, and the second image alone
-//	raw     DIR/*.img as bench/raw.sh DIR makes them, see --dir
-//	DIR     your own images: each is made from the one before it
+//	real      DIR/*.img, see --dir: there and back again, and the second image alone
+//	repacked  DIR/*.img as bench/repack.sh DIR makes them of real, see --dir
+//	raw       DIR/*.img as bench/raw.sh DIR makes them, see --dir
+//	DIR       your own images: each is made from the one before it
 //
 // With --write the results are written to bench/COMPACT.md.
 //
@@ -255,9 +256,10 @@ func runCompact(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	var o options
 	flags := flag.NewFlagSet("bench compact", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&o.corpus, "corpus", "real", "real, raw, or a directory of images")
-	flags.StringVar(&o.dir, "dir", "", "the directory that bench/corpus.sh filled, for real ("+realDir+"), or bench/raw.sh, for raw ("+rawDir+")")
+	flags.StringVar(&o.corpus, "corpus", "real", "real, repacked, raw, or a directory of images")
+	flags.StringVar(&o.dir, "dir", "", "the directory that bench/corpus.sh filled, for real ("+realDir+"), bench/repack.sh, for repacked ("+repackedDir+"), or bench/raw.sh, for raw ("+rawDir+")")
 	flags.StringVar(&o.only, "only", "", "run only the deltas that match this regular expression, and our rdiff")
+	only := flags.String("pairs", "", "compare only the pairs whose names match this regular expression")
 	tmp := flags.String("tmp", "/var/tmp", "work in this directory, which needs several times the space of two images")
 	flags.BoolVar(&o.write, "write", false, "write bench/COMPACT.md too")
 	if err := flags.Parse(args); err != nil {
@@ -268,7 +270,11 @@ func runCompact(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		return err
 	}
 	defer os.RemoveAll(dir)
-	pairs, err := compactPairs(o, dir)
+	names, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
+	pairs, err := compactPairs(o, dir, names)
 	if err != nil {
 		return err
 	}
