@@ -5,6 +5,11 @@
 //
 // What it writes replaces start.go of that package. It is another format then: streams of
 // the one can't be read with the other.
+//
+//	go run ./delta/compact/internal/train count IMAGE...
+//
+// says of each image how many of its blocks come back the same from their tokens, and what
+// these take.
 package main
 
 import (
@@ -32,11 +37,15 @@ const (
 var weights = [...]float64{0, 3, 8, 20, 60}
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: train IMAGE...")
+	args, do := os.Args[1:], run
+	if len(args) > 0 && args[0] == "count" {
+		args, do = args[1:], count
+	}
+	if len(args) == 0 {
+		fmt.Fprintln(os.Stderr, "usage: train [count] IMAGE...")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	if err := do(args, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "train:", err)
 		os.Exit(1)
 	}

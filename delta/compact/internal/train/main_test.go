@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -34,8 +35,15 @@ func TestRun(t *testing.T) {
 		t.Error(err)
 	}
 	for name, path := range map[string]string{"nothing": filepath.Join(root, "none"), "no image": filepath.Join(root, "x")} {
-		if err := run([]string{path}, &two); err == nil {
+		if run([]string{path}, &two) == nil || count([]string{path}, &two) == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+	var table bytes.Buffer
+	if err := count([]string{image}, &table); err != nil || !regexp.MustCompile(`\n +image +(\d+) +(\d+) +\d+ +0\.\d{4} +0\.\d{3}\n$`).Match(table.Bytes()) {
+		t.Errorf("%s, %v", &table, err)
+	}
+	if f := strings.Fields(table.String()); len(f) < 14 || f[len(f)-5] != f[len(f)-4] {
+		t.Errorf("not all blocks come back: %s", &table)
 	}
 }
