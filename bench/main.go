@@ -279,7 +279,7 @@ func runCompact(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		return err
 	}
 	var b strings.Builder
-	err = compacting.Measure(ctx, compacting.Options{Corpus: o.corpus, Pairs: pairs, Only: o.only, Tmp: dir}, io.MultiWriter(stdout, &b))
+	err = compacting.Measure(ctx, compacting.Options{Corpus: o.corpus, Pairs: pairs, Only: o.only, Tmp: dir, Log: stderr}, io.MultiWriter(stdout, &b))
 	if err == nil && o.write {
 		err = writeReport("COMPACT.md", b.String())
 	}

@@ -24,8 +24,9 @@ type Pair struct{ Name, Base, Target string }
 type Options struct {
 	Corpus string // its name
 	Pairs  []Pair
-	Only   string // a regular expression of the peers
-	Tmp    string // a directory
+	Only   string    // a regular expression of the peers
+	Tmp    string    // a directory
+	Log    io.Writer // gets a line of each delta, as a pair takes hours
 
 	peers []peer.Peer
 }
@@ -85,7 +86,7 @@ func (o Options) pair(ctx context.Context, p Pair, w io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(w, "\n## %s\n\n%s to %s bytes.\n\n", p.Name, report.Group(base.Size()), report.Group(target.Size()))
-	t := report.NewWriter(w, "delta", "MB", "ratio", "make s", "make CPU s", "make memory MB", "apply s", "apply CPU s", "apply memory MB")
+	t := report.NewWriter(w, "delta", "MB", "ratio", "make CPU s", "make memory MB", "apply CPU s", "apply memory MB")
 	var reference int64
 	for _, x := range o.peers {
 		if base.Size() == 0 && !x.Full {
@@ -101,8 +102,9 @@ func (o Options) pair(ctx context.Context, p Pair, w io.Writer) error {
 		if x.Name == peer.Ours {
 			reference = r.bytes
 		}
-		t.Line(x.Name, report.Hundredths(float64(r.bytes)/1e6), ratio(r.bytes, reference), report.Hundredths(r.make.Seconds), report.Hundredths(r.make.CPU),
-			report.MB(float64(r.make.Anonymous)), report.Hundredths(r.apply.Seconds), report.Hundredths(r.apply.CPU), report.MB(float64(r.apply.Anonymous)))
+		fmt.Fprintf(o.Log, "%s, %s: %d bytes, made in %.1f s, applied in %.1f\n", p.Name, x.Name, r.bytes, r.make.CPU, r.apply.CPU)
+		t.Line(x.Name, report.Hundredths(float64(r.bytes)/1e6), ratio(r.bytes, reference), report.Hundredths(r.make.CPU),
+			report.MB(float64(r.make.Anonymous)), report.Hundredths(r.apply.CPU), report.MB(float64(r.apply.Anonymous)))
 	}
 	return t.Flush()
 }

@@ -18,7 +18,7 @@ func TestMeasure(t *testing.T) {
 	images := testdata.Glob(t, "images/*amxa*.img")
 	pairs := []Pair{{"a pair", images[0], images[1]}, {"alone", "", images[1]}}
 	var out strings.Builder
-	o := Options{Corpus: "small", Pairs: pairs, Only: "^ours", Tmp: t.TempDir()}
+	o := Options{Corpus: "small", Pairs: pairs, Only: "^ours", Tmp: t.TempDir(), Log: t.Output()}
 	if err := Measure(t.Context(), o, &out); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestMeasureErrors(t *testing.T) {
 		{"no image", t.Context(), Options{Pairs: []Pair{{"a pair", "none", images[1]}}, Only: "none"}, os.ErrNotExist},
 		{"a wrong expression", t.Context(), Options{Only: "("}, nil},
 	} {
-		c.o.Tmp = t.TempDir()
+		c.o.Tmp, c.o.Log = t.TempDir(), t.Output()
 		if err := Measure(c.ctx, c.o, new(strings.Builder)); err == nil || c.want != nil && !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", c.name, err)
 		}
