@@ -108,7 +108,7 @@ func (w *worker) parseOps(b []byte, next, length int64) (content int, err error)
 	w.ops = w.ops[:0]
 	blocks, coded := 0, int64(0)
 	for c := (wire.Cursor{Bytes: b}); len(c.Bytes) > 0; {
-		v := c.Int(length<<wire.OpBits*wire.MaxRatio + wire.OpReserved)
+		v := c.Int(max(length, wire.Content)<<wire.OpBits + wire.OpReserved)
 		o := op{kind: int(v & wire.OpReserved), n: int(v >> wire.OpBits)}
 		switch o.kind {
 		case wire.OpKeep:
