@@ -131,15 +131,15 @@ var visits = []visit{
 	}, {
 		name: "DNS knows no image server", names: names,
 		want:  []string{repository + " 200 " + deltaPath},
-		warns: `warning: going on without an image server nearby: .*_imageserver._tcp.school.example.org`,
+		warns: `warning: continuing without an image server nearby: .*_imageserver._tcp.school.example.org`,
 	}, {
 		name: "the image server is of another domain", names: foreignNames,
 		want:  []string{repository + " 200 " + deltaPath},
-		warns: `warning: going on without an image server nearby: .*` + elsewhere + ` is not in the domain`,
+		warns: `warning: continuing without an image server nearby: .*` + elsewhere + ` is not in the domain`,
 	}, {
 		name: "DNS does not answer", silent: true, hosts: "127.0.0.2 " + repository + "\n",
 		want:  []string{repository + " 200 " + deltaPath},
-		warns: `warning: going on without an image server nearby: .*TXT record: lookup _puavo on .*: i/o timeout`,
+		warns: `warning: continuing without an image server nearby: .*TXT record: lookup _puavo on .*: i/o timeout`,
 	},
 }
 

@@ -18,7 +18,7 @@ import (
 // Where neither an index nor the series is, the error says that the address is not one
 // of a repository.
 func TestWrongAddress(t *testing.T) {
-	const old = ", or an old one without "
+	const old = ", nor an old one with "
 	answers := func(code int) string {
 		return startSite(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })) + "/images"
 	}
@@ -36,7 +36,7 @@ func TestWrongAddress(t *testing.T) {
 			if strings.HasPrefix(where, "file:") {
 				where = dir
 			}
-			want := fmt.Sprintf("%s is not a repository (no index.json: %s at %s/index.json)%s", where, c.answer, where, old)
+			want := fmt.Sprintf("%s is not a repository (%s at %s/index.json)%s", where, c.answer, where, old)
 			wanted := series
 			if entry == "List" || entry == "Verify" {
 				wanted = "a series of the local images"

@@ -59,7 +59,7 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 		return errors.New("ApplyOptions.Out: want the path of the new image")
 	}
 	if _, err := os.Lstat(o.Out); err == nil {
-		return fmt.Errorf("%s: %w; remove it or give another name", o.Out, fs.ErrExist)
+		return fmt.Errorf("%s: %w; remove it or choose another name", o.Out, fs.ErrExist)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -91,7 +91,7 @@ func openRegular(path string) (*os.File, int64, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file; give the path of one", path)
+		err = fmt.Errorf("%s is not a regular file; give the path of one", path)
 	}
 	if err != nil {
 		f.Close()
@@ -127,7 +127,7 @@ func (a *chain) inspect(ctx context.Context, size int64) error {
 		}
 		size = stats.Target()
 		if a.options.sums() == (cksum.Sums{}) && size > maxUnknown {
-			return fmt.Errorf("%s makes %d bytes; more than %d are only made where a digest of the new image is given", path, size, int64(maxUnknown))
+			return fmt.Errorf("%s makes %d bytes; without a digest of the new image, at most %d are allowed", path, size, int64(maxUnknown))
 		}
 		if size > math.MaxInt64-a.total {
 			return fmt.Errorf("%s: %w: with the deltas before, it makes 2^63 bytes or more", path, delta.ErrFormat)
@@ -149,7 +149,7 @@ func (a *chain) checkRoom() error {
 		need, before = max(need, before+size), size
 	}
 	if need > free {
-		return fmt.Errorf("%s: %w: the deltas make images that take %d bytes at once, and %d are free; make room there or give another directory", a.out.Name(), syscall.ENOSPC, need, free)
+		return fmt.Errorf("%s: %w: the deltas need %d bytes at once, and %d are free; make room there or choose another directory", a.out.Name(), syscall.ENOSPC, need, free)
 	}
 	return nil
 }
@@ -176,7 +176,7 @@ func (a *chain) make(ctx context.Context) error {
 		return err
 	}
 	if _, err := digests.Sums().Compare(a.options.sums()); err != nil {
-		return fmt.Errorf("%w: what the deltas make of %s: %w; is it the right base?", ErrVerify, a.options.Base, err)
+		return fmt.Errorf("%w: the image made from %s: %w; is it the right base?", ErrVerify, a.options.Base, err)
 	}
 	if err := ctx.Err(); err != nil { // it may have ended with the last byte
 		return err

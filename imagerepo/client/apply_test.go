@@ -144,16 +144,16 @@ func TestApplyFails(t *testing.T) {
 		{"no deltas", func(p *place, o *client.ApplyOptions) { o.Deltas = nil }, nil, "no deltas"},
 		{"no base", func(p *place, o *client.ApplyOptions) { o.Base += "x" }, fs.ErrNotExist, image1 + "x"},
 		{"missing delta", func(p *place, o *client.ApplyOptions) { o.Deltas[1] += "x" }, fs.ErrNotExist, ".rdiffx"},
-		{"a directory for a delta", func(p *place, o *client.ApplyOptions) { o.Deltas[2] = p.t.TempDir() }, nil, "is no regular file"},
-		{"a pipe for a delta", func(p *place, o *client.ApplyOptions) { o.Deltas[1] = pipe(p.t) }, nil, "is no regular file"},
-		{"a pipe for a base", func(p *place, o *client.ApplyOptions) { o.Base = pipe(p.t) }, nil, "is no regular file"},
-		{"a device for a base", func(p *place, o *client.ApplyOptions) { o.Base = "/dev/zero" }, nil, "/dev/zero is no regular file"},
-		{"more than 64 GiB from 22 bytes", func(p *place, o *client.ApplyOptions) { grow(p, o, 40<<30, 1, 2) }, nil, "grow1 makes 85899345920 bytes; more than 68719476736 are"},
+		{"a directory for a delta", func(p *place, o *client.ApplyOptions) { o.Deltas[2] = p.t.TempDir() }, nil, "is not a regular file"},
+		{"a pipe for a delta", func(p *place, o *client.ApplyOptions) { o.Deltas[1] = pipe(p.t) }, nil, "is not a regular file"},
+		{"a pipe for a base", func(p *place, o *client.ApplyOptions) { o.Base = pipe(p.t) }, nil, "is not a regular file"},
+		{"a device for a base", func(p *place, o *client.ApplyOptions) { o.Base = "/dev/zero" }, nil, "/dev/zero is not a regular file"},
+		{"more than 64 GiB from 22 bytes", func(p *place, o *client.ApplyOptions) { grow(p, o, 40<<30, 1, 2) }, nil, "grow1 makes 85899345920 bytes; without a digest of the new image, at most 68719476736"},
 		{"more than 64 GiB on the way", func(p *place, o *client.ApplyOptions) {
 			grow(p, o, 40<<30, 1, 2)
 			p.write("grow2", []byte(magic+"\x45\x00\x01\x00"))
 			o.Deltas = append(o.Deltas, filepath.Join(p.dir, "grow2"))
-		}, nil, "grow1 makes 85899345920 bytes; more than 68719476736 are"},
+		}, nil, "grow1 makes 85899345920 bytes; without a digest of the new image, at most 68719476736"},
 		{"over 2^63 bytes in all", func(p *place, o *client.ApplyOptions) {
 			grow(p, o, 1<<30, 4, 2000) // of these the last makes less itself
 			o.SHA512 = sha512Of(nil)
@@ -161,7 +161,7 @@ func TestApplyFails(t *testing.T) {
 		{"more than the disk has", func(p *place, o *client.ApplyOptions) {
 			grow(p, o, 1<<40, 3, 100)
 			o.SHA512 = sha512Of(nil)
-		}, syscall.ENOSPC, "images that take 1110506744053760000 bytes at once, and "},
+		}, syscall.ENOSPC, "the deltas need 1110506744053760000 bytes at once, and "},
 		{"out is there", func(p *place, o *client.ApplyOptions) { p.write("new.img", nil) }, fs.ErrExist, "new.img"},
 		{"out is a dangling link", func(p *place, o *client.ApplyOptions) {
 			if err := os.Symlink("none", o.Out); err != nil {

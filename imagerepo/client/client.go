@@ -100,6 +100,16 @@ var (
 	ErrLocked = lockfile.ErrHeld
 )
 
+// missingImage is an ErrNoImage whose text says all.
+type missingImage struct{ text string }
+
+func (e missingImage) Error() string { return e.text }
+
+func (e missingImage) Unwrap() error { return ErrNoImage }
+
+// noImage returns an error that wraps ErrNoImage and has a text of its own.
+func noImage(format string, a ...any) error { return missingImage{fmt.Sprintf(format, a...)} }
+
 // How an image is made, see the packages of the same names.
 type (
 	// Route leads from a local image, or from nothing, to the wanted one.
@@ -223,11 +233,11 @@ func (o Options) checkedOffline() (Options, error) {
 	case o.GrubLabels && o.DefaultLink == "":
 		return o, errors.New("Options.GrubLabels: want a default link for the labels to follow, Options.DefaultLink")
 	case o.Rate < 0:
-		return o, fmt.Errorf("Options.Rate: %d bytes a second are less than none", o.Rate)
+		return o, fmt.Errorf("Options.Rate: %d bytes per second, want 0 or more", o.Rate)
 	case o.MaxTime < 0:
-		return o, fmt.Errorf("Options.MaxTime: %v is less than none", o.MaxTime)
+		return o, fmt.Errorf("Options.MaxTime: %v, want 0 or more", o.MaxTime)
 	case o.Keep < 0:
-		return o, fmt.Errorf("Options.Keep: %d images are less than none", o.Keep)
+		return o, fmt.Errorf("Options.Keep: %d images, want 0 or more", o.Keep)
 	}
 	o.MaxTime = cmp.Or(o.MaxTime, maxTime)
 	if o.Log == nil {

@@ -152,7 +152,7 @@ func TestPipe(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(mirror, filepath.FromSlash(series)), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newPlace(t, image2).update(mirror, ""); err == nil || !strings.Contains(err.Error(), "no regular file") {
+	if _, err := newPlace(t, image2).update(mirror, ""); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("%v", err)
 	}
 }

@@ -133,7 +133,7 @@ func TestGrubFails(t *testing.T) {
 	}
 	for range 2 {
 		_, err := client.Update(t.Context(), o)
-		if err == nil || !strings.Contains(err.Error(), image4+" is in use, but GRUB's environment block "+block) || !strings.HasSuffix(err.Error(), "the next run does it again") {
+		if err == nil || !strings.Contains(err.Error(), image4+" is in use, but GRUB's environment block "+block) || !strings.HasSuffix(err.Error(), "the next run tries again") {
 			t.Errorf("%v", err)
 		}
 		p.wantLabels(label(image4, "default"), label(image3, "backup"))

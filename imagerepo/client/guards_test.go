@@ -57,7 +57,7 @@ func TestUpdateExactRoom(t *testing.T) {
 		t.Helper()
 		var before string
 		if err != nil {
-			_, before, _ = strings.Cut(err.Error(), "it takes ")
+			_, before, _ = strings.Cut(err.Error(), "it needs ")
 		}
 		fmt.Sscanf(before, "%d bytes more, and %d are free", &need, &free)
 		return need, free

@@ -101,7 +101,7 @@ func markHeld(o Options, dir *imagedir.Dir, all []Listed) error {
 	}
 	at := slices.IndexFunc(all, func(l Listed) bool { return l.Name == held.Image })
 	if at < 0 {
-		o.Log.Warn("updates are held at an image that is not there", "image", held.Image.String(), "since", held.Since)
+		o.Log.Warn("the image that updates are held at is missing", "image", held.Image.String(), "since", held.Since)
 		return nil
 	}
 	newer := func(l Listed) bool {
@@ -132,7 +132,7 @@ func Hold(ctx context.Context, o Options) (*Held, error) {
 	case err != nil:
 		return nil, err
 	case !ok:
-		return nil, fmt.Errorf("%w in %s to hold updates at", ErrNoImage, o.Dir)
+		return nil, noImage("%s contains no image to hold updates at", o.Dir)
 	}
 	h := hold.Hold{Since: now(), Image: image}
 	if old := hold.Read(dir.Files); old.Held && old.Damage == nil {
@@ -204,7 +204,7 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 // interrupted is done again by Rollback or Update.
 func Rollback(ctx context.Context, o Options) (Result, error) {
 	if o.DefaultLink == "" {
-		return Result{}, errors.New("Options.DefaultLink: want the default link that leads back")
+		return Result{}, errors.New("Options.DefaultLink: want the default link to change")
 	}
 	o, dir, err := openLocked(ctx, o)
 	if err != nil {
@@ -214,7 +214,7 @@ func Rollback(ctx context.Context, o Options) (Result, error) {
 	r := &rollback{options: o, dir: dir, before: hold.Read(dir.Files), report: report{see: o.Stage}}
 	image, ok, err := inUse(o, dir)
 	if err == nil && !ok {
-		err = fmt.Errorf("%w in %s", ErrNoImage, o.Dir)
+		err = noImage("%s contains no image", o.Dir)
 	}
 	if err != nil {
 		return Result{}, err
@@ -292,11 +292,11 @@ func (r *rollback) target(ctx context.Context) (meta.Name, error) {
 		case errors.Is(err, digestcache.ErrUnknown):
 			unknown = append(unknown, n)
 		default:
-			r.options.Log.Warn("not going back to an image that is not right", "reason", err)
+			r.options.Log.Warn("skipping an image that is damaged", "reason", err)
 		}
 	}
 	if len(unknown) == 0 {
-		return meta.Name{}, fmt.Errorf("%w to go back to: none in %s is right and older than %s, which is in use", ErrNoImage, r.options.Dir, r.inUse)
+		return meta.Name{}, noImage("%s contains no intact image older than %s, which is in use", r.options.Dir, r.inUse)
 	}
 	r.warnUnknown(unknown[0])
 	return unknown[0], nil
@@ -334,11 +334,11 @@ func (r *rollback) named(ctx context.Context) (meta.Name, error) {
 	newest := max(r.inUse.Version, r.before.Hold.From.Version)
 	switch {
 	case !slices.Contains(names, n.String()):
-		return meta.Name{}, fmt.Errorf("%w in %s: %s; there are %s", ErrNoImage, r.options.Dir, n, strings.Join(names, ", "))
+		return meta.Name{}, noImage("%s is not in %s; choose one of %s", n, r.options.Dir, strings.Join(names, ", "))
 	case n == r.inUse && r.before.Hold.Image != n:
-		return meta.Name{}, fmt.Errorf("%s is in use already; the command hold keeps it", n)
+		return meta.Name{}, fmt.Errorf("%s is already in use; run hold to keep it", n)
 	case n.Version > newest:
-		return meta.Name{}, fmt.Errorf("%s is newer than %s, which is in use; the command update puts it to use", n, r.inUse)
+		return meta.Name{}, fmt.Errorf("%s is newer than %s, which is in use; run update to install it", n, r.inUse)
 	}
 	return n, r.mustBeRight(ctx, n)
 }
@@ -369,5 +369,5 @@ func (r *rollback) recheck(ctx context.Context, n meta.Name) error {
 }
 
 func (r *rollback) warnUnknown(n meta.Name) {
-	r.options.Log.Warn("the image was not compared with anything, since no digest of it is known; the command verify compares it with the mirror", "image", n.String())
+	r.options.Log.Warn("the image was not checked, as no digest of it is known; run verify to check it against the mirror", "image", n.String())
 }

@@ -114,7 +114,7 @@ func (m mirror) all(ctx context.Context, log *slog.Logger, local []imagedir.Imag
 	}
 	names := seriesNames(index, local)
 	if len(names) > maxSeries {
-		log.Warn("the mirror lists too many series, not all are looked at", "mirror", m.String(), "series", len(names), "at_most", maxSeries)
+		log.Warn("the mirror lists too many series; the rest are ignored", "mirror", m.String(), "series", len(names), "at_most", maxSeries)
 		names = names[:maxSeries]
 	}
 	for _, name := range names {
@@ -132,7 +132,7 @@ func (m mirror) all(ctx context.Context, log *slog.Logger, local []imagedir.Imag
 	case missing != nil:
 		return nil, m.noRepository(missing, "a series of the local images")
 	}
-	return nil, fmt.Errorf("%w: %s has neither an index nor a series of the local images", ErrNoImage, m)
+	return nil, fmt.Errorf("%w: %s has no index.json, and no series of the local images", ErrNoImage, m)
 }
 
 // seriesNames returns the names of the series of the index, those of the local images
@@ -207,7 +207,7 @@ func Verify(ctx context.Context, o Options) ([]Listed, error) {
 	if err != nil {
 		return nil, err
 	} else if unlocked != nil {
-		o.Log.Warn("the result is not remembered, and no lock is held", "reason", unlocked)
+		o.Log.Warn("cannot lock the images directory, so the result is not recorded", "reason", unlocked)
 	}
 	all, err := list(ctx, o, dir)
 	if err != nil {

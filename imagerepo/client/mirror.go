@@ -133,10 +133,10 @@ func readRoot(ctx context.Context, path string) ([]byte, error) {
 	const most = 1 << 20
 	data, err := untrusted.ReadFile(ctx, path, most)
 	if err != nil {
-		return nil, fmt.Errorf("the root to trust: %w", err)
+		return nil, fmt.Errorf("the root of trust: %w", err)
 	}
 	if err := tuf.CheckRoot(data); err != nil {
-		return nil, fmt.Errorf("%s is no root to trust: %w", path, err)
+		return nil, fmt.Errorf("%s is not a root of trust: %w", path, err)
 	}
 	return data, nil
 }
@@ -233,7 +233,7 @@ func (m mirror) noRepository(missing error, wanted string) error {
 	if code, ok := errors.AsType[fetch.Absent](missing); ok {
 		answer = strconv.Itoa(int(code))
 	}
-	return &wrongAddress{fmt.Sprintf("%s is not a repository (no index.json: %s at %s/index.json), or an old one without %s", m, answer, m, wanted), missing}
+	return &wrongAddress{fmt.Sprintf("%s is not a repository (%s at %s/index.json), nor an old one with %s", m, answer, m, wanted), missing}
 }
 
 // lists reports whether a series lists an image.
@@ -341,7 +341,7 @@ func findGuide(o Options, dir *imagedir.Dir) (meta.Name, error) {
 	}
 	image, ok, err := inUse(o, dir)
 	if err == nil && !ok {
-		err = fmt.Errorf("%w in %s to tell the series by; name the image you want, or the series with --series", ErrNoImage, o.Dir)
+		err = noImage("%s contains no image yet, so the series is unknown; give --series", o.Dir)
 	}
 	return image, err
 }
@@ -361,7 +361,7 @@ func checkAge(o Options, dir *imagedir.Dir, of *offer) error {
 		inUse = local[len(local)-1]
 	}
 	if of.Target.Name.Version < inUse.Version {
-		return permanent{fmt.Errorf("%w: %s is older than %s, which is in use (downgrade attack?); allow it with --allow-downgrade if you want it",
+		return permanent{fmt.Errorf("%w: %s is older than %s, which is in use (downgrade attack?); to install it anyway, give --allow-downgrade",
 			ErrUntrusted, of.Target.Name, inUse)}
 	}
 	return nil

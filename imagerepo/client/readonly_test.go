@@ -37,7 +37,7 @@ var closed = []struct {
 // What only looks does so in a directory that cannot be written. Verify says that it
 // remembers nothing.
 func TestLookAtReadOnly(t *testing.T) {
-	const says = "remembered"
+	const says = "not recorded"
 	s := newSigned(t)
 	mirror, root := startSite(t, http.FileServer(http.Dir(s.dir))), filepath.Join(t.TempDir(), "root.json")
 	if err := os.WriteFile(root, must(os.ReadFile(s.root())), 0o644); err != nil {
@@ -119,7 +119,7 @@ func TestUpdateReadOnly(t *testing.T) {
 			if !errors.Is(err, c.errno) || p.log.Len() > 0 {
 				t.Errorf("%s: %v, warnings %s", c.name, err, &p.log)
 			}
-			want := "images directory " + dir + " is read-only; mount it so that it can be written"
+			want := "images directory " + dir + " is read-only; mount it writable"
 			if c.errno == syscall.EROFS && err.Error() != want {
 				t.Errorf("%s: %v, want %s", c.name, err, want)
 			} else if c.errno != syscall.EROFS && !errors.Is(err, fs.ErrPermission) {

@@ -63,17 +63,18 @@ func (w *search) run(ctx context.Context) (Route, error) {
 		case limited.Err() != nil:
 			return Route{}, permanent{fmt.Errorf("%s is not complete after %v (--max-time): %w", w.offer.Target.Name, w.options.MaxTime, ErrIncomplete)}
 		}
+		cause := err
 		err = fmt.Errorf("%s from %s: %w", w.offer.Target.Name, r, err)
 		if _, ok := errors.AsType[routeError](err); !ok {
 			return Route{}, permanent{w.advise(err)}
 		}
-		w.options.Log.Warn("a way to the image failed", "reason", err)
+		w.options.Log.Warn("could not use "+r.String(), "reason", cause)
 		failed = append(failed, err)
 	}
 }
 
-// errNoOther is the error for an image to which all ways have failed before.
-var errNoOther = errors.New("no other way to it")
+// errNoOther is the error for an image to which all routes have failed before.
+var errNoOther = errors.New("no other route")
 
 // inVain returns the error for a search that has no route left. If the network has cut
 // some off, that is what counts: another run may complete it.
@@ -224,7 +225,7 @@ func (w *search) watch(r Route, i int) func(left int64) error {
 			return nil
 		}
 		if w.leaves(mirror, rate) {
-			return fmt.Errorf("%w: %.1f kB/s, %d bytes are left", source.ErrTooSlow, rate/1e3, left)
+			return fmt.Errorf("%w: %.1f kB/s, %d bytes left", source.ErrTooSlow, rate/1e3, left)
 		}
 		p = pace.Over(w.options.rateWindow()) // to ask again takes another window
 		return nil
@@ -296,7 +297,7 @@ func (w *search) advise(err error) error {
 	}{
 		{syscall.ENOSPC, "make room in %s"},
 		{syscall.EDQUOT, "make room in %s, or raise the quota of its owner"},
-		{syscall.EFBIG, "%s is on a file system, or this process has a limit, that does not allow files of this size"},
+		{syscall.EFBIG, "the file system of %s, or a limit of this process, does not allow files of this size"},
 		{syscall.EROFS, imagedir.MountAdvice},
 		{syscall.EIO, "the disk of %s may be failing; see the messages of the kernel"},
 	} {
@@ -314,7 +315,7 @@ func (w *search) checkRoom(r Route) error {
 		return err
 	}
 	if need := roomFor(w.dir, r); need > free {
-		return w.excludeLong(fmt.Errorf("%w: it takes %d bytes more, and %d are free", syscall.ENOSPC, need, free), r)
+		return w.excludeLong(fmt.Errorf("%w: it needs %d bytes more, and %d are free", syscall.ENOSPC, need, free), r)
 	}
 	return nil
 }

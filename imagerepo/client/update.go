@@ -155,7 +155,7 @@ func (u *update) hasTarget(ctx context.Context, target *meta.Image) (bool, error
 		u.report.progress(stats.ImageChecksum, done, total)
 	})
 	if errors.Is(err, digestcache.ErrWrong) {
-		u.options.Log.Warn("the image that is there is not right: making it again", "reason", err)
+		u.options.Log.Warn("the image in the directory is damaged; making it again", "reason", err)
 		return false, nil
 	}
 	return err == nil, err
@@ -173,7 +173,7 @@ func (u *update) prune(of *offer, protected ...meta.Name) ([]meta.Name, error) {
 	}
 	removed, err := u.dir.Prune(series, u.options.Keep, protected...)
 	if err != nil {
-		err = permanent{fmt.Errorf("%s is there, but old images could not be removed: %w", of.Target.Name, err)}
+		err = permanent{fmt.Errorf("%s is installed, but old images could not be removed: %w", of.Target.Name, err)}
 	}
 	return removed, err
 }
@@ -189,7 +189,7 @@ func (ms *mirrors) sources(ctx context.Context, of *offer) (all source.Sources) 
 	for _, where := range ms.payload(ctx) {
 		m, err := ms.open(where, true)
 		if err != nil {
-			ms.options.Log.Warn("not using a payload mirror", "reason", err)
+			ms.options.Log.Warn("cannot use a payload mirror", "reason", err)
 			continue
 		}
 		all = append(all, source.Source{Mirror: m, Images: of.Images})
@@ -207,7 +207,7 @@ func (ms *mirrors) payload(ctx context.Context) []string {
 	}
 	found, err := discover.Local().Find(ctx)
 	if err != nil && ctx.Err() == nil {
-		ms.options.Log.Warn("going on without an image server nearby", "reason", err)
+		ms.options.Log.Warn("continuing without an image server nearby", "reason", err)
 	}
 	return append(all, found...)
 }
@@ -221,7 +221,7 @@ func (ms *mirrors) others(ctx context.Context, of *offer) (all source.Sources) {
 		}
 		series, err := ms.alsoOffered(ctx, m, of)
 		if err != nil {
-			ms.options.Log.Info("going on without another mirror", "mirror", m, "reason", err)
+			ms.options.Log.Info("continuing without one of the mirrors", "mirror", m, "reason", err)
 			continue
 		}
 		all = append(all, source.Source{Mirror: m, Images: source.Index(series)})

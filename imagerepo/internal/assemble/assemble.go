@@ -75,7 +75,7 @@ var (
 	ErrVerify = errors.New("verification failed")
 	// ErrIncomplete is wrapped by the error for a network that failed midway. The
 	// partial image is kept for the next call.
-	ErrIncomplete = errors.New("cut off; run again to go on")
+	ErrIncomplete = errors.New("cut off; run again to resume")
 	// ErrUnfit is wrapped besides by the error for a delta that is right itself, but
 	// makes another image. Another mirror's copy of it would do no better.
 	ErrUnfit = errors.New("the delta does not make the image")

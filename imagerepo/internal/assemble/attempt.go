@@ -88,7 +88,7 @@ func (a *attempt) begin() {
 	a.journal = journal{Target: a.Sums.SHA512, point: from}
 	if a.resumed = from.Position != (delta.Position{}); a.resumed {
 		a.journal = begun.continued(from)
-		a.Log.Info("going on with what an earlier run has made", "image", a.Image, "bytes", from.Position.Target)
+		a.Log.Info("resuming an earlier run", "image", a.Image, "bytes", from.Position.Target)
 	}
 	a.journal.Wrong = a.Wrong
 	file := a.Mirror.String() + "/" + a.Source

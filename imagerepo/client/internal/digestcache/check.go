@@ -51,7 +51,7 @@ func (c *Cache) Check(ctx context.Context, file string, want cksum.Sums, progres
 	}
 	known, err := e.compare(file, want)
 	if !known && err == nil {
-		return fmt.Errorf("%s: no digest to compare it with", file)
+		return fmt.Errorf("%s: no digest to check it against", file)
 	}
 	c.judge(file, info, err)
 	return err
@@ -75,13 +75,13 @@ func (c *Cache) Recheck(ctx context.Context, file string, progress func(done, to
 	want.Size = was.Size
 	switch {
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s: %w: it is no regular file", file, ErrWrong)
+		return fmt.Errorf("%s: %w: it is not a regular file", file, ErrWrong)
 	case !ok || was.Wrong && !isSame:
 		return fmt.Errorf("%s: %w", file, ErrUnknown)
 	case was.Wrong:
-		return fmt.Errorf("%s: %w: its digest was not that of the mirror", file, ErrWrong)
+		return fmt.Errorf("%s: %w: its digest differed from the mirror's", file, ErrWrong)
 	case info.Size() != want.Size:
-		return fmt.Errorf("%s: %w: it has %d bytes, and had %d", file, ErrWrong, info.Size(), want.Size)
+		return fmt.Errorf("%s: %w: it has %d bytes instead of %d", file, ErrWrong, info.Size(), want.Size)
 	}
 	e, err := c.digest(ctx, file, want, progress)
 	if err != nil {
@@ -104,7 +104,7 @@ func (c *Cache) judge(file string, info fs.FileInfo, err error) {
 // compare is Check without reading. The error counts only if the result is known.
 func (c *Cache) compare(file string, info fs.FileInfo, want cksum.Sums) (known bool, err error) {
 	if !info.Mode().IsRegular() {
-		return true, fmt.Errorf("%s: %w: it is no regular file", file, ErrWrong)
+		return true, fmt.Errorf("%s: %w: it is not a regular file", file, ErrWrong)
 	}
 	if info.Size() != want.Size {
 		return true, fmt.Errorf("%s: %w: it has %d bytes, want %d", file, ErrWrong, info.Size(), want.Size)
@@ -157,7 +157,7 @@ func read(ctx context.Context, h *cksum.Hash, f io.Reader, file string, size int
 	case err != nil:
 		return err
 	case in.done != size:
-		return fmt.Errorf("%s: %w: its size was changed while it was read", file, ErrWrong)
+		return fmt.Errorf("%s: %w: its size changed while it was read", file, ErrWrong)
 	}
 	return nil
 }

@@ -33,9 +33,9 @@ func TestCheck(t *testing.T) {
 		{"longer", imageA, sumsOf(imageA[1:]), ErrWrong, "has 30 bytes, want 29", false},
 		{"empty", imageB, sumsOf(""), nil, "", false},
 		{"not there", imageD, right, fs.ErrNotExist, "", false},
-		{"a directory", "dir", right, ErrWrong, "no regular file", false},
-		{"a symbolic link", "symlink", right, ErrWrong, "no regular file", false},
-		{"a pipe", imageC, right, ErrWrong, "no regular file", false},
+		{"a directory", "dir", right, ErrWrong, "not a regular file", false},
+		{"a symbolic link", "symlink", right, ErrWrong, "not a regular file", false},
+		{"a pipe", imageC, right, ErrWrong, "not a regular file", false},
 		{"outside", "../x", right, nil, "escapes", false},
 	} {
 		dir := t.TempDir()
@@ -113,8 +113,8 @@ func TestCheckChanging(t *testing.T) {
 		says   string // "": what was read is right
 	}{
 		{"written to", func(p string) error { return touch(p) }, ""},
-		{"grows", func(p string) error { return os.Truncate(p, 3<<20) }, "size was changed"},
-		{"shrinks", func(p string) error { return os.Truncate(p, 2<<20) }, "size was changed"},
+		{"grows", func(p string) error { return os.Truncate(p, 3<<20) }, "size changed"},
+		{"shrinks", func(p string) error { return os.Truncate(p, 2<<20) }, "size changed"},
 	} {
 		dir := t.TempDir()
 		fill(t, dir, imageA+"="+large)
@@ -145,7 +145,7 @@ func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestReadEndless(t *testing.T) {
 	err := read(t.Context(), cksum.NewFor(sumsOf("x")), endless{}, imageA, 5<<20, nil)
-	if !errors.Is(err, ErrWrong) || !strings.Contains(err.Error(), "size was changed") {
+	if !errors.Is(err, ErrWrong) || !strings.Contains(err.Error(), "size changed") {
 		t.Error(err)
 	}
 }

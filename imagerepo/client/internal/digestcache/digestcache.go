@@ -94,7 +94,7 @@ func (c *Cache) SetPending(n meta.Name) error {
 	c.contents.Pending = n
 	if err := c.save(); err != nil {
 		c.contents.Pending = before
-		return fmt.Errorf("noting in %s which image is being installed: %w", c.dir.Name(), err)
+		return fmt.Errorf("recording in %s which image is being installed: %w", c.dir.Name(), err)
 	}
 	return nil
 }
@@ -127,7 +127,7 @@ func (c *Cache) learn(file string, sums cksum.Sums) error {
 	e := newEntry(info, sums.Fastest())
 	switch {
 	case !info.Mode().IsRegular() || !isCacheable(file) || e.isEmpty():
-		return fmt.Errorf("%s: nothing to learn of it", file)
+		return fmt.Errorf("%s: no digest to record", file)
 	case e.stamp.Size != sums.Size:
 		return fmt.Errorf("%s: %w: it has %d bytes, want %d", file, ErrWrong, e.stamp.Size, sums.Size)
 	}

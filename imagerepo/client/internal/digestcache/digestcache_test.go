@@ -177,7 +177,7 @@ func TestLearnRefused(t *testing.T) {
 	os.Mkdir(filepath.Join(dir, imageC), 0o777)
 	cache := writable(t, dir)
 	for file, want := range map[string]string{
-		imageD: "no such file", imageC: "nothing to learn", "ltsp.img": "nothing to learn", imageB + ".tmp.journal": "nothing to learn", "../x": "escapes",
+		imageD: "no such file", imageC: "no digest to record", "ltsp.img": "no digest to record", imageB + ".tmp.journal": "no digest to record", "../x": "escapes",
 	} {
 		sums := sumsOf(file)
 		if err := cache.Learn(file, sums); err == nil || !strings.Contains(err.Error(), want) {

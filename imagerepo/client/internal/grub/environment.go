@@ -41,7 +41,7 @@ func ForgetChoice(ctx context.Context, images string, log *slog.Logger) error {
 	}
 	target, err := filepath.EvalSymlinks(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		log.Warn("GRUB has no environment block in the images directory; there is no choice to forget", "file", file)
+		log.Warn("the images directory has no GRUB environment block, so there is no boot choice to reset", "file", file)
 		return nil
 	}
 	if err == nil {
@@ -98,6 +98,6 @@ func unset(ctx context.Context, file string) error {
 	case errors.Is(err, exec.ErrNotFound):
 		return fmt.Errorf("%w; install the package %s", err, editorPackage)
 	}
-	return fmt.Errorf("%s: %w: %s; if it is damaged, move it away and make another with \"%s FILE create\"",
+	return fmt.Errorf("%s: %w: %s; if it is damaged, move it away and create a new one with \"%s FILE create\"",
 		editor, err, untrusted.Show(string(bytes.TrimSpace(out))), editor)
 }

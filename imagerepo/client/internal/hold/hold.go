@@ -87,7 +87,7 @@ func Read(images atomicfile.Dir) State {
 	}
 	if err != nil {
 		return State{Held: true, Damage: fmt.Errorf(
-			"%s is damaged, so no update is installed: %w; the command hold writes it again, unhold removes it",
+			"%s is damaged, so no update is installed: %w; run hold to write it again, or unhold to remove it",
 			filepath.Join(images.Name(), FileName), err)}
 	}
 	return State{Held: true, Hold: h}
@@ -97,7 +97,7 @@ func Read(images atomicfile.Dir) State {
 // returns without an error; until then, and after one, what was there stays.
 func Write(images atomicfile.Dir, h Hold) error {
 	if _, err := images.Replace(TmpName, FileName, h.Encode()); err != nil {
-		return fmt.Errorf("noting in %s that updates are held: %w", images.Name(), err)
+		return fmt.Errorf("recording in %s that updates are held: %w", images.Name(), err)
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func Remove(images atomicfile.Dir) error {
 		err = images.SyncDir(".")
 	}
 	if err != nil {
-		return fmt.Errorf("ending the hold of %s: %w", images.Name(), err)
+		return fmt.Errorf("ending the hold in %s: %w", images.Name(), err)
 	}
 	return nil
 }
@@ -140,9 +140,9 @@ func Parse(data []byte) (Hold, error) {
 		case !strings.HasSuffix(line, "\n"):
 			return Hold{}, errors.New("its last line is cut short")
 		case !isPair:
-			return Hold{}, fmt.Errorf("%s is no key and value", untrusted.Quote(line))
+			return Hold{}, fmt.Errorf("%s is not a key and a value", untrusted.Quote(line))
 		case seen[key]:
-			return Hold{}, fmt.Errorf("%s stands twice", untrusted.Quote(key))
+			return Hold{}, fmt.Errorf("%s appears twice", untrusted.Quote(key))
 		}
 		seen[key] = true
 		if err := h.set(key, value); err != nil {
@@ -150,7 +150,7 @@ func Parse(data []byte) (Hold, error) {
 		}
 	}
 	if !seen["since"] || !seen["image"] {
-		return Hold{}, errors.New("it does not say since when, and at which image")
+		return Hold{}, errors.New("it lacks the time or the image of the hold")
 	}
 	return h, nil
 }
@@ -172,7 +172,7 @@ func (h *Hold) set(key, value string) (err error) {
 func parseTime(value string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, value)
 	if err != nil || t.UTC().Format(time.RFC3339) != value {
-		return time.Time{}, fmt.Errorf("%s is no time such as 2022-01-21T08:30:00Z", untrusted.Quote(value))
+		return time.Time{}, fmt.Errorf("%s, want a time such as 2022-01-21T08:30:00Z", untrusted.Quote(value))
 	}
 	return t.UTC(), nil
 }

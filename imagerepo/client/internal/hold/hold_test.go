@@ -63,21 +63,21 @@ func TestFormat(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for what, c := range map[string]struct{ text, want string }{
-		"nothing":            {"", "since when"},
-		"no image":           {"since 2022-01-21T08:30:00Z\n", "at which image"},
-		"no time":            {"image " + imageA + "\n", "since when"},
+		"nothing":            {"", "lacks the time or the image"},
+		"no image":           {"since 2022-01-21T08:30:00Z\n", "lacks the time or the image"},
+		"want a time":            {"image " + imageA + "\n", "lacks the time or the image"},
 		"a cut":              {text[:len(text)-1], "cut short"},
-		"a key alone":        {text + "odd\n", "no key and value"},
-		"a blank line":       {"\n" + text, "no key and value"},
-		"a key twice":        {text + "since 2022-01-21T08:30:00Z\n", "stands twice"},
-		"another key twice":  {text + "by a\nby a\n", "stands twice"},
+		"a key alone":        {text + "odd\n", "not a key and a value"},
+		"a blank line":       {"\n" + text, "not a key and a value"},
+		"a key twice":        {text + "since 2022-01-21T08:30:00Z\n", "appears twice"},
+		"another key twice":  {text + "by a\nby a\n", "appears twice"},
 		"a path":             {strings.Replace(text, imageA, "../"+imageA, 1), "not an image's name"},
 		"a from that is bad": {strings.Replace(text, imageB, "b.img", 1), "not an image's name"},
-		"a local time":       {strings.Replace(text, "Z", "+02:00", 1), "no time"},
-		"a fraction":         {strings.Replace(text, "00Z", "00.5Z", 1), "no time"},
-		"another order":      {strings.Replace(text, "2022-01-21T", "21.1.2022 ", 1), "no time"},
+		"a local time":       {strings.Replace(text, "Z", "+02:00", 1), "want a time"},
+		"a fraction":         {strings.Replace(text, "00Z", "00.5Z", 1), "want a time"},
+		"another order":      {strings.Replace(text, "2022-01-21T", "21.1.2022 ", 1), "want a time"},
 		"blanks":             {strings.Replace(text, "image ", "image  ", 1), "not an image's name"},
-		"a carriage return":  {strings.Replace(text, "\n", "\r\n", 1), "no time"},
+		"a carriage return":  {strings.Replace(text, "\n", "\r\n", 1), "want a time"},
 		"too much":           {text + strings.Repeat("x y\n", maxFile/4), "more than 4096 bytes"},
 	} {
 		if h, err := Parse([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) || h != (Hold{}) {
@@ -130,7 +130,7 @@ func TestDamagedHolds(t *testing.T) {
 			t.Errorf("%s: %+v", c.name, s)
 			continue
 		}
-		for _, want := range []string{filepath.Join(dir, FileName), "hold writes it again", "unhold removes it"} {
+		for _, want := range []string{filepath.Join(dir, FileName), "run hold to write it again", "unhold to remove it"} {
 			if !strings.Contains(s.Damage.Error(), want) {
 				t.Errorf("%s: %v does not say %q", c.name, s.Damage, want)
 			}

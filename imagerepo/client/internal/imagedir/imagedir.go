@@ -43,7 +43,7 @@ import (
 )
 
 // MountAdvice is the format of what to do about a directory that is mounted read-only.
-const MountAdvice = "%s is read-only; mount it so that it can be written"
+const MountAdvice = "%s is read-only; mount it writable"
 
 const (
 	lockName    = ".image_updates_lock"
@@ -123,7 +123,7 @@ func (d *Dir) LockToRead() (unlocked, err error) {
 		return nil, err
 	}
 	if who, held := lockfile.Holder(d.Files.Name(), lockName); held {
-		return nil, fmt.Errorf("images directory %s is %w by %s; wait for its end", d.Files.Name(), lockfile.ErrHeld, who)
+		return nil, fmt.Errorf("images directory %s is %w by %s; wait until it has finished", d.Files.Name(), lockfile.ErrHeld, who)
 	}
 	return err, nil
 }

@@ -234,7 +234,7 @@ func TestInstallFails(t *testing.T) {
 		want string // what the error says
 	}{
 		{"another size", onDisk, cksum.Sums{Size: 1, SHA512: right.SHA512}, "want 1"},
-		{"no digest", onDisk, cksum.Sums{Size: right.Size}, "nothing to learn"},
+		{"no digest", onDisk, cksum.Sums{Size: right.Size}, "no digest to record"},
 		{"a directory has the name", func(t *testing.T) string {
 			dir := onDisk(t)
 			os.MkdirAll(filepath.Join(dir, imageA, "x"), 0o777)

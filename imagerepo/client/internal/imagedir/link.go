@@ -47,17 +47,17 @@ func (l Link) Check() error {
 		}
 		info, err := l.dir.Files.Lstat(name)
 		if err == nil && !info.Mode().IsRegular() {
-			return fmt.Errorf("%s cannot be a hard link of an image: it is there as another kind of file (%s); move it away",
+			return fmt.Errorf("%s cannot be a hard link to an image: another kind of file (%s) has that name; move it away",
 				filepath.Join(l.dir.Files.Name(), name), info.Mode())
 		}
 	}
 	return nil
 }
 
-// Image returns the image that the default link leads to.
+// Image returns the image that the default link points to.
 func (l Link) Image() (meta.Name, bool) { return l.imageOf(l.name) }
 
-// Backup returns the image that the backup link leads to.
+// Backup returns the image that the backup link points to.
 func (l Link) Backup() (meta.Name, bool) { return l.imageOf(l.backup()) }
 
 // imageOf returns the image that one of the two links leads to.
@@ -89,7 +89,7 @@ func (l Link) Set(n meta.Name) error {
 	if info, err := l.dir.Files.Lstat(n.String()); err != nil {
 		return err
 	} else if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no regular file", n)
+		return fmt.Errorf("%s is not a regular file", n)
 	}
 	return l.dir.Digests.Preserve(func() error { return l.set(l.dir.Files, n.String()) })
 }
@@ -148,7 +148,7 @@ func linkAs(files atomicfile.Dir, file, tmp string) error {
 	err := files.Link(file, tmp)
 	for _, refused := range []error{syscall.EPERM, syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EMLINK, syscall.EXDEV} {
 		if errors.Is(err, refused) {
-			return fmt.Errorf("no hard link can be made of %s: %w; keep the images where that can be done, such as on ext4, or have no default link",
+			return fmt.Errorf("cannot make a hard link to %s: %w; keep the images on a file system with hard links, such as ext4, or leave out --default-link",
 				filepath.Join(files.Name(), file), err)
 		}
 	}

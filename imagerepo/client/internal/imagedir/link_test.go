@@ -134,7 +134,7 @@ func TestSetDefaultRefused(t *testing.T) {
 	d := lock(t, dir)
 	for _, c := range []struct{ link, image, want string }{
 		{"ltsp.img", imageC, "no such file"},
-		{"ltsp.img", imageB, "no regular file"},
+		{"ltsp.img", imageB, "not a regular file"},
 		{"symlink.img", imageA, "move it away"},
 	} {
 		if err := d.Link(c.link).Set(name(t, c.image)); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -168,7 +168,7 @@ func TestLinksRefused(t *testing.T) {
 			err := d.Link("ltsp.img").Set(name(t, imageC))
 			stop()
 			hint := refused != syscall.ENOSPC && refused != syscall.EIO
-			if !errors.Is(err, refused) || hint != strings.Contains(err.Error(), "where that can be done") {
+			if !errors.Is(err, refused) || hint != strings.Contains(err.Error(), "a file system with hard links") {
 				t.Errorf("link %d, %v: %v", call, refused, err)
 			}
 			if content(dir, "ltsp.img") != imageB || content(dir, "ltsp-backup.img") != imageA || list(t, dir) != before {

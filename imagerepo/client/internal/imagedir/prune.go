@@ -33,7 +33,7 @@ func (d *Dir) prune(devices loopdev.Devices, series []meta.Name, keep int, prote
 		return nil, err
 	}
 	if keep < 1 {
-		return nil, fmt.Errorf("%d images to keep, want at least 1", keep)
+		return nil, fmt.Errorf("cannot keep %d images, want 1 or more", keep)
 	}
 	old, err := d.Installed()
 	if err != nil {

@@ -111,7 +111,7 @@ func TestPruneRefused(t *testing.T) {
 	fill(t, dir, imageA, imageB)
 	d := lock(t, dir)
 	for _, keep := range []int{0, -1} {
-		if removed, err := d.prune(noLoops, names(t, imageA, imageB), keep, nil); len(removed) != 0 || err == nil || !strings.Contains(err.Error(), "at least 1") {
+		if removed, err := d.prune(noLoops, names(t, imageA, imageB), keep, nil); len(removed) != 0 || err == nil || !strings.Contains(err.Error(), "want 1 or more") {
 			t.Errorf("keep %d: removed %v, %v", keep, removed, err)
 		}
 	}

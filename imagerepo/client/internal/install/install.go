@@ -86,9 +86,9 @@ func (in Installer) Install(ctx context.Context, image meta.Name) (bool, error) 
 // notInstalled says how far the installing of an image has got before an error.
 func (in Installer) notInstalled(image meta.Name, err error) error {
 	if now, ok := in.Dir.Link(in.DefaultLink).Image(); ok && now == image {
-		return fmt.Errorf("%s is in use, but %w; the next run does it again", image, err)
+		return fmt.Errorf("%s is in use, but %w; the next run tries again", image, err)
 	}
-	return fmt.Errorf("%s is there, but was not put to use: %w", image, err)
+	return fmt.Errorf("%s is complete, but was not put to use: %w", image, err)
 }
 
 func (in Installer) begin() error {

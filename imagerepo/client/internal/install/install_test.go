@@ -50,9 +50,9 @@ func TestInstall(t *testing.T) {
 		err    string // "" for none
 	}{
 		{"nothing fails", func(*Installer, func()) {}, "new", "begin pre post ", ""},
-		{"what else to note", func(in *Installer, _ func()) { in.Begin = func() error { return errors.New("no room") } }, "old", "", "is there, but was not put to use: no room"},
+		{"what else to note", func(in *Installer, _ func()) { in.Begin = func() error { return errors.New("no room") } }, "old", "", "is complete, but was not put to use: no room"},
 		{"pre-install", func(in *Installer, _ func()) { in.PreInstall = "false" }, "old", "begin ", "was not put to use: --pre-install \"false\": exit status 1"},
-		{"post-install", func(in *Installer, _ func()) { in.PostInstall = "false" }, "new", "begin pre ", "is in use, but --post-install \"false\": exit status 1; the next run does it again"},
+		{"post-install", func(in *Installer, _ func()) { in.PostInstall = "false" }, "new", "begin pre ", "is in use, but --post-install \"false\": exit status 1; the next run tries again"},
 		{"the end of the context", func(in *Installer, cancel func()) {
 			begin := in.Begin
 			in.Begin = func() error { cancel(); return begin() }

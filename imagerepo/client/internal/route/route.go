@@ -60,7 +60,7 @@ func (r Route) Bytes() (n int64) {
 func (r Route) String() string {
 	switch {
 	case len(r.Steps) == 0:
-		return "what an earlier run has made"
+		return "the partial image of an earlier run"
 	case r.Steps[0].Diff == nil:
 		return "the full image"
 	case len(r.Steps) == 1:

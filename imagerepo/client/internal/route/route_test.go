@@ -137,7 +137,7 @@ func TestRouteString(t *testing.T) {
 		bytes int64
 		want  string
 	}{
-		{Route{Base: local(image1, 100)}, 0, "what an earlier run has made"},
+		{Route{Base: local(image1, 100)}, 0, "the partial image of an earlier run"},
 		{Route{Steps: []Step{full}}, 100, "the full image"},
 		{Route{Base: local(image1, 100), Steps: []Step{first}}, 10, "the delta from " + image1},
 		{Route{Base: local(image1, 100), Steps: []Step{first, second}}, 30, "2 deltas in a row from " + image1},

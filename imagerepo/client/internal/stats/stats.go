@@ -109,11 +109,11 @@ func (f *File) Phase(image, phase string, done, total int64) {
 	f.written = now
 	if err := f.write(now); err != nil && !f.warned {
 		f.warned = true
-		f.log.Warn("how far the update is cannot be told to other programs", "file", f.path, "reason", err)
+		f.log.Warn("could not write the progress file", "file", f.path, "reason", err)
 	}
 }
 
-// write writes to what the path leads to.
+// write writes to the file that the path points to.
 func (f *File) write(s state) error {
 	text := fmt.Appendf(nil, "image %s\nphase %s\nprogress %d\n", s.image, s.phase, s.percent)
 	return through.Write(f.path, text, func(file string) error { return replace(file, text) })
