@@ -95,7 +95,7 @@ func parse[T comparable](r io.Reader, one func(string) (T, error), name func(T) 
 			seen[name(l)] = l
 			lines = append(lines, l)
 		case before != l:
-			return nil, fmt.Errorf("cksum: line %d: %q comes twice, as two files", number, name(l))
+			return nil, fmt.Errorf("cksum: line %d: %q appears twice, as two files", number, name(l))
 		}
 	}
 }

@@ -20,7 +20,7 @@ var ErrFormat = errors.New("not valid")
 
 // ErrMagic is wrapped, with ErrFormat, by the errors for a file that is no delta or
 // no signature at all.
-var ErrMagic = fmt.Errorf("%w: another kind of file", ErrFormat)
+var ErrMagic = fmt.Errorf("%w: a different kind of file", ErrFormat)
 
 // ErrTrailing is wrapped, with ErrFormat, by the errors for a delta that is well formed
 // up to its end command and has more data after that.

@@ -282,5 +282,5 @@ func readAt(base io.ReaderAt, b []byte, offset int64) error {
 
 // baseChanged is the error for a base that ends before its size.
 func baseChanged(end int64) error {
-	return fmt.Errorf("the base ends early, at byte %d: it was changed meanwhile", end)
+	return fmt.Errorf("the base ends early, at byte %d: it changed in the meantime", end)
 }

@@ -226,10 +226,10 @@ func (s *stream) encode(out *encoder) (int, error) {
 // read it concurrently.
 func (b *Blocks) Recall(ctx context.Context, target []byte, baseSize int64, delta io.Reader) (Source, error) {
 	if b.StrongLen < sums.MaxStrong { // as MD4 always is
-		return nil, fmt.Errorf("a delta cannot be verified without its base by strong sums of %d bytes, only by the %d of BLAKE2b", b.StrongLen, sums.MaxStrong)
+		return nil, fmt.Errorf("verifying a delta without its base needs strong sums of %[2]d bytes (BLAKE2b), not %[1]d", b.StrongLen, sums.MaxStrong)
 	}
 	if b.BlockLen > maxRecall {
-		return nil, fmt.Errorf("a delta cannot be verified without its base by blocks of %d bytes, only by those of %d at most", b.BlockLen, maxRecall)
+		return nil, fmt.Errorf("verifying a delta without its base needs blocks of at most %[2]d bytes, not %[1]d", b.BlockLen, maxRecall)
 	}
 	if !b.Fits(baseSize) {
 		return nil, malformed("a signature of %d blocks of %d bytes is not that of a base of %d", b.Blocks, b.BlockLen, baseSize)
@@ -337,7 +337,7 @@ func (r *recalled) read(p []byte, off int64) (int, error) {
 	b := off / int64(r.BlockLen)
 	start, length := r.stands[b]-1, r.length(b)
 	if start < 0 {
-		return 0, malformed("the delta does not tell what block %d of the base is", b)
+		return 0, malformed("the delta does not determine block %d of the base", b)
 	}
 	block := p
 	if int64(len(p)) < length {
@@ -347,7 +347,7 @@ func (r *recalled) read(p []byte, off int64) (int, error) {
 	block = block[:copy(block, r.target[start:start+length])]
 	strong := r.sums[b*int64(r.each())+4:][:r.StrongLen]
 	if !bytes.Equal(sums.NewStrong(false).Sum(block), strong) {
-		return 0, malformed("what the delta takes for block %d of the base is another", b)
+		return 0, malformed("the delta assumes a different block %d of the base", b)
 	}
 	return copy(p, block[off%int64(r.BlockLen):]), nil
 }

@@ -412,7 +412,7 @@ func TestBuildFails(t *testing.T) {
 		{"the mirror is a file", func(p *place) { p.MirrorDir += "/CKSUMS" }, nil, []string{"CKSUMS", "not a directory"}},
 		{"the mirror is the image directory", func(p *place) { p.MirrorDir = p.ImageDir }, nil, []string{"is in the mirror"}},
 		{"the image directory is in the mirror", func(p *place) { p.MirrorDir = filepath.Dir(p.ImageDir) }, nil, []string{"is in the mirror"}},
-		{"the mirror is in a mirror", func(p *place) { p.MirrorDir += "/mirror" }, nil, []string{"in another mirror"}},
+		{"the mirror is in a mirror", func(p *place) { p.MirrorDir += "/mirror" }, nil, []string{"inside another mirror"}},
 		{"a file in the way of a folder", func(p *place) {
 			os.RemoveAll(p.MirrorDir + "/meta")
 			os.WriteFile(p.MirrorDir+"/meta", nil, 0o666)

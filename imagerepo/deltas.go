@@ -152,7 +152,7 @@ func (j *job) tolerate(ctx context.Context, err error) error {
 
 // omit leaves out a delta that cannot be made, and what is published of it.
 func (j *job) omit(reason error) error {
-	j.maker.log.Warn("the delta is left out", "delta", j.delta.File, "reason", reason)
+	j.maker.log.Warn("cannot make the delta", "delta", j.delta.File, "reason", reason)
 	j.maker.results.delta(j.delta, plan.Omit, j.record)
 	return nil
 }
@@ -241,7 +241,7 @@ func (j *job) make(ctx context.Context) error {
 	made, err := j.lane.Make(ctx, j.target, f, func(size int64) bool { return j.maker.policy.TooLarge(size, j.delta.TargetSize) })
 	if errors.Is(err, base.ErrTooLarge) {
 		j.maker.progress.Expect(-planner.SumsWork(j.delta))
-		j.maker.log.Info("the delta is not published: it is too large a share of its image",
+		j.maker.log.Info("the delta is dropped, as it is too large a share of its image",
 			"delta", j.delta.File, "limit", j.maker.policy.MaxRatio)
 		return j.drop(made.Size)
 	}
@@ -324,16 +324,16 @@ func (j *job) check(ctx context.Context) error {
 	sums, err := j.checked(ctx)
 	switch {
 	case errors.Is(err, base.ErrWrong) && !j.maker.holds.Owns(j.delta.File):
-		return j.omit(fmt.Errorf("%s is there and not right, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
+		return j.omit(fmt.Errorf("%s is damaged, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
 	case errors.Is(err, base.ErrWrong):
-		j.maker.log.Info("the delta in the mirror is not right and is made again", "delta", j.delta.File, "reason", err)
+		j.maker.log.Info("the delta in the mirror is damaged; making it again", "delta", j.delta.File, "reason", err)
 		j.expect(plan.Make)
 		return j.make(ctx)
 	case err != nil:
 		return err
 	}
 	if tooLarge := j.maker.policy.TooLarge(sums.Size, j.delta.TargetSize); tooLarge && !j.maker.holds.Takes(j.delta.File) {
-		return j.omit(fmt.Errorf("%s is there and larger than it may be, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
+		return j.omit(fmt.Errorf("%s is too large, and %w", meta.DeltaPath(j.delta.File), mirror.ErrForeign))
 	} else if tooLarge {
 		return j.drop(sums.Size)
 	}
@@ -354,7 +354,7 @@ func (j *job) checked(ctx context.Context) (cksum.Sums, error) {
 		return cksum.Sums{}, err
 	}
 	if j.maker.holds.Owns(j.delta.File) && j.maker.policy.TooLarge(info.Size(), j.delta.TargetSize) {
-		return cksum.Sums{}, fmt.Errorf("%w as it is wanted: it is too large a share of it", base.ErrWrong)
+		return cksum.Sums{}, fmt.Errorf("%w within --max-delta-ratio", base.ErrWrong)
 	}
 	j.target.Also = j.maker.publisher.torrents.Begin(j.delta.File, j.delta.TargetSize)
 	checked, err := j.lane.Check(ctx, j.target, f, info.Size())
@@ -378,7 +378,7 @@ func (j *job) isKnown(ctx context.Context, file state.Stamp) (bool, error) {
 		return false, err
 	}
 	j.expect(plan.Keep)
-	j.maker.log.Info("the delta is what it was", "delta", j.delta.File)
+	j.maker.log.Info("the delta is unchanged", "delta", j.delta.File)
 	return true, nil
 }
 

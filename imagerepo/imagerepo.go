@@ -337,11 +337,11 @@ func Remembered(mirrorDir string) (Options, error) {
 	defer view.Close()
 	last := view.LastRun()
 	if last.Options == nil {
-		return Options{}, fmt.Errorf("%s does not tell how it was built; build it once from its image directory", mirrorDir)
+		return Options{}, fmt.Errorf("%s has no record of how it was built; build it once from its image directory", mirrorDir)
 	}
 	var o remembered
 	if err := json.Unmarshal(last.Options, &o); err != nil {
-		return Options{}, fmt.Errorf("%s does not tell how it was built: %w; build it once from its image directory", mirrorDir, meta.PlainJSON(err))
+		return Options{}, fmt.Errorf("%s has no usable record of how it was built: %w; build it once from its image directory", mirrorDir, meta.PlainJSON(err))
 	}
 	return Options{
 		ImageDir: o.ImageDir, MirrorDir: mirrorDir, URL: o.URL, Config: o.Config, Policy: o.Policy, Effort: o.Effort,
@@ -358,10 +358,10 @@ func advise(err error) error {
 		return err
 	}
 	for errno, advice := range map[syscall.Errno]string{
-		syscall.ENOSPC: "make room and run again: what is done is kept",
-		syscall.EDQUOT: "make room and run again: what is done is kept",
-		syscall.EROFS:  "make it writable, or give another mirror directory",
-		syscall.EACCES: "check who may read the images and write the mirror",
+		syscall.ENOSPC: "make room and run again; finished work is kept",
+		syscall.EDQUOT: "make room and run again; finished work is kept",
+		syscall.EROFS:  "make it writable, or choose another mirror directory",
+		syscall.EACCES: "check the permissions of the images and of the mirror",
 		syscall.ENOENT: "check the path",
 	} {
 		if errors.Is(err, errno) {

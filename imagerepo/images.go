@@ -62,7 +62,7 @@ func (r *run) skipUnseen() {
 		switch {
 		case !errors.Is(reason, source.ErrUnseen):
 		case there:
-			r.source.Unusable[n] = fmt.Errorf("%w; it is in the mirror, and would leave it: mount what it is on, or remove it here", reason)
+			r.source.Unusable[n] = fmt.Errorf("%w; the mirror has it, and would lose it: mount its file system, or remove it here", reason)
 		case !named:
 			r.options.Log.Warn("skipped", "reason", reason)
 			delete(r.source.Unusable, n)
@@ -117,7 +117,7 @@ func (c *confs) warn() {
 	names := slices.SortedFunc(maps.Keys(c.none), meta.Name.Compare)
 	switch n := len(names); {
 	case n == 1:
-		c.log.Warn("no puavo-conf, {} is published", "image", names[0].String(), "reason", c.none[names[0]])
+		c.log.Warn("no puavo-conf found; publishing {}", "image", names[0].String(), "reason", c.none[names[0]])
 	case n > 1:
 		var list strings.Builder
 		for i, name := range names[:min(n, most)] {
@@ -129,7 +129,7 @@ func (c *confs) warn() {
 		if n > most {
 			fmt.Fprintf(&list, " and %d more", n-most)
 		}
-		c.log.Warn("no puavo-conf, {} is published", "images", list.String(), "reason", fmt.Errorf("of the first: %w", c.none[names[0]]))
+		c.log.Warn("no puavo-conf found; publishing {}", "images", list.String(), "reason", fmt.Errorf("for the first: %w", c.none[names[0]]))
 	}
 	clear(c.none)
 }

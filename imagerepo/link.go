@@ -140,7 +140,7 @@ func (l *linker) linkImage(ctx context.Context, im plan.Image, replace, flush bo
 func (l *linker) place(ctx context.Context, im plan.Image) error {
 	file := l.source.File(im.Name)
 	if info, err := os.Stat(file); err == nil && info.Mode()&0o004 == 0 {
-		l.log.Warn("others may not read this image, nor perhaps does a web server; chmod it to 0644", "file", file)
+		l.log.Warn("other users, such as a web server, cannot read this image; chmod it to 0644", "file", file)
 	}
 	if _, prepared := l.shared[im.Name]; !prepared {
 		if err := l.share(im); err != nil {
@@ -228,7 +228,7 @@ func (l *linker) copyImage(ctx context.Context, im plan.Image, noLink error) err
 		return err
 	}
 	defer dst.Discard()
-	l.log.Warn("the image cannot be linked into the mirror: it is copied and takes its space twice", "image", im.File, "reason", noLink)
+	l.log.Warn("the image cannot be linked into the mirror, so it is copied and takes twice the space", "image", im.File, "reason", noLink)
 	defer l.progress.Begin("image_copy", im.File)()
 	if _, err := io.Copy(dst, l.progress.At(meter.Copy).Reader(ctx, src)); err != nil {
 		return err
@@ -323,7 +323,7 @@ func (l *linker) take(im plan.Image) error {
 		return l.keepCopy(im.File)
 	}
 	if !l.holds.Takes(im.File) {
-		l.log.Info("a copy of the image is in the mirror, and taken over", "file", im.File)
+		l.log.Info("using the copy of the image that is in the mirror", "file", im.File)
 	}
 	record.Placed, record.Orphaned = true, 0
 	if err := l.ledger.Put(im.File, record); err != nil {

@@ -53,7 +53,7 @@ func TestRememberedOfAnotherKind(t *testing.T) {
 	if err := os.WriteFile(file, change.ReplaceAll(data, []byte(`"url": 7`)), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	want := p.MirrorDir + " does not tell how it was built: url is a number, want a string; build it once from its image directory"
+	want := p.MirrorDir + " has no usable record of how it was built: url is a number, want a string; build it once from its image directory"
 	if _, err := Remembered(p.MirrorDir); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}

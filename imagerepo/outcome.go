@@ -36,7 +36,7 @@ func (e *SeriesError) Error() string {
 		return fmt.Sprintf("series %q: %s", e.Failed[0].Name, e.Failed[0].Reason)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d of %d series could not be built and stay as they were:", len(e.Failed), e.Built+len(e.Failed))
+	fmt.Fprintf(&b, "%d of %d series could not be built, and are unchanged:", len(e.Failed), e.Built+len(e.Failed))
 	for _, f := range e.Failed {
 		fmt.Fprintf(&b, "\n  %s: %s", f.Name, f.Reason)
 	}
@@ -105,7 +105,7 @@ func (f *failures) tolerate(ctx context.Context, err error, images ...meta.Name)
 	for _, s := range f.series {
 		if f.reasons[s.Name] == nil && needs(s, images) {
 			f.reasons[s.Name] = err
-			f.log.Error("the series cannot be built and stays as it was", "series", s.Name, "reason", err)
+			f.log.Error("the series cannot be built, and is unchanged", "series", s.Name, "reason", err)
 		}
 	}
 	return nil
@@ -140,9 +140,9 @@ func (f *failures) adviseUnreadable(err error) error {
 	case !ok || filepath.Dir(image.Path) != f.imageDir:
 		return err
 	case errors.Is(image.Err, fs.ErrPermission):
-		return unreadable{err, fmt.Sprintf("make it readable to the user who runs this, with the ID %d, or for all by chmod 0644", os.Geteuid())}
+		return unreadable{err, fmt.Sprintf("make it readable for user ID %d, or chmod it to 0644", os.Geteuid())}
 	case errors.Is(image.Err, syscall.EIO):
-		return unreadable{err, "its disk fails: copy or make the image again, on another disk"}
+		return unreadable{err, "its disk is failing: copy or make the image again, on another disk"}
 	}
 	return err
 }
@@ -358,7 +358,7 @@ func (r *run) leaveOthers() error {
 		}
 	}
 	if len(others) == len(names) {
-		return fmt.Errorf("%w: no series matches %s; there are %s", plan.ErrConfig, strings.Join(globs, " or "), strings.Join(names, ", "))
+		return fmt.Errorf("%w: no series matches %s; the series are %s", plan.ErrConfig, strings.Join(globs, " or "), strings.Join(names, ", "))
 	}
 	slices.SortFunc(r.series, func(a, b meta.SeriesConfig) int { return strings.Compare(a.Name, b.Name) })
 	r.failed.leave(others)

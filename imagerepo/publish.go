@@ -102,7 +102,7 @@ func (p *publisher) recheck(ctx context.Context, series []string) error {
 			}
 			if !same {
 				other = append(other, im.Name.String())
-				p.log.Warn("the image is not what is published of it, and is withdrawn", "image", im.Name.String())
+				p.log.Warn("the image differs from its published digest; withdrawing it", "image", im.Name.String())
 			}
 			for _, d := range im.Diffs {
 				if info, err := p.root.Lstat(meta.DeltaPath(d.Filename)); err != nil || info.Size() != d.Sums.Size {
@@ -335,7 +335,7 @@ func (r *run) suspect(name string) error {
 	}
 	copied, err := r.mirror.Root.Stat(name)
 	if err == nil && os.SameFile(original, copied) {
-		return fmt.Errorf("%s is the same file and damaged too; put the right image there and run again, or build if it is meant to be as it is",
+		return fmt.Errorf("%s is the same file, and damaged too; replace it with the right image and run again, or build if it is correct as it is",
 			r.source.File(n))
 	}
 	r.ledger.SuspectCopy(name)

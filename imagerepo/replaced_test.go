@@ -227,7 +227,7 @@ func TestUnseen(t *testing.T) {
 	p.build()
 	want := p.tree()
 	os.Rename(away, away+".gone")
-	if _, _, err := Build(t.Context(), p.Options); err == nil || !strings.Contains(err.Error(), "mount what it is on") {
+	if _, _, err := Build(t.Context(), p.Options); err == nil || !strings.Contains(err.Error(), "mount its file system") {
 		t.Errorf("%v", err)
 	}
 	if p.tree() != want {

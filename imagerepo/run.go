@@ -138,7 +138,7 @@ func (r *run) estimate() (err error) {
 	}
 	r.plan.Estimate, err = planner.Estimate(r.plan, r.schedule, r.options.MirrorDir, rate)
 	if enough := r.schedule.Short(); enough > 0 {
-		r.options.Log.Warn("the memory allowed is short for the index of a base, and deltas get larger",
+		r.options.Log.Warn("--memory is low for the index of a base, so deltas get larger",
 			"allowed", fmt.Sprintf("%dm", r.options.Memory>>20), "enough", fmt.Sprintf("%dm", enough>>20))
 	}
 	return err
@@ -341,7 +341,7 @@ func (r *run) look() (err error) {
 	listed := r.docs.Names()
 	damaged = append(damaged, r.ledger.TakeOver(r.docs.Sums, listed, r.sameImages())...)
 	for _, name := range damaged {
-		r.options.Log.Warn("a damaged record, the file is read again", "file", mirror.PathOf(name))
+		r.options.Log.Warn("a record is damaged; reading the file again", "file", mirror.PathOf(name))
 		listed[name] = mirror.IsOurName(name) // that it is there is known all the same
 	}
 	for _, file := range r.options.Suspect {

@@ -17,7 +17,7 @@ import (
 // An image that this user may not read is no corrupt input, and the error says what to
 // do, once.
 func TestImageOfOthers(t *testing.T) {
-	const advice = "permission denied; make it readable to the user who runs this, with the ID "
+	const advice = "permission denied; make it readable for user ID "
 	for _, c := range []struct {
 		name   string
 		images []string
@@ -41,7 +41,7 @@ func TestImageOfOthers(t *testing.T) {
 		}
 		testdata.AsNobody(func() {
 			_, err := MakePlan(t.Context(), p.Options)
-			if err == nil || errors.Is(err, plan.ErrInput) || !strings.HasPrefix(err.Error(), c.says) || strings.Count(err.Error(), image4+": "+advice) != 1 || strings.Contains(err.Error(), "check who") {
+			if err == nil || errors.Is(err, plan.ErrInput) || !strings.HasPrefix(err.Error(), c.says) || strings.Count(err.Error(), image4+": "+advice) != 1 || strings.Contains(err.Error(), "check the permissions") {
 				t.Errorf("%s: %v, want %q", c.name, err, c.says)
 			}
 		})
@@ -58,7 +58,7 @@ func TestConfError(t *testing.T) {
 		says    string
 	}{
 		{"a disk that fails", &fs.PathError{Op: "read", Path: file, Err: syscall.EIO}, false,
-			"puavo-conf definitions: read " + file + ": input/output error; its disk fails: copy or make the image again, on another disk"},
+			"puavo-conf definitions: read " + file + ": input/output error; its disk is failing: copy or make the image again, on another disk"},
 		{"cut off", errors.New("the squashfs is cut off"), true, "unusable input: " + file + ": puavo-conf definitions: the squashfs is cut off; copy or make the image again, or move it away"},
 	} {
 		f := newFailures(true, nil)

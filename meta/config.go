@@ -60,7 +60,7 @@ func (m *members) UnmarshalJSON(data []byte) error {
 		}
 		name := key.(string) // a JSON object has no other keys
 		if _, ok := (*m)[name]; ok {
-			return fmt.Errorf("%s stands twice", untrusted.Quote(name))
+			return fmt.Errorf("%s appears twice", untrusted.Quote(name))
 		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
@@ -122,7 +122,7 @@ func checkKeys(data json.RawMessage) error {
 			return err
 		}
 		if other, ok := written[known]; ok {
-			return fmt.Errorf("%q and %q are one key; keep one of them", other, key)
+			return fmt.Errorf("%q and %q are the same key; keep one of them", other, key)
 		}
 		written[known] = key
 		if err := json.Unmarshal(series[key], new(members)); err != nil {
@@ -156,7 +156,7 @@ func parseNames(list []string) ([]Name, error) {
 			return nil, fmt.Errorf("[%d]: %w", i, err)
 		}
 		if slices.Contains(names, n) {
-			return nil, fmt.Errorf("[%d]: %s stands twice", i, n)
+			return nil, fmt.Errorf("[%d]: %s appears twice", i, n)
 		}
 		names = append(names, n)
 	}
@@ -167,7 +167,7 @@ func parseNames(list []string) ([]Name, error) {
 // escaped and bounded.
 func decode(data []byte, v any) error {
 	if len(data) > MaxDocument {
-		return fmt.Errorf("%d bytes, at most %d are taken", len(data), MaxDocument)
+		return fmt.Errorf("%d bytes, at most %d are allowed", len(data), MaxDocument)
 	}
 	err := json.Unmarshal(data, v)
 	offset := int64(-1)

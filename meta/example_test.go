@@ -22,7 +22,7 @@ func ExampleParseName() {
 	// Output:
 	// puavo-os-amxa-buster 2022-01-20-173248 amd64
 	// puavo-os-amxa-buster-amd64
-	// "../passwd" is not an image's name (<prefix>-<YYYY-MM-DD-hhmmss>-<arch>.img, at most 180 bytes): its character 3 is "/" (U+002F); letters a to z and A to Z, digits and . _ + - can be in it
+	// "../passwd" is not an image's name (<prefix>-<YYYY-MM-DD-hhmmss>-<arch>.img, at most 180 bytes): its character 3 is "/" (U+002F); only letters a to z and A to Z, digits and . _ + - are allowed
 }
 
 // Find where a mirror has the delta between two images.

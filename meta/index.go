@@ -57,7 +57,7 @@ func parseIndex(data []byte) (Index, error) {
 			return Index{}, fmt.Errorf("series[%d]: %w", i, err)
 		}
 		if seen[e.Name] {
-			return Index{}, fmt.Errorf("series[%d]: %s stands twice", i, e.Name)
+			return Index{}, fmt.Errorf("series[%d]: %s appears twice", i, e.Name)
 		}
 		seen[e.Name] = true
 		if e.Meta != SeriesPath(e.Name) {

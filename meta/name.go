@@ -85,7 +85,7 @@ func wrongCharacter(s string) string {
 	return ""
 }
 
-const allowed = "letters a to z and A to Z, digits and . _ + - can be in it"
+const allowed = "only letters a to z and A to Z, digits and . _ + - are allowed"
 
 // checkVersion returns an error for the version in a file's name if it is no date and
 // time.

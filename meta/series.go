@@ -183,7 +183,7 @@ func (js *jsonSeries) series(name string) (Series, error) {
 			return Series{}, fmt.Errorf("images[%d]: %w", i, err)
 		}
 		if seen[im.Name] {
-			return Series{}, fmt.Errorf("images[%d]: %s stands twice", i, im.Name)
+			return Series{}, fmt.Errorf("images[%d]: %s appears twice", i, im.Name)
 		}
 		seen[im.Name] = true
 		s.Images = append(s.Images, im)
@@ -198,7 +198,7 @@ func (ji *jsonImage) image() (Image, error) {
 		return Image{}, err
 	}
 	if ji.ID != name.ID() || ji.Version != name.Digits() {
-		return Image{}, fmt.Errorf("%s: id %s and version %s do not fit the file's name", name, untrusted.Quote(ji.ID), untrusted.Quote(ji.Version))
+		return Image{}, fmt.Errorf("%s: id %s and version %s do not match the file name", name, untrusted.Quote(ji.ID), untrusted.Quote(ji.Version))
 	}
 	im := Image{Name: name, Conf: ji.Conf}
 	if im.Conf == nil {
@@ -229,7 +229,7 @@ func (jd *jsonDiff) diff(target Name) (Diff, error) {
 		return Diff{}, err
 	}
 	if version != target.Version || jd.Version != base.Digits() {
-		return Diff{}, fmt.Errorf("%s: its name does not fit version %s or the image", jd.Filename, untrusted.Quote(jd.Version))
+		return Diff{}, fmt.Errorf("%s: its name does not match version %s or the image", jd.Filename, untrusted.Quote(jd.Version))
 	}
 	f, err := jd.file(jd.Size, jd.URLs)
 	if err != nil {

@@ -30,7 +30,7 @@ func Open(path string) (data []byte, unmap func() error, err error) {
 	return Map(f)
 }
 
-var errNotRegular = errors.New("it is no regular file")
+var errNotRegular = errors.New("it is not a regular file")
 
 // Map does what Open does for an open file, which stays the caller's and may be
 // closed afterwards. It maps from the file's start, wherever that is read.

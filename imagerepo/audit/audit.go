@@ -97,7 +97,7 @@ import (
 )
 
 // ErrNoMirror is wrapped by the error for a directory that is no mirror.
-var ErrNoMirror = errors.New("not a mirror, it has no meta, no index.json, no CKSUMS and no SHA256SUMS")
+var ErrNoMirror = errors.New("not a mirror: it has no meta, index.json, CKSUMS or SHA256SUMS")
 
 // Options say what Verify does. MirrorDir must be given; the zero value of every other
 // field works.

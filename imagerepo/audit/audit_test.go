@@ -57,7 +57,7 @@ func TestFiles(t *testing.T) {
 		{"deltas rot and are changed", func(p place) { p.rot(up); p.write(down, nil) },
 			[][3]string{{"damaged", up, "sha256 is "}, {"modified", down, "size is 0, " + amxaDoc + " says "}}},
 		{"there is no directory of deltas", func(p place) { p.remove("rdiffs"); p.write("rdiffs", nil) },
-			[][3]string{{"orphan", "rdiffs", "nothing names it"}, {"missing", "rdiffs/SHA256SUMS", "files in rdiffs"}, {"missing", up, amxaDoc + " and CKSUMS name it; rdiffs is no directory"}, {"missing", down, "; rdiffs is"}}},
+			[][3]string{{"orphan", "rdiffs", "no document names it"}, {"missing", "rdiffs/SHA256SUMS", "files in rdiffs"}, {"missing", up, amxaDoc + " and CKSUMS name it; rdiffs is no directory"}, {"missing", down, "; rdiffs is"}}},
 		{"the deltas are elsewhere", func(p place) {
 			away := filepath.Join(p.t.TempDir(), "away")
 			check(os.Rename(p.path("rdiffs"), away))
@@ -81,7 +81,7 @@ func TestFiles(t *testing.T) {
 			check(os.Symlink("..", p.path("link")))
 			check(os.Mkdir(p.path("empty"), 0o777))
 		}, [][3]string{
-			{"orphan", ".hidden", "nothing names it"}, {"orphan", "README", ""}, {"orphan", "link", ""}, {"orphan", "meta/extra.json", ""},
+			{"orphan", ".hidden", "no document names it"}, {"orphan", "README", ""}, {"orphan", "link", ""}, {"orphan", "meta/extra.json", ""},
 			{"orphan", absent, ""}, {"orphan", "rdiffs/more/x", ""}, {"orphan", "x/.repo/y", ""},
 		}},
 		{"the predecessor's directories", func(p place) { p.write(".checksums/x", nil); p.write(".signatures/y", nil) },
@@ -140,7 +140,7 @@ func TestDocuments(t *testing.T) {
 			p.publish(freeDoc, s)
 			p.replace("index.json", `"images":1`, `"images":2`)
 			p.relist()
-		}, [][3]string{{"inconsistent", newer, "by " + freeDoc + "; the file is as " + amxaDoc + " says"}}},
+		}, [][3]string{{"inconsistent", newer, "in " + freeDoc + "; the file agrees with " + amxaDoc}}},
 		{"all differ", func(p place) {
 			p.write(newer, nil)
 			p.replace("CKSUMS", " 360448 ", " 1 ")
@@ -155,7 +155,7 @@ func TestDocuments(t *testing.T) {
 		{"CKSUMS is gone", func(p place) { p.remove("CKSUMS") }, [][3]string{{"missing", "CKSUMS", "SHA256SUMS names it"}}},
 		{"CKSUMS is gone for the list too", func(p place) { p.remove("CKSUMS"); p.relist() }, [][3]string{{"missing", "CKSUMS", "every mirror"}}},
 		{"CKSUMS has another CRC", func(p place) { p.replace("CKSUMS", says(crc, p.read(newer)), "7"); p.relist() },
-			[][3]string{{"inconsistent", newer, " by " + amxaDoc + " and 7 by CKSUMS; the file is as " + amxaDoc + " says"}}},
+			[][3]string{{"inconsistent", newer, " in " + amxaDoc + " and 7 in CKSUMS; the file agrees with " + amxaDoc}}},
 		{"CKSUMS lacks a delta", func(p place) {
 			lines := strings.SplitAfter(string(p.read("CKSUMS")), "\n")
 			p.write("CKSUMS", []byte(strings.Join(lines[1:], "")))
@@ -170,7 +170,7 @@ func TestDocuments(t *testing.T) {
 			[][3]string{{"malformed", "SHA256SUMS", "not a clean relative path"}}},
 		{"SHA256SUMS is gone", func(p place) { p.remove("SHA256SUMS") }, [][3]string{{"missing", "SHA256SUMS", "every mirror"}}},
 		{"SHA256SUMS lacks all", func(p place) { p.write("SHA256SUMS", nil) }, [][3]string{
-			{"inconsistent", "CKSUMS", "SHA256SUMS does not name it"}, {"orphan", "index.html", "nothing names it"}, {"inconsistent", "index.json", "SHA256SUMS does not name it"},
+			{"inconsistent", "CKSUMS", "SHA256SUMS does not name it"}, {"orphan", "index.html", "no document names it"}, {"inconsistent", "index.json", "SHA256SUMS does not name it"},
 			{"inconsistent", older, amxaDoc + " and CKSUMS name it, SHA256SUMS does not"}, {"inconsistent", newer, ""}, {"inconsistent", free, ""},
 		}},
 		{"rdiffs/SHA256SUMS is gone", func(p place) { p.remove("rdiffs/SHA256SUMS") }, [][3]string{{"missing", "rdiffs/SHA256SUMS", "publishes files in rdiffs"}}},
@@ -180,7 +180,7 @@ func TestDocuments(t *testing.T) {
 			{"inconsistent", up, amxaDoc + " and CKSUMS name it, rdiffs/SHA256SUMS does not"}, {"inconsistent", down, ""},
 		}},
 		{"rdiffs/SHA256SUMS has another digest", func(p place) { p.replace("rdiffs/SHA256SUMS", says(sha256, p.read(up))[:12], "ffffffffffff") }, [][3]string{
-			{"inconsistent", up, "and ffffffffffff... by rdiffs/SHA256SUMS; the file is as " + amxaDoc + " says"},
+			{"inconsistent", up, "and ffffffffffff... in rdiffs/SHA256SUMS; the file agrees with " + amxaDoc},
 		}},
 		{"a list of the version before", func(p place) { p.oneList() }, nil},
 		{"a list of the version before, and a delta is damaged", func(p place) { p.oneList(); p.rot(up) }, [][3]string{{"damaged", up, "sha256 is"}}},

@@ -161,13 +161,13 @@ func compareIndex(d *documents, found *findings) {
 // compareEntry compares what the index says of a series with its meta.
 func compareEntry(e meta.IndexEntry, s *meta.Series, found *findings) {
 	if len(s.Images) != e.Images {
-		found.add(mirror.Index, Inconsistent, fmt.Sprintf("%d images of the series %s, %s has %d", e.Images, e.Name, e.Meta, len(s.Images)))
+		found.add(mirror.Index, Inconsistent, fmt.Sprintf("it counts %d images of the series %s, %s has %d", e.Images, e.Name, e.Meta, len(s.Images)))
 	}
 	newest := ""
 	if im := s.Newest(); im != nil {
 		newest = im.Name.String()
 	}
 	if newest != e.Newest {
-		found.add(mirror.Index, Inconsistent, fmt.Sprintf("the newest image of the series %s is %q, by %s it is %q", e.Name, e.Newest, e.Meta, newest))
+		found.add(mirror.Index, Inconsistent, fmt.Sprintf("it names %[2]q as the newest image of the series %[1]s, %[3]s names %[4]q", e.Name, e.Newest, e.Meta, newest))
 	}
 }

@@ -100,7 +100,7 @@ func (a *applier) applyAll(ctx context.Context, jobs int, trials []*trial, work 
 		case t.possible():
 			possible = append(possible, t)
 		case t.base == nil && t.good():
-			a.found.add(t.delta.file.path, Note, "not applied: its base "+t.baseName.String()+" is not in the mirror any more, or not published")
+			a.found.add(t.delta.file.path, Note, "not applied: its base "+t.baseName.String()+" is no longer in the mirror, or not published")
 		}
 	}
 	return pool.Each(ctx, jobs, possible, func(ctx context.Context, t *trial) error {
@@ -126,7 +126,7 @@ func (a *applier) check(t *trial, r result) {
 	case r.err != nil:
 		a.found.add(p, Unreadable, "applying it: "+r.err.Error())
 	case r.digest != want:
-		a.found.add(p, Wrong, fmt.Sprintf("from %s it makes a file of which blake3 is %s, that of %s is %s",
+		a.found.add(p, Wrong, fmt.Sprintf("applied to %s it makes a file with blake3 %s; %s has %s",
 			t.base.file.path, short(r.digest.String()), t.target.file.path, short(want.String())))
 	}
 }

@@ -40,7 +40,7 @@ func TestDeep(t *testing.T) {
 		{"all is right", func(place) {}, 2, nil},
 		{"other deltas that are right", func(p place) { p.putDelta(up, literal(p.read(newer))) }, 2, nil},
 		{"a delta makes something else", func(p place) { p.putDelta(up, literal(flip(p.read(newer)))) }, 2,
-			[][3]string{{"wrong", up, "from " + older + " it makes a file of which blake3 is "}}},
+			[][3]string{{"wrong", up, "applied to " + older + " it makes a file with blake3 "}}},
 		{"a delta makes too little", func(p place) { p.putDelta(up, copies(5)) }, 2,
 			[][3]string{{"wrong", up, "applied to " + older + ": not valid: "}}},
 		{"a delta reads beyond its base", func(p place) { p.putDelta(up, copies(360448)) }, 2,
@@ -56,7 +56,7 @@ func TestDeep(t *testing.T) {
 		{"a base is gone", func(p place) { p.remove(newer) }, 0, [][3]string{{"missing", newer, ""}}},
 		{"a delta is bad", func(p place) { p.rot(up) }, 1, [][3]string{{"damaged", up, ""}}},
 		{"a meta is wrong about the target", func(p place) { p.replace(amxaDoc, `"size":360448`, `"size":360449`); p.relist() }, 2,
-			[][3]string{{"inconsistent", newer, "by CKSUMS; the file is as CKSUMS says"}}},
+			[][3]string{{"inconsistent", newer, "in CKSUMS; the file agrees with CKSUMS"}}},
 		{"a base is retired", func(p place) {
 			retire(p)
 			p.write(older, []byte("x")) // whatever it is, nothing tells what it was

@@ -190,13 +190,13 @@ func (c *content) contradictions() (details []string) {
 			if !differs {
 				continue
 			}
-			detail := fmt.Sprintf("%s is %s by %s and %s by %s", kinds[kind], short(a.values[kind]), a.from, short(b.values[kind]), b.from)
+			detail := fmt.Sprintf("%s is %s in %s and %s in %s", kinds[kind], short(a.values[kind]), a.from, short(b.values[kind]), b.from)
 			if !c.bad {
 				right := a.from
 				if _, wrong := differ(valuesOf(c.sums), a.values); wrong {
 					right = b.from
 				}
-				detail += "; the file is as " + right + " says"
+				detail += "; the file agrees with " + right
 			}
 			details = append(details, detail)
 		}

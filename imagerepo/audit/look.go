@@ -172,9 +172,9 @@ func (c change) worthAgain(uncertain bool) bool {
 func (l *look) conclude(root atomicfile.Dir, c change) Report {
 	switch {
 	case c.run != "" && l.uncertain():
-		l.found.add(mirror.Lock, Note, "a run is in progress, by "+c.run+", and what is found may come of that; look again when it has ended")
+		l.found.add(mirror.Lock, Note, "a run is in progress, by "+c.run+", which may explain these findings; verify again when it has ended")
 	case c.run == "" && c.document != "":
-		l.found.add(c.document, Note, "it was changed while the mirror was read, and what is found may come of that; look again when nothing changes the mirror")
+		l.found.add(c.document, Note, "it changed during the check, which may explain these findings; verify again when nothing changes the mirror")
 	}
 	l.addOrphans(root, c.run)
 	return l.found.sorted()
@@ -193,7 +193,7 @@ func (l *look) addOrphans(root atomicfile.Dir, run string) {
 		}
 	}
 	if left > 0 && run != "" {
-		l.found.add(mirror.Lock, Note, fmt.Sprintf("a run is in progress, by %s; files that nothing names are left out (%d)", run, left))
+		l.found.add(mirror.Lock, Note, fmt.Sprintf("a run is in progress, by %s; orphans are not listed (%d)", run, left))
 	}
 }
 

@@ -154,10 +154,10 @@ func TestAgain(t *testing.T) {
 			return func(int) { p.put("index.json", p.read("index.json")) }
 		}, 1, nil},
 		{"a new file, and a run", func(p place) func(int) { held(p); p.write(absent, nil); p.write("mine", nil); return nil }, 1,
-			[][3]string{{"note", ".repo/lock", "; files that nothing names are left out (1)"}, {"orphan", "mine", "nothing names it"}}},
+			[][3]string{{"note", ".repo/lock", "; orphans are not listed (1)"}, {"orphan", "mine", "no document names it"}}},
 		{"a new day, and a run", func(p place) func(int) { held(p); p.write("BEST-BEFORE-2027-01-01", nil); return nil }, 1,
-			[][3]string{{"note", ".repo/lock", "; files that nothing names are left out (1)"}}},
-		{"a new day", func(p place) func(int) { p.write("BEST-BEFORE-2027-01-01", nil); return nil }, 1, [][3]string{{"orphan", "BEST-BEFORE-2027-01-01", "nothing names it"}}},
+			[][3]string{{"note", ".repo/lock", "; orphans are not listed (1)"}}},
+		{"a new day", func(p place) func(int) { p.write("BEST-BEFORE-2027-01-01", nil); return nil }, 1, [][3]string{{"orphan", "BEST-BEFORE-2027-01-01", "no document names it"}}},
 		{"a new file", func(p place) func(int) { p.write(absent, nil); return nil }, 1, [][3]string{{"orphan", absent, ""}}},
 		{"a new file that goes", func(p place) func(int) {
 			p.write(absent, nil)
@@ -236,7 +236,7 @@ func TestSigned(t *testing.T) {
 		{"nothing", true, [][]Finding{nil}, nil, 1, nil},
 		{"a fault", false, [][]Finding{{fault}, nil}, nil, 1, [][3]string{{"damaged", "tuf", "not signed"}}},
 		{"a fault of a moment, and a run", true, [][]Finding{{fault, stale}, {stale}, nil}, nil, 3, nil},
-		{"a fault, and a run", true, [][]Finding{{fault}}, nil, len(soon) + 1, [][3]string{{"note", ".repo/lock", "look again"}, {"damaged", "tuf", ""}}},
+		{"a fault, and a run", true, [][]Finding{{fault}}, nil, len(soon) + 1, [][3]string{{"note", ".repo/lock", "verify again"}, {"damaged", "tuf", ""}}},
 		{"an error", true, [][]Finding{{fault}}, broken, 1, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -304,7 +304,7 @@ func TestBesideBuilds(t *testing.T) {
 			t.Error(err)
 		}
 		for _, f := range r.Findings {
-			if f.Damage() || f.Problem == Orphan || strings.Contains(f.Detail, "look again") {
+			if f.Damage() || f.Problem == Orphan || strings.Contains(f.Detail, "verify again") {
 				t.Errorf("%+v", f)
 			}
 		}

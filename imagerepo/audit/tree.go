@@ -95,7 +95,7 @@ func statFile(root atomicfile.Dir, name string) (fs.FileInfo, error) {
 	info, err := root.Lstat(name)
 	switch {
 	case errors.Is(err, syscall.ENOTDIR):
-		return nil, noFile(path.Dir(name) + " is no directory")
+		return nil, noFile(path.Dir(name) + " is not a directory")
 	case err != nil || info.Mode().IsRegular():
 		return info, err
 	default:
@@ -123,7 +123,7 @@ type orphanSearch struct {
 	ours    []string // those with names as the tool gives them
 }
 
-const nothingNames = "nothing names it"
+const nothingNames = "no document names it"
 
 // findOrphans reports what no document names. It returns those orphans that have names
 // as the tool gives them: a run in progress may just have made them.
@@ -147,7 +147,7 @@ func (s *orphanSearch) visit(p string, e fs.DirEntry, err error) error {
 		return nil // it was removed just now
 	case err != nil:
 		// Files in it that documents name are reported by themselves.
-		s.found.add(p, Note, "it cannot be looked into: "+err.Error())
+		s.found.add(p, Note, "cannot be read: "+err.Error())
 		return fs.SkipDir
 	case e.IsDir():
 		return s.enter(p)
@@ -167,7 +167,7 @@ func (s *orphanSearch) enter(p string) error {
 	case mirror.Private, mirror.TUF, store.Aside:
 		return fs.SkipDir
 	case ".checksums", ".signatures":
-		s.found.add(p, Note, "a directory of the predecessor; nothing uses it any more")
+		s.found.add(p, Note, "a directory of the old rake task, no longer used")
 		return fs.SkipDir
 	}
 	return nil
@@ -180,7 +180,7 @@ func (s *orphanSearch) orphan(p string) {
 	switch {
 	case record != nil && record.Orphaned != 0:
 		since := time.Unix(record.Orphaned, 0).UTC().Format(time.DateTime)
-		s.found.add(p, Waiting, "nothing names it since "+since+" UTC; it waits for its removal")
+		s.found.add(p, Waiting, "no document names it since "+since+" UTC; it will be removed after the grace period")
 	case p == mirror.Page && !s.listed:
 	case !ours && !mirror.IsBestBefore(p):
 		s.found.add(p, Orphan, nothingNames)

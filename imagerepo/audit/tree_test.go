@@ -18,7 +18,7 @@ func TestSignedMetadata(t *testing.T) {
 	expect(t, p.verify(false).Findings, nil)
 	p.remove("tuf")
 	p.write("tuf", []byte("x"))
-	expect(t, p.verify(false).Findings, [][3]string{{"orphan", "tuf", "nothing names it"}})
+	expect(t, p.verify(false).Findings, [][3]string{{"orphan", "tuf", "no document names it"}})
 }
 
 func TestFindOrphans(t *testing.T) {
@@ -36,7 +36,7 @@ func TestFindOrphans(t *testing.T) {
 	}{
 		{"all is named", live, documents{}, nil, []string{older, up}, nil, nil},
 		{"what is named is missing", live, documents{}, nil, nil, nil, nil},
-		{"a foreign file", live, documents{}, nil, []string{older, "x/README"}, nil, [][3]string{{"orphan", "x/README", "nothing names it"}}},
+		{"a foreign file", live, documents{}, nil, []string{older, "x/README"}, nil, [][3]string{{"orphan", "x/README", "no document names it"}}},
 		{"with a name of ours", live, documents{}, nil, []string{absent, down}, []string{absent, down}, nil},
 		{"with a name of ours, elsewhere", live, documents{}, nil, []string{"x/" + absent}, nil, [][3]string{{"orphan", "x/" + absent, ""}}},
 		{"one that waits", live, documents{}, waiting, []string{absent, down}, []string{down}, [][3]string{{"waiting", absent, "since 1970-01-01 00:00:01 UTC"}}},

@@ -43,7 +43,7 @@ import (
 
 // ErrImage is wrapped by the error for a file that is no squashfs, or one that is damaged or
 // compressed in a way that is not supported.
-var ErrImage = errors.New("not an image that can be compared")
+var ErrImage = errors.New("cannot compare this image")
 
 // Kind is what became of a file.
 type Kind string
@@ -200,7 +200,7 @@ func (w *walk) list(side int, path string, dir *squashfs.File) ([]squashfs.Entry
 	for i, e := range entries {
 		bad := e.Name == "." || e.Name == ".." || strings.ContainsAny(e.Name, "/\x00")
 		if bad || i > 0 && entries[i-1].Name == e.Name {
-			return nil, w.fault(side, path, fmt.Errorf("the squashfs is damaged: the name %s is none, or stands twice", untrusted.Quote(e.Name)))
+			return nil, w.fault(side, path, fmt.Errorf("the squashfs is damaged: the name %s is invalid, or appears twice", untrusted.Quote(e.Name)))
 		}
 	}
 	w.names += len(entries)

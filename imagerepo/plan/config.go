@@ -35,7 +35,7 @@ func (c Config) Ignored() (all []error) {
 			}
 		}
 		if len(targets) > 0 {
-			all = append(all, fmt.Errorf("series %q: extra_rdiffs of %s, which are not among its images; add them there, or remove them from extra_rdiffs", s.Name, strings.Join(targets, ", ")))
+			all = append(all, fmt.Errorf("series %q: extra_rdiffs names %s, not among its images; add them to the images, or remove them from extra_rdiffs", s.Name, strings.Join(targets, ", ")))
 		}
 	}
 	return all
@@ -47,7 +47,7 @@ func (c Config) Ignored() (all []error) {
 func LoadConfig(ctx context.Context, files []string) (Config, error) {
 	c, err := loadSeries(ctx, files)
 	if err == nil && len(files) > 0 && len(c.Series) == 0 {
-		err = fmt.Errorf("%w: no series is named in %s", ErrConfig, strings.Join(files, ", "))
+		err = fmt.Errorf("%w: %s names no series", ErrConfig, strings.Join(files, ", "))
 	}
 	return c, err
 }
@@ -58,9 +58,9 @@ func LoadPuavoOS(ctx context.Context, dir string) (Config, error) {
 	folder := filepath.Join(dir, "config", "images")
 	entries, err := os.ReadDir(folder)
 	if info, statErr := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && statErr == nil && info.IsDir() {
-		return Config{}, fmt.Errorf("%w: %s is no puavo-os source tree: %w", ErrConfig, dir, err)
+		return Config{}, fmt.Errorf("%w: %s is not a puavo-os source tree: %w", ErrConfig, dir, err)
 	} else if err != nil {
-		return Config{}, fmt.Errorf("%s is no puavo-os source tree: %w; check the path", dir, err)
+		return Config{}, fmt.Errorf("%s is not a puavo-os source tree: %w; check the path", dir, err)
 	}
 	var files []string
 	for _, e := range entries {

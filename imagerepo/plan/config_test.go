@@ -43,7 +43,7 @@ func TestLoadConfig(t *testing.T) {
 		{"wrong", func() (Config, error) { return LoadConfig(t.Context(), []string{a, bad}) }, 0, true, bad + `: series "c": images[0]: "../x"`},
 		{"missing", func() (Config, error) { return LoadConfig(t.Context(), []string{filepath.Join(dir, "none")}) }, 0, false, "no such file"},
 		{"tree", func() (Config, error) { return LoadPuavoOS(t.Context(), filepath.Join(dir, "os")) }, 2, false, ""},
-		{"no tree", func() (Config, error) { return LoadPuavoOS(t.Context(), dir) }, 0, true, "no puavo-os source tree"},
+		{"no tree", func() (Config, error) { return LoadPuavoOS(t.Context(), dir) }, 0, true, "not a puavo-os source tree"},
 		{"a directory", func() (Config, error) { return LoadConfig(t.Context(), []string{dir}) }, 0, false, "is a directory"},
 		{"unending", func() (Config, error) { return LoadConfig(t.Context(), []string{"/dev/zero"}) }, 0, true, "it has more than"},
 		{"missing tree", func() (Config, error) { return LoadPuavoOS(t.Context(), filepath.Join(dir, "none")) }, 0, false, "none/config/images: no such file"},
@@ -72,7 +72,7 @@ func TestIgnored(t *testing.T) {
 		{"none", `{"a": ["` + image1 + `"]}`, nil},
 		{"one of the series", `{"a": {"images": ["` + image1 + `"], "extra_rdiffs": {"` + image1 + `": ["` + image2 + `"]}}}`, nil},
 		{"two that are not", `{"a": {"images": ["` + image1 + `"], "extra_rdiffs": {"` + image3 + `": [], "` + image2 + `": ["` + image1 + `"]}}}`,
-			[]string{`series "a": extra_rdiffs of ` + image2 + ", " + image3 + ", which are not among its images"}},
+			[]string{`series "a": extra_rdiffs names ` + image2 + ", " + image3 + ", not among its images"}},
 		{"of another series", `{"a": ["` + image1 + `"], "b": {"images": [], "extra_rdiffs": {"` + image1 + `": ["` + image2 + `"]}}}`,
 			[]string{`series "b": extra_rdiffs of ` + image1}},
 	} {

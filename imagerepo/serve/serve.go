@@ -132,7 +132,7 @@ func statusOf(err error) (status int, why string) {
 		}
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return http.StatusForbidden, "the server may not read this file"
+		return http.StatusForbidden, "the server is not allowed to read this file"
 	}
 	return http.StatusInternalServerError, "the file cannot be opened"
 }

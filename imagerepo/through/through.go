@@ -90,7 +90,7 @@ func write(path string, data []byte) error {
 	defer f.Close()
 	_ = f.SetWriteDeadline(time.Now().Add(patience)) // what cannot wait has none
 	if _, err := f.Write(data); errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("%w: the process that reads from it does not", err)
+		return fmt.Errorf("%w: the process at its other end does not read", err)
 	} else if err != nil {
 		return err
 	}

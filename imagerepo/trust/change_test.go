@@ -63,7 +63,7 @@ func TestOtherKeys(t *testing.T) {
 		t.Error("renewed with other keys")
 	}
 	other.rotate(Root)
-	if _, err := other.trySign(t.Context()); !errors.Is(err, ErrOtherKeys) || !strings.Contains(err.Error(), "its tuf/1.root.json is not the one of "+other.Dir) {
+	if _, err := other.trySign(t.Context()); !errors.Is(err, ErrOtherKeys) || !strings.Contains(err.Error(), "its tuf/1.root.json differs from that in "+other.Dir) {
 		t.Errorf("other keys: %v", err)
 	}
 	if p.tuf() != before {

@@ -39,7 +39,7 @@ func (k *Keys) checkClock() error {
 	}
 	last, err := time.Parse(time.RFC3339, strings.TrimSpace(string(data)))
 	if err != nil {
-		k.options.Log.Warn("damaged, it no longer shows whether the clock is right", "file", k.path(clockName), "reason", err)
+		k.options.Log.Warn("this record of the last signing is damaged, so the clock cannot be checked", "file", k.path(clockName), "reason", err)
 		return nil
 	}
 	return k.notBefore(last, k.path(clockName), "if the clock is right, remove that file or give --ignore-clock")
@@ -48,7 +48,7 @@ func (k *Keys) checkClock() error {
 // recordClock records the signing of a root, which is done if it cannot.
 func (k *Keys) recordClock() {
 	if err := k.write(clockName, []byte(k.options.time().Format(time.RFC3339)+"\n"), 0o600); err != nil {
-		k.options.Log.Warn("the time of signing is not recorded", "file", k.path(clockName), "reason", err)
+		k.options.Log.Warn("could not record the time of signing", "file", k.path(clockName), "reason", err)
 	}
 }
 
@@ -58,7 +58,7 @@ func (k *Keys) notBefore(last time.Time, file, advice string) error {
 	if k.options.IgnoreClock || last.Sub(now) <= slack {
 		return nil
 	}
-	return fmt.Errorf("the clock says %s, but the last signing was at %s by %s, so signatures of now would expire too early; set the clock, or %s",
+	return fmt.Errorf("the clock says %s, but %[3]s has a signing at %[2]s, so new signatures would expire too early; set the clock, or %[4]s",
 		now.Format(time.RFC3339), last.UTC().Format(time.RFC3339), file, advice)
 }
 

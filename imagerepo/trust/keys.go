@@ -118,7 +118,7 @@ func (k *Keys) makeDir() error {
 	return k.openDir()
 }
 
-func notEmpty(dir string) error { return fmt.Errorf("%s is not empty; give a new directory", dir) }
+func notEmpty(dir string) error { return fmt.Errorf("%s is not empty; choose a new directory", dir) }
 
 // removeAll removes what a failed Init made.
 func (k *Keys) removeAll() {
@@ -139,7 +139,7 @@ func Open(o Options) (*Keys, error) {
 	}
 	err = k.load()
 	if err == nil && k.newest() == nil {
-		err = fmt.Errorf("%s has no %s; make keys by keys init, or copy all roots there", o.Dir, tuf.RootName(1))
+		err = fmt.Errorf("%s has no %s; create keys with keys init, or copy all roots there", o.Dir, tuf.RootName(1))
 	}
 	if err != nil {
 		k.Close()
@@ -164,11 +164,11 @@ func (k *Keys) checkOpen() error {
 func (k *Keys) openDir() error {
 	dir, err := atomicfile.Open(k.options.Dir)
 	if err != nil {
-		return fmt.Errorf("the keys: %w; check the path, or make them by keys init", err)
+		return fmt.Errorf("the keys: %w; check the path, or create keys with keys init", err)
 	}
 	k.dir = dir
 	if info, err := dir.Stat("."); err == nil && info.Mode().Perm()&0o077 != 0 {
-		k.options.Log.Warn("others may look into the keys directory; chmod it to 0700", "directory", k.options.Dir, "mode", info.Mode().Perm().String())
+		k.options.Log.Warn("other users can read the keys directory; chmod it to 0700", "directory", k.options.Dir, "mode", info.Mode().Perm().String())
 	}
 	return nil
 }
@@ -249,7 +249,7 @@ func readRoots(dir atomicfile.Dir, folder string) (roots []root, err error) {
 	for i, n := range versions {
 		name := filepath.Join(folder, tuf.RootName(n))
 		if n != int64(i)+1 {
-			return nil, fmt.Errorf("%s: %s is there, but not %s; copy it there", dir.Name(), name, tuf.RootName(int64(i)+1))
+			return nil, fmt.Errorf("%s has %s, but lacks %s; copy it there", dir.Name(), name, tuf.RootName(int64(i)+1))
 		}
 		data, err := dir.ReadFile(name, maxFile)
 		if err != nil {

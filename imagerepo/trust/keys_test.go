@@ -143,7 +143,7 @@ func TestInitFails(t *testing.T) {
 		want    string
 		left    string // of the directory
 	}{
-		{"not empty", func(p *place) { os.Mkdir(p.Dir, 0o700); os.WriteFile(filepath.Join(p.Dir, "x"), nil, 0o600) }, "not empty; give a new directory", ". 700, x 600"},
+		{"not empty", func(p *place) { os.Mkdir(p.Dir, 0o700); os.WriteFile(filepath.Join(p.Dir, "x"), nil, 0o600) }, "not empty; choose a new directory", ". 700, x 600"},
 		{"a file", func(p *place) { os.WriteFile(p.Dir, nil, 0o600) }, "not a directory", ""},
 		{"no parent", func(p *place) { p.Dir += "/a/b" }, "no such file", ""},
 		{"no passphrase", func(p *place) { p.Passphrase = func(bool) ([]byte, error) { return nil, refuse } }, "not now", ""},
@@ -237,8 +237,8 @@ func TestOpenFails(t *testing.T) {
 		want    string
 		is      error
 	}{
-		{"missing", func(p *place) { p.Dir += "2" }, "check the path, or make them by keys init", fs.ErrNotExist},
-		{"no roots", change("1.root.json", gone), "has no 1.root.json; make keys by keys init", nil},
+		{"missing", func(p *place) { p.Dir += "2" }, "check the path, or create keys with keys init", fs.ErrNotExist},
+		{"no roots", change("1.root.json", gone), "has no 1.root.json; create keys with keys init", nil},
 		{"changed root", change("1.root.json", flip), "1.root.json: ", nil},
 		{"damaged root", change("1.root.json", text), "restore it from a copy", nil},
 		{"a root of another kind", change("1.root.json", func(data []byte) []byte {
@@ -248,7 +248,7 @@ func TestOpenFails(t *testing.T) {
 		{"a gap", func(p *place) {
 			data, _ := os.ReadFile(filepath.Join(p.Dir, "1.root.json"))
 			os.WriteFile(filepath.Join(p.Dir, "3.root.json"), data, 0o644)
-		}, "3.root.json is there, but not 2.root.json; copy it there", nil},
+		}, "has 3.root.json, but lacks 2.root.json; copy it there", nil},
 		{"the same twice", func(p *place) {
 			data, _ := os.ReadFile(filepath.Join(p.Dir, "1.root.json"))
 			os.WriteFile(filepath.Join(p.Dir, "2.root.json"), data, 0o644)
@@ -282,7 +282,7 @@ func TestBadKeys(t *testing.T) {
 		{"no PEM", func(p *place, file string) {
 			sealed, _ := encrypt([]byte("no pem"), []byte(secret))
 			os.WriteFile(file, sealed, 0o600)
-		}, "it holds no PEM", nil},
+		}, "it contains no PEM block", nil},
 		{"another key", func(p *place, file string) {
 			other, _ := filepath.Glob(filepath.Join(p.Dir, "snapshot.*"))
 			data, _ := os.ReadFile(other[0])
@@ -314,7 +314,7 @@ func TestDirectory(t *testing.T) {
 	p := newPlace(t)
 	os.Chmod(p.Dir, 0o750)
 	k := p.keys()
-	if !strings.Contains(p.log.String(), "others may look") {
+	if !strings.Contains(p.log.String(), "other users can read") {
 		t.Errorf("log: %s", &p.log)
 	}
 	lock, err := lockfile.Acquire(k.options.Dir, lockName)

@@ -140,7 +140,7 @@ func (s *signing) removeOrphans(ctx context.Context) error {
 		return err
 	}
 	if after.targets == nil {
-		return errors.New("the mirror does not verify after it was signed; did another program write to it?")
+		return errors.New("the signed mirror does not verify; did another program write to it?")
 	}
 	if s.before.targets == nil || s.before.snapshot.Signed.Version == after.snapshot.Signed.Version {
 		return nil
@@ -207,5 +207,5 @@ func (k *Keys) Renew(ctx context.Context, mirrorDir string, noSync bool) (err er
 }
 
 func unsigned(mirrorDir string) error {
-	return fmt.Errorf("%s: %w, or not by these keys, or the metadata is damaged; build it with --sign-keys", mirrorDir, ErrUnsigned)
+	return fmt.Errorf("%s: %w, or signed with other keys, or its metadata is damaged; build it with --sign-keys", mirrorDir, ErrUnsigned)
 }

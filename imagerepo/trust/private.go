@@ -142,7 +142,7 @@ func (k *Keys) readKey(name string) (ed25519.PrivateKey, error) {
 	}
 	private, err := unseal(sealed, passphrase)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; give the one that it was made with, or restore the file from a copy", k.path(name), err)
+		return nil, fmt.Errorf("%s: %w; give the passphrase that it was created with, or restore the file from a copy", k.path(name), err)
 	}
 	k.verified = true
 	return private, nil
@@ -169,7 +169,7 @@ func unseal(sealed, passphrase []byte) (ed25519.PrivateKey, error) {
 	defer clear(text)
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return nil, errors.New("it holds no PEM")
+		return nil, errors.New("it contains no PEM block")
 	}
 	defer clear(block.Bytes)
 	var key crypto.PrivateKey
@@ -178,7 +178,7 @@ func unseal(sealed, passphrase []byte) (ed25519.PrivateKey, error) {
 	}
 	private, ok := key.(ed25519.PrivateKey)
 	if !ok {
-		return nil, errors.New("it is no Ed25519 key")
+		return nil, errors.New("it is not an Ed25519 key")
 	}
 	return private, nil
 }

@@ -56,7 +56,7 @@ func (k *Keys) Rotate(role, id string) (Proposal, error) {
 		}
 		old := slices.DeleteFunc(slices.Clone(r.Roles[role].KeyIDs), func(known string) bool { return !strings.HasPrefix(known, id) })
 		if id != "" && len(old) != 1 {
-			return fmt.Errorf("%d keys of %s have an id that begins with %q, want one; see keys list", len(old), role, id)
+			return fmt.Errorf("%d keys of %s have an id that begins with %q, want exactly one; see keys list", len(old), role, id)
 		}
 		for _, id := range old {
 			key, err := k.generateKey(role)
@@ -80,7 +80,7 @@ func (k *Keys) Add(role string, threshold int) (Proposal, error) {
 			return unknownRole(role)
 		}
 		if threshold < 0 || threshold > len(of.KeyIDs)+1 {
-			return fmt.Errorf("a threshold of %d, and %s will have %d keys", threshold, role, len(of.KeyIDs)+1)
+			return fmt.Errorf("threshold %d, but %s will have only %d keys", threshold, role, len(of.KeyIDs)+1)
 		}
 		key, err := k.generateKey(role)
 		if err != nil {
@@ -94,7 +94,7 @@ func (k *Keys) Add(role string, threshold int) (Proposal, error) {
 }
 
 func unknownRole(role string) error {
-	return fmt.Errorf("there is no role %q; want %s", role, strings.Join(Roles(), ", "))
+	return fmt.Errorf("no role %q; want %s", role, strings.Join(Roles(), ", "))
 }
 
 // Pending returns the root that waits for signatures, nil if there is none. It needs no
@@ -125,7 +125,7 @@ func (k *Keys) SignRoot() (*Proposal, error) {
 	var p Proposal
 	err := k.withLock(func() (err error) {
 		if k.next == nil {
-			return fmt.Errorf("%s was completed meanwhile", k.path(nextName))
+			return fmt.Errorf("%s was completed in the meantime", k.path(nextName))
 		}
 		p, err = k.signNext(k.next.Metadata)
 		return err
@@ -137,7 +137,7 @@ func (k *Keys) SignRoot() (*Proposal, error) {
 func (k *Keys) propose(change func(*metadata.RootType) error) (p Proposal, err error) {
 	err = k.withLock(func() error {
 		if k.next != nil {
-			return fmt.Errorf("%w: complete %s by keys sign, or remove it", ErrPending, k.path(nextName))
+			return fmt.Errorf("%w: complete %s with keys sign, or remove it", ErrPending, k.path(nextName))
 		}
 		next, err := metadata.Root().FromBytes(k.newest().data)
 		if err != nil {
@@ -218,24 +218,24 @@ func (k *Keys) validate(next *metadata.Metadata[metadata.RootType]) error {
 	r := &next.Signed
 	switch {
 	case r.Version != int64(len(k.roots))+1:
-		return fmt.Errorf("%s is version %d, and the newest root here is version %d; copy those between here", k.path(nextName), r.Version, len(k.roots))
+		return fmt.Errorf("%s is version %d, but the newest root here is version %d; copy the roots between them here", k.path(nextName), r.Version, len(k.roots))
 	case !r.Expires.After(k.options.time()):
 		return no("it has expired")
 	case !r.ConsistentSnapshot || len(r.Roles) != len(Roles()):
-		return no("it is not as this tool makes roots")
+		return no("this tool does not make such roots")
 	}
 	for _, role := range Roles() {
 		of := r.Roles[role]
 		if of == nil || of.Threshold < 1 || of.Threshold > len(of.KeyIDs) {
-			return no("its role %s makes no sense", role)
+			return no("its role %s is invalid", role)
 		}
 		for _, id := range of.KeyIDs {
 			key := r.Keys[id]
 			if key == nil || key.Type != metadata.KeyTypeEd25519 {
-				return no("the key %s is no Ed25519 key", shortID(id))
+				return no("the key %s is not an Ed25519 key", shortID(id))
 			}
 			if is, err := key.ID(); err != nil || is != id {
-				return no("the key %s has another id", shortID(id))
+				return no("the id of the key %s is wrong", shortID(id))
 			}
 		}
 	}

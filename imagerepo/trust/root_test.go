@@ -279,21 +279,21 @@ func TestImplausible(t *testing.T) {
 		want   string
 	}{
 		{"as it was", func(signed) {}, ""},
-		{"the one after", func(s signed) { s["version"] = 3 }, "is version 3, and the newest root here is version 1; copy those between here"},
+		{"the one after", func(s signed) { s["version"] = 3 }, "is version 3, but the newest root here is version 1; copy the roots between them here"},
 		{"expired", func(s signed) { s["expires"] = begin.Format(time.RFC3339) }, "it has expired; remove it and start again"},
-		{"no consistent snapshots", func(s signed) { s["consistent_snapshot"] = false }, "it is not as this tool makes roots"},
-		{"another role", func(s signed) { s["roles"].(map[string]any)["mirrors"] = role(s, Root) }, "it is not as this tool makes roots"},
-		{"a role less", func(s signed) { delete(s["roles"].(map[string]any), Targets) }, "it is not as this tool makes roots"},
+		{"no consistent snapshots", func(s signed) { s["consistent_snapshot"] = false }, "this tool does not make such roots"},
+		{"another role", func(s signed) { s["roles"].(map[string]any)["mirrors"] = role(s, Root) }, "this tool does not make such roots"},
+		{"a role less", func(s signed) { delete(s["roles"].(map[string]any), Targets) }, "this tool does not make such roots"},
 		{"another role instead", func(s signed) {
 			s["roles"].(map[string]any)["mirrors"] = role(s, Root)
 			delete(s["roles"].(map[string]any), Targets)
-		}, "its role targets makes no sense"},
-		{"no threshold", func(s signed) { role(s, Root)["threshold"] = 0 }, "its role root makes no sense"},
-		{"a high threshold", func(s signed) { role(s, Snapshot)["threshold"] = 2 }, "its role snapshot makes no sense"},
-		{"no keys", func(s signed) { role(s, Targets)["keyids"] = []string{} }, "its role targets makes no sense"},
-		{"an unknown key", func(s signed) { role(s, Targets)["keyids"] = []string{"1234567890"} }, "the key 12345678 is no Ed25519 key"},
-		{"another kind of key", func(s signed) { key(s)["keytype"] = "rsa" }, "is no Ed25519 key"},
-		{"another id", func(s signed) { key(s)["scheme"] = "other" }, "has another id"},
+		}, "its role targets is invalid"},
+		{"no threshold", func(s signed) { role(s, Root)["threshold"] = 0 }, "its role root is invalid"},
+		{"a high threshold", func(s signed) { role(s, Snapshot)["threshold"] = 2 }, "its role snapshot is invalid"},
+		{"no keys", func(s signed) { role(s, Targets)["keyids"] = []string{} }, "its role targets is invalid"},
+		{"an unknown key", func(s signed) { role(s, Targets)["keyids"] = []string{"1234567890"} }, "the key 12345678 is not an Ed25519 key"},
+		{"another kind of key", func(s signed) { key(s)["keytype"] = "rsa" }, "is not an Ed25519 key"},
+		{"another id", func(s signed) { key(s)["scheme"] = "other" }, "the id of the key"},
 	} {
 		p := newPlace(t)
 		other := p.copyDir()

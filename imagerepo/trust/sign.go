@@ -39,14 +39,14 @@ func (k *Keys) Check(mirrorDir string) error {
 			return err
 		}
 		if have, need := len(signers), newest.Signed.Roles[role].Threshold; have < need {
-			return fmt.Errorf("%w: %s needs %d signatures, and %s has %d of its keys; see keys list", ErrMissingKeys, role, need, k.options.Dir, have)
+			return fmt.Errorf("%w: %s needs %d signatures, but %s has only %d of its keys; see keys list", ErrMissingKeys, role, need, k.options.Dir, have)
 		}
 	}
 	if k.next != nil {
-		k.options.Log.Warn("a change of keys waits for signatures, going on with the root before it; see keys sign", "file", k.path(nextName))
+		k.options.Log.Warn("a change of keys waits for signatures; signing with the previous root; see keys sign", "file", k.path(nextName))
 	}
 	if expires := newest.Signed.Expires; expiresSoon(expires, k.options.time(), k.options.lifetime(Root)) {
-		k.options.Log.Warn("the root expires soon, and all clients will refuse the mirror; run keys sign where the root keys are, before",
+		k.options.Log.Warn("the root expires soon, after which all clients refuse the mirror; run keys sign where the root keys are",
 			"root", newest.Signed.Version, "expires", expires.Format(time.DateOnly))
 	}
 	return nil
@@ -185,14 +185,14 @@ func (s *signing) compareRoots() error {
 	for _, n := range versions {
 		name := tuf.MetadataPath(Root, n)
 		if n > int64(len(s.keys.roots)) {
-			return fmt.Errorf("%s has %s, and %s does not; copy it there, with what else it lacks", s.dir.Name(), name, keysDir)
+			return fmt.Errorf("%s has %s, but %s does not; copy it there, and all else it lacks", s.dir.Name(), name, keysDir)
 		}
 		data, err := s.dir.ReadFile(name, maxFile)
 		if err != nil {
 			return err
 		}
 		if !bytes.Equal(data, s.keys.roots[n-1].data) {
-			return fmt.Errorf("%s is %w: its %s is not the one of %s; give its keys, or remove %s", s.dir.Name(), ErrOtherKeys, name, keysDir, tuf.Dir)
+			return fmt.Errorf("%s is %w: its %s differs from that in %s; give its keys, or remove %s", s.dir.Name(), ErrOtherKeys, name, keysDir, tuf.Dir)
 		}
 		s.published = n
 	}
@@ -334,7 +334,7 @@ func signWithKeys[T metadata.Roles](s *signing, role string, m *metadata.Metadat
 	for _, r := range s.rootsInUse() {
 		ids, err := s.keys.signersOf(role, r)
 		if err != nil && r != s.keys.newest() {
-			s.keys.options.Log.Warn("an old key cannot sign: until a client has the new root, it may refuse the mirror", "root", r.Signed.Version, "reason", err)
+			s.keys.options.Log.Warn("an old key cannot sign: clients may refuse the mirror until they have the new root", "root", r.Signed.Version, "reason", err)
 		} else if err != nil {
 			return err
 		}

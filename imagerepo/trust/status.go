@@ -69,7 +69,7 @@ func verifyByOwnRoot(ctx context.Context, dir atomicfile.Dir) (*trustedmetadata.
 		return nil, err
 	}
 	if len(roots) == 0 {
-		return nil, fmt.Errorf("%s: there is no root; sign the mirror again", filepath.Join(dir.Name(), tuf.Dir))
+		return nil, fmt.Errorf("%s has no root; sign the mirror again", filepath.Join(dir.Name(), tuf.Dir))
 	}
 	trusted, err := tuf.Verify(ctx, roots[len(roots)-1].data, readFunc(dir))
 	if err != nil {
@@ -129,7 +129,7 @@ func verifyDocument(dir atomicfile.Dir, name string, t *metadata.TargetFiles) *F
 		return &Fault{Path: where, Detail: err.Error()}
 	}
 	if now, err := dir.ReadFile(name, maxFile); err != nil || !bytes.Equal(now, signed) {
-		return &Fault{Path: name, Detail: "it is not the one that was signed; build with --sign-keys", Stale: true}
+		return &Fault{Path: name, Detail: "it is not what was signed; build with --sign-keys", Stale: true}
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func Check(imageDir, mirrorDir string) error {
 		return fmt.Errorf("%s is not a directory; give the directory of the images", imageDir)
 	}
 	if info, err := os.Stat(mirrorDir); err == nil && !info.IsDir() {
-		return fmt.Errorf("the mirror %s is not a directory; remove it or give another", mirrorDir)
+		return fmt.Errorf("the mirror %s is not a directory; remove it or choose another", mirrorDir)
 	}
 	if err := separate(imageDir, mirrorDir); err != nil {
 		return err
@@ -49,7 +49,7 @@ func separate(imageDir, mirrorDir string) error {
 		return err
 	}
 	if inside(here, mirrorDir) {
-		return fmt.Errorf("the image directory %s is in the mirror %s; give the directory where the images are made", imageDir, mirrorDir)
+		return fmt.Errorf("the image directory %s is inside the mirror %s; give the directory where the images are made", imageDir, mirrorDir)
 	}
 	there, err := filepath.Abs(mirrorDir)
 	if err != nil {
@@ -59,7 +59,7 @@ func separate(imageDir, mirrorDir string) error {
 		if same(dir, here) {
 			// What is wrong with the image directory is another error.
 		} else if _, err := os.Stat(filepath.Join(dir, mirror.Private)); err == nil {
-			return fmt.Errorf("the mirror %s is in another mirror, %s; give another directory", mirrorDir, dir)
+			return fmt.Errorf("the mirror %s is inside another mirror, %s; choose another directory", mirrorDir, dir)
 		}
 		if dir == filepath.Dir(dir) {
 			return nil
@@ -140,11 +140,11 @@ var ErrSwapped = errors.New("the image directory is a mirror")
 // swapped returns the error for an image directory that is a mirror. Where the
 // mirror is not where the images are, the error says how to undo a run with both swapped.
 func swapped(imageDir, mirrorDir, what string) error {
-	const swap = "%w: %s (%s); did you swap the two? Give the directory where the images are made first, then the mirror"
+	const swap = "%w: %s (%s); did you swap the two? Give first the directory where the images are made, then the mirror"
 	if sign(mirrorDir) == "" && hasImages(mirrorDir) {
 		return fmt.Errorf(swap, ErrSwapped, imageDir, what)
 	}
-	return fmt.Errorf(swap+". If %[2]s is where your images are made, an earlier run with the two swapped has left there %[4]s; these commands remove that and no image:\n%[5]s",
+	return fmt.Errorf(swap+". If your images are made in %[2]s, an earlier run with the two swapped left %[4]s there; these commands remove that, and no image:\n%[5]s",
 		ErrSwapped, imageDir, what, strings.Join(left(imageDir), ", "), strings.Join(commands(imageDir), "\n"))
 }
 

@@ -51,7 +51,7 @@ func TestCheck(t *testing.T) {
 		{"the mirror is a file", []string{"i/" + image, "m=x"}, "i", "m", "not a directory"},
 		{"one directory", []string{"i/" + image}, "i", "i", "is in the mirror"},
 		{"the image directory in the mirror", []string{"m/i/" + image}, "m/i", "m", "is in the mirror"},
-		{"a mirror in a mirror", []string{"i/" + image, "m/.repo/"}, "i", "m/a/b", "is in another mirror"},
+		{"a mirror in a mirror", []string{"i/" + image, "m/.repo/"}, "i", "m/a/b", "is inside another mirror"},
 		{"swapped", []string{"m/.repo/", "m/" + image, "i/" + image}, "m", "i", "m (it has .repo); did you swap the two?"},
 		{"swapped, a copy of a mirror", []string{"m/" + image, "i/" + image, "m/CKSUMS=1 2 " + image + "\n"}, "m", "i", "its CKSUMS names its images"},
 		{"swapped, no CKSUMS", []string{"m/" + image, "i/" + image, "m/" + index}, "m", "i", "its index.json names its images"},

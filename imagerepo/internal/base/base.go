@@ -45,7 +45,7 @@ var (
 	// ErrWrong is wrapped by the error for a delta that does not make its target.
 	ErrWrong = errors.New("the delta does not make its image")
 	// ErrSignature is wrapped by the error for a signature that cannot be used.
-	ErrSignature = errors.New("its base left, and of that the signature is damaged; remove the signature, or run without --keep-signatures")
+	ErrSignature = errors.New("its base is gone, and the signature of the base is damaged; remove the signature, or run without --keep-signatures")
 	// ErrTooLarge is the error for a delta that became larger than it may be.
 	ErrTooLarge = errors.New("the delta is too large")
 )

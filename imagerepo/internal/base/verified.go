@@ -31,7 +31,7 @@ func (v Verified) Sums(ctx context.Context, f io.ReaderAt, read func(context.Con
 	again := newOutput(nil, nil)
 	sums, err := read(ctx, io.TeeReader(io.NewSectionReader(f, 0, v.Size), again))
 	if err == nil && again.verified() != v {
-		err = fmt.Errorf("%w: its file does not hold what was verified; check the disk of the mirror", ErrWrong)
+		err = fmt.Errorf("%w: its file differs from what was verified; check the disk of the mirror", ErrWrong)
 	}
 	return sums, err
 }

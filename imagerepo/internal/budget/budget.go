@@ -60,7 +60,7 @@ func Least() int64 { return runMemory + jobMemory + coreMemory + leastIndex }
 // allow, or more if the largest base needs more.
 func New(memory int64, jobs int) (Budget, error) {
 	if memory != 0 && memory < Least() {
-		return Budget{}, fmt.Errorf("a run needs %d MiB of memory or more, not %d", (Least()+1<<20-1)>>20, memory>>20)
+		return Budget{}, fmt.Errorf("a run needs at least %d MiB of memory, not %d", (Least()+1<<20-1)>>20, memory>>20)
 	}
 	return Budget{cmp.Or(memory, max(machineMemory()/4, Least())), max(jobs, 1), memory != 0}, nil
 }
@@ -82,7 +82,7 @@ func usual(size int64) int64 { return min(max(usualIndex, size/baseShare), 2*siz
 func (b Budget) Check(groups [][]plan.Delta) error {
 	for _, g := range groups {
 		if need := runMemory + b.need(g, 1, 1); g[0].Retired && need > b.Memory {
-			return fmt.Errorf("deltas by the signature of %s need %d MiB of memory, %d MiB are allowed; allow more by --memory, or leave --keep-signatures out",
+			return fmt.Errorf("deltas by the signature of %s need %d MiB of memory, but %d MiB are allowed; allow more with --memory, or leave out --keep-signatures",
 				g[0].Base, need>>20, b.Memory>>20)
 		}
 	}

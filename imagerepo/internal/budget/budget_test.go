@@ -66,7 +66,7 @@ func TestIndex(t *testing.T) {
 			before := runtime.GOMAXPROCS(cores)
 			for _, jobs := range []int{0, 1, 7} {
 				b, err := New(c.memory, jobs)
-				if (err != nil) != (c.index == 0) || err != nil && !strings.Contains(err.Error(), "73 MiB of memory or more") {
+				if (err != nil) != (c.index == 0) || err != nil && !strings.Contains(err.Error(), "at least 73 MiB of memory") {
 					t.Errorf("%+v: %v", c, err)
 				} else if err == nil && b.Index(c.size) != c.index {
 					t.Errorf("%+v, %d jobs, %d cores: an index of %d", c, jobs, cores, b.Index(c.size))

@@ -15,7 +15,7 @@ import (
 // accept checks an answer, and leaves its body where reading continues.
 func (d *download) accept(resp *http.Response) error {
 	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return d.failed(fmt.Errorf("the server sends it encoded as %s, though it was not asked to", e))
+		return d.failed(fmt.Errorf("the server sends it encoded as %s, unasked", e))
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
@@ -35,9 +35,9 @@ func (d *download) acceptRange(resp *http.Response) error {
 		return d.identify(resp, size)
 	}
 	if d.whole {
-		return d.failed(errors.New("the server sends a part of the file, though it was not asked to"))
+		return d.failed(errors.New("the server sends a part of the file, unasked"))
 	}
-	d.mirror.log.Info("the server sends another part than asked for, fetching the whole file", "file", d.name, "range", untrusted.Show(resp.Header.Get("Content-Range")))
+	d.mirror.log.Info("the server sends a part that was not requested; fetching the whole file", "file", d.name, "range", untrusted.Show(resp.Header.Get("Content-Range")))
 	d.disconnect()
 	d.whole = true
 	return d.request()
@@ -71,7 +71,7 @@ func (d *download) anotherFile(err error) error {
 	if d.want == 0 || d.fresh {
 		return d.failed(err)
 	}
-	d.mirror.log.Info("asking past caches", "file", d.name, "reason", err)
+	d.mirror.log.Info("asking again, without caches", "file", d.name, "reason", err)
 	d.disconnect()
 	d.fresh = true
 	return d.request()

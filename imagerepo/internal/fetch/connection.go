@@ -8,7 +8,7 @@ import (
 )
 
 // errStalled is why a connection is given up that brings nothing.
-var errStalled = errors.New("hardly any data came for some time")
+var errStalled = errors.New("hardly any data arrived for some time")
 
 // slowest is how many bytes a second a connection must bring.
 const slowest = 256

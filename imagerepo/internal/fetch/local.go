@@ -40,7 +40,7 @@ func (l *localFile) seek(r Request) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return l.mirror.failed(l.name, errors.New("it is no regular file"))
+		return l.mirror.failed(l.name, errors.New("it is not a regular file"))
 	}
 	if l.size = info.Size(); r.Size > 0 && l.size != r.Size {
 		return l.mirror.failed(l.name, wrongSize(l.size, r.Size))

@@ -111,7 +111,7 @@ func Open(where string, o Options) (*Mirror, error) {
 		u, err := url.Parse(where)
 		switch {
 		case err != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-			return nil, errors.New("this is not the URL of a mirror; want such as https://images.example.org, and commas between several")
+			return nil, errors.New("not the URL of a mirror; want one such as https://images.example.org, or several with commas between them")
 		case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 			return openSite(u, o)
 		case u.Scheme != "file" || u.Host != "" && u.Host != "localhost":
@@ -162,7 +162,7 @@ func (m *Mirror) Close() error {
 
 func openSite(u *url.URL, o Options) (*Mirror, error) {
 	if o.PayloadOnly && u.User != nil {
-		return nil, fmt.Errorf("%s: a host for payload alone gets no password; leave it out", u.Redacted())
+		return nil, fmt.Errorf("%s: a payload mirror gets no password; leave it out", u.Redacted())
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableCompression = true

@@ -73,7 +73,7 @@ func write(f *os.File, may func([]byte) bool, line string) error {
 		return err
 	}
 	if !may(data) {
-		return fmt.Errorf("%s has something else", f.Name())
+		return fmt.Errorf("%s contains something else", f.Name())
 	}
 	_, err = f.WriteAt([]byte(pad(strings.TrimSpace(line), max(lineLength, len(data)))), 0)
 	return err

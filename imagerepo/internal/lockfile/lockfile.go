@@ -76,7 +76,7 @@ var flock = unix.Flock
 func take(f *os.File) error {
 	err := flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("%s is %w by %s; wait for its end", f.Name(), ErrHeld, holder(f))
+		return fmt.Errorf("%s is %w by %s; wait until it has finished", f.Name(), ErrHeld, holder(f))
 	} else if err != nil {
 		return fmt.Errorf("locking %s: %w%s", f.Name(), err, advice(err))
 	}
@@ -95,7 +95,7 @@ func take(f *os.File) error {
 func advice(err error) string {
 	for _, errno := range []unix.Errno{unix.ENOLCK, unix.ENOSYS, unix.EPERM, unix.EOPNOTSUPP, unix.EIO} {
 		if errors.Is(err, errno) {
-			return "; its file system seems not to lock files: put its directory on a local disk," +
+			return "; its file system seems unable to lock files: move its directory to a local disk," +
 				" or run the lock daemon (of NFS 3 rpc.statd) here and on the server"
 		}
 	}

@@ -69,7 +69,7 @@ func TestNoLocks(t *testing.T) {
 		if !errors.Is(err, errno) || errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), "locking "+filepath.Join(dir, "lock")+": ") {
 			t.Errorf("%v: %v", errno, err)
 		}
-		says := strings.Contains(err.Error(), "put its directory on a local disk, or run the lock daemon")
+		says := strings.Contains(err.Error(), "move its directory to a local disk, or run the lock daemon")
 		if says != advised {
 			t.Errorf("%v: advised %v: %v", errno, says, err)
 		}

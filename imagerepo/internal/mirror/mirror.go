@@ -39,7 +39,7 @@ func Open(dir string, noSync bool, log *slog.Logger) (*Mirror, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(dir, Private), 0o777); err != nil {
-		return nil, fmt.Errorf("making the mirror: %w", err)
+		return nil, fmt.Errorf("creating the mirror: %w", err)
 	}
 	root, err := atomicfile.Open(dir)
 	if err != nil {
@@ -71,7 +71,7 @@ var ErrPulled = errors.New("it is a copy that the command pull keeps")
 // CheckBuilt refuses a directory that package pull keeps.
 func CheckBuilt(dir string) error {
 	if _, err := os.Lstat(filepath.Join(dir, Pulled)); err == nil {
-		return fmt.Errorf("%s: %w; give another directory", dir, ErrPulled)
+		return fmt.Errorf("%s: %w; choose another directory", dir, ErrPulled)
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func (m *Mirror) prepare(log *slog.Logger) (err error) {
 	}
 	for _, dir := range []string{StateDir, signatures} {
 		if info, err := m.Root.Lstat(dir); err == nil && !info.IsDir() {
-			log.Warn("not a directory, made again: what it held is read again", "file", filepath.Join(m.Dir, dir))
+			log.Warn("not a directory; created again, and its contents are read again", "file", filepath.Join(m.Dir, dir))
 			if err := m.Root.Remove(dir); err != nil {
 				return err
 			}

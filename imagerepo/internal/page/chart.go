@@ -8,7 +8,7 @@ import (
 )
 
 // chart is a plot of the sizes of a series: a bar for each image, and in it one for the
-// delta from the image before. All lengths are in pixels.
+// delta from the previous image. All lengths are in pixels.
 type chart struct {
 	Width, Height int
 	Bars          []bar

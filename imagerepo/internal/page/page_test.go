@@ -139,7 +139,7 @@ func TestContent(t *testing.T) {
 		{"signed", some(host), root, []string{"--trust root.json --mirror", "Root 2 expires on 2027-01-03", "2 of these keys", "0123abcd", "4567ef"}, nil},
 		{"files of two series count once", append(some(""), meta.Series{Name: "b", Images: some("")[0].Images}), nil, []string{"2 series, 2 images of 7.0 GiB, 3 deltas"}, nil},
 		{"hosts that differ", append(some(host), meta.Series{Name: "b", Images: []meta.Image{image("https://other", v1, 1)}}), nil, []string{"https://HOST"}, nil},
-		{"a long series", []meta.Series{long}, nil, []string{"60 older images are left out"}, []string{"delta from"}},
+		{"a long series", []meta.Series{long}, nil, []string{"60 older images are not shown"}, []string{"delta from"}},
 		{"an odd version", []meta.Series{{Name: "a", Images: []meta.Image{image("", "1", 1), image("", "", 0)}}}, nil, []string{"2 images"}, nil},
 	} {
 		got := text(made(t, c.series, c.root))

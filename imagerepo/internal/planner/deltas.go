@@ -31,7 +31,7 @@ func (p *planner) addDelta(base, target meta.Name) (file string, err error) {
 	file = meta.DeltaName(base, target)
 	if d := p.deltas[file]; d != nil {
 		if d.Target != target {
-			return "", fmt.Errorf("%w: deltas from %s to %s and to %s would have one name, %s; drop one from extra_rdiffs", plan.ErrConfig, base, d.Target, target, file)
+			return "", fmt.Errorf("%w: deltas from %s to %s and to %s would have the same name, %s; remove one from extra_rdiffs", plan.ErrConfig, base, d.Target, target, file)
 		}
 		return file, nil
 	}

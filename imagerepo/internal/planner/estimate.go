@@ -47,9 +47,9 @@ func CheckSpace(e plan.Estimate, mirrorDir string) error {
 	}
 	copies := ""
 	if e.Copies > 0 {
-		copies = fmt.Sprintf(", %d MiB of them for copies of images that cannot be linked there,", e.Copies>>20)
+		copies = fmt.Sprintf(", %d MiB of it for copies of images that cannot be linked there,", e.Copies>>20)
 	}
-	return fmt.Errorf("%w: the run needs about %d MiB for %s%s and its disk has %d MiB; make room, or see with --ignore-space how far it gets",
+	return fmt.Errorf("%w: the run needs about %d MiB for %s%s but the disk has %d MiB; make room, or start anyway with --ignore-space",
 		plan.ErrSpace, e.Space>>20, mirrorDir, copies, e.Free>>20)
 }
 

@@ -121,7 +121,7 @@ func (p *planner) addSeries(s meta.SeriesConfig) error {
 		return err
 	}
 	if len(s.Images) == 0 && len(p.choices[s.Name]) > 0 {
-		return fmt.Errorf("%w: none of the %d images of the series is kept; keep one of them at least", plan.ErrConfig, len(p.choices[s.Name]))
+		return fmt.Errorf("%w: the --keep options keep none of the %d images of the series; keep at least one", plan.ErrConfig, len(p.choices[s.Name]))
 	}
 	planned := plan.Series{Name: s.Name, Deltas: make(map[string][]string), Choices: p.choices[s.Name]}
 	for _, name := range s.Images {

@@ -347,7 +347,7 @@ func TestPlanFails(t *testing.T) {
 				{Name: "a", Images: names(image3, image4)},
 				{Name: "b", Images: names(twin), Extra: map[meta.Name][]meta.Name{name(twin): names(image3)}},
 			}
-		}, "b", plan.ErrConfig, "would have one name", "remove meta/amd64.json, remove 1, remove 2, remove 1--2, remove 1--3, remove 1--4, remove 2--3, remove 2--4, remove 3--2, remove 4--2"},
+		}, "b", plan.ErrConfig, "would have the same name", "remove meta/amd64.json, remove 1, remove 2, remove 1--2, remove 1--3, remove 1--4, remove 2--3, remove 2--4, remove 3--2, remove 4--2"},
 		{"an image that is not there", func(w *world) {
 			delete(w.images, image1)
 			w.series = []meta.SeriesConfig{{Name: "a", Images: names(image1, image2)}, {Name: "b", Images: names(image3, image4)}}
@@ -361,7 +361,7 @@ func TestPlanFails(t *testing.T) {
 		{"one version twice", func(w *world) {
 			w.images[twin] = &fstest.MapFile{Data: []byte("x")}
 			w.series = []meta.SeriesConfig{{Name: "a", Images: names(image3, image4)}, {Name: "b", Images: names(image4, twin)}}
-		}, "b", plan.ErrInput, "have one version", "remove meta/amd64.json"},
+		}, "b", plan.ErrInput, "have the same version", "remove meta/amd64.json"},
 		{"an empty image", func(w *world) { w.images[other] = &fstest.MapFile{} }, "puavo-os-free-buster-amd64", plan.ErrInput, "is empty", ""},
 	} {
 		w := built()

@@ -92,7 +92,7 @@ func CheckRemovals(in Input, p plan.Plan, imageDir string) error {
 	for _, n := range lost.Gone() {
 		fmt.Fprintf(&b, "\n  %s", n)
 	}
-	return fmt.Errorf("%w: %d of %d are not in %s any more, in no series, or not kept:%s\nIs it the right directory, and all of it mounted? Nothing was changed. If they are to go, permit it once with --allow-removal",
+	return fmt.Errorf("%w: %d of %d are no longer in %s, in no series, or not kept:%s\nIs it the right directory, and completely mounted? Nothing was changed. To remove them, give --allow-removal once",
 		plan.ErrRemoval, len(lost.Gone()), lost.All(), imageDir, b.String())
 }
 

@@ -73,7 +73,7 @@ func checkSeries(s meta.SeriesConfig, usable func(n meta.Name, where string) err
 			return err
 		}
 		if i > 0 && s.Images[i-1].Version == n.Version {
-			return fmt.Errorf("%w: %s and %s have one version; a series can have it once", plan.ErrInput, s.Images[i-1], n)
+			return fmt.Errorf("%w: %s and %s have the same version; a series can have it only once", plan.ErrInput, s.Images[i-1], n)
 		}
 	}
 	for _, n := range s.Images {

@@ -77,7 +77,7 @@ func dayOf(dir atomicfile.Dir) (name string, err error) {
 		return "", err
 	}
 	if data == nil {
-		return "", fmt.Errorf("%s: the mirror is not signed, so nothing says until when it may be believed; sign it", file)
+		return "", fmt.Errorf("%s: the mirror is not signed, so it has no expiry date; sign it", file)
 	}
 	var doc struct {
 		Signed struct {
@@ -88,7 +88,7 @@ func dayOf(dir atomicfile.Dir) (name string, err error) {
 		return "", fmt.Errorf("%s: %w; sign the mirror again", file, meta.PlainJSON(err))
 	}
 	if name = mirror.BestBefore + doc.Signed.Expires.UTC().Format(time.DateOnly); !mirror.IsBestBefore(name) || doc.Signed.Expires.IsZero() {
-		return "", fmt.Errorf("%s: it expires at no date that can be named; sign the mirror again", file)
+		return "", fmt.Errorf("%s: its expiry date is out of range; sign the mirror again", file)
 	}
 	return name, nil
 }
@@ -157,7 +157,7 @@ func (r *renewal) put(own bool) error {
 		if free, err := r.replaceable(r.want); err != nil {
 			return err
 		} else if !free && !own {
-			return fmt.Errorf("%s: this file is not the one that this tool wrote; move it away", r.want)
+			return fmt.Errorf("%s: this tool did not write this file; move it away", r.want)
 		}
 		if err := r.known.Put(r.want, new(state.Record)); err != nil {
 			return err

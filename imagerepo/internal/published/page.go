@@ -129,7 +129,7 @@ func (d *Documents) reportPage() error {
 	if record.Foreign {
 		return nil
 	}
-	d.page.Log.Warn("this page is not the one that this tool wrote: it stays, and is not published; to have one made, move it away", "file", mirror.Page)
+	d.page.Log.Warn("this tool did not write this page: it stays, but is not published; move it away to get a page", "file", mirror.Page)
 	return d.page.Ledger.Put(mirror.Page, &state.Record{Foreign: true})
 }
 

@@ -45,7 +45,7 @@ import (
 
 // errUnusable is wrapped by the error for a file in the mirror that is not, or is not any
 // more, the image of its name.
-var errUnusable = errors.New("put the image into the image directory for one run if it is to be a base")
+var errUnusable = errors.New("to use it as a base, put the image into the image directory for one run")
 
 // Signer signs images that left, from their files in the mirror.
 type Signer struct {
@@ -69,7 +69,7 @@ func (s *Signer) Sign(ctx context.Context, images []plan.Image) (unsigned []meta
 		err := s.sign(ctx, im)
 		switch {
 		case errors.Is(err, errUnusable):
-			s.Log.Warn("the image that left cannot be signed, and is no base", "image", im.File, "reason", err)
+			s.Log.Warn("cannot sign an image that left, so it is no longer a base", "image", im.File, "reason", err)
 			mu.Lock()
 			defer mu.Unlock()
 			unsigned = append(unsigned, im.Name)
@@ -77,7 +77,7 @@ func (s *Signer) Sign(ctx context.Context, images []plan.Image) (unsigned []meta
 		case err != nil:
 			return fmt.Errorf("signing %s: %w", im.File, err)
 		}
-		s.Log.Info("the image that left is signed", "image", im.File)
+		s.Log.Info("signed an image that left", "image", im.File)
 		return nil
 	})
 	return unsigned, err
@@ -106,7 +106,7 @@ func (s *Signer) sign(ctx context.Context, im plan.Image) error {
 		return cmp.Or(ctx.Err(), err)
 	}
 	if digest != s.Ledger.Of(im.File).Sums.BLAKE3 {
-		return fmt.Errorf("%s is not what was published under its name; %w", filepath.Join(s.Root.Name(), im.File), errUnusable)
+		return fmt.Errorf("%s differs from what was published under its name; %w", filepath.Join(s.Root.Name(), im.File), errUnusable)
 	}
 	return signature.Commit()
 }

@@ -25,7 +25,7 @@ var (
 	// the run began.
 	ErrChanged = errors.New("changed while it was read; run again when it is complete")
 	// ErrUnseen is wrapped by the error for an image that cannot be looked at.
-	ErrUnseen = errors.New("it cannot be looked at")
+	ErrUnseen = errors.New("cannot read it")
 )
 
 // Found is what an image directory holds.
@@ -105,7 +105,7 @@ func Scan(dir fs.FS) (Found, error) {
 		}
 	}
 	if len(f.Images)+len(f.Unusable) == 0 {
-		return f, fmt.Errorf("%w: no images there (files named <prefix>-<YYYY-MM-DD-hhmmss>-<arch>.img)", plan.ErrInput)
+		return f, fmt.Errorf("%w: no images (files named <prefix>-<YYYY-MM-DD-hhmmss>-<arch>.img)", plan.ErrInput)
 	}
 	return f, nil
 }
@@ -140,7 +140,7 @@ func (f *Found) add(dir fs.FS, name meta.Name) {
 	case err != nil:
 		f.Unusable[name] = fmt.Errorf("%w: %w", ErrUnseen, err)
 	case !info.Mode().IsRegular():
-		f.Skipped = append(f.Skipped, fmt.Errorf("%s is no regular file", file))
+		f.Skipped = append(f.Skipped, fmt.Errorf("%s is not a regular file", file))
 	case info.Size() == 0:
 		f.Unusable[name] = fmt.Errorf("%w: %s is empty; finish copying it, or remove it", plan.ErrInput, file)
 	default:
@@ -172,7 +172,7 @@ func private(imageDir string, n meta.Name) error {
 	}
 	info, err := os.Stat(target)
 	if err == nil && info.Mode()&0o004 == 0 {
-		err = fmt.Errorf("%s is a symbolic link out of the image directory, to %s, which others may not read (mode %04o); chmod that to 0644 if it is to be published, or allow it with --follow-links",
+		err = fmt.Errorf("%s is a symbolic link out of the image directory, to %s, which other users cannot read (mode %04o); chmod that to 0644, or publish it with --follow-links",
 			link, target, info.Mode().Perm())
 	}
 	return err

@@ -53,7 +53,7 @@ func TestScan(t *testing.T) {
 		{"others are not our concern", files(image1, "README", "mirror/"+image2, image1+".sha256"), image1, "", nil},
 		{"odd names", files(image1, "puavo.img", "x y-2021-04-13-192449-amd64.img"), image1, "puavo.img x y", nil},
 		{"default links", files(image1, "ltsp.img", "ltsp-backup.img"), image1, "", nil},
-		{"a folder with an image's name", folder, image1, "no regular file", nil},
+		{"a folder with an image's name", folder, image1, "not a regular file", nil},
 		{"no images", files("README"), "", "", plan.ErrInput},
 		{"only odd names", files("puavo.img"), "", "puavo.img", plan.ErrInput},
 		{"only a default link", files("ltsp.img"), "", "", plan.ErrInput},

@@ -34,7 +34,7 @@ func Verify(ctx context.Context, root []byte, read ReadFunc) (trusted *trustedme
 func recovered(verify func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: metadata that makes no sense: %s", ErrRefused, untrusted.Show(fmt.Sprint(r)))
+			err = fmt.Errorf("%w: invalid metadata: %s", ErrRefused, untrusted.Show(fmt.Sprint(r)))
 		}
 	}()
 	return verify()

@@ -49,7 +49,7 @@ func TestVerify(t *testing.T) {
 			return r.files["1.root.json"]
 		}, "timestamp snapshot targets", nil, ""},
 		{"by an old root, keys unchanged", func(r *repo) []byte { r.rotate("root"); return nil }, "timestamp snapshot targets", nil, ""},
-		{"by an old root, keys changed", func(r *repo) []byte { r.rotate("snapshot"); return nil }, "timestamp", ErrRefused, "not signed by enough"},
+		{"by an old root, keys changed", func(r *repo) []byte { r.rotate("snapshot"); return nil }, "timestamp", ErrRefused, "too few trusted keys have signed it"},
 		{"no root", func(*repo) []byte { return []byte("{}") }, "nothing", nil, "missing"},
 		{"a root of another kind", func(r *repo) []byte {
 			return bytes.Replace(r.files["1.root.json"], []byte(`"version":1`), []byte(`"version":[]`), 1)
@@ -59,7 +59,7 @@ func TestVerify(t *testing.T) {
 			return nil
 		}, "", ErrRefused, "not trusted: tuf/timestamp.json: signed.meta is a number, want an object"},
 		{"no timestamp", func(r *repo) []byte { delete(r.files, "timestamp.json"); return nil }, "", fs.ErrNotExist, "not exist"},
-		{"no snapshot", func(r *repo) []byte { delete(r.files, "1.snapshot.json"); return nil }, "timestamp", ErrRefused, "tuf/1.snapshot.json is named but not there"},
+		{"no snapshot", func(r *repo) []byte { delete(r.files, "1.snapshot.json"); return nil }, "timestamp", ErrRefused, "tuf/1.snapshot.json is named but missing"},
 		{"changed targets", func(r *repo) []byte { r.files["1.targets.json"][9] ^= 1; return nil }, "timestamp snapshot", ErrRefused, "tuf/1.targets.json"},
 		{"long targets", func(r *repo) []byte { r.files["1.targets.json"] = append(r.files["1.targets.json"], ' '); return nil }, "timestamp snapshot", ErrEndlessData, "endless data"},
 		{"targets that describe nothing", func(r *repo) []byte {
@@ -68,7 +68,7 @@ func TestVerify(t *testing.T) {
 			r.signSnapshot(r.keys["snapshot"])
 			r.signTimestamp(r.keys["timestamp"])
 			return nil
-		}, "timestamp snapshot", ErrRefused, "makes no sense"},
+		}, "timestamp snapshot", ErrRefused, "invalid metadata"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRepo(t)

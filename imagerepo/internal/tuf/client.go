@@ -51,7 +51,7 @@ func (c Client) refresh(ctx context.Context, read ReadFunc) (*Documents, error) 
 	walk := &chain{read: read, store: store{c.Dir, c.ReadOnly || c.Dir.IsZero()}}
 	var err error
 	if walk.trusted, err = c.firstRoot(walk.store); err != nil {
-		return nil, fmt.Errorf("the root that is to be trusted: %w", err)
+		return nil, fmt.Errorf("the root of trust: %w", err)
 	}
 	walk.trusted.RefTime = c.time()
 	if err := walk.followRoots(ctx); err != nil {
@@ -62,7 +62,7 @@ func (c Client) refresh(ctx context.Context, read ReadFunc) (*Documents, error) 
 	}
 	err = walk.verify(ctx)
 	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrRefused) { // nothing names the timestamp
-		err = fmt.Errorf("it is not signed, and so not trusted; have it signed, or do without a root: %w", err)
+		err = fmt.Errorf("it is not signed, so --trust refuses it; ask for a signed mirror, or leave out --trust: %w", err)
 	}
 	if err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (s store) write(name string, data []byte) error {
 		return nil
 	}
 	if _, err := s.dir.Replace(name+".tmp", name, data); err != nil {
-		return fmt.Errorf("remembering what is trusted: %w", err)
+		return fmt.Errorf("recording what is trusted: %w", err)
 	}
 	return nil
 }

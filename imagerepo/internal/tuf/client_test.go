@@ -170,7 +170,7 @@ var attackTable = []struct {
 		r.timestamp.Signed.Version++
 		r.signTimestamp(nil)
 		return r.files
-	}, "not signed by enough"},
+	}, "too few trusted keys have signed it"},
 	{"wrong software: a document of another name", func(r *repo, _ map[string][]byte) map[string][]byte {
 		var index, series string
 		for name := range r.files {
@@ -280,7 +280,7 @@ var attackTable = []struct {
 		r.keys["targets"] = r.keys["targets"][:1]
 		r.next()
 		return r.files
-	}, "not signed by enough"},
+	}, "too few trusted keys have signed it"},
 	{"key compromise: one key twice", func(r *repo, _ map[string][]byte) map[string][]byte {
 		r.addKey("targets", newKey())
 		r.root.Signed.Roles["targets"].Threshold = 2
@@ -310,7 +310,7 @@ var attackTable = []struct {
 		r.signSnapshot(r.keys["snapshot"])
 		r.signTimestamp(r.keys["timestamp"])
 		return r.files
-	}, "makes no sense"},
+	}, "invalid metadata"},
 	{"no metadata at all", func(*repo, map[string][]byte) map[string][]byte { return nil }, "file does not exist"},
 	{"metadata that is none", func(r *repo, _ map[string][]byte) map[string][]byte {
 		r.files["timestamp.json"] = bytes.Repeat([]byte("["), 10_000)

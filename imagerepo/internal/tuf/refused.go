@@ -25,10 +25,10 @@ var attacks = []struct {
 	err  error
 	says string
 }{
-	{&metadata.ErrUnsignedMetadata{}, "it is not signed by enough of the trusted keys (arbitrary install or fast-forward attack, wrong software, a key that was stolen, or the repository of another root?)"},
-	{&metadata.ErrExpiredMetadata{}, "it has expired (freeze attack, or nobody renewed it, or the clock is wrong?)"},
-	{&metadata.ErrBadVersionNumber{}, "it is older than what was trusted before, or of another version than is named (rollback attack?)"},
-	{&metadata.ErrLengthOrHashMismatch{}, "it is not the one that is named (mix-and-match attack, or it was changed?)"},
+	{&metadata.ErrUnsignedMetadata{}, "too few trusted keys have signed it (arbitrary install or fast-forward attack, a stolen key, or the repository of another root?)"},
+	{&metadata.ErrExpiredMetadata{}, "it has expired (freeze attack, no renewal, or a wrong clock?)"},
+	{&metadata.ErrBadVersionNumber{}, "it is older than what was trusted before, or not the version that is named (rollback attack?)"},
+	{&metadata.ErrLengthOrHashMismatch{}, "it is not the file that is named (mix-and-match attack, or changed?)"},
 }
 
 // refused wraps an error of go-tuf about a file in ErrRefused.
@@ -45,7 +45,7 @@ func refused(name string, err error) error {
 // ErrRefused. Others, and nil, it returns as they are.
 func refuseMissing(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s is named but not there (mix-and-match attack, or a mirror that is only half uploaded?): %w", ErrRefused, name, err)
+		return fmt.Errorf("%w: %s is named but missing (mix-and-match attack, or an incomplete upload?): %w", ErrRefused, name, err)
 	}
 	return err
 }
