@@ -26,10 +26,10 @@
 //  3. SHA-512
 //  4. SHA-256
 //
-// A zero digest is one that the document does not name. Digests of several documents
-// are never put together: what one of them proves says nothing of another's. For the
-// same reason only a digest that was computed is remembered of a content, and not those
-// that were named with it.
+// A zero digest is one that the document does not name. Digests of several documents are
+// never combined: what one document's digest proves says nothing about another's. For the
+// same reason only computed digests of a content are remembered, not those that were named
+// with them.
 //
 // # CKSUMS
 //

@@ -27,7 +27,7 @@ var (
 // fastestFirst are all algorithms, on this processor.
 var fastestFirst = inOrder(hasSHA256)
 
-// hasSHA256 tells whether crypto/sha256 uses instructions that the processor has for
+// hasSHA256 reports whether crypto/sha256 uses instructions that the processor has for
 // it, which make it three times as fast as SHA-512, and not half as fast.
 var hasSHA256 = cpu.ARM64.HasSHA2 || cpuid.CPU.Supports(cpuid.SHA, cpuid.AVX, cpuid.SSE4, cpuid.SSSE3)
 

@@ -9,7 +9,7 @@
 //	<image>.img          hard link to the image; where that cannot be, a reflink or a copy
 //	rdiffs/<delta>.rdiff see package delta
 //	meta/<series>.json   see package meta
-//	index.html           the same for people, see package page
+//	index.html           a page for people, see package page
 //	index.json           the series, see package meta
 //	CKSUMS               images and deltas, see package cksum
 //	SHA256SUMS           the files above that lie in the root, see package cksum
@@ -18,12 +18,12 @@
 //	torrents/            <file>.torrent of images and deltas, if Options.Torrents wants them,
 //	                     see packages torrent and torrents
 //	torrents/SHA256SUMS  these
-//	BEST-BEFORE-<date>   empty; until when SHA256SUMS may be believed, if Options.BestBefore asks for it
+//	BEST-BEFORE-<date>   empty; the day on which SHA256SUMS expires, if Options.BestBefore is set
 //	tuf/                 signed metadata, if Options.Sign makes it, see package trust
 //	.repo/               private to this package, not to be uploaded:
 //	  lock               held while a run works
 //	  run.json           how the last run went, and the options that a repair needs
-//	  signed.json        when tuf was signed, where its version does not tell, see package trust
+//	  signed.json        when tuf was signed, if its version does not say, see package trust
 //	  state/             what is known of each file, see package state
 //	  signatures/        rdiff signatures of images that left, see package signature
 //	  tmp/               files that are being written; emptied by the next run
@@ -33,13 +33,13 @@
 // What a run does is a plan.Plan, made of the images, of what the mirror holds and of
 // the policy, before anything is done. An image is read once for its puavo-conf, its
 // digests and, where memory does not hold the images, for its index as a base. Each job
-// then takes a base, and goes over it once, with all targets of that base side by side;
+// then takes a base, and goes over it once, with all targets of that base concurrently;
 // each delta is verified as it is made, and digested when it is complete. What takes
 // longest comes first.
 //
-// Whether an image can be linked into the mirror, or share its blocks, only trying it
-// tells. So a build first gives each one a temporary name there, before anything else is
-// changed; then it is known which must be copied, and whether the space will do. MakePlan
+// Only trying shows whether an image can be linked into the mirror, or share its blocks.
+// So a build first gives each image a temporary name there, before anything else is
+// changed; then it knows which must be copied, and whether the space suffices. MakePlan
 // guesses, see package sharing.
 //
 //	image directory                                mirror
@@ -62,21 +62,21 @@
 //	more, if memory is short (see package budget)
 //	                    each base once for its index, if that cannot be kept from the
 //	                    first pass; and once more for each part of its targets, if not
-//	                    all can be diffed side by side
+//	                    all can be diffed concurrently
 //
 // Three images with all six deltas between them are read 1 + 3 times over. Where
 // memory holds the images that all jobs work on, each is read from the disk once; else
-// the bases are worked on one at a time. Package base has the way of one delta.
+// the bases are worked on one at a time. Package base shows how one delta is made.
 //
 // Records say what is known: a file is known by its size, times and inode, and one
 // of which only these changed is recognised by its BLAKE3. So what is there and right
 // is not read again. A mirror without records, or of another tool, is taken over: its
-// deltas are tried and kept if they are right. A damaged record says nothing.
+// deltas are tried and kept if they are right. A damaged record is ignored.
 //
 // An image that left the image directory, or that Policy.Keep does not keep, is no longer
 // published. It and its deltas
-// become orphans, which are removed after Policy.Grace, for the sake of clients that
-// have read the meta before. Policy.KeepSignatures keeps it a base, by its signature
+// become orphans. They are removed after Policy.Grace, so that clients with an older meta
+// can still fetch them. Policy.KeepSignatures keeps it a base, by its signature
 // alone, which is made in the run in which it leaves, or later while its file is still in
 // the mirror: before any delta is made and anything is removed. An image whose file has
 // gone before, or is not what was published, is no base. Without the policy nothing is
@@ -87,8 +87,8 @@
 // The tool owns what a record says that it has put into the mirror. A file without a
 // record is used if it proves to be what is wanted under its name, and owned from then
 // on if a document named it, or if it is a copy of its image: such a copy becomes a link,
-// where that can be. All else stays, and is reported: another file, and a link to the
-// image that somebody made. Options.Adopt makes the
+// where possible. Any other file stays and is reported, such as a link to the image that
+// somebody made. Options.Adopt makes the
 // tool the owner of every image and delta.
 //
 // A run that would take all images of a series, or more than half of all and at least
@@ -101,7 +101,7 @@
 // read makes its series fail: the series stays published as it is, nothing of it is
 // removed, and a SeriesError says why in the end. Only an image whose bytes changed in
 // place is withdrawn. The other series are built. The series that Options.Series does not
-// match stay likewise, without an error, whether their images are there or not.
+// match also stay, without an error, whether or not their images exist.
 //
 // # Memory
 //
@@ -110,7 +110,7 @@
 // and fewer jobs run, on fewer cores, where more would not fit. The size of an index
 // follows from that of its base; only where Options.Memory is given and too little for
 // one is it smaller, and its deltas larger. So the same images and options give the
-// same bytes on every machine. Package budget says what takes how much.
+// same bytes on every machine. Package budget lists what each part needs.
 //
 // # What holds at any instant
 //
@@ -119,8 +119,7 @@
 // stopped, to the same result. That is because files are written under
 // temporary names, flushed and renamed; because what names a file is written
 // after it, and orphans are removed last; because a record in .repo says that a file
-// is the tool's own before the file exists, and goes when the disk has forgotten the
-// file; and because an image that is replaced under its name is withdrawn from meta
+// is the tool's own before the file exists, and is removed once the removal of the file is on disk; and because an image that is replaced under its name is withdrawn from meta
 // and lists first. What the documents name was flushed by a run that ended without an
 // error, whoever put it there. Where a file system refuses to flush directories, or files
 // that are only read, it is up to that how much of this holds when power is lost, see

@@ -78,7 +78,7 @@ type confs struct {
 
 	mu     sync.Mutex
 	images map[meta.Name]map[string]json.RawMessage
-	none   map[meta.Name]error // images without one, of which warn has not told
+	none   map[meta.Name]error // images without one, not yet reported by warn
 }
 
 func newConfs(dir *source.Dir, log *slog.Logger) *confs {

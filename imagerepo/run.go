@@ -365,7 +365,7 @@ func (r *run) sameImages() bool {
 	return thenErr == nil && nowErr == nil && os.SameFile(then, now)
 }
 
-// tell passes on what is worked on.
+// tell reports the step that is worked on.
 func (r *run) tell(s meter.Step) {
 	if r.options.Stage != nil {
 		r.options.Stage(s.Stage, s.File)

@@ -1,5 +1,5 @@
-// Command puavo-update-image brings OS images up to date from a repository that
-// puavo-update-repository made. See its --help and the README.
+// Command puavo-update-image keeps OS images up to date from a repository that
+// puavo-update-repository built. See its --help and the README.
 package main
 
 import (

@@ -64,7 +64,7 @@ type metrics struct {
 	b      bytes.Buffer
 }
 
-// format returns the metrics as a file, given the one before.
+// format returns the metrics as a file, given the previous one.
 func (m *metrics) format(old []byte, now time.Time) []byte {
 	m.old = old
 	m.b.Reset()

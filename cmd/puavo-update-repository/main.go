@@ -1,6 +1,6 @@
-// Command puavo-update-repository makes a repository of OS images: a directory
-// with the images, deltas between them and their digests, to be published on any
-// static HTTPS host. See its --help and the README.
+// Command puavo-update-repository builds a repository of OS images: a directory
+// with the images, deltas between them and their digests, which any static HTTPS
+// host can serve. See its --help and the README.
 package main
 
 import (

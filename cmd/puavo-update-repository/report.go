@@ -23,7 +23,7 @@ type report struct {
 }
 
 // lines returns what writes a line for each thing that is done, where no bar is. Where
-// messages tell of each delta anyway, there is no other line.
+// messages report each delta anyway, there is no other line.
 func lines(screen *ui.Screen, verbose bool) (imageRead func(file string, size int64), deltaMade func(imagerepo.DeltaResult)) {
 	imageRead = func(file string, size int64) { screen.Did("read", "image", file, "size", ui.Bytes(size)) }
 	if verbose {

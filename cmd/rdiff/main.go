@@ -1,7 +1,7 @@
 // Command rdiff makes and applies rsync-like deltas. It takes the arguments of
 // rdiff(1), of librsync 2.3, and reads and writes the same files, on all cores.
-// Beyond that it makes a smaller delta from both files, and prints what a signature
-// or delta holds. See its --help.
+// It also makes a smaller delta from both files, and prints what a signature
+// or delta contains. See its --help.
 package main
 
 import (

@@ -10,11 +10,11 @@
 //	Write    any number of times
 //	Commit   flush the file, rename it, flush the directory that it is in
 //
-// A power cut at any instant leaves under the final name what had it before or
-// the new file. That a file is gone, or has another link, is certain once its
-// directory is flushed; SyncDir does that.
+// After a power cut at any instant, the final name has the old file or the new one.
+// The removal of a file, or another link to it, is certain once its directory is
+// flushed; SyncDir does that.
 //
-// All names are inside a directory that was opened once, so none leads out of it.
+// All names are inside a directory that was opened once, so none can point outside it.
 // google/renameio does nearly this, but knows no os.Root and does not flush the
 // directory.
 //
@@ -24,8 +24,8 @@
 // program can do more there, and how much a power cut costs is up to the file system. For
 // a file that was written it is an error, of File.Sync and Commit.
 //
-// What is read is a regular file, and its size is bounded: whoever else may change the
-// directory can put a pipe in the place of a file, or a file of any size.
+// Only regular files of bounded size are read: others who can change the directory may
+// put a pipe, or a file of any size, in place of a file.
 //
 // Observe shows a test each change before it is made, so that the order can be
 // checked and each change can be made to fail.
@@ -86,7 +86,7 @@ func (d Dir) IsZero() bool { return d.root == nil }
 // Name returns the path that was opened.
 func (d Dir) Name() string { return d.path }
 
-// Stat returns what is known of a file, or of what a symbolic link leads to.
+// Stat returns what is known of a file, or of what a symbolic link points to.
 func (d Dir) Stat(name string) (fs.FileInfo, error) { return d.root.Stat(name) }
 
 // Lstat returns what is known of a file, which may be a symbolic link.

@@ -81,7 +81,7 @@ func (d Dir) Open(name string) (*os.File, error) {
 }
 
 // open opens a regular file, or what is of the other kinds, without waiting for the
-// other end of a pipe. look returns what has the name, or what that leads to.
+// other end of a pipe. look returns what has the name, or what that points to.
 func (d Dir) open(name string, flag int, look func(string) (fs.FileInfo, error), kinds fs.FileMode) (*os.File, error) {
 	check := func(info fs.FileInfo, err error) error {
 		if err == nil && info.Mode().Type()&^kinds != 0 {

@@ -15,9 +15,8 @@
 // A torrent must be of the file that it is named after, of which a meta must say something.
 // With Deep, its pieces are compared with the file, which is read once more for that.
 //
-// index.html, the page for people, and BEST-BEFORE-<date> are compared by SHA256SUMS alone;
-// what they say is not. No
-// document has the digest of a list. In a mirror of an earlier version the SHA256SUMS of the
+// index.html, the page for people, and BEST-BEFORE-<date> are compared with SHA256SUMS only;
+// their content is not checked. No document has the digest of a list. In a mirror of an earlier version the SHA256SUMS of the
 // root names the files of the folders, which have no list; where a folder has one, that must
 // name all that is published in it.
 //
@@ -34,8 +33,8 @@
 //
 // What is in tuf is for package trust to verify.
 //
-// The records in .repo, which a mirror need not have, tell only whether a file
-// with another content was replaced, and which files wait for their removal.
+// The records in .repo, which a mirror need not have, say only whether a file
+// with other content was replaced, and which orphans wait for removal.
 //
 // # One look
 //
@@ -81,8 +80,8 @@
 // Orphans with names as the tool gives them are not reported while a run is in
 // progress: it has just made them, or is about to remove them. A Note counts them.
 //
-// Whoever may not read the lock, which is for its owner alone, learns of no run, only of
-// documents that were changed.
+// The lock is readable by its owner only. Without it, Verify does not notice a run, only
+// documents that change.
 package audit
 
 import (

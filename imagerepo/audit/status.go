@@ -77,7 +77,7 @@ func StatusOf(mirrorDir string) (s Status, err error) {
 }
 
 // statusTries is how often the status is read at most, while the index changes: a
-// run of the builder removes the meta of a series when no index names it any more.
+// run of the builder removes the meta of a series when no index names it.
 const statusTries = 20
 
 func statusOf(m *mirror.Mirror) (Status, error) {

@@ -43,7 +43,7 @@
 // Rollback puts an older image to use, offline, and Hold keeps the one that is in use.
 // Both record a hold: until Unhold, Update asks the mirror for news, and installs nothing.
 // The hold of a rollback ends by itself once the mirror offers a newer image than the one
-// that was left. Package hold has the record, which lasts whatever becomes of the others.
+// that was left. Package hold has the record, which does not depend on the other files.
 //
 // # What is trusted
 //
@@ -56,10 +56,10 @@
 // the file gives, which package cksum chooses: BLAKE3, SHA-256 or SHA-512. Only if that
 // digest of a local image is not known, nor another that this meta gives, the image is
 // read; Verify always reads it. Which image is meant, by a mirror and by what was begun
-// before, is told by the SHA-512, which every meta has. Apply computes the digests that
+// before, is identified by the SHA-512, which every meta has. Apply computes the digests that
 // it is given.
 //
-// The meta of a mirror counts for this mirror alone.
+// The meta of a mirror applies to this mirror only.
 //
 // If a root of trust is given, package tuf verifies all that the meta says, and an
 // image that is older than the one in use is refused.
@@ -154,10 +154,10 @@ type Options struct {
 	MaxTime time.Duration
 
 	// DefaultLink is the name, such as ltsp.img, of a hard link to the image that is
-	// in use. Update makes it lead to the new one, and keeps the one before under the
+	// in use. Update points it at the new one, and keeps the previous one under the
 	// same name with -backup. "": there is none.
 	DefaultLink string
-	// GrubLabels labels the image in use and the one before for the boot menu of a Puavo
+	// GrubLabels labels the image in use and the previous one for the boot menu of a Puavo
 	// machine, and removes what was chosen in this menu when another image is put to use.
 	// It needs a DefaultLink.
 	GrubLabels bool
@@ -172,7 +172,7 @@ type Options struct {
 	// Keep is how many images of the series stay, the newest; 0: all.
 	Keep int
 
-	// StatsFile is the path of the file that tells the installed desktop applet how
+	// StatsFile is the path of the file from which the installed desktop applet reads how
 	// far an update is; "": none.
 	StatsFile string
 	// Log takes warnings, and at level Info why something is fetched again. nil
@@ -246,7 +246,7 @@ func (o Options) checkedOffline() (Options, error) {
 	return o, nil
 }
 
-// Result tells what Update or Rollback did. With an error, only Image and Fetched count.
+// Result says what Update or Rollback did. With an error, only Image and Fetched count.
 type Result struct {
 	Image     meta.Name   `json:"image,omitzero"` // the newest that is offered, or the one that was named
 	UpToDate  bool        `json:"up_to_date"`     // nothing was done: the directory has the image, or a newer one
@@ -335,7 +335,7 @@ func lock(o Options, dir *imagedir.Dir) error {
 	return dir.Link(o.DefaultLink).Check()
 }
 
-// report tells other programs how far an update is.
+// report reports the progress of an update to other programs.
 type report struct {
 	file  *stats.File
 	see   func(Stage) // nil for nobody

@@ -15,7 +15,7 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// Held tells that updates are held.
+// Held describes a hold of updates.
 type Held struct {
 	Since  time.Time   `json:"since,omitzero"`   // when that began, in UTC; zero if the record is damaged
 	Image  meta.Name   `json:"image,omitzero"`   // that is kept in use; zero if there is none
@@ -137,7 +137,7 @@ func Hold(ctx context.Context, o Options) (*Held, error) {
 	h := hold.Hold{Since: now(), Image: image}
 	if old := hold.Read(dir.Files); old.Held && old.Damage == nil {
 		h.Since = old.Hold.Since
-		if o.DefaultLink == "" || dir.Digests.Pending() == old.Hold.Image { // else the link tells
+		if o.DefaultLink == "" || dir.Digests.Pending() == old.Hold.Image { // else the link says
 			h.Image = old.Hold.Image
 		}
 	}

@@ -27,7 +27,7 @@ type Listed struct {
 	Local   bool `json:"local"`   // the directory has it
 	Offered bool `json:"offered"` // the mirror has it
 	Default bool `json:"default"` // it is the default image
-	// State tells whether a local image is the same as the mirror's.
+	// State says whether a local image is the same as the mirror's.
 	State State `json:"state,omitempty"`
 	// Held says that it is kept in use, and HeldSince since when, if that is known. Missed
 	// says that it is not installed, for that reason.

@@ -13,7 +13,7 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// Plan tells what Update would do.
+// Plan says what Update would do.
 type Plan struct {
 	Mirror   string    `json:"mirror"` // where the image would come from
 	Image    meta.Name `json:"image"`

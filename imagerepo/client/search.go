@@ -246,7 +246,7 @@ func (w *search) leaves(mirror string, rate float64) bool {
 }
 
 // keepStep records a complete partial image as a base, for the next step or another
-// run, and removes the one before. rest are the step that made it and those that
+// run, and removes the previous one. rest are the step that made it and those that
 // follow. Its journal stays: on a full disk the record may be lost.
 func (w *search) keepStep(im *meta.Image, rest []Step) error {
 	if err := w.dir.Digests.Learn(assemble.PartialName(im.Name), im.Sums); err != nil {

@@ -14,9 +14,9 @@
 //	owner    user and group, by their IDs
 //
 // Times, hard links and extended attributes are not compared. Contents are first compared
-// as they are stored: where a block of both is compressed alike, both make the same. Only
-// what differs is decompressed, up to the first byte that is another. So block sizes and
-// compressions may differ; it takes longer then.
+// as they are stored: blocks with the same compressed bytes are equal. Only blocks that
+// differ are decompressed, up to the first byte that differs. So block sizes and
+// compressions may differ; the comparison then takes longer.
 //
 // # Order and limits
 //

@@ -53,7 +53,7 @@ const (
 
 	// Keep leaves an image or a delta as it is.
 	Keep Action = "keep"
-	// Check keeps an image or a delta if it proves right, which no record tells. If it
+	// Check keeps an image or a delta if it proves right, which no record says. If it
 	// is wrong, the tool's own is made again, and anything else left alone.
 	Check Action = "check"
 )

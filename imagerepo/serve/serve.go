@@ -1,4 +1,4 @@
-// Package serve serves a mirror over HTTP, to be read only: for a trial, for a school
+// Package serve serves a mirror over HTTP, read-only: for a trial, for a school
 // network, or behind a proxy. A static host does the same; nothing in a mirror needs
 // this package.
 //
@@ -10,25 +10,25 @@
 // GET and HEAD of regular files, with ranges and conditions as package net/http has
 // them. The root, "/", is index.html. Directories are not listed. Package mediatype has the
 // types of files, and how long they may be kept: payload for a day, a document not at all.
-// If a document that is asked for again is as it was, the answer is 304 without a body.
+// A request for a document that has not changed is answered by 304 without a body.
 //
 // The ETag is a digest of the file's stamp: size, modification time, change time and
 // inode. So it changes with the content, whoever changed it and whatever time they gave
 // the file, and costs no read. The digests of the documents would cost one for each file
 // that no document names, and would be wrong while a build has replaced a file and not
 // yet the documents. It also changes when an image gets or loses a hard link; a client
-// that goes on with a download then begins again.
+// that resumes a download then starts again.
 //
 // # What is not
 //
-// Whatever is no plain path of the mirror is 404, and never a redirect: a part that begins
+// Whatever is not a plain path of the mirror is 404, and never a redirect: a part that begins
 // with a dot (.repo is private, and in the name of a mirror's file no part does), an empty
 // part, a backslash, a control character, an encoded slash, and a path that ends in a
 // slash but the root. So is what is no regular file: directories, pipes, devices, and
-// symbolic links, wherever they lead and wherever in the path they are.
+// symbolic links, wherever they point to and wherever in the path they are.
 //
 // A file that is replaced while it is sent is sent to its end as it was. From one that is
-// cut short in place, the connection breaks, so that nobody takes half for the whole.
+// cut short in place, the connection breaks, so that nobody mistakes a part for the whole.
 //
 // There is no TLS. Clients that come from elsewhere need a proxy in front that has a
 // certificate.
@@ -53,7 +53,7 @@ import (
 type Handler struct{ dir atomicfile.Dir }
 
 // Open returns the handler of the mirror in a directory. Whoever calls it calls Close when
-// nothing is served any more. The directory must exist; whether it is a mirror is not
+// nothing more is served. The directory must exist; whether it is a mirror is not
 // looked at, so that an empty one can be served before the first build.
 func Open(dir string) (*Handler, error) {
 	d, err := atomicfile.Open(dir)

@@ -1,8 +1,8 @@
-// Package through writes to the paths that users give: whatever a path leads to is
+// Package through writes to the paths that users give: whatever a path points to is
 // written to, and never renamed over.
 //
 //	a regular file, or nothing    the caller replaces it under its own name
-//	a symbolic link               the same of what it leads to, not of the link
+//	a symbolic link               the same of what it points to, not of the link
 //	a pipe, a device              opened and written to
 //	/dev/stdout, /proc/.../fd/1   opened and written to, at its end if it is a file
 //	a directory, a socket         an error
@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Write writes data to what a path leads to. For a regular file, or one that does not
+// Write writes data to what a path points to. For a regular file, or one that does not
 // exist, it calls replace with its path, on which no symbolic link is left. A pipe
 // without a reader is an error, and so is a full one that nobody empties at once.
 func Write(path string, data []byte, replace func(file string) error) error {
@@ -49,13 +49,13 @@ func Write(path string, data []byte, replace func(file string) error) error {
 
 var errNoReader = errors.New("no process reads from this pipe; start the one that does first")
 
-// Follow returns the path of the file that symbolic links lead to, which need not exist.
-// isOpen says that they lead to an open file of a process instead, as /dev/stdout does,
+// Follow returns the path of the file that symbolic links point to, which need not exist.
+// isOpen says that they point to an open file of a process instead, as /dev/stdout does,
 // which need not have a path.
 func Follow(path string) (file string, isOpen bool, err error) {
 	for range 40 { // as many as the system follows
 		if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
-			path = filepath.Join(dir, filepath.Base(path)) // so that .. leads to where the system goes
+			path = filepath.Join(dir, filepath.Base(path)) // so that .. points to where the system goes
 		}
 		target, err := os.Readlink(path)
 		if err != nil {

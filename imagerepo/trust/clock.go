@@ -52,7 +52,7 @@ func (k *Keys) recordClock() {
 	}
 }
 
-// notBefore returns an error for a clock that is behind a time that a file tells.
+// notBefore returns an error for a clock that is behind a time that a file records.
 func (k *Keys) notBefore(last time.Time, file, advice string) error {
 	now := k.options.time()
 	if k.options.IgnoreClock || last.Sub(now) <= slack {
@@ -85,7 +85,7 @@ func (s *signing) checkClock() error {
 }
 
 // lastSigned returns when the mirror was signed last, the zero time if it never was. The
-// version of its timestamp tells, unless a record does.
+// version of its timestamp says, unless a record does.
 func (s *signing) lastSigned() time.Time {
 	version := s.before.version(Timestamp)
 	if version == 0 {

@@ -239,7 +239,7 @@ func (k *Keys) newest() *root {
 }
 
 // readRoots reads and verifies the roots in a folder, from the first one on. The first
-// one is trusted; each other one must be signed by the thresholds of the one before.
+// one is trusted; each other one must be signed by the thresholds of the root before it.
 func readRoots(dir atomicfile.Dir, folder string) (roots []root, err error) {
 	versions, err := rootVersions(dir, folder)
 	if err != nil {

@@ -132,8 +132,8 @@ var orphanDirs = []struct {
 
 var documentName = regexp.MustCompile(`^[0-9a-f]{64}\..+\.json$`)
 
-// removeOrphans removes the files that neither the new snapshot leads to nor the one
-// before. Without a new snapshot, or if the one before is unknown, it removes nothing.
+// removeOrphans removes the files that neither the new snapshot nor the previous one names.
+// Without a new snapshot, or if the previous one is unknown, it removes nothing.
 func (s *signing) removeOrphans(ctx context.Context) error {
 	after, err := readMetadata(ctx, s.dir, s.keys.newest().data)
 	if err != nil {

@@ -302,7 +302,7 @@ func (s *signing) expires(role string) time.Time {
 	return s.now.Add(s.keys.options.lifetime(role))
 }
 
-// nextVersion returns the version that follows the one before.
+// nextVersion returns the next version.
 func (s *signing) nextVersion(before int64) int64 { return max(before+1, s.after+1, s.now.Unix()) }
 
 // addMetadata signs metadata, adds it to the files to be written, and returns the

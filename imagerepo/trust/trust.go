@@ -1,6 +1,6 @@
 // Package trust signs what a mirror publishes, by The Update Framework (TUF), so
-// that a client that was once given a root knows that what it reads is what the
-// keys' owners published, whole, and no older than they say. Package
+// that a client with a root of trust knows that it reads exactly what the owners of the
+// keys published, and nothing older than they allow. Package
 // imagerepo/internal/tuf verifies.
 //
 // # Parties
@@ -58,11 +58,11 @@
 // timestamp. A new root follows the timestamp, which the old keys sign too, as far as
 // they are in the directory: at any instant the newest root of the mirror verifies its
 // metadata. In a mirror that was never signed the roots come first. The last step
-// removes orphans: files that neither the new snapshot leads to nor the one before. So
+// removes orphans: files that neither the new snapshot nor the previous one names. So
 // a client that reads meanwhile finds all files.
 //
 // A run that is killed at any point leaves a mirror that verifies, and the next one
-// goes on. If an old private key is lost, the mirror may not verify between the
+// continues. If an old private key is lost, the mirror may not verify between the
 // timestamp and the root.
 //
 // # When
@@ -77,13 +77,13 @@
 //
 // # Clock
 //
-// A clock that is behind would sign what has expired already, and nobody would notice
-// before the clients refuse it. So nothing is signed while the clock is more than an hour
-// behind the last signing. Two places tell of that: the version of the mirror's timestamp,
+// With a clock that is behind, new signatures would have expired already, and nobody would
+// notice until clients refuse them. So nothing is signed while the clock is more than an hour
+// behind the last signing. Two places show that: the version of the mirror's timestamp,
 // which depends neither on lifetimes nor on the times of files; and .signed in the keys
 // directory, for roots, and for mirrors that are new.
 //
-// With Options.IgnoreClock signing goes on, with the versions that follow. The version of a
+// With Options.IgnoreClock signing continues with the next versions. The version of a
 // timestamp can then be more than an hour ahead of the clock; .repo/signed.json in the
 // mirror says when that version was signed. So IgnoreClock is needed once after a clock
 // that was ahead.

@@ -1,7 +1,8 @@
 // Package untrusted takes what comes from outside the program: from mirrors, servers,
 // records and files that others wrote. ReadAll and ReadFile bound what is read; Show,
-// Quote and Error escape and shorten what people see of it. ShowLines is for a message
-// as a whole, in case that somebody forgot them. Nearest finds what a wrong word may mean.
+// Quote and Error escape and shorten what people see of it. ShowLines is for a whole
+// message, in case a part was not escaped. Nearest finds the word that a misspelt one may
+// mean.
 //
 // What is shown has only printable characters of valid UTF-8, on one line. Others are
 // written as Go writes them: a control character as \n or \x1b, a byte that is not

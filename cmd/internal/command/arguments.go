@@ -205,8 +205,8 @@ func flagOf(known []cli.Flag, name string) cli.Flag {
 
 // Settle decides about arguments whose first positional is the name of a command and of a
 // directory, as it can be in scripts that are older than the command. directory reports
-// whether a path is such a directory. forms tell, by the commands' names, whether the
-// positionals after the name fit the command; forms[""] tells it of the app, with the name
+// whether a path is such a directory. forms report, by the commands' names, whether the
+// positionals after the name fit the command; forms[""] reports it for the app, with the name
 // among them. Only commands with a form are decided about.
 //
 // What fits the app alone is returned with ./ before the name, so that it is no command.

@@ -8,7 +8,7 @@
 // The words are those of the command line after the program, up to the one that the cursor
 // is in or behind, of which they have only what is before the cursor. It may be empty. The
 // program prints what that word may become. The first line is "words", or "files" or "dirs"
-// where the shell is to offer files or directories besides. Each other line is a word, and
+// where the shell must also offer files or directories. Each other line is a word, and
 // after a tab what it means, if there is something to say. Words that do not begin as the
 // last one does are left out. A value after --option= has the option before it.
 //

@@ -1,8 +1,8 @@
 // Package config reads the options of a command from a config file and from the
 // environment. It knows no option by name: the flags of the app are its keys.
 //
-// The command line counts before the environment, that before the file, and that
-// before the app's own default. Lists are not added to each other.
+// The command line overrides the environment, which overrides the file, which overrides
+// the app's own default. Lists are not merged.
 //
 // # The file
 //
@@ -17,7 +17,7 @@
 // sets all flags of that name. The key of a list can be repeated; the list keeps the
 // order. The value is the rest of the line without the white space around it: quotes
 // have no meaning, and no comment can follow. A switch is true or false. A key without
-// a value is an error, as it says nothing that a missing line does not.
+// a value is an error: a missing line says the same.
 //
 // # The environment
 //
@@ -29,7 +29,7 @@
 //
 // A Source has one file of its own, which is read if it exists. A variable names another,
 // and so does an option of the command line where Source.Option is set. That file must
-// exist; an empty name stands for none. Where Source.Dir is set, a name of letters, digits,
+// exist; an empty name means no file. Where Source.Dir is set, a name of letters, digits,
 // _ and - alone, such as school, is that of a file there, Dir/school.conf; all others are
 // paths, ./school too.
 package config

@@ -1,4 +1,4 @@
-// Package manpage makes the manual pages of a program from what its help is made of.
+// Package manpage makes the manual pages of a program from the same texts as its help.
 //
 // A program has one page, and one for each of its commands that has options. The page
 // PROGRAM-COMMAND describes PROGRAM COMMAND, and the commands below that. These sections are

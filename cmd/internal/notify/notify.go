@@ -1,8 +1,8 @@
 // Package notify runs the command that an administrator has set for the end of a run that
 // has failed: to send a mail, or to page someone.
 //
-// The command is a shell command, run by /bin/sh. It has an empty input, a session of its
-// own, and in its environment besides what the run had:
+// The command is a shell command, run by /bin/sh. It has an empty input and a session of its
+// own. Its environment is that of the run, and:
 //
 //	PUAVO_ERROR      the error, as on standard error: escaped, and at most some KiB
 //	PUAVO_EXIT_CODE  with which the run ends, such as 1
@@ -11,11 +11,11 @@
 //
 // What it prints goes to standard error. It has a minute; then, and if the run is
 // interrupted, all of its processes are killed. What it leaves in the background goes on, but
-// can print no longer than some seconds. That it fails changes nothing of the run.
+// can print no longer than some seconds. If it fails, the result of the run stays the same.
 //
-// A run that was interrupted has not failed, and neither has one that has nothing to do. One
-// whose options or settings cannot be read does not know the command yet: the supervisor that
-// started it, such as systemd with OnFailure=, is what can report that.
+// A run that was interrupted, or has nothing to do, has not failed. A run whose options or
+// settings cannot be read does not know the command yet: only the supervisor that started it,
+// such as systemd with OnFailure=, can report that.
 package notify
 
 import (

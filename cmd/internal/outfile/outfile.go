@@ -8,7 +8,7 @@
 // Where that would not give what the user asked for, or cannot be done, the file is
 // written in place:
 //
-//   - a device, a pipe, and what /dev/stdout and the like lead to;
+//   - a device, a pipe, and what /dev/stdout and the like point to;
 //   - a file that has other hard links, which would keep the old content;
 //   - a file that is a mount point, which cannot be replaced;
 //   - a file in a directory in which no other can be made.
@@ -48,7 +48,7 @@ type file interface {
 }
 
 // Create begins to write the file of this path. A new file has the mode that the
-// umask leaves, another the mode of the one before, unless mode is not 0. Errors, and
+// umask leaves, another the mode of the file it replaces, unless mode is not 0. Errors, and
 // those of the methods of File, name the path. The caller must call Discard in the
 // end.
 func Create(path string, mode fs.FileMode) (*File, error) { return create(path, mode, true) }
@@ -132,7 +132,7 @@ func begin(path string, old fs.FileInfo, mode fs.FileMode) (file, error) {
 	return out, nil
 }
 
-// own gives a file the owner of the one before, if this process may do so.
+// own gives a file the owner of the file it replaces, if this process may do so.
 func own(f *atomicfile.File, old fs.FileInfo) error {
 	now, err := f.Stat()
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 // module is a module that a program links, or Go's own library.
 type module struct {
 	path  string
-	files []string // the paths of its licences, and of what it wants to be told to users
+	files []string // the paths of its licences, and of notices for users
 }
 
 // copyright returns the file copyright of a package, in the format of Debian's DEP 5: our own

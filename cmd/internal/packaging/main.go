@@ -9,7 +9,7 @@
 //	changelog             in Debian's format; its first entry has the version
 //	units, examples       of systemd, of settings and of web servers
 //	postinst, prerm, ...  scripts that dpkg runs
-//	lintian-overrides     what lintian finds and is meant
+//	lintian-overrides     findings of lintian that are intended
 //
 // The same checkout and Go give the same bytes: nothing in a package has the time of the
 // build or the name of a machine. The time in it is that of the changelog's first entry.

@@ -8,7 +8,7 @@
 //	                        run the command, which must read the pipe, and send it SIGTERM
 //	                        while it does: it must exit with code 130
 //	odd KIND PATH           put a pipe, a directory, a dangling link, a device or a file of
-//	                        2 GiB in the place of what is there; where a device cannot be
+//	                        2 GiB in place of the file; where a device cannot be
 //	                        made, skip the script, or fail where CI is set
 //	readonly DIR            mount DIR read-only until the script ends; where that is
 //	                        not allowed, skip the script, or fail where CI is set

@@ -148,7 +148,7 @@ func quote(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
 }
 
-// checkNew returns an error if a file that is to be written exists, so that nothing is done in
+// checkNew returns an error if a file that init would write exists, so that nothing is done in
 // vain.
 func checkNew(files []file) error {
 	for _, f := range files {

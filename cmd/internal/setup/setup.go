@@ -1,6 +1,6 @@
-// Package setup is the guided setup of a builder: it asks for what a command line does not
-// say, and makes of the answers a file of settings and, if they are wanted, the units of a
-// systemd timer.
+// Package setup is the guided setup of a builder: it asks for what the command line does not
+// say, and writes the answers to a file of settings and, if wanted, the units of a systemd
+// timer.
 //
 // An answer is the value of a flag, by its name, without dashes:
 //
@@ -10,14 +10,14 @@
 //	config                 a series file; none: the images are scanned
 //	keep-last and so on    how many images are kept; none: all
 //	sign-keys              the directory of the keys; none: nothing is signed
-//	root-keys              where the root keys are made, to be carried away
+//	root-keys              where the root keys are created, to be moved elsewhere
 //	timer                  when systemd runs a build, as OnCalendar; none: it does not
 //	units-dir              where the units are written
 //	passphrase-file        a file that only its owner may read, for the timer
 //	passphrase-credential  a systemd credential instead: a name, or the path of its file
 //
-// The setup asks only if an answer is missing that must be there; then it asks for all others
-// too, and offers a usual one for each.
+// The setup asks only if a required answer is missing; then it asks for all others too, and
+// offers a usual answer for each.
 package setup
 
 import (

@@ -1,8 +1,8 @@
-// Package textfile writes what commands measure for the textfile collector of Prometheus'
+// Package textfile writes metrics of commands for the textfile collector of the Prometheus
 // node exporter, in the format of
 // https://prometheus.io/docs/instrumenting/exposition_formats/. All are gauges:
 //
-//	# HELP puavo_repository_images Images that the run had in the mirror.
+//	# HELP puavo_repository_images Images in the mirror after the last run.
 //	# TYPE puavo_repository_images gauge
 //	puavo_repository_images{mirror="/srv/mirror"} 2
 package textfile
@@ -46,7 +46,7 @@ func Sample(name string, labels ...string) string {
 // maxFile bounds a metrics file, in bytes.
 const maxFile = 1 << 20
 
-// Write writes a metrics file, which everybody may read, to what a path leads to: a regular
+// Write writes a metrics file, which everybody may read, to the file that a path points to: a regular
 // file is replaced, and a device or a pipe is written to. Errors name the file and say what to
 // do.
 func Write(file string, data []byte) error {
@@ -54,7 +54,7 @@ func Write(file string, data []byte) error {
 }
 
 // Change is Write of what format returns, given the old file, which is empty if there is
-// none, or what a path leads to is no regular file.
+// none, or if a path points to what is not a regular file.
 func Change(ctx context.Context, file string, format func(old []byte) []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -47,7 +47,7 @@ func (l *left) at(now time.Time, done, total int64) (time.Duration, bool) {
 }
 
 // since returns the last mark before a time, or the first. Marks before it, but the first,
-// are not needed any more.
+// are no longer needed.
 func (l *left) since(t time.Time) mark {
 	n := 0
 	for n+1 < len(l.marks) && l.marks[n+1].at.Before(t) {

@@ -1,6 +1,6 @@
 // Package ui is the only place that prints progress and log lines. Both go to
 // standard error; a progress bar is drawn only on a terminal, and not among lines
-// of JSON. Where no bar is, each thing that is done has a line.
+// of JSON. Without a bar, each step that is finished has a line.
 //
 // Progress for programs is one JSON object a line:
 //
@@ -9,10 +9,10 @@
 //
 // The first is of the client: done and total are bytes of the stage. The second is of the
 // builder: file is a path in the mirror, done and total are the work of the whole run, in units
-// that take about as long as each other, and total changes as it gets known what must be done.
-// What is not known is left out: seconds_left too in the first seconds. There is one object for
+// that take about equally long, and total changes as more work becomes known. Unknown values
+// are left out, such as seconds_left in the first seconds. There is one object for
 // each stage or file that begins and, while it lasts, five a second at most, with the last
-// that is known when all is done. Messages are JSON objects then, too; they have a "level" and
+// that is known when all is done. Messages are JSON objects too then; they have a "level" and
 // no "stage".
 package ui
 

@@ -37,7 +37,7 @@ func (f *Finder) Find(ctx context.Context, lo, hi int) ([]Match, error) {
 	return f.gaps(ctx, lo, hi)
 }
 
-// seeds finds the matches that sampled seeds lead to.
+// seeds finds the matches of sampled seeds.
 func (f *Finder) seeds(ctx context.Context, lo, hi int) error {
 	target := f.target[:hi]
 	at := max(lo, f.match(lo, lo, hi))

@@ -18,7 +18,7 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// Check returns an error for directories that would get mixed up.
+// Check returns an error for directories that would interfere with each other.
 func Check(imageDir, mirrorDir string) error {
 	images, err := os.Stat(imageDir)
 	if err != nil {
@@ -168,7 +168,7 @@ func left(dir string) (names []string) {
 
 // commands returns the commands that remove what a run has left in a directory.
 func commands(dir string) (all []string) {
-	for _, name := range slices.Backward(left(dir)) { // the records last: they tell what was left
+	for _, name := range slices.Backward(left(dir)) { // the records last: they say what was left
 		path := filepath.Join(dir, name)
 		switch {
 		case name == mirror.Private, name == mirror.TUF:

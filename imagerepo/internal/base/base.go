@@ -14,7 +14,7 @@
 // cache: at most 32 MiB of the target and half a MiB of the delta lie between them, or
 // one long copy or literal.
 //
-// A Lane makes one delta. The lanes of a sweep go over the base side by side: none
+// A Lane makes one delta. The lanes of a sweep go over the base together: none
 // gets more than a window of 64 MiB ahead of the slowest, so that the base is read
 // once for all of them where memory does not hold it.
 //

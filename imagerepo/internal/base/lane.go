@@ -49,7 +49,7 @@ func (b *Base) Sweep(n int) []*Lane {
 	return lanes
 }
 
-// Leave says that no other lane must wait for this one any more. It may be called
+// Leave says that no other lane must wait for this one from then on. It may be called
 // again. Make and Check leave when they end; what they do after that is not held to
 // the pace.
 func (l *Lane) Leave() { l.pace.leave(l.n) }

@@ -45,7 +45,7 @@ func (p *pace) advance(ctx context.Context, walker int, n int64) {
 	p.mu.Unlock()
 }
 
-// leave says that nobody is to wait for a walker any more.
+// leave says that nobody must wait for a walker from then on.
 func (p *pace) leave(walker int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

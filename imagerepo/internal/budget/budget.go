@@ -1,11 +1,11 @@
-// Package budget divides the memory that a run may take, besides mapped files, among
-// what it does at the same time.
+// Package budget divides the memory that a run may use, apart from mapped files, among
+// its concurrent work.
 //
 // What each takes is known before it begins. The size of an index follows from that
 // of its base, and from the memory that was asked for, if that is too little: so the
 // same images and options give the same deltas on every machine. Where memory is
 // short, fewer bases are worked on at a time, then their diffs get fewer cores, then
-// fewer deltas are made side by side, and only then indexes get smaller.
+// fewer deltas are made concurrently, and only then indexes get smaller.
 //
 //	48 MiB   the process itself
 //	12 MiB   of each base or image that is worked on: digests and buffers

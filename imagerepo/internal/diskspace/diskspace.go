@@ -1,4 +1,4 @@
-// Package diskspace tells how much room a directory has, and how much of it a file
+// Package diskspace reports how much room a directory has, and how much of it a file
 // takes.
 package diskspace
 

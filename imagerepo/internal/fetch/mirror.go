@@ -7,7 +7,7 @@
 // or stalls, the rest is fetched by another GET with Range (RFC 9110, section 14): so
 // no byte is fetched twice. What answers to that:
 //
-//	206  with the rest of the same file: reading goes on
+//	206  with the rest of the same file: reading continues
 //	206  with another range: the file is asked for as a whole
 //	200  a server without ranges: what was read before is skipped
 //	200  or 206 of another file, 416: ErrChanged
@@ -21,14 +21,14 @@
 // its ETag, or else its date, is; If-Range asks for that.
 //
 // An answer that is compressed is refused: sizes and digests are those of the
-// file as it lies there.
+// file as it is stored.
 //
 // A connection stalls when no byte, or hardly any, comes for some time.
 //
 // One loop makes all attempts: the first request, those after no answer or one that
 // says "busy", and those after a connection that broke. Attempts in a row that bring
 // hardly anything are limited, and the time between them grows. One that brings more
-// sets their count to zero, so a download of days over a bad line gets done.
+// sets their count to zero, so a download that takes days over a bad line completes.
 //
 // Redirects are followed, but not from https to http. Proxies are those of the
 // environment: HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
@@ -226,7 +226,7 @@ var (
 	errRedirect = errors.New("bad redirect")
 )
 
-// redirects returns the check of redirects. A site for payload alone may only lead to
+// redirects returns the check of redirects. A payload mirror may only redirect to
 // its own files.
 func redirects(payloadOnly bool) func(*http.Request, []*http.Request) error {
 	if !payloadOnly {

@@ -7,8 +7,8 @@
 // wait: "process N (name) since YYYY-MM-DD hh:mm:ss", perhaps ", " and what it does,
 // and blanks up to a fixed length; blanks alone while nobody holds the lock. The line is written over an
 // empty file, blanks, or another such line, and over nothing else; the file is
-// never cut. What has the lock's name and is no regular file, or has another
-// name too, is refused and left as it is.
+// never cut. If the lock's name belongs to something else than a regular file, or to a
+// file with several names, it is refused and left as it is.
 package lockfile
 
 import (
@@ -117,7 +117,7 @@ func (l *Lock) Say(work string) {
 // Release gives the lock back.
 func (l *Lock) Release() error {
 	if l.line != "" {
-		// Where this cannot be done, the line is of one who holds nothing any more.
+		// Where this cannot be done, the line is of one who no longer holds it.
 		_ = write(l.f, func(data []byte) bool { return describes(data, l.line) }, "")
 	}
 	return l.f.Close()

@@ -1,7 +1,7 @@
 // Package meter counts the work that is done, for progress, and says what is worked on.
 //
-// Work is counted in units that take about as long as each other, so that what is left can be
-// told from what is done: a byte of one kind of work has its cost in units. The costs are
+// Work is counted in units that take about equally long, so that the time left can be
+// estimated from the work done: a byte of each kind of work has its cost in units. The costs are
 // those of a processor with instructions for SHA; on others a digest costs more.
 package meter
 
@@ -57,7 +57,7 @@ func New(total int64, progress func(done, total int64)) *Meter {
 	return m
 }
 
-// Tell has tell called with what is worked on whenever that changes, one call at a time: of
+// Tell has tell called with the step that is worked on whenever that changes, one call at a time: of
 // several steps at once, the one that was begun last. It must be called before the first Begin.
 func (m *Meter) Tell(tell func(Step)) { m.work.tell = tell }
 
@@ -88,7 +88,7 @@ func (m *Meter) Begin(stage, file string) (end func()) {
 	}
 }
 
-// change changes the steps, and tells of the latest if it is another.
+// change changes the steps, and reports the latest if it changed.
 func (w *work) change(steps func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

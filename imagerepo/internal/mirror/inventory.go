@@ -73,7 +73,7 @@ func (v Inventory) Signed(n meta.Name, size int64) bool {
 	return v.Files[SignaturePath(n)].Size == delta.SignatureSize(size)
 }
 
-// Look finds out what a mirror holds, of which records and documents tell. It reads
+// Look finds out what a mirror holds, as records and documents say. It reads
 // no images and no deltas.
 func Look(mirror fs.FS, records map[string]*state.Record, listed map[string]bool) (Inventory, error) {
 	v := Inventory{Records: maps.Clone(records), Files: make(map[string]state.Stamp), Listed: listed}

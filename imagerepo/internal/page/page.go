@@ -1,5 +1,5 @@
 // Package page makes index.html, the page about a mirror for people: its series, images,
-// deltas and digests, and how a client is given it.
+// deltas and digests, and how to point a client at it.
 //
 // # What it is made of
 //
@@ -12,7 +12,7 @@
 // # What it is
 //
 // One file without scripts, pictures or anything else to fetch. Links are relative, so the
-// page works on every host and from a disk; the URL of the host stands only in the
+// page works on every host and from a disk; the URL of the host is only in the
 // command to copy. Its Content-Security-Policy permits its own style, by digest, and
 // nothing else. It has a light and a dark form, by what the reader prefers, and tables
 // that scroll by themselves where the screen is narrow.

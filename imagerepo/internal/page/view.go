@@ -159,7 +159,7 @@ type matrix struct {
 
 type matrixRow struct {
 	Base    string       // version
-	Retired bool         // it is no image of the series any more
+	Retired bool         // it is no longer an image of the series
 	Cells   []*deltaView // nil where there is no delta
 }
 

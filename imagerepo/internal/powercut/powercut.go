@@ -57,7 +57,7 @@ type file struct {
 
 // Watch watches a directory, which need not be there yet, until the test ends or
 // Stop is called. What is in it counts as flushed. each, which may be nil, is called
-// before each change but writes, with a function that tells the trees of then; where
+// before each change but writes, with a function that returns the trees of that moment; where
 // it returns an error, the change fails with that.
 func Watch(t testing.TB, dir string, each func(next atomicfile.Change, trees func() []Tree) error) *Disk {
 	t.Helper()

@@ -23,11 +23,11 @@
 // What is inside the definition of a setting is not looked at.
 //
 // Symbolic links are followed as long as they are relative and stay inside the
-// image. Anything else than a regular file at the end of them is passed over.
+// image. Anything other than a regular file at their end is skipped.
 //
 // # Limits
 //
-// Nobody vouches for an image. Whatever it holds, reading it takes about 100 MiB
+// Images are not trusted. Whatever an image contains, reading it takes about 100 MiB
 // of memory at a time, and some 20 seconds of a processor, at most:
 //
 //   - 4 MiB for a file of definitions, 32 MiB for all of them

@@ -1,12 +1,12 @@
 // Package sharing brings a file into a directory without a second copy of its bytes: by
-// a hard link, or as another file with the same blocks, a reflink. It also foretells
-// whether that can be.
+// a hard link, or as another file with the same blocks, a reflink. It also guesses
+// whether that is possible.
 //
-// The kernel decides by much that no program sees in time: a link must stay within one
-// mount, so none leads from one bind mount of a disk to another; within one subvolume of
+// The kernel decides by rules that no program can check in advance: a link must stay within
+// one mount, so not go from one bind mount of a disk to another; within one subvolume of
 // btrfs; below the most that a file can have; and with fs.protected_hardlinks the file
 // must be the caller's own, or one that he may write. A reflink must stay on one file
-// system that can make it. So Share tries, and Likely is no more than its name says.
+// system that can make it. So Share tries, and Likely only guesses.
 package sharing
 
 import (

@@ -56,7 +56,7 @@ type Signer struct {
 	Log      *slog.Logger
 }
 
-// Sign signs the images of a plan that are to be signed, and returns those that are not:
+// Sign signs the images that a plan says to sign, and returns those that are not signed:
 // their files in the mirror cannot be read, or have another content than their records
 // say. It warns of each. An error is one of writing, or that of ctx; the signatures that
 // were finished before it stay.

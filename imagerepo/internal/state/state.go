@@ -18,8 +18,7 @@
 // whose check is wrong is damaged: it says nothing. A record without a check is
 // that of a version before there was one.
 //
-// A record that is missing or damaged costs another look at the file, never a
-// wrong answer.
+// If a record is missing or damaged, the file is read again; the answer is never wrong.
 package state
 
 import (

@@ -20,7 +20,7 @@
 //
 // # Files of the mirror
 //
-//	tuf/<n>.root.json       the n-th root, signed by the keys of the one before and its own
+//	tuf/<n>.root.json       the n-th root, signed by the keys of the previous root and its own
 //	tuf/timestamp.json      names the snapshot by version, length and digests
 //	tuf/<n>.snapshot.json   names the targets by version, length and digests
 //	tuf/<n>.targets.json    names the documents by length and digests
@@ -29,7 +29,7 @@
 // # Files of the client
 //
 //	.trust/pinned           SHA-256 of the root that was given, in hex, and a newline
-//	.trust/root.json        the newest root that the given one has led to
+//	.trust/root.json        the newest root reached from the given one
 //	.trust/timestamp.json   the newest verified timestamp,
 //	.trust/snapshot.json    snapshot
 //	.trust/targets.json     and targets: older versions are refused
@@ -49,7 +49,7 @@
 // # Why not go-tuf's updater
 //
 // metadata/updater of go-tuf v2.4.2 fails for good once a file that it keeps is
-// damaged, goes on with an old root where more follow than it reads, and panics at a
+// damaged, continues with an old root where more follow than it reads, and panics at a
 // timestamp that names no snapshot. It also takes no context, and writes its files by
 // path, without flushing them.
 //

@@ -1,5 +1,5 @@
-// Package describe is what the builder says of itself to man and to shells: the manual
-// pages, and the completion of command lines.
+// Package describe generates the manual pages of the builder and completes its command
+// lines for shells.
 package describe
 
 import (

@@ -22,12 +22,12 @@
 //	{"files":{"a-2022-01-20-173248-amd64.img":{"size":6,"mtime":1,"ctime":2,"inode":3,"blake3":"00..."}},
 //	"pending":"a-2022-01-20-173248-amd64.img"}
 //
-// Once a file was changed, its entry says what it was, and nothing of what it is. It stays
-// until the file is read again or is gone. Earlier versions drop such an entry, and know
+// Once a file has changed, its entry describes the old content only. It stays until the file
+// is read again or removed. Earlier versions drop such an entry, and know
 // no wrong.
 //
-// A file that is damaged, or another's, counts as empty: then the images are read
-// again.
+// A cache that is damaged, or that another program wrote, counts as empty: the images are
+// then read again.
 //
 // # What a digest proves
 //

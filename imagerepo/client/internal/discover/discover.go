@@ -24,7 +24,7 @@
 //
 // Installed clients do the same, but know only the record with the version, and take
 // only its first server. Puavo's bootservers have a port for each version, from 873 on,
-// and also a record without a version: its port, 872, serves no images nowadays.
+// and also a record without a version: its port, 872, no longer serves images.
 package discover
 
 import (

@@ -4,7 +4,7 @@
 //
 // The menu boots the image that has a label:
 //
-//	puavo-os-amxa-buster-2022-01-20-173248-amd64.default   the default link leads to it
+//	puavo-os-amxa-buster-2022-01-20-173248-amd64.default   the default link points to it
 //	puavo-os-amxa-buster-2022-01-17-120001-amd64.backup    the backup link does
 //
 // A label is an empty file with the name of the image, its .img replaced. What is not
@@ -19,7 +19,7 @@
 //	puavo_grub_puavo_os_default_mode
 //
 // When another image is put to use, these are removed by grub-editenv(1), so that the
-// machine boots that image. The installed client does all of this, too.
+// machine boots that image. The installed client does the same.
 package grub
 
 import (

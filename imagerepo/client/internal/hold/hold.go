@@ -1,4 +1,4 @@
-// Package hold keeps in an images directory that no update is installed.
+// Package hold records in an images directory that updates are held: none is installed.
 //
 // # The file
 //
@@ -11,7 +11,7 @@
 //
 //	since  when the hold began, in the form of RFC 3339, in UTC and whole seconds
 //	image  the image that is kept in use
-//	from   the image that was in use before a rollback; left out of a hold without an end
+//	from   the image that was in use before a rollback; missing in a hold without an end
 //
 // Each line ends in a newline, and each key comes once. Lines with other keys are skipped;
 // a later version may write them. The file has at most 4 KiB.
@@ -21,9 +21,10 @@
 //
 // # A damaged file
 //
-// It is the file that holds, not what it says. One that is empty, cut short, of another
-// form, unreadable, or no regular file, holds without an end, and the error says how to
-// mend it. Nothing else in the directory is needed for a hold, the digest cache neither.
+// The existence of the file holds updates, not its content. A file that is empty, cut
+// short, of another form, unreadable, or not regular holds them without an end, and the
+// error says how to repair it. A hold needs nothing else in the directory, not even the
+// digest cache.
 package hold
 
 import (
@@ -56,7 +57,7 @@ type Hold struct {
 	From  meta.Name // that was in use before a rollback, zero for a hold without an end
 }
 
-// State tells whether updates are held. The zero State says that they are not.
+// State says whether updates are held. The zero State says that they are not.
 type State struct {
 	Held   bool
 	Hold   Hold

@@ -65,7 +65,7 @@ func TestParseRefuses(t *testing.T) {
 	for what, c := range map[string]struct{ text, want string }{
 		"nothing":            {"", "lacks the time or the image"},
 		"no image":           {"since 2022-01-21T08:30:00Z\n", "lacks the time or the image"},
-		"want a time":            {"image " + imageA + "\n", "lacks the time or the image"},
+		"want a time":        {"image " + imageA + "\n", "lacks the time or the image"},
 		"a cut":              {text[:len(text)-1], "cut short"},
 		"a key alone":        {text + "odd\n", "not a key and a value"},
 		"a blank line":       {"\n" + text, "not a key and a value"},

@@ -169,7 +169,7 @@ func remove(files atomicfile.Dir, file string) error {
 	return nil
 }
 
-// Say tells those who wait for the lock what this process does.
+// Say lets those who wait for the lock know what this process does.
 func (d *Dir) Say(work string) {
 	if d.lock != nil {
 		d.lock.Say(work)

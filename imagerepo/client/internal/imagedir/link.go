@@ -60,7 +60,7 @@ func (l Link) Image() (meta.Name, bool) { return l.imageOf(l.name) }
 // Backup returns the image that the backup link points to.
 func (l Link) Backup() (meta.Name, bool) { return l.imageOf(l.backup()) }
 
-// imageOf returns the image that one of the two links leads to.
+// imageOf returns the image that one of the two links points to.
 func (l Link) imageOf(link string) (meta.Name, bool) {
 	if l.Check() != nil || !exists(l.dir.Files, link) {
 		return meta.Name{}, false
@@ -74,7 +74,7 @@ func (l Link) imageOf(link string) (meta.Name, bool) {
 	return meta.Name{}, false
 }
 
-// Set makes the default link lead to an image, and then the backup link to what the
+// Set points the default link at an image, and then the backup link at what the
 // default link led to before, which has a temporary name meanwhile. If the default
 // link leads to the image already, the backup link stays. At any instant each of
 // them is a whole image, if it existed. Called again, it completes what was cut
@@ -113,7 +113,7 @@ func (l Link) set(files atomicfile.Dir, image string) error {
 	return renameLink(files, previous, l.backup())
 }
 
-// swap makes the default link lead to an image, in one instant.
+// swap points the default link at an image, in one instant.
 func (l Link) swap(files atomicfile.Dir, image string) error {
 	tmp := nextLink + l.name
 	if err := linkAs(files, image, tmp); err != nil {

@@ -69,7 +69,7 @@ func removeAll(files atomicfile.Dir, images []Image) (removed []meta.Name, err e
 	return removed, files.SyncDir(".")
 }
 
-// use tells which images are in use.
+// use says which images are in use.
 type use struct {
 	names  []string        // of files, in whatever directory
 	files  []fs.FileInfo   // under whatever name

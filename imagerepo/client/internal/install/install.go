@@ -3,14 +3,14 @@
 // The steps, each of which is done again if the process or the power fails before the
 // last:
 //
-//	note in the digest cache that the image is pending
-//	Begin             what else to note before anything is seen
+//	record in the digest cache that the image is pending
+//	Begin             what else to record before anything is visible
 //	pre-install hook  if it fails, the default stays what it was
-//	default link      leads to the image, and the backup link to the one before
+//	default link      points to the image, and the backup link to the previous one
 //	labels for GRUB   follow the two links
-//	GRUB's choice     is forgotten
+//	GRUB's choice     is reset
 //	post-install hook
-//	note that nothing is pending
+//	record that nothing is pending
 //
 // The lock of the directory is held meanwhile.
 package install
@@ -42,7 +42,7 @@ type Installer struct {
 	Begin func() error
 }
 
-// IsInUse reports whether an image is in use: the default link leads to it, if there
+// IsInUse reports whether an image is in use: the default link points to it, if there
 // is such a link, and no run has failed to do all that belongs to installing it.
 func (in Installer) IsInUse(image meta.Name) bool {
 	if in.Dir.Digests.Pending() == image {

@@ -1,4 +1,4 @@
-// Package pace measures how fast a download comes, over the last minutes.
+// Package pace measures the speed of a download over the last minutes.
 package pace
 
 import (

@@ -25,7 +25,7 @@
 //	finished        a new image was made or put to use; progress is 100
 //	uptodate        the mirror has no newer image; progress is 100
 //	error           the update failed; progress is 0
-//	interrupted     the update was stopped, and goes on later; progress is 0
+//	interrupted     the update was stopped, and will be resumed; progress is 0
 //
 // The numbers on the right are the percent of the whole update that the applet
 // shows at the end of the phase. It shows any other phase as "???". An update takes
@@ -33,10 +33,10 @@
 // image_sync, so not all phases come.
 //
 // A regular file is written under its name with .tmp added, and renamed, so that no reader
-// sees a part of it; of a symbolic link that is done to what it leads to. It is not
-// flushed to the disk: after a power cut it may be empty, or tell of an update that has
+// sees a part of it; a symbolic link is followed. It is not
+// flushed to the disk: after a power cut it may be empty, or report an update that has
 // ended. It is not written if nothing has changed, and not removed after the update.
-// Anything else, such as a pipe, is written to, if it takes that at once.
+// Anything else, such as a pipe, is written to, if it accepts the data at once.
 package stats
 
 import (
