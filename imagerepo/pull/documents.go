@@ -79,7 +79,7 @@ func (c *copied) writeDocuments(ctx context.Context, m *mirror.Mirror, known *le
 		return err
 	}
 	docs.SetPage(published.Page{Ledger: known, Log: c.options.Log})
-	docs.Publish(withURLs(series, c.options.URL), nil, nil) // torrents have seeds of upstream
+	docs.Publish(withURLs(series, c.options.URL), nil, nil) // without torrents, whose seeds are the hosts of upstream
 	if _, err := docs.Write(ctx); err != nil {
 		return err
 	}

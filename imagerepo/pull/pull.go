@@ -14,7 +14,8 @@
 // A whole copy has all that its one upstream has, the documents and their signatures byte for
 // byte. Everything else is a copy of its own: a selection, several upstreams, or another base
 // of the urls. Its documents are made here, from the meta of upstream, unsigned or signed with
-// keys of its own. A directory that was one of these does not become the other.
+// keys of its own. It has no torrents: those of upstream name the hosts of upstream. A directory
+// that was one of these does not become the other.
 //
 // # Upstreams
 //

@@ -121,7 +121,7 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// A whole copy has the torrents of its upstream, and the run after an image has left, which
+// A whole copy has the torrents of its upstream, one of its own has none, and the run after an image has left, which
 // waits for its removal, has nothing to do.
 func TestTorrents(t *testing.T) {
 	p := newPlace(t, image1, image2, other)
@@ -140,6 +140,14 @@ func TestTorrents(t *testing.T) {
 	}
 	if pl, s := p.pull(o); s.Changed {
 		t.Errorf("once more: %+v %+v", pl, s)
+	}
+	own := o
+	own.Dir, own.URL = filepath.Join(p.Dir, "own"), "https://boot.example.org"
+	p.pull(own)
+	for name, data := range mirrortest.Tree(t, own.Dir) {
+		if strings.Contains(name+data, "torrent") {
+			t.Errorf("%s of a copy of its own has a torrent", name)
+		}
 	}
 	p.Leave(other)
 	build()

@@ -83,12 +83,12 @@ func New(t Tools, stdout, stderr io.Writer) *cli.Command {
    that was broken off is continued by the next.
 
    Without options that choose, DIR gets all of upstream, byte for byte, with
-   its signatures. With them, or with several URLs, it gets documents of its
-   own, unsigned, or signed with --sign-keys. Several URLs are several
-   repositories, which must not have series of one name; mirrors of one
-   repository are given as one argument, separated by commas, and used in this
-   order. Where URL and DIR are not given, the keys from and mirror-dir of the
-   settings say them.
+   its signatures and torrents. With them, or with several URLs, it gets
+   documents of its own, unsigned, or signed with --sign-keys, and no torrents.
+   Several URLs are several repositories, which must not have series of one
+   name; mirrors of one repository are given as one argument, separated by
+   commas, and used in this order. Where URL and DIR are not given, the keys
+   from and mirror-dir of the settings say them.
 
    If upstream has lost a whole series, or more than half of its images, nothing
    is changed. The directory of a build is refused.
