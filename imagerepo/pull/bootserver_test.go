@@ -11,6 +11,7 @@ import (
 // Puavo's bootserver, which reads the meta by its keys alone, updates from a copy of its own:
 // testdata/bootserver.rb does its steps, with the Ruby, rdiff and aria2c of Debian.
 func TestBootserver(t *testing.T) {
+	t.Parallel()
 	testdata.Tool(t, "rdiff")
 	testdata.Tool(t, "aria2c")
 	p := newPlace(t, image1, image2, image3, other)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/imagerepo/plan"
@@ -117,6 +118,7 @@ func (p *place) empty(*Options) {
 // What upstream has lost is permitted once, and then is no news. Of a selection it counts what
 // upstream has lost, not what the copy would lose.
 func TestAllowRemoval(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image1, image2, image3, image4, other)
 	p.Build()
 	o := p.options()
@@ -135,6 +137,7 @@ func TestAllowRemoval(t *testing.T) {
 
 // An upstream cannot go back behind what was seen of it, and the next mirror is asked.
 func TestRollback(t *testing.T) {
+	t.Parallel()
 	for _, selected := range []bool{false, true}[:testdata.Scale(2, 1)] {
 		p := newPlace(t, image1, image2)
 		p.Sign()
@@ -142,9 +145,12 @@ func TestRollback(t *testing.T) {
 		old := filepath.Join(p.Dir, "old")
 		p.Must(os.CopyFS(old, os.DirFS(p.Mirror)))
 		p.Must(os.RemoveAll(filepath.Join(old, ".repo")))
-		time.Sleep(time.Second) // versions are seconds
 		p.PutFixture(image3)
-		p.Build()
+		p.Build(func(o *imagerepo.Options) {
+			o.Sign = func(ctx context.Context, dir atomicfile.Dir) (bool, error) {
+				return p.Keys.SignAfter(ctx, dir, time.Now().Unix()+5)
+			}
+		})
 		o := p.options()
 		o.Trust = []string{p.Keys.RootFile()}
 		o.Sources = []string{p.Mirror}
@@ -167,6 +173,7 @@ func TestRollback(t *testing.T) {
 
 // A copy of all does not become one of its own, with other signatures, nor the reverse.
 func TestKinds(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image1, image2)
 	p.Sign()
 	p.Build()
@@ -190,12 +197,16 @@ func TestKinds(t *testing.T) {
 // Repositories of several builders become one, signed here; clients with the root of neither
 // builder update from it.
 func TestMerge(t *testing.T) {
+	t.Parallel()
 	a, b := newPlace(t, image1, image2), newPlace(t, other)
-	a.Sign()
+	keys, err := mirrortest.SharedKeys()
+	if !testing.Short() { // other keys take a second to make
+		a.Sign()
+		keys, err = mirrortest.OtherKeys()
+	}
+	a.Must(err)
 	a.Build()
 	b.Build()
-	keys, err := mirrortest.OtherKeys()
-	a.Must(err)
 	o := a.options()
 	o.Sources, o.Sign, o.URL = []string{a.Mirror, b.Mirror}, keys, "https://images.example.org"
 	_, s := a.pull(o)
@@ -227,6 +238,7 @@ func TestMerge(t *testing.T) {
 
 // On a small disk deltas go before images, and what is new gets its room before it comes.
 func TestSmallDisk(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	for i, name := range []string{image1, image2, image3} {
 		p.Put(name, noise(int64(i), 3<<20))
@@ -314,6 +326,7 @@ func flip(p *place) {
 
 // A build refuses the directory of a pull.
 func TestBuildRefuses(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image1)
 	p.Build()
 	p.pull(p.options())

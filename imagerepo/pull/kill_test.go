@@ -156,12 +156,11 @@ func (c killed) test(p *place) {
 	whole.Dir = p.CopyDest("whole")
 	changes, _ := whole.run(p)
 	want := mirrortest.Tree(p.T, whole.Dir)
-	n := int64(testdata.Scale(12, 2))
 	kills := 0
-	for i := range n {
+	for i, at := range killPoints(changes, testdata.Scale(12, 1)) {
 		this := upstream
 		this.Dir = p.CopyDest(fmt.Sprint("killed-", i))
-		this.KillAt = 1 + (changes-1)*i/max(n-1, 1)
+		this.KillAt = at
 		stop := c.readers(p, this.Dir, root)
 		_, dead := this.run(p)
 		stop()
@@ -170,18 +169,29 @@ func (c killed) test(p *place) {
 		}
 		kills++
 		if err := mirrortest.Holds(this.Dir); err != nil {
-			p.T.Fatalf("killed at %d of %d: %v", this.KillAt, changes, err)
+			p.T.Fatalf("killed at %d of %d: %v", at, changes, err)
 		}
 		this.KillAt = 0
 		stop = c.readers(p, this.Dir, root)
 		this.run(p)
 		stop()
 		if diff := mirrortest.Difference(c.stable(shared(mirrortest.Tree(p.T, this.Dir), want))); diff != "" {
-			p.T.Fatalf("killed at %d of %d, the next run leaves %s", 1+(changes-1)*i/max(n-1, 1), changes, diff)
+			p.T.Fatalf("killed at %d of %d, the next run leaves %s", at, changes, diff)
 		}
 		os.RemoveAll(this.Dir)
 	}
 	p.T.Logf("%d kills, %d changes", kills, changes)
+}
+
+// killPoints returns n of the changes, from the first to the last; one alone is in the middle.
+func killPoints(changes int64, n int) (at []int64) {
+	if n == 1 {
+		return []int64{changes / 2}
+	}
+	for i := range int64(n) {
+		at = append(at, 1+(changes-1)*i/int64(n-1))
+	}
+	return at
 }
 
 // stable returns two trees without what signing makes different each time.

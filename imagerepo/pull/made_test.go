@@ -35,6 +35,7 @@ func (p *place) deltas() (all []string) {
 
 // Deltas that upstream lacks are made, once, and made again if they are damaged.
 func TestMakeDeltas(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image1, image2, image3, other)
 	p.Sign()
 	p.bare()
@@ -70,6 +71,7 @@ func TestMakeDeltas(t *testing.T) {
 
 // What is not worth it, or has no room, is not made again; nothing is made of a damaged image.
 func TestUseless(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	p.Put(image1, noise(1, 1<<20))
 	p.Put(image2, noise(2, 1<<20))

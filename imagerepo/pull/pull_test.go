@@ -95,6 +95,7 @@ func shared(a, b map[string]string) (left, right map[string]string) {
 
 // A copy of its own has what was chosen.
 func TestOwn(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image1, image2, image3, other)
 	p.Build()
 	o := p.options()
@@ -121,9 +122,10 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// A whole copy has the torrents of its upstream, one of its own has none, and the run after an image has left, which
-// waits for its removal, has nothing to do.
+// A whole copy has the torrents of its upstream, one of its own has none. The run after an
+// image has left, which waits for its removal, has nothing to do.
 func TestTorrents(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image1, image2, other)
 	build := func() {
 		_, _, err := imagerepo.Build(t.Context(), imagerepo.Options{

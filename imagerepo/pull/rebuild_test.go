@@ -60,6 +60,7 @@ func TestRebuildFails(t *testing.T) {
 
 // A fault of this machine is not blamed on a mirror: no other is tried.
 func TestLocalFault(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image1)
 	p.Build()
 	second := serveMirror(t, p.Mirror)
@@ -81,6 +82,7 @@ func TestLocalFault(t *testing.T) {
 
 // What an earlier run has staged, and has not released, is not fetched again.
 func TestStaged(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image1)
 	p.Build()
 	s := serveMirror(t, p.Mirror)

@@ -219,6 +219,7 @@ func TestMisbehaving(t *testing.T) {
 
 // Mirrors of one repository are tried in their order, for documents and for each file.
 func TestMirrors(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image1, image2)
 	p.Build()
 	first, second := serveMirror(t, p.Mirror), serveMirror(t, p.Mirror)
@@ -238,6 +239,7 @@ func TestMirrors(t *testing.T) {
 // What changed is fetched, and no more: nothing but documents for a run without news, and no
 // image where a delta leads to it.
 func TestBytes(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image1, image2, image3)
 	p.Build()
 	s := serveMirror(t, p.Mirror)
@@ -272,6 +274,7 @@ func TestBytes(t *testing.T) {
 
 // A run that is broken off is continued: no byte is fetched twice.
 func TestResume(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, image1)
 	big := make([]byte, 24<<20)
 	for i := range big {

@@ -64,7 +64,7 @@ gzip on; gzip_types *; gzip_min_length 0; server { listen %s; root %q; location 
 
 // Of real servers the copy is right, signed, and so is what they serve of the copy.
 func TestWebServers(t *testing.T) {
-	for _, name := range []string{"caddy", "nginx"}[:testdata.Scale(2, 1)] {
+	for _, name := range []string{"nginx", "caddy"}[:testdata.Scale(2, 1)] {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, image1, image2, image3)
