@@ -57,12 +57,12 @@ func TestFiles(t *testing.T) {
 		{"deltas rot and are changed", func(p place) { p.rot(up); p.write(down, nil) },
 			[][3]string{{"damaged", up, "sha256 is "}, {"modified", down, "size is 0, " + amxaDoc + " says "}}},
 		{"there is no directory of deltas", func(p place) { p.remove("rdiffs"); p.write("rdiffs", nil) },
-			[][3]string{{"orphan", "rdiffs", "no document names it"}, {"missing", "rdiffs/SHA256SUMS", "files in rdiffs"}, {"missing", up, amxaDoc + " and CKSUMS name it; rdiffs is no directory"}, {"missing", down, "; rdiffs is"}}},
+			[][3]string{{"orphan", "rdiffs", "no document names it"}, {"missing", "rdiffs/SHA256SUMS", "files in rdiffs"}, {"missing", up, amxaDoc + " and CKSUMS name it; rdiffs is not a directory"}, {"missing", down, "; rdiffs is"}}},
 		{"the deltas are elsewhere", func(p place) {
 			away := filepath.Join(p.t.TempDir(), "away")
 			check(os.Rename(p.path("rdiffs"), away))
 			check(os.Symlink(away, p.path("rdiffs")))
-		}, [][3]string{{"orphan", "rdiffs", "nothing"}, {"unreadable", "rdiffs/SHA256SUMS", "escapes"}, {"unreadable", up, "escapes"}, {"unreadable", down, "escapes"}}},
+		}, [][3]string{{"orphan", "rdiffs", "no document"}, {"unreadable", "rdiffs/SHA256SUMS", "escapes"}, {"unreadable", up, "escapes"}, {"unreadable", down, "escapes"}}},
 		{"changed without a record", func(p place) { p.remove(".repo/state/" + newer + ".json"); p.write(newer, flip(image)) },
 			[][3]string{{"damaged", newer, is}}},
 		{"changed with a record that knows nothing", func(p place) { p.record(newer, state.Record{}); p.write(newer, flip(image)) },
@@ -85,7 +85,7 @@ func TestFiles(t *testing.T) {
 			{"orphan", absent, ""}, {"orphan", "rdiffs/more/x", ""}, {"orphan", "x/.repo/y", ""},
 		}},
 		{"the predecessor's directories", func(p place) { p.write(".checksums/x", nil); p.write(".signatures/y", nil) },
-			[][3]string{{"note", ".checksums", "the predecessor"}, {"note", ".signatures", "the predecessor"}}},
+			[][3]string{{"note", ".checksums", "the old rake task"}, {"note", ".signatures", "the old rake task"}}},
 		{"what waits", func(p place) {
 			p.write(absent, []byte("x"))
 			p.record(absent, state.Record{Orphaned: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Unix()})
@@ -128,7 +128,7 @@ func TestDocuments(t *testing.T) {
 		{"the meta has another sha256", func(p place) {
 			p.replace(amxaDoc, valuesOf(sumsOf(p.read(newer)))[sha256], strings.Repeat("ab", 32))
 			p.relist()
-		}, [][3]string{{"inconsistent", newer, "sha256 is abababababab... by " + amxaDoc + " and "}}},
+		}, [][3]string{{"inconsistent", newer, "sha256 is abababababab... in " + amxaDoc + " and "}}},
 		{"the meta has another blake3", func(p place) {
 			p.replace(amxaDoc, valuesOf(sumsOf(p.read(newer)))[blake3], strings.Repeat("ab", 32))
 			p.relist()
@@ -147,7 +147,7 @@ func TestDocuments(t *testing.T) {
 			p.relist()
 			p.replace("SHA256SUMS", says(sha256, nil)[:12], "ffffffffffff")
 		}, [][3]string{
-			{"inconsistent", newer, "sha256 is "}, {"inconsistent", newer, "size is 360448 by " + amxaDoc + " and 1 by CKSUMS"},
+			{"inconsistent", newer, "sha256 is "}, {"inconsistent", newer, "size is 360448 in " + amxaDoc + " and 1 in CKSUMS"},
 			{"modified", newer, "size is 0, " + amxaDoc + " says 360448"},
 		}},
 		{"CKSUMS is malformed", func(p place) { p.write("CKSUMS", []byte("x\n")); p.relist() },

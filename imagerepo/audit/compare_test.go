@@ -70,7 +70,7 @@ func TestCompareDocuments(t *testing.T) {
 		{"the meta of another series", func(d *documents) { d.series[doc].Name = "y" }, [][3]string{{"inconsistent", doc, "the series y"}}},
 		{"the index counts wrong", func(d *documents) { d.index.Series[0].Images = 2 }, [][3]string{{"inconsistent", "index.json", "2 images of the series x, " + doc + " has 1"}}},
 		{"the index has another newest", func(d *documents) { d.index.Series[0].Newest = "" },
-			[][3]string{{"inconsistent", "index.json", `the newest image of the series x is "", by ` + doc}}},
+			[][3]string{{"inconsistent", "index.json", `it names "" as the newest image of the series x, ` + doc + " names "}}},
 		{"the index lacks a series", func(d *documents) { d.index.Series = nil }, [][3]string{{"inconsistent", "index.json", "meta/SHA256SUMS names " + doc}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -51,7 +51,7 @@ func TestDeep(t *testing.T) {
 			noBLAKE3(p)
 			p.putDelta(up, literal(flip(p.read(newer))))
 			noBLAKE3(p)
-		}, 2, [][3]string{{"wrong", up, "from " + older}}},
+		}, 2, [][3]string{{"wrong", up, "applied to " + older}}},
 		{"a base is bad", func(p place) { p.rot(older) }, 0, [][3]string{{"damaged", older, ""}}},
 		{"a base is gone", func(p place) { p.remove(newer) }, 0, [][3]string{{"missing", newer, ""}}},
 		{"a delta is bad", func(p place) { p.rot(up) }, 1, [][3]string{{"damaged", up, ""}}},
@@ -60,7 +60,7 @@ func TestDeep(t *testing.T) {
 		{"a base is retired", func(p place) {
 			retire(p)
 			p.write(older, []byte("x")) // whatever it is, nothing tells what it was
-		}, 0, [][3]string{{"orphan", older, ""}, {"note", up, "not applied: its base " + older + " is not in the mirror"}}},
+		}, 0, [][3]string{{"orphan", older, ""}, {"note", up, "not applied: its base " + older + " is no longer in the mirror"}}},
 		{"a base is retired and the delta bad", func(p place) { retire(p); p.remove(up) }, 0, [][3]string{{"missing", up, ""}}},
 		{"series share a delta", func(p place) {
 			s := p.series(amxaDoc)
@@ -139,7 +139,7 @@ func TestApplier(t *testing.T) {
 	}{
 		{"right", live, nil, nil, 1, 360448, true, nil},
 		{"cached, right", live, nil, &result{sumsOf(must(os.ReadFile(testdata.Path("images/" + newer)))).BLAKE3, nil}, 1, 0, true, nil},
-		{"cached, wrong", live, nil, &result{}, 1, 0, true, [][3]string{{"wrong", up, "from " + older}}},
+		{"cached, wrong", live, nil, &result{}, 1, 0, true, [][3]string{{"wrong", up, "applied to " + older}}},
 		{"cached, no delta", live, nil, &result{err: delta.ErrFormat}, 1, 0, true, [][3]string{{"wrong", up, "applied to " + older}}},
 		{"the delta was replaced", live, func(p place, _ *trial) { p.put(up, p.read(up)) }, nil, 1, 360448, false, nil},
 		{"the delta is gone", live, func(p place, _ *trial) { p.remove(up) }, nil, 1, 360448, false, [][3]string{{"unreadable", up, "applying it: "}}},

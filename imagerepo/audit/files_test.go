@@ -27,8 +27,8 @@ func TestContent(t *testing.T) {
 		{"not as claimed", []claim{{"a", values{}}, {"b", wrong}, {"c", wrong}}, false, "b", nil},
 		{"one is right", []claim{{"a", wrong}, {"b", right}}, false, "", []string{"size is 2 in a and 1 in b; the file agrees with b"}},
 		{"the first is right", []claim{{"a", right}, {"b", wrong}}, false, "", []string{"size is 1 in a and 2 in b; the file agrees with a"}},
-		{"none is right", []claim{{"a", wrong}, {"b", other}}, true, "a", []string{"size is 2 by a and 3 by b"}},
-		{"each pair", []claim{{"a", wrong}, {"b", other}, {"c", wrong}}, true, "a", []string{"size is 2 by a and 3 by b", "size is 3 by b and 2 by c"}},
+		{"none is right", []claim{{"a", wrong}, {"b", other}}, true, "a", []string{"size is 2 in a and 3 in b"}},
+		{"each pair", []claim{{"a", wrong}, {"b", other}, {"c", wrong}}, true, "a", []string{"size is 2 in a and 3 in b", "size is 3 in b and 2 in c"}},
 		{"right of something else", []claim{{"a", wrong}, {"b", values{crc: right[crc]}}}, false, "a", nil},
 	} {
 		content := &content{file: &file{claims: c.claims}, sums: sums, bad: c.bad}

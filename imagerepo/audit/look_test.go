@@ -137,7 +137,7 @@ func TestAgain(t *testing.T) {
 			}
 		}, 4, nil},
 		{"documents that do not agree", func(p place) func(int) { p.replace("CKSUMS", says(crc, image), "7"); p.relist(); return nil }, 1,
-			[][3]string{{"inconsistent", newer, "7 by CKSUMS"}}},
+			[][3]string{{"inconsistent", newer, "7 in CKSUMS"}}},
 		{"a document that changes, and damage", func(p place) func(int) {
 			p.rot(up)
 			return func(look int) {
@@ -149,7 +149,7 @@ func TestAgain(t *testing.T) {
 		{"a document that changes all the time, and damage", func(p place) func(int) {
 			p.rot(up)
 			return func(int) { p.put("index.json", p.read("index.json")) }
-		}, len(soon) + 1, [][3]string{{"note", "index.json", "it was changed"}, damaged}},
+		}, len(soon) + 1, [][3]string{{"note", "index.json", "it changed during the check"}, damaged}},
 		{"a document that changes all the time", func(p place) func(int) {
 			return func(int) { p.put("index.json", p.read("index.json")) }
 		}, 1, nil},
@@ -183,7 +183,7 @@ func TestAgain(t *testing.T) {
 		{"the first signed metadata, and damage", func(p place) func(int) {
 			p.rot(up)
 			return func(int) { p.put("tuf/timestamp.json", nil) }
-		}, len(soon) + 1, [][3]string{damaged, {"note", "tuf", "it was changed"}}},
+		}, len(soon) + 1, [][3]string{damaged, {"note", "tuf", "it changed during the check"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t)

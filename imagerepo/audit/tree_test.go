@@ -44,7 +44,7 @@ func TestFindOrphans(t *testing.T) {
 		{"a list is malformed that may name it", live, documents{read: map[string]*document{"CKSUMS": {malformed: errors.New("x")}}}, nil, []string{absent}, nil, nil},
 		{"a document is missing, and it waits", live, documents{lacking: true}, waiting, []string{absent}, nil, [][3]string{{"waiting", absent, ""}}},
 		{"signed metadata and private files", live, documents{}, nil, []string{"tuf/x", ".repo/x"}, nil, nil},
-		{"of the predecessor", live, documents{}, nil, []string{".checksums/x"}, nil, [][3]string{{"note", ".checksums", "the predecessor"}}},
+		{"of the predecessor", live, documents{}, nil, []string{".checksums/x"}, nil, [][3]string{{"note", ".checksums", "the old rake task"}}},
 		{"cancelled", ended(t), documents{}, nil, []string{"x"}, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

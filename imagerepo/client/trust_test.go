@@ -268,7 +268,7 @@ func TestUntrusted(t *testing.T) {
 			must(keys.Add(trust.Targets, 2))
 			s.write("tuf/2.root.json", must(os.ReadFile(filepath.Join(s.keys, "2.root.json"))))
 			return nil
-		}, client.ErrUntrusted, "a key that was stolen"},
+		}, client.ErrUntrusted, "a stolen key"},
 		{"what has expired", []string{image3}, "", func(t *testing.T, s *signed, _ *place) http.Handler {
 			os.RemoveAll(s.path("tuf"))
 			o := s.options()

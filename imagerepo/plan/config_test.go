@@ -74,7 +74,7 @@ func TestIgnored(t *testing.T) {
 		{"two that are not", `{"a": {"images": ["` + image1 + `"], "extra_rdiffs": {"` + image3 + `": [], "` + image2 + `": ["` + image1 + `"]}}}`,
 			[]string{`series "a": extra_rdiffs names ` + image2 + ", " + image3 + ", not among its images"}},
 		{"of another series", `{"a": ["` + image1 + `"], "b": {"images": [], "extra_rdiffs": {"` + image1 + `": ["` + image2 + `"]}}}`,
-			[]string{`series "b": extra_rdiffs of ` + image1}},
+			[]string{`series "b": extra_rdiffs names ` + image1}},
 	} {
 		series, err := meta.ParseConfig([]byte(c.config))
 		if err != nil {

@@ -173,7 +173,7 @@ func TestRetired(t *testing.T) {
 	}{
 		{256 * mib, 2, ""},
 		{220 * mib, 1, ""},
-		{128 * mib, 1, "2021-04-10-192449-amd64.img need 192 MiB of memory, 128 MiB are allowed"},
+		{128 * mib, 1, "2021-04-10-192449-amd64.img need 192 MiB of memory, but 128 MiB are allowed"},
 	} {
 		b, err := New(c.memory, 2)
 		if err != nil {

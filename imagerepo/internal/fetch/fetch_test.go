@@ -511,7 +511,7 @@ func TestOpenHidesPassword(t *testing.T) {
 		"ftp://user:secret@host":     "mirror …@host: want a directory or a http, https or file URL",
 		"user:secret://secret@host":  "mirror …@host: want a directory or a http, https or file URL",
 		"host/path":                  "mirror: open host/path: no such file or directory; want a directory, or a URL such as https://",
-		"https://user:secret@host:x": "this is not the URL of a mirror",
+		"https://user:secret@host:x": "not the URL of a mirror",
 	} {
 		_, err := Open(where, Options{})
 		if err == nil || !strings.HasPrefix(err.Error(), says) || strings.Contains(err.Error(), "secret") {

@@ -400,7 +400,7 @@ func TestPlanChoices(t *testing.T) {
 	}
 	keep.Keep = plan.Retention{Last: -1}
 	p, err = w.plan(keep)
-	if err != nil || len(p.Failed) != 1 || !errors.Is(p.Failed[0].Err, plan.ErrConfig) || !strings.Contains(p.Failed[0].Reason, "none of the 4 images of the series is kept") {
+	if err != nil || len(p.Failed) != 1 || !errors.Is(p.Failed[0].Err, plan.ErrConfig) || !strings.Contains(p.Failed[0].Reason, "keep none of the 4 images of the series") {
 		t.Errorf("%v, %+v", err, p.Failed)
 	}
 }

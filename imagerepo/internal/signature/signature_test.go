@@ -113,11 +113,11 @@ func TestSign(t *testing.T) {
 			data := testdata.Read(t, "images/"+image)
 			data[len(data)/2]++
 			os.WriteFile(p.file(image), data, 0o666)
-		}, false, nil, "is not what was published under its name"},
+		}, false, nil, "differs from what was published under its name"},
 		{"a longer file", func(t *testing.T, p *place) {
 			os.WriteFile(p.file(image), append(testdata.Read(t, "images/"+image), 0), 0o666)
-		}, false, nil, "is not what was published"},
-		{"a shorter file", func(_ *testing.T, p *place) { os.Truncate(p.file(image), 4096) }, false, nil, "is not what was published"},
+		}, false, nil, "differs from what was published"},
+		{"a shorter file", func(_ *testing.T, p *place) { os.Truncate(p.file(image), 4096) }, false, nil, "differs from what was published"},
 		{"a missing file", func(_ *testing.T, p *place) { os.Remove(p.file(image)) }, false, nil, "no such file"},
 		{"a link", func(_ *testing.T, p *place) { os.Rename(p.file(image), p.file("x")); os.Symlink("x", p.file(image)) }, false, nil, "a symbolic link"},
 		{"it cannot be created", fails(atomicfile.Create), false, syscall.EIO, ""},

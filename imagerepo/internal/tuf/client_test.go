@@ -294,7 +294,7 @@ var attackTable = []struct {
 		r.root.Signed.Version += 2
 		r.files[fmt.Sprintf("%d.root.json", r.root.Signed.Version-1)] = sign(r.root, r.keys["root"])
 		return r.files
-	}, "of another version"},
+	}, "not the version that is named"},
 	{"a timestamp that names nothing", func(r *repo, _ map[string][]byte) map[string][]byte {
 		r.timestamp.Signed.Version++
 		r.timestamp.Signed.Meta = map[string]*metadata.MetaFiles{}
