@@ -73,14 +73,14 @@ func TestParseName(t *testing.T) {
 func TestWrongCharacter(t *testing.T) {
 	const after = "-2022-01-20-173248-amd64.img"
 	for name, want := range map[string]string{
-		"puavo os" + after:   `: its character 6 is " " (U+0020); letters`,
-		"büro" + after:       `: its character 2 is "ü" (U+00FC); letters`,
-		"bu\u0308ro" + after: ": its character 3 is \"\u0308\" (U+0308); letters",
-		"äö" + after:         `: its character 1 is "ä" (U+00E4); letters`,
-		"a\n" + after:        `: its character 2 is "\n" (U+000A); letters`,
-		"a\xff" + after:      `: its character 2 is the byte 0xff; letters`,
-		"a\ufffd" + after:    ": its character 2 is \"\ufffd\" (U+FFFD); letters",
-		"../a" + after:       `: its character 3 is "/" (U+002F); letters`,
+		"puavo os" + after:   `: its character 6 is " " (U+0020); only letters`,
+		"büro" + after:       `: its character 2 is "ü" (U+00FC); only letters`,
+		"bu\u0308ro" + after: ": its character 3 is \"\u0308\" (U+0308); only letters",
+		"äö" + after:         `: its character 1 is "ä" (U+00E4); only letters`,
+		"a\n" + after:        `: its character 2 is "\n" (U+000A); only letters`,
+		"a\xff" + after:      `: its character 2 is the byte 0xff; only letters`,
+		"a\ufffd" + after:    ": its character 2 is \"\ufffd\" (U+FFFD); only letters",
+		"../a" + after:       `: its character 3 is "/" (U+002F); only letters`,
 		"a--b" + after:       "at most 180 bytes)",
 		"":                   "at most 180 bytes)",
 	} {

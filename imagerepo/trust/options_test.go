@@ -52,7 +52,7 @@ func TestOptions(t *testing.T) {
 		{"passphrase, check", func(dir string) Options { return Options{Dir: dir, Passphrase: passphrase} }, check, ""},
 		{"unknown role", func(dir string) Options {
 			return Options{Dir: dir, Lifetimes: map[string]time.Duration{"mirrors": day}}
-		}, list, `trust.Options.Lifetimes: there is no role "mirrors"; want root, timestamp, snapshot, targets`},
+		}, list, `trust.Options.Lifetimes: no role "mirrors"; want root, timestamp, snapshot, targets`},
 		{"negative lifetime", func(dir string) Options {
 			return Options{Dir: dir, Lifetimes: map[string]time.Duration{Root: -day}}
 		}, list, "trust.Options.Lifetimes: root has -24h0m0s, want more than 0"},
