@@ -237,7 +237,7 @@ func TestRebuild(t *testing.T) {
 			for _, f := range testGlob(t, inMirror(p, mirror.StateDir+"/*")) {
 				os.WriteFile(f, []byte(`{"stamp":`), 0o666)
 			}
-		}, 0, "damaged record"},
+		}, 0, "a record is damaged"},
 		{"an earlier version left signatures", func(t *testing.T, p *place) {
 			for _, im := range []string{image3, image4} {
 				os.WriteFile(inMirror(p, mirror.SignaturePath(name(im))), signatureOf(t, p.read(im)), 0o666)
@@ -362,7 +362,7 @@ func TestManyWithoutConf(t *testing.T) {
 	}
 	p.build()
 	got := p.log.String()
-	if n := strings.Count(got, "no puavo-conf,"); n != 1 || !strings.Contains(got, "-140500-amd64.img, ") || !strings.Contains(got, "-140507-amd64.img and 22 more") || strings.Contains(got, "-140508-") {
+	if n := strings.Count(got, "no puavo-conf found;"); n != 1 || !strings.Contains(got, "-140500-amd64.img, ") || !strings.Contains(got, "-140507-amd64.img and 22 more") || strings.Contains(got, "-140508-") {
 		t.Errorf("%d warnings: %s", n, got)
 	}
 	p.log.Reset()
@@ -410,8 +410,8 @@ func TestBuildFails(t *testing.T) {
 		{"definitions that are no JSON", bad("nojson"), nil, []string{"puavo-os-nojson", ".json"}},
 		{"definitions that are no object", bad("array"), nil, []string{"puavo-os-array", ".json"}},
 		{"the mirror is a file", func(p *place) { p.MirrorDir += "/CKSUMS" }, nil, []string{"CKSUMS", "not a directory"}},
-		{"the mirror is the image directory", func(p *place) { p.MirrorDir = p.ImageDir }, nil, []string{"is in the mirror"}},
-		{"the image directory is in the mirror", func(p *place) { p.MirrorDir = filepath.Dir(p.ImageDir) }, nil, []string{"is in the mirror"}},
+		{"the mirror is the image directory", func(p *place) { p.MirrorDir = p.ImageDir }, nil, []string{"is inside the mirror"}},
+		{"the image directory is in the mirror", func(p *place) { p.MirrorDir = filepath.Dir(p.ImageDir) }, nil, []string{"is inside the mirror"}},
 		{"the mirror is in a mirror", func(p *place) { p.MirrorDir += "/mirror" }, nil, []string{"inside another mirror"}},
 		{"a file in the way of a folder", func(p *place) {
 			os.RemoveAll(p.MirrorDir + "/meta")

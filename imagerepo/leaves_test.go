@@ -192,7 +192,7 @@ func TestLeavesDamaged(t *testing.T) {
 		if record := ".repo/state/" + image1 + ".json"; p.there(record) != (grace > 0) {
 			t.Errorf("grace %v: its record is there: %v", grace, p.there(record))
 		}
-		if log := p.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "cannot be signed") || !strings.Contains(log, image1) {
+		if log := p.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "cannot sign") || !strings.Contains(log, image1) {
 			t.Errorf("warnings: %s", log)
 		}
 		im, _ := p.published(image4)

@@ -301,7 +301,7 @@ func TestSuspect(t *testing.T) {
 		{d34, ""},
 		{meta.SeriesPath(name(image3).Series()), ""},
 		{"CKSUMS", ""},
-		{image4, "is the same file and damaged too"},
+		{image4, "is the same file, and damaged too"},
 	} {
 		p := newPlace(t, image2, image3, image4)
 		p.Policy.Targets, p.Effort, p.URL = 2, delta.Fast, "https://elsewhere.example.org"

@@ -290,7 +290,7 @@ func TestUntrusted(t *testing.T) {
 		}, client.ErrUntrusted, "endless data"},
 		{"slow retrieval", []string{image3}, "", func(_ *testing.T, s *signed, _ *place) http.Handler {
 			return replacing(s.dir, "tuf/timestamp.json", trickle)
-		}, nil, "hardly any data came"},
+		}, nil, "hardly any data arrived"},
 		{"a delta bomb", []string{image3}, "", func(_ *testing.T, s *signed, _ *place) http.Handler {
 			b := bomb()
 			s.edit(func(m *meta.Series) {
