@@ -59,7 +59,7 @@ func TestRefused(t *testing.T) {
 		{"it is not signed", func(p *place, o *Options) { p.Sign(); o.Trust = []string{p.Keys.RootFile()} }, nil, "not signed"},
 		{"a root that is none", func(p *place, o *Options) { p.Write("root.json", "{}"); o.Trust = []string{p.Dir + "/root.json"} }, nil, "no root to trust"},
 		{"empty", (*place).empty, ErrRemoval, "no image was chosen"},
-		{"a series is gone", func(p *place, _ *Options) { p.Leave(other); p.Build() }, ErrRemoval, "would have lost 1 of its 4 images"},
+		{"a series is gone", func(p *place, _ *Options) { p.Leave(other); p.Build() }, ErrRemoval, "would lose 1 of its 4 images"},
 		{"more than half are gone", func(p *place, _ *Options) { p.Leave(image2, image3, other); p.Build() }, ErrRemoval, "3 of its 4 images"},
 		{"nothing is chosen", func(_ *place, o *Options) { o.Policy.Series = []string{"x"} }, ErrRemoval, "no image was chosen"},
 		{"another run", func(p *place, o *Options) {
@@ -126,7 +126,7 @@ func TestAllowRemoval(t *testing.T) {
 	p.pull(o)
 	p.Leave(image1, image2, image3)
 	p.Build()
-	if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrRemoval) || !strings.Contains(err.Error(), "upstream would have lost 3 of its 5 images") {
+	if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrRemoval) || !strings.Contains(err.Error(), "upstream has lost 3 of its 5 images") {
 		t.Fatal(err)
 	}
 	o.AllowRemoval = true

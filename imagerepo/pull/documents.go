@@ -15,8 +15,7 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// write writes the documents that the copy will publish to the directory for that, and
-// returns it open.
+// write writes the documents that the copy will publish to c.scratch, and returns that open.
 func (c *copied) write(ctx context.Context, series []meta.Series) (*mirror.Mirror, error) {
 	if c.options.isWhole() && !c.root.IsZero() && c.lock != nil {
 		if err := c.root.RemoveAll(editions); err != nil {

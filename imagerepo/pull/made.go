@@ -31,7 +31,7 @@ type made struct {
 // errLost is the error for a delta that was made by a run before, and is damaged.
 var errLost = errors.New("a delta that was made here is damaged, and is made again")
 
-// upstreamHas returns the deltas that upstreams have, by their paths.
+// upstreamHas returns the digests of all images and deltas of upstreams, by their paths.
 func (c *copied) upstreamHas() map[string]cksum.Sums {
 	var all []meta.Series
 	for _, e := range c.look {
@@ -85,7 +85,7 @@ func (c *copied) pairs(s meta.Series) []selection.Pair {
 	})
 }
 
-// setUpMade says where the deltas are that this run has made.
+// setUpMade adds the deltas that this run has made.
 func (c *copied) setUpMade(f *filler.Filler) error {
 	f.Made = make(map[string]string)
 	for file, m := range c.made {

@@ -6,16 +6,17 @@
 //	mirrors of upstream, images and deltas of DIR ── fetch or rebuild ───┘
 //
 // Package edition changes the copy, in phases, so that its clients find at every instant what
-// its documents say; only what changed is fetched, and what an interrupted run has fetched
-// counts. Package upstream reads what is copied, selection chooses of it, and filler gets it.
+// its documents say. Only what changed is fetched, and a run uses what an interrupted one has
+// fetched. Package upstream reads the documents, selection chooses from them, and filler gets
+// the images and deltas.
 //
 // # Two kinds of copies
 //
 // A whole copy has all that its one upstream has, the documents and their signatures byte for
-// byte. Everything else is a copy of its own: a selection, several upstreams, or another base
-// of the urls. Its documents are made here, from the meta of upstream, unsigned or signed with
-// keys of its own. It has no torrents: those of upstream name the hosts of upstream. A directory
-// that was one of these does not become the other.
+// byte. Every other copy is one of its own: a selection, several upstreams, or another base of
+// the urls. Its documents are made here, from the meta of upstream, unsigned or signed with
+// keys of its own. It has no torrents, as those of upstream name the hosts of upstream. A
+// directory does not change from one kind to the other.
 //
 // # Upstreams
 //
@@ -27,8 +28,8 @@
 //
 // With Options.MakeDeltas the copy gets the deltas to its newest three images that upstream
 // lacks, from as many of the others as Policy.Deltas says. They are made of the copy's own
-// images, after those are published, and published by an edition of their own. One that is not
-// worth it, or has no room, is not made again.
+// images, after those are published, and published by an edition of their own. One that is too
+// large to be worth it, or has no room, is not made again while both images stay as they are.
 //
 // # Trust
 //
@@ -40,14 +41,14 @@
 // # What is never lost
 //
 // A run ends before it changes anything if the copy would lose a whole series, or more than
-// half of its images, and likewise if upstream has lost that since the last run. It must be
-// permitted, see Options.AllowRemoval.
+// half of its images, and likewise if upstream has lost that since the last run.
+// Options.AllowRemoval permits it.
 //
 // # Room
 //
-// Where the copy has a largest size, or room must stay free, it gets less than was chosen, see
-// package selection. If what is new has no room as long as the old is there, the old goes
-// first, without a grace, in an edition of its own. A series keeps one image in it.
+// Where the size of the copy is limited, or room must stay free, it gets less than was chosen,
+// see package selection. If new files have no room while old ones are there, the old ones go
+// first, without a grace, in an edition of its own. Each series keeps one image in that.
 //
 // # Files
 //
@@ -145,7 +146,7 @@ type Options struct {
 	// NoRebuild fetches all images as a whole.
 	NoRebuild bool
 
-	Trust []string // paths of root.json files, see the package documentation; none trusts all
+	Trust []string // paths of root.json files, see the package documentation; without one, no signatures are verified
 	Sign  Signer   // signs a copy of its own; may be nil
 	// AllowRemoval permits a run that removes all images of a series, or more than half of all,
 	// or signatures.
@@ -223,7 +224,7 @@ type From struct {
 	File  string `json:"file"`
 	Base  string `json:"base,omitempty"`
 	Delta string `json:"delta,omitempty"`
-	Fetch int64  `json:"fetch"` // bytes, 0 of a delta that the copy gets too
+	Fetch int64  `json:"fetch"` // bytes, 0 if the copy has or gets the delta anyway
 }
 
 // Summary is what a run did.

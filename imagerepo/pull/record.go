@@ -41,7 +41,7 @@ type Upstream struct {
 	Series  map[string][]string `json:"series"`           // names of images
 }
 
-// Lag is what a copy has not of what was chosen.
+// Lag is what a copy lacks of what was chosen.
 type Lag struct {
 	Images int   `json:"images"`
 	Deltas int   `json:"deltas"`

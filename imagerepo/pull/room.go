@@ -62,8 +62,7 @@ func (c *copied) target(ctx context.Context) (t target, err error) {
 	return t, nil
 }
 
-// most returns how many bytes all files may take, where those that are the copy's own take
-// there.
+// most returns how many bytes all files may take. Those of the copy take there bytes already.
 func (c *copied) most(there int64) (int64, error) {
 	most := int64(math.MaxInt64)
 	if c.options.MaxSize > 0 {

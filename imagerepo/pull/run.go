@@ -50,7 +50,7 @@ func (c *copied) run(ctx context.Context) (p Plan, s Summary, err error) {
 	}
 }
 
-// isUpstreams reports whether an error can come of an upstream that was published again.
+// isUpstreams reports whether an error can come from an upstream that was published again.
 func isUpstreams(err error) bool {
 	for _, e := range []error{fetch.ErrChanged, assemble.ErrVerify, fs.ErrNotExist} {
 		if errors.Is(err, e) {
@@ -190,7 +190,7 @@ func (c *copied) prepare(ctx context.Context, s store.Store, m *mirror.Mirror, s
 	})
 }
 
-// setUp says how each file comes that the plan sends.
+// setUp finds out how each file comes that the plan sends.
 func (c *copied) setUp(ctx context.Context, f *filler.Filler, work *edition.Work) error {
 	f.Payload, f.Missing, f.Ways = make(map[string]filler.Payload), make(map[string]bool), make(map[string]filler.Way)
 	for _, file := range slices.Concat(work.Plan.New, work.Plan.Changed) {
@@ -304,14 +304,14 @@ func (c *copied) guard(has, target []meta.Series) error {
 		return fmt.Errorf("%w: no image was chosen of what upstream has; check --series and --since, or permit that once with --allow-removal", ErrRemoval)
 	}
 	if lost := loss.Between(has, target); lost.TooMuch() {
-		return tooMuch(fmt.Sprintf("the copy in %s", c.options.Dir), lost)
+		return tooMuch(fmt.Sprintf("the copy in %s would lose", c.options.Dir), lost)
 	}
 	var now []meta.Series
 	for _, e := range c.look {
 		now = append(now, e.Series...)
 	}
 	if lost := loss.Between(c.seriesBefore(), now); lost.TooMuch() {
-		return tooMuch("upstream", lost)
+		return tooMuch("upstream has lost", lost)
 	}
 	signed := c.exists(tuf.MetadataPath("timestamp", 0))
 	if whole := c.options.isWhole(); signed && !c.record.Success.IsZero() && c.record.Whole != whole {
@@ -328,6 +328,6 @@ func tooMuch(what string, lost *loss.Loss) error {
 	for _, n := range lost.Gone() {
 		fmt.Fprintf(&b, "\n  %s", untrusted.Show(n.String()))
 	}
-	return fmt.Errorf("%w: %s would have lost %d of its %d images:%s\nNothing was changed. If they are to go, permit it once with --allow-removal",
+	return fmt.Errorf("%w: %s %d of its %d images:%s\nNothing was changed. If these images should go, run once with --allow-removal",
 		ErrRemoval, what, len(lost.Gone()), lost.All(), b.String())
 }

@@ -95,8 +95,8 @@ type File struct {
 }
 
 // Hash computes the SHA-1 of the pieces of what is written to it. Make one with [NewHash].
-// It is not safe for concurrent use, and starts no goroutines: who computes other digests
-// of the same bytes writes to each in a goroutine of its own, as cksum.Hash does.
+// It is not safe for concurrent use, and starts no goroutines. To compute other digests of the
+// same bytes, write to each in a goroutine of its own, as cksum.Hash does.
 type Hash struct {
 	length int64 // of a piece
 	size   int64 // of what was written

@@ -46,8 +46,8 @@ type pass struct {
 	of     cksum.Digest256 // the BLAKE3 of what was read, zero until it has been
 }
 
-// Begin returns what must be written while a file is read for its digests, of an image of
-// that many bytes or a delta to it.
+// Begin returns what gets the bytes of a file while that is read for its digests. imageSize is
+// that of the image, or of the one that a delta makes, in bytes.
 func (m *Maker) Begin(file string, imageSize int64) (also []io.Writer) {
 	if !m.Torrents.Wants(file) {
 		return nil
@@ -83,8 +83,8 @@ func (m *Maker) take(file string, of cksum.Digest256) (torrent.File, bool) {
 	return p.pieces.File(file), true
 }
 
-// Put writes the torrent of a file that was read for its digests in this run, and is in its
-// place with the content that its record has.
+// Put writes the torrent of a file that this run has read for its digests, and that is in its
+// place with the content of its record.
 func (m *Maker) Put(ctx context.Context, file string) error {
 	if f, ok := m.take(file, m.Ledger.Of(file).Sums.BLAKE3); ok {
 		return m.put(ctx, f)
@@ -92,8 +92,8 @@ func (m *Maker) Put(ctx context.Context, file string) error {
 	return ctx.Err()
 }
 
-// Make makes the torrents of these files that are not right, whose files are all in their
-// places and recorded. It warns of each file that proves to be another than its record says.
+// Make makes those torrents of these files that are missing or wrong. The files must be in their
+// places, and recorded. It warns of each file that is not what its record says.
 func (m *Maker) Make(ctx context.Context, files []plan.Torrent) error {
 	var missing []plan.Torrent
 	var listed []string
@@ -187,8 +187,8 @@ func (m *Maker) omit(file string, reason error) error {
 	return nil
 }
 
-// put writes the torrent of a file, unless somebody else's has its name. Its record is
-// written first, so that it is known as the tool's own.
+// put writes the torrent of a file, unless somebody else's file has its name. Its record is
+// written first, so that a later run knows the torrent as the tool's own.
 func (m *Maker) put(ctx context.Context, f torrent.File) error {
 	name := mirror.TorrentOf(f.Name)
 	place := mirror.PathOf(name)
@@ -225,8 +225,8 @@ func digest(data []byte) cksum.Sums {
 	return h.Sums()
 }
 
-// Discard removes the torrent of a file whose content is about to be that of these digests,
-// or is not known, and has the disk forget it. One that is somebody else's stays.
+// Discard removes the torrent of a file before that gets the content of these digests, or an
+// unknown one, and flushes the removal to the disk. Somebody else's torrent stays.
 func (m *Maker) Discard(file string, next cksum.Sums) error {
 	name := mirror.TorrentOf(file)
 	if !m.Ledger.Has(name) || m.Ledger.Of(name).Target == next.BLAKE3 {
@@ -240,8 +240,8 @@ func (m *Maker) Discard(file string, next cksum.Sums) error {
 	return m.Root.SyncDir(mirror.TorrentDir)
 }
 
-// Right returns the SHA-256 of the torrent of a published file, if the mirror has it and it
-// is as it must be.
+// Right returns the SHA-256 of the torrent of a published file, and whether the mirror has that
+// torrent and it is right.
 func (m *Maker) Right(file string) (cksum.Digest256, bool) {
 	if !m.Torrents.Wants(file) {
 		return cksum.Digest256{}, false

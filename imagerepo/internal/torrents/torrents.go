@@ -3,19 +3,17 @@
 //
 //	torrents/SHA256SUMS   names them, and no other document does
 //
-// # Which content a torrent is of
+// # A torrent and its file
 //
-// Clients do not ask a document whether a torrent is there, they ask the host for the file.
-// So these rules hold at any instant:
+// Clients look for a torrent on the host, not in a document. So these rules hold at any instant:
 //
 //   - A torrent is written after its file is in its place.
 //   - Before the content of a file changes, its torrent is removed.
 //   - Before a file is removed, its torrent is.
 //
-// The record of a torrent has in Target the BLAKE3 of the file that it is of, and in Base a
-// digest of its trackers and seeds. If only those changed, the pieces are taken from the
-// torrent itself. Where the file was digested by a run that made no torrents, it is read
-// again.
+// In the record of a torrent, Target is the BLAKE3 of its file, and Base a digest of its trackers
+// and seeds. If only those changed, the pieces are taken from the torrent itself. A file that was
+// digested by a run without torrents is read again.
 //
 // # How it is made
 //
@@ -40,9 +38,8 @@ import (
 	"puavo-image-repository/meta/untrusted"
 )
 
-// Complete returns t with the seeds that it stands for in a mirror whose urls begin with
-// base: where it names none, the host of these. It returns an error for torrents that
-// clients could not find or use.
+// Complete returns t with its seeds; where it names none, base is the seed, with which the urls
+// of the mirror begin. It returns an error for torrents that clients could not find or use.
 func Complete(t plan.Torrents, base string) (plan.Torrents, error) {
 	if t.Of == "" {
 		return plan.Torrents{}, nil
@@ -76,17 +73,17 @@ func seeds(t plan.Torrents, path string) (all []string) {
 	return all
 }
 
-// DigestOf returns a digest of what the torrents of t name besides their files. It changes
-// too when torrents are made in another way.
+// DigestOf returns a digest of the trackers and seeds of t, and of the way in which torrents are
+// made: another way needs another number in it.
 func DigestOf(t plan.Torrents) cksum.Digest256 {
 	h := cksum.NewBLAKE3()
 	fmt.Fprintf(h, "1 %q %q", t.Trackers, t.Seeds)
 	return cksum.Digest256(h.Sum(nil))
 }
 
-// Decide says whether a torrent is kept or made. It has a record, which may be nil, and a
-// file in the mirror with this stamp; content is the BLAKE3 of the file that it must be of.
-// read reports whether that must be read for it.
+// Decide says whether a torrent is kept or made. The torrent has a record, which may be nil, and
+// a stamp in the mirror; content is the BLAKE3 of its file. read reports whether the file must be
+// read for it.
 func Decide(t plan.Torrents, record *state.Record, torrent state.Stamp, content cksum.Digest256) (action plan.Action, read bool) {
 	if !record.Known(torrent) || record.Target != content {
 		return plan.Make, true

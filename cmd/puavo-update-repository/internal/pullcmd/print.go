@@ -78,8 +78,8 @@ func printSteps(w io.Writer, p pull.Plan) error {
 	return t.Flush()
 }
 
-// DescribeRecord says how the last run went, and how the copy stands to upstream: how long it
-// is since that changed, what the copy lacks, and when the signatures of upstream expire.
+// DescribeRecord says how the last run went, how long upstream has not changed, what the copy
+// lacks, and when the signatures of upstream expire.
 func DescribeRecord(r pull.Record, now time.Time) string {
 	var b strings.Builder
 	for _, u := range r.Upstreams {

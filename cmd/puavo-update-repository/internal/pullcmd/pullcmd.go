@@ -46,17 +46,17 @@ func own() []cli.Flag {
 		// As a key, images is where verify --repair takes images from.
 		&cli.IntFlag{Name: "pull-images", Aliases: []string{"images"}, Usage: "copy the newest `N` images of each series; pull-images is the key in settings", DefaultText: "all"},
 		&cli.StringFlag{Name: "since", Usage: "copy the images since `DATE`, such as 2024-01-31"},
-		&cli.StringFlag{Name: "keep-list", Usage: "copy the images that devices use too, and the deltas from them: `FILE` has versions, one a line, with the number of devices"},
+		&cli.StringFlag{Name: "keep-list", Usage: "also copy the images that devices use, and the deltas from them: `FILE` has versions, one a line, with the number of devices"},
 		&cli.StringFlag{Name: "deltas", Value: "all", Usage: "copy `WHICH` deltas to these images: all, none, or those from the N nearest images"},
-		&cli.StringFlag{Name: "max-size", Usage: "let images and deltas take `SIZE` at most: leave out deltas, then old images"},
-		&cli.StringFlag{Name: "reserve", Usage: "leave `SIZE` of the disk free, likewise"},
+		&cli.StringFlag{Name: "max-size", Usage: "let images and deltas take `SIZE` at most: leave out deltas first, then old images"},
+		&cli.StringFlag{Name: "reserve", Usage: "leave `SIZE` of the disk free, in the same way"},
 		&cli.BoolFlag{Name: "rebuild", Value: true, Usage: "make images from others and deltas, where that takes less to fetch"},
 		&cli.BoolFlag{Name: "make-deltas", Usage: "make the deltas to the newest 3 images of each series that upstream lacks, from as many others as --deltas says"},
 		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "base `URL` of the images in the documents of the copy"},
 		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
 		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove files that the documents no longer name after this `TIME`, such as 36h; 0 removes them at once"},
 	), command.Category(trusted,
-		&cli.StringSliceFlag{Name: "trust", Usage: "verify what the repositories say by the root in `FILE`: one for all, or one for each"},
+		&cli.StringSliceFlag{Name: "trust", Usage: "verify the documents of the repositories by the root in `FILE`: one for all, or one for each"},
 		&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) as well as the system's"},
 	), command.Category(command.Limits,
 		&cli.StringFlag{Name: "rate-limit", Usage: "fetch at most `SIZE` a second, such as 4m"},
@@ -78,17 +78,17 @@ func New(t Tools, stdout, stderr io.Writer) *cli.Command {
 		Usage:     "copy a repository, or a part of it, and keep the copy up to date",
 		UsageText: "puavo-update-repository pull [options] [URL... DIR]",
 		Description: `Makes DIR a copy of the repository at URL: for a bootserver, a second site or
-   a public mirror. A run fetches what changed, and makes images from those that
-   are there and deltas. Clients can update from DIR at every instant. A run
-   that was broken off is continued by the next.
+   a public mirror. A run fetches what changed, and makes images from older ones
+   and deltas. Clients can update from DIR at every instant. The next run
+   continues one that was broken off.
 
    Without options that choose, DIR gets all of upstream, byte for byte, with
    its signatures and torrents. With them, or with several URLs, it gets
    documents of its own, unsigned, or signed with --sign-keys, and no torrents.
    Several URLs are several repositories, which must not have series of one
-   name; mirrors of one repository are given as one argument, separated by
-   commas, and used in this order. Where URL and DIR are not given, the keys
-   from and mirror-dir of the settings say them.
+   name. Give the mirrors of one repository as one argument, separated by
+   commas; they are asked in this order. Where URL or DIR is not given, the keys
+   from and mirror-dir of the settings name it.
 
    If upstream has lost a whole series, or more than half of its images, nothing
    is changed. The directory of a build is refused.

@@ -1,6 +1,6 @@
 // Package differ makes deltas between images of a copy. Both images are first compared with
-// their digests; a delta is then written to a file, applied by a second implementation, and
-// digested as it is read for that.
+// their digests. A delta is written to a file, applied by a second implementation, and digested
+// while that reads it.
 package differ
 
 import (
@@ -49,7 +49,7 @@ func (all *Images) Close() error {
 	return errors.Join(errs...)
 }
 
-// content returns the bytes of an image, which is right.
+// content returns the bytes of an image, once they are verified.
 func (all *Images) content(ctx context.Context, n meta.Name) ([]byte, error) {
 	if im := all.open[n]; im != nil {
 		return im.content, ctx.Err()
@@ -119,8 +119,8 @@ func (all *Images) Base(ctx context.Context, n meta.Name) (b *Base, err error) {
 // Close frees the index.
 func (b *Base) Close() { b.index.Close() }
 
-// Make makes the delta to an image in a file, flushed to the disk. It reports whether that is
-// worth having; if not, there is no file.
+// Make makes the delta to an image in a file, and flushes that to the disk. It reports whether
+// the delta is worth having; if not, no file is left.
 func (b *Base) Make(ctx context.Context, target meta.Name, file string) (sums cksum.Sums, worth bool, err error) {
 	data, err := b.images.content(ctx, target)
 	if err != nil {

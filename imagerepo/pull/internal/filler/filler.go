@@ -1,11 +1,11 @@
-// Package filler fills a copy of a repository: it is the store of a directory, whose payload
-// does not come from a file, but from the mirrors of an upstream, or is made from an image that
-// the directory has and a delta.
+// Package filler gets the payload of a copy of a repository. Its Filler is the store of a
+// directory. What it stages comes from the mirrors of an upstream, or is made from an image of
+// the directory and a delta.
 //
-// Each file is made in a folder of its own below .pull/partial, by package assemble, which
-// continues what an earlier run began. Whole and verified, it is renamed to where the store
-// keeps what is staged. What an image is made from is staged before it, whoever asks for it
-// first; it keeps its name, or the one that it has while it is staged, until the image is made.
+// Package assemble makes each file in a folder of its own below .pull/partial, and continues
+// what an earlier run began. Once a file is whole and verified, it moves to where the store
+// keeps staged files. The base of an image comes before the image, and so does its delta if the
+// directory gets that too. Neither is renamed until the image is made.
 package filler
 
 import (
@@ -28,14 +28,14 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// Partial is the folder of what is not whole.
+// Partial is the folder of partial files.
 const Partial = ".pull/partial"
 
 // Payload is what is known of an image or a delta.
 type Payload struct {
 	Sums    cksum.Sums
-	Image   meta.Name       // itself, or that a delta makes
-	Mirrors []*fetch.Mirror // that have it, the first to be asked first
+	Image   meta.Name       // the image itself, or the one that the delta makes
+	Mirrors []*fetch.Mirror // that have it, in the order in which they are asked
 }
 
 // Way says how an image is made here.
@@ -44,19 +44,19 @@ type Way struct {
 	Diff meta.Diff
 }
 
-// Filler is a store. What its fields hold must not change once it is in use.
+// Filler is a store. Do not change its fields once it is in use.
 type Filler struct {
 	*directory.Store
-	Dir     atomicfile.Dir // the same
-	Local   *fetch.Mirror  // likewise
+	Dir     atomicfile.Dir // the same directory
+	Local   *fetch.Mirror  // the same, as a mirror
 	Payload map[string]Payload
-	Ways    map[string]Way  // of images that are not fetched, by their names
-	Missing map[string]bool // payload that the directory has not, or not right
-	// Made are files that were made here, whole, verified and flushed, by the names that they
-	// get: their paths in the directory.
+	Ways    map[string]Way  // of images that can be made here, by their names
+	Missing map[string]bool // payload that the directory lacks, or has with another content
+	// Made has the paths of files that were made in the directory, by the names that they get.
+	// They are whole, verified and flushed.
 	Made map[string]string
 	Log  *slog.Logger
-	// Got, which may be nil, is called with each file that has come, concurrently.
+	// Got, which may be nil, is called concurrently, with each file that has come.
 	Got func(File)
 
 	Rebuilt atomic.Int64 // images that were made here
@@ -65,7 +65,7 @@ type Filler struct {
 	files map[string]*file
 }
 
-// File is one that has come.
+// File is a file that has come.
 type File struct {
 	Name   string `json:"file"`
 	Size   int64  `json:"size"`
@@ -76,11 +76,11 @@ type File struct {
 	Made   bool   `json:"made,omitempty"`   // a delta was made here
 }
 
-// file is payload that this run makes.
+// file is the state of payload in this run.
 type file struct {
 	sync.Mutex
 	staged bool
-	name   sync.RWMutex // held for reading while it must keep its name
+	name   sync.RWMutex // held for reading while the file must not be renamed
 }
 
 func (f *Filler) file(name string) *file {
@@ -120,14 +120,15 @@ func (f *Filler) Release(ctx context.Context, c store.Content) error {
 	return f.Store.Release(ctx, c)
 }
 
-// get gets payload.
+// get takes what an earlier run has staged, or what was made here; or it makes the file from
+// others, or fetches it.
 func (f *Filler) get(ctx context.Context, c store.Content) error {
 	if path.Ext(c.Name) == ".torrent" {
 		return f.Store.Stage(ctx, c) // of its file, which is small
 	}
 	payload, known := f.Payload[c.Name]
 	if !known || payload.Sums.SHA256 != c.SHA256 || payload.Sums.Size != c.Size {
-		return fmt.Errorf("%s: the meta does not have it, or otherwise", c.Name)
+		return fmt.Errorf("%s: the meta of upstream does not have it, or has another size or digest", c.Name)
 	}
 	if f.has(ctx, c) {
 		c.Report(c.Size, false)
@@ -167,7 +168,8 @@ func (f *Filler) has(ctx context.Context, c store.Content) bool {
 	return err == nil && h.SHA256 == c.SHA256
 }
 
-// isFinal reports whether an error is of this machine, or the end of the run.
+// isFinal reports whether no other mirror would do better: the error is of this machine, or the
+// run ends.
 func isFinal(ctx context.Context, err error) bool {
 	_, local := errors.AsType[*assemble.LocalError](err)
 	return local || ctx.Err() != nil
@@ -186,7 +188,7 @@ func (f *Filler) fetch(ctx context.Context, c store.Content, payload Payload, p 
 	return err
 }
 
-// each tries one mirror after the other, and returns the one that did.
+// each calls try with one mirror after the other, and returns the first that succeeds.
 func (f *Filler) each(ctx context.Context, mirrors []*fetch.Mirror, try func(*fetch.Mirror) error) (string, error) {
 	var failed []error
 	for i, m := range mirrors {
@@ -205,8 +207,8 @@ func (f *Filler) each(ctx context.Context, mirrors []*fetch.Mirror, try func(*fe
 	return "", errors.Join(failed...)
 }
 
-// rebuild makes an image from a base and a delta. Those that the directory gets too come
-// first, and are not fetched twice.
+// rebuild makes an image from a base and a delta. Of these, it first stages those that the
+// directory lacks, so that they are fetched once.
 func (f *Filler) rebuild(ctx context.Context, c store.Content, payload Payload, way Way, p *progress) error {
 	base, delta := way.Base.String(), meta.DeltaPath(way.Diff.Filename)
 	local := f.Missing[delta] || f.isThere(delta, way.Diff.Sums.Size)
@@ -250,7 +252,7 @@ func (f *Filler) isThere(name string, size int64) bool {
 	return err == nil && info.Mode().IsRegular() && info.Size() == size
 }
 
-// ensure stages payload that the directory has not.
+// ensure stages payload that the directory lacks.
 func (f *Filler) ensure(ctx context.Context, name string) error {
 	if !f.Missing[name] {
 		return ctx.Err()
@@ -279,7 +281,7 @@ func (f *Filler) exists(name string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// make makes payload, and adopts it. The errors of the directory are LocalErrors.
+// make makes payload, and stages it. Errors of the directory are LocalErrors.
 func (f *Filler) make(ctx context.Context, c store.Content, job assemble.Job, p *progress) error {
 	folder := Folder(c)
 	if err := f.Dir.MkdirAll(folder, 0o777); err != nil {

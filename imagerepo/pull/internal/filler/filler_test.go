@@ -88,13 +88,13 @@ func TestStage(t *testing.T) {
 			other := p.Payload[base]
 			other.Sums.Size++
 			p.Payload[base] = other
-		}, got: nothing, err: "the meta does not have it"},
+		}, got: nothing, err: "the meta of upstream does not have it"},
 		{name: "the meta has another digest", stage: base, set: func(p *place) {
 			other := p.Payload[base]
 			other.Sums.SHA256[0]++
 			p.Payload[base] = other
-		}, got: nothing, err: "the meta does not have it"},
-		{name: "the meta does not have it", stage: base, set: func(p *place) { delete(p.Payload, base) }, got: nothing, err: "the meta does not have it"},
+		}, got: nothing, err: "the meta of upstream does not have it"},
+		{name: "the meta does not have it", stage: base, set: func(p *place) { delete(p.Payload, base) }, got: nothing, err: "the meta of upstream does not have it"},
 		{name: "cancelled", stage: base, set: func(p *place) { p.cancel() }, got: nothing, err: "context canceled", is: context.Canceled},
 		{name: "cancelled while it comes", stage: base, set: func(p *place) {
 			p.first.answer = func(http.ResponseWriter, *http.Request, string) { p.cancel() }

@@ -28,6 +28,6 @@ func Pairs(images []meta.Image, targets, bases int, have func(Pair) bool) (missi
 	return missing
 }
 
-// canName reports whether the name of a delta tells its target: its prefix and architecture
-// are those of the base.
+// canName reports whether a delta can have a name, which has prefix and architecture once: both
+// images must have the same.
 func canName(p Pair) bool { return p.Base.Series() == p.Target.Series() }

@@ -6,17 +6,17 @@
 //
 // # Choose
 //
-// A series is chosen if its name matches a glob. Of its images the newest, those since a
-// version, and whatever age those that devices use. Of the deltas to a chosen image all, or
-// those from its nearest bases and from the images that devices use. The nearest are the
-// newest before the image, then those that follow, as for the builder.
+// A series is chosen if its name matches a glob. Of its images, the newest are chosen, those
+// since a version, and at any age those that devices use. Of the deltas to a chosen image, all
+// are chosen, or those from its nearest bases and from the images that devices use. The nearest
+// are the newest before the image, then those that follow, as for the builder.
 //
 // # Fit
 //
 // Where there is too little room, deltas go before images. The first delta to go is that with
 // the most bytes for each device that needs it, those that no device needs before all others,
 // and of these the largest. Then the oldest images go that no device uses. The newest image
-// of a series, and those in use, stay: if they are too large together, nothing fits.
+// of a series, and those in use, stay. If these alone are too large, nothing fits.
 //
 // # Keep-list
 //

@@ -1,10 +1,10 @@
 // Package upstream reads the documents of a repository that is copied, from the first of its
-// mirrors that answers, and sees to it that they belong together.
+// mirrors that answers, and checks that they belong together.
 //
-// Who publishes a repository changes one document after the other. A look that falls between
-// two of them is repeated, after a pause, until all that it read agrees: what the lists say of
-// the documents, what they say of images and deltas and the meta says, and the signed copies
-// with those that are not. Each document is read once in a look.
+// A repository is published one document after the other. A look that falls between two of them
+// is repeated, after a pause, until all documents agree: each with its digest in the lists, the
+// lists with the meta about images and deltas, and the signed copies with the plain documents.
+// A look reads each document once.
 package upstream
 
 import (
@@ -35,16 +35,17 @@ var errUnsettled = errors.New("its documents do not agree; if it is being publis
 // Options say how repositories are read.
 type Options struct {
 	Fetch fetch.Options
-	Root  []byte // that is trusted; nil for none
+	Root  []byte // the root that is trusted; nil verifies no signatures
 	Log   *slog.Logger
-	// Pauses are those before each further look at documents that do not agree; nil is usual.
+	// Pauses come before each further look at documents that do not agree. nil stands for five,
+	// of 30 s together.
 	Pauses []time.Duration
 }
 
 var pauses = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 15 * time.Second}
 
-// Source is a repository, and the mirrors that have it, the first to be asked first. It can be
-// used concurrently. Whoever opens it calls Close.
+// Source is a repository, and the mirrors that have it, in the order in which they are asked. It
+// can be used concurrently. Whoever opens it calls Close.
 type Source struct {
 	Mirrors []*fetch.Mirror
 	options Options
@@ -89,21 +90,22 @@ func (s *Source) Close() (err error) {
 // String returns the first mirror, without a password.
 func (s *Source) String() string { return s.Mirrors[0].String() }
 
-// Edition is what a repository has.
+// Edition is what a repository has at one time.
 type Edition struct {
 	Source *Source
 	Mirror string // that the documents came from
 	Series []meta.Series
-	// Documents are all that it publishes but images and deltas, by their paths, its signed
-	// files too; nil unless that was asked for.
+	// Documents are all files that it publishes but images and deltas, by their paths, with the
+	// signed ones; nil unless Look was asked for them.
 	Documents map[string][]byte
 	Signed    bool
 	Expires   time.Time // of the timestamp, zero for none
 	Digest    [32]byte  // of the documents that clients read
 }
 
-// Look reads the documents. If a root is trusted, trust holds what is remembered of the
-// repository, and with readOnly nothing more is. With whole, all documents are read.
+// Look reads the documents. If a root is trusted, trust has what is remembered of the
+// repository; with readOnly it stays as it is. With whole, all documents are read, otherwise
+// the index and the meta.
 func (s *Source) Look(ctx context.Context, trust atomicfile.Dir, readOnly, whole bool) (*Edition, error) {
 	var failed []error
 	for i, m := range s.Mirrors {
@@ -194,7 +196,7 @@ func (l *look) readSeries(ctx context.Context, read tuf.ReadFunc, e *Edition) er
 	all := sha256.New()
 	data, err := read(ctx, mirror.Index, meta.MaxDocument)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s has no %s, so it is none of this tool's: %w", ErrInput, l.mirror, mirror.Index, err)
+		return fmt.Errorf("%w: %s has no %s, so this tool did not make it; check the URL: %w", ErrInput, l.mirror, mirror.Index, err)
 	} else if err != nil {
 		return err
 	}

@@ -191,7 +191,7 @@ func TestLook(t *testing.T) {
 		}},
 		{name: "a file that nothing names", spoil: set("notes.txt", "x")},
 
-		{name: "no index", spoil: gone("index.json"), says: "so it is none of this tool's", is: ErrInput},
+		{name: "no index", spoil: gone("index.json"), says: "so this tool did not make it", is: ErrInput},
 		{name: "a malformed index", spoil: set("index.json", "{"), says: "/index.json: ", is: ErrInput},
 		{name: "an index of too many bytes", spoil: func(s *site) {
 			s.answer = func(w http.ResponseWriter, _ *http.Request, _ string) bool {
@@ -237,7 +237,7 @@ func TestLook(t *testing.T) {
 			listed(s.files, "CKSUMS", "1 "+rest)
 		}, says: "CKSUMS and the meta differ about ", is: ErrInput},
 
-		{name: "a signed copy is missing", edition: "signed", spoil: func(s *site) { gone(targetOf(s, metaFile))(s) }, says: "the signed copy of " + metaFile + " is missing, or another", is: ErrInput},
+		{name: "a signed copy is missing", edition: "signed", spoil: func(s *site) { gone(targetOf(s, metaFile))(s) }, says: "the signed copy of " + metaFile + " is missing, or differs", is: ErrInput},
 		{name: "a signed copy is another", edition: "signed", spoil: func(s *site) { set(targetOf(s, metaFile), "x")(s) }, says: "the signed copy of " + metaFile, is: ErrInput},
 		{name: "a signed copy is another, trusted", edition: "signed", trusted: true, spoil: func(s *site) { set(targetOf(s, metaFile), "x")(s) }, says: "not trusted", is: tuf.ErrRefused},
 		{name: "a signature that is wrong", edition: "signed", spoil: replaced("tuf/timestamp.json", `"sig": "`, `"sig": "00`), says: "its signatures do not verify", is: ErrInput},
@@ -245,7 +245,7 @@ func TestLook(t *testing.T) {
 		{name: "no timestamp", edition: "signed", spoil: gone("tuf/timestamp.json"), says: "its signatures do not verify", is: ErrInput},
 		{name: "not signed, trusted", trusted: true, says: "it is not signed"},
 		{name: "signed documents of a later edition", edition: "signed", spoil: later, says: "the signed copy of ", is: ErrInput},
-		{name: "signed documents of a later edition, trusted", edition: "signed", trusted: true, spoil: later, says: "the signed documents are others", is: ErrInput},
+		{name: "signed documents of a later edition, trusted", edition: "signed", trusted: true, spoil: later, says: "the signed documents differ from the plain ones", is: ErrInput},
 		{name: "roots without end", edition: "signed", spoil: func(s *site) {
 			s.answer = func(w http.ResponseWriter, _ *http.Request, name string) bool {
 				if strings.HasSuffix(name, ".root.json") {

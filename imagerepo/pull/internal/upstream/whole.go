@@ -81,7 +81,7 @@ func (l *look) collectList(ctx context.Context, list string, e *Edition, sums ma
 	return nil
 }
 
-// checkIndex compares index and meta, which can be signed copies, with those of the lists.
+// checkIndex compares index and meta, which may have come as signed copies, with the plain ones.
 func (l *look) checkIndex(ctx context.Context, e *Edition) error {
 	if e.Documents[mirror.Index] == nil {
 		return fmt.Errorf("%w: no %s names %s", errUnsettled, mirror.SHA256, mirror.Index)
@@ -97,7 +97,7 @@ func (l *look) checkIndex(ctx context.Context, e *Edition) error {
 		return err
 	}
 	if plain.Digest != e.Digest {
-		return fmt.Errorf("%w: the signed documents are others", errUnsettled)
+		return fmt.Errorf("%w: the signed documents differ from the plain ones", errUnsettled)
 	}
 	return nil
 }
@@ -115,14 +115,14 @@ func checkCKSUMS(data []byte, sums map[string]cksum.Sums) error {
 	return nil
 }
 
-// maxRoots is how many roots are read, and maxTrust bounds a signed file, in bytes.
+// maxRoots bounds the number of roots, and maxTrust the size of a signed file, in bytes.
 const (
 	maxRoots = 256
 	maxTrust = 16 << 20
 )
 
-// collectTrust reads the signed files, if there are any: roots, timestamp, and all that this
-// leads to.
+// collectTrust reads the signed files, if there are any: the roots, the timestamp, and the files
+// that they lead to.
 func (l *look) collectTrust(ctx context.Context, e *Edition) error {
 	newest, err := l.collectRoots(ctx, e)
 	if err != nil || newest == nil {
@@ -148,14 +148,14 @@ func (l *look) collectTrust(ctx context.Context, e *Edition) error {
 			return err
 		}
 		if err != nil || !bytes.Equal(data, e.Documents[name]) {
-			return fmt.Errorf("%w: the signed copy of %s is missing, or another", errUnsettled, name)
+			return fmt.Errorf("%w: the signed copy of %s is missing, or differs", errUnsettled, name)
 		}
 	}
 	e.Signed = true
 	return nil
 }
 
-// collectRoots reads all roots, and returns the newest; nil if it is not signed.
+// collectRoots reads all roots, and returns the newest, nil if there is none.
 func (l *look) collectRoots(ctx context.Context, e *Edition) (newest []byte, err error) {
 	for n := int64(1); n <= maxRoots; n++ {
 		name := tuf.MetadataPath("root", n)
