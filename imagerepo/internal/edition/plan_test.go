@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/edition/record"
 	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/meta"
@@ -131,6 +132,20 @@ func TestShorten(t *testing.T) {
 	}
 	if got := shorten(map[string][]byte{"SHA256SUMS": documents["SHA256SUMS"]}, map[string]bool{"b": true}); got != nil {
 		t.Errorf("a list that names nothing of it: %q", got)
+	}
+}
+
+// The list of the root keeps the paths that those of earlier versions have, to files of
+// folders; the others have names.
+func TestFormat(t *testing.T) {
+	lines := []cksum.SHA256Line{{Path: "rdiffs/a.rdiff"}, {Path: "rdiffs/b.rdiff"}}
+	zeros := strings.Repeat("00", 32) + "  "
+	for list, want := range map[string]string{
+		"SHA256SUMS": zeros + "rdiffs/a.rdiff\n" + zeros + "rdiffs/b.rdiff\n", "rdiffs/SHA256SUMS": zeros + "a.rdiff\n" + zeros + "b.rdiff\n",
+	} {
+		if got := string(format(list, lines)); got != want {
+			t.Errorf("%s: %s\nwant %s", list, got, want)
+		}
 	}
 }
 

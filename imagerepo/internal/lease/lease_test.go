@@ -18,6 +18,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/store"
 	"puavo-image-repository/imagerepo/internal/store/directory"
 	"puavo-image-repository/imagerepo/internal/store/s3"
+	"puavo-image-repository/meta/untrusted"
 	"puavo-image-repository/testdata"
 )
 
@@ -114,6 +115,35 @@ func TestTakeOver(t *testing.T) {
 		_, l := take(t, s)
 		l.Release(t.Context())
 	})
+}
+
+// A lease that is larger than any is not read, and not taken over.
+func TestMost(t *testing.T) {
+	for size, want := range map[int]error{4096: nil, 4097: untrusted.ErrTooLarge} {
+		dir, s := open(t)
+		data := holder{Holder: "host x"}.encode()
+		leave(t, dir, append(data, make([]byte, size-len(data))...), time.Hour)
+		_, l, err := Take(t.Context(), s, quick, slog.New(slog.DiscardHandler))
+		if !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("%d bytes: %v, want %v", size, err, want)
+		}
+		if err == nil {
+			l.Release(t.Context())
+		}
+	}
+}
+
+// A holder that cannot renew its lease gives it up one renewal before another takes it over.
+func TestLasts(t *testing.T) {
+	for _, c := range []struct {
+		times Times
+		want  time.Duration
+	}{{Times{}, 9 * time.Minute}, {Times{Renew: time.Second, Stale: 10 * time.Second}, 9 * time.Second}} {
+		l := &Lease{times: c.times.orDefault()}
+		if got := time.Until(l.lasts()); got > c.want || got < c.want-time.Second {
+			t.Errorf("%+v: %v, want %v", c.times, got, c.want)
+		}
+	}
 }
 
 // late is a store with another clock.

@@ -4,6 +4,7 @@
 package mirrortest
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -121,7 +122,11 @@ func (p *Place) Update(mirror, root string) (string, error) {
 	}
 	r, err := client.Update(p.T.Context(), client.Options{Mirrors: []string{mirror}, Dir: dir, Series: Series, Trust: root})
 	if err != nil {
-		return "", err
+		kept, second := os.ReadFile(filepath.Join(dir, Image1))
+		if second == nil && !bytes.Equal(kept, testdata.Read(p.T, "images/"+Image1)) {
+			second = errors.New("the client has changed the image that it had")
+		}
+		return "", errors.Join(err, second)
 	}
 	return r.Image.String(), nil
 }
