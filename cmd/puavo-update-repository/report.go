@@ -22,8 +22,8 @@ type report struct {
 	shared      bool // each delta that is made has a line in the same place already
 }
 
-// lines returns what writes a line for each thing that is done, where no bar is. Where
-// messages report each delta anyway, there is no other line.
+// lines returns functions that write a line for each thing that is done, where no bar is
+// shown. With verbose, a message reports each delta already, and deltaMade is nil.
 func lines(screen *ui.Screen, verbose bool) (imageRead func(file string, size int64), deltaMade func(imagerepo.DeltaResult)) {
 	imageRead = func(file string, size int64) { screen.Did("read", "image", file, "size", ui.Bytes(size)) }
 	if verbose {

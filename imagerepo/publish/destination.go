@@ -21,11 +21,10 @@ import (
 	"puavo-image-repository/meta/untrusted"
 )
 
-// ErrDestination is wrapped by the error for a destination that is none.
+// ErrDestination is wrapped by the error for what cannot be a destination.
 var ErrDestination = errors.New("not a destination")
 
-// CheckDestination returns an error for a destination that no run can have. It does not
-// connect.
+// CheckDestination returns an error for what cannot be a destination. It does not connect.
 func CheckDestination(s string) error {
 	_, err := parse(s)
 	return err
@@ -70,7 +69,7 @@ func checkSFTP(u *url.URL) error {
 	case u.Hostname() == "":
 		return fmt.Errorf("%w: the sftp URL names no host", ErrDestination)
 	case u.RawQuery != "" || u.Fragment != "":
-		return fmt.Errorf("%w: an sftp URL has no ? and no #; write them as %%3F and %%23", ErrDestination)
+		return fmt.Errorf("%w: an sftp URL must not have ? or #; write them as %%3F and %%23", ErrDestination)
 	case u.Port() != "" && port(u) == 0:
 		return fmt.Errorf("%w: the sftp URL has the port %s, want 1 to 65535", ErrDestination, untrusted.Quote(u.Port()))
 	case !strings.HasPrefix(u.Path, "/"):
@@ -79,7 +78,7 @@ func checkSFTP(u *url.URL) error {
 	return nil
 }
 
-// port returns the port of a URL, 0 for none or one that is none.
+// port returns the port of a URL, 0 if that has none or a wrong one.
 func port(u *url.URL) int {
 	n, err := strconv.ParseUint(u.Port(), 10, 16)
 	if err != nil {
@@ -95,7 +94,7 @@ func checkS3(u *url.URL) error {
 	case u.Hostname() == "" || u.Port() != "":
 		return fmt.Errorf("%w: the s3 URL names no bucket; the host is given by ?endpoint=", ErrDestination)
 	case u.Fragment != "":
-		return fmt.Errorf("%w: an s3 URL has no #; write it as %%23", ErrDestination)
+		return fmt.Errorf("%w: an s3 URL must not have #; write it as %%23", ErrDestination)
 	}
 	for key, values := range u.Query() {
 		if key != "endpoint" && key != "region" || len(values) != 1 {

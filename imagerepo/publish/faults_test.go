@@ -83,7 +83,7 @@ func TestRefused(t *testing.T) {
 
 func (p *place) remove(name string) { p.must(os.Remove(filepath.Join(p.dir, name))) }
 
-// What must not be done to clients that verify signatures is refused; what is meant is allowed.
+// A run refuses what would shut out clients that verify signatures, unless it is permitted.
 func TestTrust(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -192,7 +192,7 @@ func points(all, few int) (at []int) {
 	return at
 }
 
-// check looks at a destination as clients do.
+// check checks a destination as clients do.
 func (c killed) check(p *place, dest, root, when string) {
 	p.t.Helper()
 	if err := holds(dest); err != nil {
@@ -225,8 +225,8 @@ func isRefused(err error, image string) bool {
 	return true
 }
 
-// What a run has written to change documents, and could not remove since it was killed, the
-// next removes, whatever that does.
+// A run that is killed leaves the directory in which it changes documents. The next run
+// removes it, even if that changes no document.
 func TestKilledWithdrawal(t *testing.T) {
 	p := newPlace(t, image1, image2)
 	p.build()

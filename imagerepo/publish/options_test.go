@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +30,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// Why a context ended is the error of what it ended, and of nothing else.
+// An error that is due to the end of the context becomes the reason for that end; others stay.
 func TestCause(t *testing.T) {
 	lost, other := errors.New("lost"), errors.New("other")
 	ended, end := context.WithCancelCause(t.Context())
@@ -46,7 +48,7 @@ func TestCause(t *testing.T) {
 	}
 }
 
-// calls is a writer that calls a function for what contains a text.
+// calls is a writer that calls do for each write that contains a text.
 type calls struct {
 	text string
 	do   func()
@@ -102,7 +104,8 @@ func TestLosesLockMeanwhile(t *testing.T) {
 	sent := 0
 	o.Sent = func(string, int64) {
 		if sent++; sent == 2 {
-			p.write("dest/.publishing.json", `{"holder": "host x, process 1", "id": "x"}`)
+			p.write("lease", `{"holder": "host x, process 1", "id": "x"}`)
+			p.must(os.Rename(filepath.Join(p.dir, "lease"), filepath.Join(p.dest, ".publishing.json")))
 			time.Sleep(time.Second) // until it is noticed
 		}
 	}

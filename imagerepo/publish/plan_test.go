@@ -22,8 +22,8 @@ func names(pl Plan) map[string]bool {
 	return all
 }
 
-// A plan names all that the run then writes, or says that the run signs; the plan of the run
-// names all.
+// The plan of a dry run names all files that the run writes, or says that it signs. The plan of
+// the run itself names all.
 func TestPlanNamesAll(t *testing.T) {
 	for _, c := range []struct {
 		name     string

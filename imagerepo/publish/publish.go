@@ -3,8 +3,8 @@
 // signatures.
 //
 // The documents of the mirror are copied before anything is sent, under its lock, which is
-// not held while payload is sent. What a build changes meanwhile ends the run before
-// clients see anything of it: the digest of payload is compared on the way.
+// not held while payload is sent. If a build changes payload meanwhile, the run ends before
+// clients see anything of it: the digest is compared while payload is sent.
 //
 // A lease keeps other publishers from the destination, see package lease.
 package publish
@@ -51,8 +51,8 @@ type Options struct {
 	Signs bool
 	// KnownHosts and KeyFile are for SFTP: "" are the usual files of ssh.
 	KnownHosts, KeyFile string
-	// Apart are directories that a destination must not be, hold or lie in, besides the
-	// mirror, such as those of images and keys. "" is none.
+	// Apart are directories that a destination must not be, hold or lie in, as it must not the
+	// mirror: those of images and keys. "" is none.
 	Apart []string
 
 	Log *slog.Logger // nil discards messages
@@ -70,7 +70,7 @@ type Options struct {
 // Signer signs the documents of a mirror; trust.Keys does.
 type Signer = edition.Signer
 
-// Verify says how closely a file is looked at that a destination has already.
+// Verify says how a run finds out what the files are that a destination already has.
 type Verify = edition.Verify
 
 // The ways, from the fastest to the slowest.
@@ -182,8 +182,8 @@ func prepare(ctx context.Context, o Options, s store.Store, dryRun bool) (w *edi
 	return w, files.Close, nil
 }
 
-// lock opens a mirror and locks it, unless it is only looked at, or cannot be built: a copy
-// without records.
+// lock opens a mirror and locks it, except for a dry run, or where nothing can build it: a
+// copy without records.
 func lock(ctx context.Context, view *mirror.Mirror, o Options, dryRun bool) (*mirror.Mirror, error) {
 	if _, err := view.Root.Lstat(mirror.Private); dryRun || errors.Is(err, os.ErrNotExist) {
 		return mirror.View(o.MirrorDir)
@@ -201,7 +201,7 @@ func cause(ctx context.Context, err error) error {
 
 func explainLock(err error) error {
 	if errors.Is(err, store.ErrIgnored) {
-		return fmt.Errorf("%w: it cannot keep other publishers out; make sure that there is one alone, and give --no-lock", err)
+		return fmt.Errorf("%w: it cannot keep other publishers out; make sure that only one runs, and give --no-lock", err)
 	}
 	return err
 }

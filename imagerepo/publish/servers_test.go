@@ -192,7 +192,7 @@ func TestServersKill(t *testing.T) {
 	}
 }
 
-// served looks at a directory that a server has as a client does, which gets an image.
+// served checks the directory of a server as a client does, which must get an image.
 func (p *place) served(dir, when string) {
 	p.t.Helper()
 	if err := holds(dir); err != nil {

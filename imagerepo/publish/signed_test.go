@@ -12,7 +12,7 @@ import (
 
 var errEnded = errors.New("the run ends here")
 
-// endBefore has a run end when it is about to give a file its name for the n-th time.
+// endBefore makes a run end when it is about to give a file its name for the n-th time.
 func (p *place) endBefore(name string, n int) (undo func()) {
 	return atomicfile.Observe(p.dest, func(c atomicfile.Change) error {
 		if c.Kind == atomicfile.Rename && c.To == name {
@@ -43,9 +43,9 @@ func TestFirstSigned(t *testing.T) {
 	}
 }
 
-// When changed payload has its names, no document at the destination names it, the page
-// included. A client that verifies signatures gets the digest error of the image if the
-// publisher has no keys, and what is left if it has.
+// When changed payload gets its names, no document at the destination names it, not even the
+// page. A client that verifies signatures gets the newest image that is left, or, if the
+// publisher has no keys, an error for the digest of the changed image.
 func TestWithdrawn(t *testing.T) {
 	for name, keys := range map[string]bool{"with the keys": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestWithdrawn(t *testing.T) {
 	}
 }
 
-// A page that is not there is not made to withdraw something from it.
+// A destination without a page does not get one when something is withdrawn.
 func TestNoPage(t *testing.T) {
 	p := newPlace(t, image1, image2)
 	p.build()

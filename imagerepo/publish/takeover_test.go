@@ -28,8 +28,8 @@ func (p *place) filled() {
 	p.must(os.RemoveAll(filepath.Join(p.dest, ".repo")))
 }
 
-// Of what rsync has sent, the documents there say what it is: an image that was replaced by
-// one of the same size is sent.
+// The documents that rsync has sent say what the files are: an image is sent if another one of
+// the same size has replaced it.
 func TestFilledByRsync(t *testing.T) {
 	p := newPlace(t, image1, image2, image3)
 	p.build()
@@ -89,7 +89,8 @@ func TestLinkedFolder(t *testing.T) {
 	}
 }
 
-// What other runs have left aside does not fill the disk, and goes even where nothing is sent.
+// What other runs have left aside is removed before it fills the disk, and even if nothing is
+// sent.
 func TestLeftAside(t *testing.T) {
 	p := newPlace(t, image1, image2)
 	p.build()
@@ -111,7 +112,7 @@ func TestLeftAside(t *testing.T) {
 	}
 }
 
-// A file that comes back is no orphan from before a document names it again.
+// A file that comes back stops being an orphan before a document names it again.
 func TestComesBack(t *testing.T) {
 	p := newPlace(t, image1, image2, image3)
 	p.build()
@@ -127,7 +128,7 @@ func TestComesBack(t *testing.T) {
 		return r.Files[image3].Orphaned
 	}
 	if orphaned() == 0 {
-		t.Fatal("it is no orphan")
+		t.Fatal("it is not an orphan")
 	}
 	defer atomicfile.Observe(p.dest, func(c atomicfile.Change) error {
 		if c.Kind == atomicfile.Rename && c.To == "meta/"+series+".json" && orphaned() != 0 {
@@ -177,7 +178,7 @@ func TestMakePlanAtServer(t *testing.T) {
 	}
 }
 
-// With the keys, what was built without them is signed; without, it is refused.
+// A run signs what was built without the keys, if it has them; otherwise it refuses that.
 func TestSignsChanges(t *testing.T) {
 	p := newPlace(t, image1, image2, image3)
 	p.sign()
@@ -212,7 +213,7 @@ func TestMakePlanMeanwhile(t *testing.T) {
 	}
 }
 
-// An image that a run had withdrawn when it ended still counts as one of the destination.
+// An image that a broken run has withdrawn still counts as one of the destination.
 func TestWithdrawnCounts(t *testing.T) {
 	p := newPlace(t, image1, image2, image3, other)
 	p.build()
@@ -236,8 +237,8 @@ func TestWithdrawnCounts(t *testing.T) {
 	}
 }
 
-// An old destination has one list, which names the files of the folders too, and no record: it
-// is taken over, and right at every instant.
+// A destination of an earlier version has one list, which names the files of the folders too,
+// and no record. It is taken over, and is right at every instant.
 func TestOldDestination(t *testing.T) {
 	p := newPlace(t, image1, image2, image3)
 	p.build()

@@ -23,12 +23,12 @@
 //	settle    record what the store has, and since when the rest are orphans
 //	remove    remove orphans after their grace, torrents before their files
 //
-// The digest of payload is compared while it is sent, so what changed since the documents
-// were made ends the run when nothing that clients see has changed.
+// The digest of payload is compared while it is sent, so a file that changed since the
+// documents were made ends the run before clients see any change.
 //
 // A list of digests that names a document is written without it before the document
-// changes, and with it afterwards. So all that any file at the store says of others holds,
-// whenever a run ends; the next run goes on.
+// changes, and with it afterwards. So whenever a run ends, all is true that a file at the
+// store says of others, and the next run continues.
 //
 // # Signatures
 //
@@ -40,7 +40,7 @@
 //
 // If the keys were changed, and the new edition was signed more than once since, no order of
 // timestamp and roots is right for a client with the old root. Given the keys, takeOut then
-// leads it over, likewise.
+// leads such a client to the new root by a signed edition of the store's own documents.
 //
 // # What is there
 //

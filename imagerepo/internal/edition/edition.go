@@ -71,7 +71,7 @@ func isPayload(name string) bool {
 // must not be there before its file, or after it.
 func isTorrent(name string) bool { return path.Ext(name) == ".torrent" }
 
-// isFile reports whether a file is none.
+// isFile reports whether a file is not a torrent.
 func isFile(name string) bool { return !isTorrent(name) }
 
 // isList reports whether a file is a list of digests, which no list names.
@@ -147,7 +147,7 @@ func (e *edition) checkNamed() error {
 	return nil
 }
 
-// CheckMirror refuses a directory that is no mirror, before anything is made for it.
+// CheckMirror refuses a directory that is not a mirror, before anything is made for it.
 func CheckMirror(dir string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return fmt.Errorf("%w: %w", ErrMirror, err)
@@ -158,7 +158,7 @@ func CheckMirror(dir string) error {
 	return nil
 }
 
-// NotBuilt returns the error for a directory that is no mirror.
+// NotBuilt returns the error for a directory that is not a mirror.
 func NotBuilt(dir string) error {
 	return fmt.Errorf("%w: no %s of %s names its %s; build it first", ErrMirror, mirror.SHA256, dir, mirror.Index)
 }
@@ -202,7 +202,7 @@ func (e *edition) readList(ctx context.Context, src Source, list string) error {
 func (e *edition) add(src Source, list string, line cksum.SHA256Line) error {
 	name, digest := line.Path, line.SHA256
 	if !record.Valid(name) {
-		return fmt.Errorf("%w: %s has %s, which is no name of a published file; run verify --repair", ErrMirror, list, untrusted.Quote(name))
+		return fmt.Errorf("%w: %s has %s, which no published file can be called; run verify --repair", ErrMirror, list, untrusted.Quote(name))
 	}
 	if isPayload(name) {
 		size, err := src.size(name)

@@ -21,14 +21,14 @@ import (
 	"puavo-image-repository/meta/untrusted"
 )
 
-// Verify says how closely files are looked at that a destination has already.
+// Verify says how a run finds out what the files are that a destination already has.
 type Verify string
 
-// The ways, from the fastest to the slowest. What is in the record, and has the size that it
-// says, is read by ByReading alone.
+// The ways, from the fastest to the slowest. Only ByReading reads a file that the record has,
+// and that has the size of the record.
 const (
-	ByName    Verify = "none" // a file that no record has is what its name says
-	BySize    Verify = "size" // if it has the right size
+	ByName    Verify = "none" // a file that the record lacks is what its name says
+	BySize    Verify = "size" // likewise, if it has the right size
 	ByReading Verify = "read" // each file is read and its digest compared
 )
 
@@ -163,7 +163,7 @@ func (v *Inventory) held(name string, wanted record.Content, how Verify) (record
 	case recorded && f.Size == e.Size:
 		return e.Content, true
 	case recorded || !isPayload(name):
-	case v.listed[name] != (cksum.Digest256{}): // clients have been told so
+	case v.listed[name] != (cksum.Digest256{}): // clients believe that
 		return record.Content{Size: f.Size, SHA256: v.listed[name]}, true
 	case how == ByName || f.Size == wanted.Size:
 		return wanted, true

@@ -96,8 +96,8 @@ func (r *run) enter(ctx context.Context) error {
 	return r.sweep(ctx)
 }
 
-// sweep removes what other runs have left aside, which may fill the disk, but for what this
-// run can go on with.
+// sweep removes what other runs have left aside, which may fill the disk, except what this
+// run continues.
 func (r *run) sweep(ctx context.Context) error { return r.store.Sweep(ctx, r.toSend("")) }
 
 // toSend returns the payload that is sent, but for one.
@@ -156,7 +156,7 @@ func (r *run) send(ctx context.Context) error {
 	return r.writeAll(ctx, r.edition.trusted, r.compared.fresh)
 }
 
-// setRate remembers how fast payload was sent, if that was enough to tell.
+// setRate remembers how fast payload was sent, if it was enough to measure.
 func (r *run) setRate(took time.Duration) {
 	const enough = 16 << 20
 	if sent := r.sent.Load(); sent >= enough && took > 0 {
@@ -274,7 +274,7 @@ func (r *run) settle(ctx context.Context) error {
 		if _, published := all[name]; published {
 			continue
 		}
-		if e.Next != nil { // of a run that ended early; what it is does not matter any more
+		if e.Next != nil { // of a run that ended early; either content will do
 			e.Content, e.Next = *e.Next, nil
 		}
 		if e.Orphaned == 0 || e.Orphaned > now {

@@ -15,8 +15,8 @@ import (
 	"puavo-image-repository/imagerepo/internal/store"
 )
 
-// noted is a store that keeps documents, and notes what is done to it. A request takes 10
-// bytes, if there are requests.
+// noted is a store that keeps documents, and notes each call that changes it. If requested is
+// set, a request takes 10 bytes.
 type noted struct {
 	store.Store
 	did       []string
@@ -77,7 +77,7 @@ func documents(names ...string) (all []document) {
 
 var now = time.Unix(1e9, 0)
 
-// work returns a Work for an edition and what the destination holds of it, with documents
+// work returns a Work for an edition, with what the destination holds of it, and the documents
 // that are there.
 func work(e *edition, holds map[string]record.Content, recorded map[string]record.Entry, there ...string) *Work {
 	if recorded == nil {
@@ -110,8 +110,8 @@ func signed() *edition {
 	}
 }
 
-// but returns what a destination holds that has all of an edition, but other contents of some
-// files, and not others.
+// but returns what a destination holds that has all of an edition, except that the contents of
+// some files are other ones, and some files are missing.
 func but(e *edition, other, not []string) map[string]record.Content {
 	all := e.all()
 	for _, name := range other {
@@ -123,7 +123,7 @@ func but(e *edition, other, not []string) map[string]record.Content {
 	return all
 }
 
-// The steps of each phase come in their order: what names another file after it.
+// The steps of each phase come in their order: a file comes before those that name it.
 func TestPhases(t *testing.T) {
 	published := map[string]record.Entry{"old.img": {Orphaned: 1}, "meta/old.json": {Orphaned: 1}, "new.img": {}}
 	replaced := withdrawal{
@@ -173,7 +173,7 @@ func TestPhases(t *testing.T) {
 			t.Errorf("%v, %v", err, w.store.(*noted).did)
 		}
 	})
-	t.Run("not held any more", func(t *testing.T) {
+	t.Run("lost the lease", func(t *testing.T) {
 		lost := errors.New("lost")
 		for phase, want := range []string{"", enter, "write " + targets, "write " + targets, "release " + torrent, "write SHA256SUMS", "write " + timestamp, settle} {
 			w := work(signed(), nil, nil)
@@ -238,8 +238,8 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// What is written is no orphan from before that on. What was one before, and is none of this
-// edition, stays one since then; a time that has not come is replaced.
+// A file stops being an orphan before it is written. An orphan that is not in this edition
+// keeps its date; one in the future is replaced.
 func TestOrphaned(t *testing.T) {
 	e := &edition{payload: map[string]record.Content{"same.img": of(1), "changed.img": of(2), "new.img": of(3)}}
 	next := of(9)
@@ -276,7 +276,7 @@ func TestOrphaned(t *testing.T) {
 	}
 }
 
-// The rate is that of the last run that sent enough to tell.
+// The rate is that of the last run that sent enough to measure it.
 func TestSetRate(t *testing.T) {
 	for _, c := range []struct {
 		sent int64

@@ -17,7 +17,7 @@ import (
 type Plan struct {
 	Destination string `json:"destination"`
 	// New is payload that is sent under its name, torrents after the others. Changed is payload
-	// that is sent aside, and gets its name when no document has that any more.
+	// that is sent aside, and gets its name once no document names it.
 	New     []File `json:"new"`
 	Changed []File `json:"changed"`
 	// Signed are signed files that nobody reads before the timestamp names them.
@@ -107,12 +107,12 @@ func checkRemoval(e *edition, v *Inventory, destination string) error {
 	for _, n := range lost.Gone() {
 		fmt.Fprintf(&b, "\n  %s", n)
 	}
-	return fmt.Errorf("%w: %d of the %d images at %s are not in it:%s\nIs it the right mirror, and built from all images? Nothing was changed. If they are to go, permit it once with --allow-removal",
+	return fmt.Errorf("%w: %d of the %d images at %s are not in it:%s\nIs it the right mirror, and built from all images? Nothing was changed. To remove them, permit it once with --allow-removal",
 		ErrMirror, len(lost.Gone()), lost.All(), untrusted.Show(destination), b.String())
 }
 
-// addWithdrawn counts images that a run has withdrawn which ended before it published them
-// again: no document names them. Their series are those of their names.
+// addWithdrawn counts images that no document names, since a run withdrew them and ended before
+// it published them again. Their series are those of their names.
 func addWithdrawn(lost *loss.Loss, e *edition, v *Inventory) {
 	newest := make(map[string]string)
 	for name := range e.payload {
@@ -136,8 +136,8 @@ func addWithdrawn(lost *loss.Loss, e *edition, v *Inventory) {
 	}
 }
 
-// due returns when an orphan is removed, the zero time for by this run. An orphan of which
-// the record does not say since when becomes one by this run.
+// due returns when an orphan is removed; the zero time stands for this run. An orphan without
+// a date in the record becomes one in this run.
 func due(e record.Entry, grace time.Duration, now time.Time) time.Time {
 	since := now
 	if e.Orphaned != 0 && time.Unix(e.Orphaned, 0).Before(now) {
@@ -149,7 +149,7 @@ func due(e record.Entry, grace time.Duration, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// removals returns the orphans, each with when it is removed: documents and then torrents
+// removals returns the orphans, each with the time of its removal: documents and then torrents
 // first, so that none names a file that is gone.
 func removals(orphans []string, v *Inventory, grace time.Duration, now time.Time) (all []File) {
 	for _, name := range orphans {

@@ -51,8 +51,8 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// What a file at a destination holds is known from the record, from its bytes, or taken from
-// its name and size.
+// The record or the bytes of a file at a destination say what it holds, or else its name and
+// size do.
 func TestHeld(t *testing.T) {
 	next := of(7)
 	v := &Inventory{
@@ -135,8 +135,8 @@ func TestShorten(t *testing.T) {
 	}
 }
 
-// The list of the root keeps the paths that those of earlier versions have, to files of
-// folders; the others have names.
+// The list of the root keeps paths to files in folders, which earlier versions write. The
+// lists of folders have names.
 func TestFormat(t *testing.T) {
 	lines := []cksum.SHA256Line{{Path: "rdiffs/a.rdiff"}, {Path: "rdiffs/b.rdiff"}}
 	zeros := strings.Repeat("00", 32) + "  "

@@ -81,7 +81,7 @@ type Lease struct {
 }
 
 // Take takes the lease of a destination, and returns a context that ends when it is lost.
-// Whoever calls it calls Release.
+// The caller calls Release.
 func Take(ctx context.Context, s store.Store, t Times, log *slog.Logger) (context.Context, *Lease, error) {
 	l := &Lease{store: s, times: t.orDefault(), self: self(), ended: make(chan struct{})}
 	l.until = l.lasts()
@@ -174,7 +174,7 @@ func (l *Lease) look(ctx context.Context) (is found, err error) {
 	defer f.Close()
 	is.age = max(now.Sub(file.Modified), 0)
 	is.data, err = untrusted.ReadAll(f, most)
-	if err == nil && json.Unmarshal(is.data, &is.holder) != nil { // whoever wrote it, its age counts
+	if err == nil && json.Unmarshal(is.data, &is.holder) != nil { // its age counts, whatever it says
 		is.holder = holder{Holder: "unknown"}
 	}
 	return is, err
@@ -195,7 +195,7 @@ func (l *Lease) check(ctx context.Context) error {
 }
 
 // renew renews the lease until ctx ends, and ends ctx when it is lost: also where the
-// destination does not answer, so that no two publishers believe that they have it.
+// destination does not answer, so that no two publishers act as its holder.
 func (l *Lease) renew(ctx context.Context) {
 	defer close(l.ended)
 	for {
@@ -275,7 +275,7 @@ func thisHost() string {
 	return strings.TrimSpace(string(boot)) + " " + space
 }
 
-// ended reports whether the holder was a process of this machine that is no more.
+// ended reports whether the holder was a process of this machine that has ended.
 func (h holder) ended() bool {
 	if h.Host == "" || h.Host != thisHost() {
 		return false

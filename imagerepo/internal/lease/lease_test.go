@@ -117,7 +117,7 @@ func TestTakeOver(t *testing.T) {
 	})
 }
 
-// A lease that is larger than any is not read, and not taken over.
+// A file that is too large for a lease is not taken over.
 func TestMost(t *testing.T) {
 	for size, want := range map[int]error{4096: nil, 4097: untrusted.ErrTooLarge} {
 		dir, s := open(t)
@@ -182,7 +182,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// leave leaves a lease that was written some time ago.
+// leave writes a lease as if some time ago.
 func leave(t *testing.T, dir string, data []byte, age time.Duration) {
 	t.Helper()
 	file, then := filepath.Join(dir, Name), time.Now().Add(-age)
@@ -191,8 +191,8 @@ func leave(t *testing.T, dir string, data []byte, age time.Duration) {
 	}
 }
 
-// delayed is a store that calls meanwhile before it replaces a file, or once it has compared
-// it, as a store does that cannot do both in one step.
+// delayed is a store that calls meanwhile before it replaces a file. With compares it does so
+// after it has compared the file, like a store that cannot compare and replace in one step.
 type delayed struct {
 	store.Store
 	compares  bool
@@ -213,8 +213,8 @@ func (d delayed) Replace(ctx context.Context, name string, old, data []byte) err
 	return d.Write(ctx, name, data)
 }
 
-// Of two who find the same stale lease, one takes it over, and the other reads who has it,
-// whenever each of them writes.
+// Of two publishers that find the same stale lease, one takes it over, and the error of the
+// other names it, whenever each of them writes.
 func TestTwoTakers(t *testing.T) {
 	server := testdata.NewS3(t)
 	server.Bucket("bucket")

@@ -1,7 +1,7 @@
-// Package loss counts the images that a change of what is published takes away. A change
-// that takes a whole series, or more than half of all images and at least two, is most
-// likely a mistake: a directory is the wrong one, a disk is not mounted. An image does not
-// count if its series gets a newer one: it is superseded.
+// Package loss counts the images that a change to the published files removes. A change that
+// removes a whole series, or more than half of all images and at least two, is probably a
+// mistake: the directory is the wrong one, or a disk is not mounted. An image does not count
+// if its series gets a newer one, which supersedes it.
 package loss
 
 import (
@@ -11,14 +11,14 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// Loss is what a change takes away. The zero Loss is nothing.
+// Loss is what a change removes. The zero Loss is nothing.
 type Loss struct {
 	all, gone map[meta.Name]bool // an image can be in several series
 	emptied   bool
 }
 
-// Of returns what is lost of the series that are published. stays reports whether an image
-// stays; arriving has, by the names of series, the newest version that is not published yet.
+// Of returns what the published series lose. stays reports whether an image stays; arriving
+// maps the names of series to the newest version that is not published yet.
 func Of(published []meta.Series, stays func(meta.Name) bool, arriving map[string]string) *Loss {
 	l := &Loss{all: make(map[meta.Name]bool), gone: make(map[meta.Name]bool)}
 	for _, s := range published {
@@ -36,7 +36,7 @@ func Of(published []meta.Series, stays func(meta.Name) bool, arriving map[string
 	return l
 }
 
-// Between returns what is lost where one edition of documents follows another.
+// Between returns what is lost when one edition of the documents replaces another.
 func Between(before, after []meta.Series) *Loss {
 	was, is := names(before), names(after)
 	arriving := make(map[string]string)
@@ -64,7 +64,7 @@ func names(series []meta.Series) map[meta.Name]bool {
 // Has reports whether an image was counted.
 func (l *Loss) Has(n meta.Name) bool { return l.all[n] }
 
-// Add counts a series that no document has: images of which some are gone.
+// Add counts a series that no document names, by its images and those of them that are gone.
 func (l *Loss) Add(images, gone []meta.Name) {
 	for _, n := range images {
 		l.all[n] = true
@@ -75,7 +75,7 @@ func (l *Loss) Add(images, gone []meta.Name) {
 	l.emptied = l.emptied || len(gone) > 0 && len(gone) == len(images)
 }
 
-// TooMuch reports whether the loss must be permitted.
+// TooMuch reports whether the loss needs a permission.
 func (l *Loss) TooMuch() bool { return l.emptied || len(l.gone) >= 2 && 2*len(l.gone) > len(l.all) }
 
 // Gone returns the images that are lost, sorted.

@@ -68,7 +68,7 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// What a process used that is killed is removed by the next, and not while it runs.
+// The directory of a process that was killed is removed by the next, and not while it runs.
 func TestKilled(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	cmd := exec.Command(os.Args[0])
@@ -96,7 +96,7 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// Only what is certainly left is removed.
+// Only directories that no process uses are removed.
 func TestClean(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	ended := exec.Command("true")

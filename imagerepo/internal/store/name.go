@@ -14,17 +14,17 @@ import (
 	"puavo-image-repository/meta/untrusted"
 )
 
-// CheckName returns an error for what is no name of a file at a destination, see the
+// CheckName returns an error for a name that no file at a destination can have, see the
 // package documentation. It wraps fs.ErrInvalid.
 func CheckName(name string) error {
 	if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "\x00\\") || isHidden(name) {
-		return fmt.Errorf("%s: %w name for a file at a destination", untrusted.Quote(name), fs.ErrInvalid)
+		return fmt.Errorf("%s cannot be the name of a file at a destination: %w", untrusted.Quote(name), fs.ErrInvalid)
 	}
 	return nil
 }
 
-// CheckLink returns an error for a symbolic link that is in the place of a folder of a mirror:
-// List would not see what is written through it.
+// CheckLink returns an error for a symbolic link in the place of a folder of a mirror: List
+// does not see what is written through it.
 func CheckLink(name string) error {
 	if slices.Contains(append(mirror.Folders(), mirror.TUF), name) {
 		return fmt.Errorf("%s is a symbolic link, which is not followed; make it a folder", name)
@@ -46,8 +46,8 @@ func Temporary() string { return path.Join(Aside, temporaryPrefix+rand.Text()) }
 
 const temporaryPrefix = "tmp-"
 
-// IsLeft reports whether Sweep removes a file below Aside that was changed so long ago: it
-// is staged for none of the contents to keep, and nobody is writing it.
+// IsLeft reports whether Sweep removes a file below Aside that last changed age ago: it holds
+// none of the contents to keep, and nobody is writing it.
 func IsLeft(name string, age time.Duration, keep []Content) bool {
 	if strings.HasPrefix(path.Base(name), temporaryPrefix) {
 		return age > temporaryAge
@@ -55,7 +55,7 @@ func IsLeft(name string, age time.Duration, keep []Content) bool {
 	return !slices.ContainsFunc(keep, func(c Content) bool { return c.Staged() == name })
 }
 
-// temporaryAge is how long the writing of a document can take.
+// temporaryAge is the longest time that writing a document can take.
 const temporaryAge = time.Hour
 
 // Staged returns the name below Aside under which payload waits for its release: its

@@ -12,8 +12,8 @@ import (
 )
 
 // A Source reads the bytes of a Content in order and checks them. The check comes before
-// the last bytes are handed out: what has the wrong size or digest is never sent as a
-// whole. It is not for concurrent use.
+// the last bytes are handed out, so a file of the wrong size or digest is never sent whole.
+// It is not for concurrent use.
 type Source struct {
 	content Content
 	file    *os.File
@@ -22,7 +22,7 @@ type Source struct {
 	checked bool
 }
 
-// Source opens the file of c, which must have a digest. Whoever calls it calls Close.
+// Source opens the file of c, which must have a digest. The caller calls Close.
 func (c Content) Source() (*Source, error) {
 	if c.SHA256 == (cksum.Digest256{}) || c.Size < 0 {
 		return nil, fmt.Errorf("%s: no size and SHA-256 to compare it with", untrusted.Show(c.Name))
@@ -94,9 +94,9 @@ func (s *Source) changed(format string, args ...any) error {
 	return fmt.Errorf("%s: %w: %s; build the mirror again, then publish it", untrusted.Show(s.content.Name), ErrChanged, fmt.Sprintf(format, args...))
 }
 
-// Each calls do with each piece of size bytes that is left, in order, and where it begins.
-// The last piece is shorter, unless it is full. A piece may be used until do returns. The
-// errors are those of Next and of do: after one of Next, discard what do got.
+// Each calls do with each of the remaining pieces of size bytes, in order, and its offset.
+// The last piece may be shorter. A piece may be used until do returns. The errors are those
+// of Next and of do: after one of Next, discard what do got.
 func (s *Source) Each(ctx context.Context, size int, do func(at int64, piece []byte) error) error {
 	buf := make([]byte, min(int64(size), max(s.content.Size, 1)))
 	for {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// content returns a Content that promises one thing of a file that has another.
+// content returns a Content that promises some bytes, and whose file has others.
 func content(t *testing.T, promised, has string) Content {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
@@ -25,7 +25,7 @@ func content(t *testing.T, promised, has string) Content {
 	return Content{Name: "a.img", Size: int64(len(promised)), SHA256: sha256.Sum256([]byte(promised)), Open: open}
 }
 
-// All bytes are handed out, in pieces, or not the last ones.
+// All bytes are handed out in pieces. If the file is wrong, the last are not.
 func TestSource(t *testing.T) {
 	for _, c := range []struct {
 		name, promised, has string
@@ -68,7 +68,7 @@ func TestSource(t *testing.T) {
 	}
 }
 
-// What ends reading is the error.
+// The error is the reason why reading ended.
 func TestSourceFailures(t *testing.T) {
 	broken := errors.New("broken")
 	cancelled, cancel := context.WithCancel(t.Context())
@@ -165,7 +165,7 @@ func FuzzCheckName(f *testing.F) {
 	})
 }
 
-// Aside, what belongs together has one name, and nothing else has it.
+// Payload has a name of its own aside, by its content and its name.
 func TestStaged(t *testing.T) {
 	a, b := content(t, "x", "x"), content(t, "y", "y")
 	c := a

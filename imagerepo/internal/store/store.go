@@ -1,5 +1,5 @@
-// Package store says what publish needs of a destination: a place of files that clients
-// read at every instant. Packages below it write to a directory, by SFTP and to S3.
+// Package store defines a destination: a place for files, which clients may read at any
+// instant. The packages below it write to a directory, by SFTP, and to S3.
 //
 // # Documents and payload
 //
@@ -27,7 +27,7 @@
 // # Errors
 //
 // An error names the destination and the file, and says what to do where that is known. It
-// never has a secret in it. A file that is missing is an error that wraps fs.ErrNotExist.
+// never contains a secret. A file that is missing is an error that wraps fs.ErrNotExist.
 package store
 
 import (
@@ -62,16 +62,16 @@ type File struct {
 	Modified time.Time // by the clock of the destination
 }
 
-// Content is payload that is to be sent.
+// Content is payload to send.
 type Content struct {
 	Name   string
 	Size   int64
 	SHA256 cksum.Digest256
-	// Open opens the file to be sent. Stage closes it.
+	// Open opens the file. Stage closes it.
 	Open func() (*os.File, error)
 	// Done, unless it is nil, is called with the number of bytes that have arrived since
-	// the last call; sent is false for those of an earlier Stage. Over a Stage that returns
-	// nil the numbers add up to Size. It may be called concurrently.
+	// the last call; sent is false for those of an earlier Stage. When Stage returns nil, the
+	// numbers add up to Size. It may be called concurrently.
 	Done func(n int64, sent bool)
 }
 
@@ -95,7 +95,7 @@ type Store interface {
 	// gone, the error wraps ErrOther. S3 compares and replaces in one step. Elsewhere, and
 	// where a server of S3 ignores If-Match, it compares immediately before it replaces.
 	Replace(ctx context.Context, name string, old, data []byte) error
-	// Remove removes a file; that it is missing is no error.
+	// Remove removes a file. A file that is missing is not an error.
 	Remove(ctx context.Context, name string) error
 	// Stage sends payload. It reads all of it, and compares size and digest. After it
 	// returned nil, Release can be called, by another process too.

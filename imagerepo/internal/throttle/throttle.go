@@ -7,13 +7,13 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Burst is how many bytes may pass at once.
+// Burst is the number of bytes that may pass at once.
 const Burst = 64 << 10
 
 // Limit is a rate for all that share it. It can be used concurrently; nil is no limit.
 type Limit struct{ limiter *rate.Limiter }
 
-// New returns a limit of so many bytes a second, nil for 0.
+// New returns a limit of this many bytes a second, or nil for 0 and less.
 func New(bytes int64) *Limit {
 	if bytes <= 0 {
 		return nil
@@ -29,7 +29,7 @@ func (l *Limit) Wait(ctx context.Context, n int) error {
 	}
 	for ; n > 0; n -= Burst {
 		if err := l.limiter.WaitN(ctx, min(n, Burst)); err != nil {
-			<-ctx.Done() // the wait would end too late
+			<-ctx.Done() // the wait would outlast the deadline
 			return ctx.Err()
 		}
 	}

@@ -11,8 +11,7 @@ import (
 	"puavo-image-repository/meta/untrusted"
 )
 
-// Print prints plans that were not carried out, and what became of those that were, with
-// verbose each step.
+// Print prints plans of dry runs, and the results of runs, with each step if verbose is set.
 func (all Outcomes) Print(w io.Writer, verbose bool) error {
 	for _, o := range all {
 		if err := o.print(w, verbose); err != nil {
@@ -41,7 +40,7 @@ func (o outcome) print(w io.Writer, verbose bool) error {
 	took := time.Duration(s.Seconds * float64(time.Second)).Round(10 * time.Millisecond)
 	resumed := ""
 	if s.Resumed > 0 {
-		resumed = fmt.Sprintf(", %s of them by a run before", ui.Bytes(s.Resumed))
+		resumed = fmt.Sprintf(", %s of them by an earlier run", ui.Bytes(s.Resumed))
 	}
 	_, err := fmt.Fprintf(w, "%s: %d files of %s sent%s, %d documents written, %d old files removed; %v.\n",
 		untrusted.Show(s.Destination), s.Files, ui.Bytes(s.Sent+s.Resumed), resumed, s.Written, s.Removed, took)

@@ -30,18 +30,18 @@ func Flags() []cli.Flag {
 		&cli.StringFlag{Name: "rate-limit", Usage: "send at most `SIZE` a second by SFTP and to S3, such as 4m"},
 		&cli.StringFlag{Name: "known-hosts", Usage: "take the keys of SFTP servers from `FILE`", DefaultText: "the files of ssh"},
 		&cli.StringFlag{Name: "ssh-key", Usage: "log in to SFTP servers with the private key in `FILE`", DefaultText: "those of the agent and of ssh"},
-		&cli.BoolFlag{Name: "no-lock", Usage: "do not keep other publishers from the destination, for stores that cannot"},
+		&cli.BoolFlag{Name: "no-lock", Usage: "do not keep other publishers out, for a destination that cannot hold a lock"},
 	)
 }
 
 // own returns the flags that only the command has.
 func own() []cli.Flag {
 	return slices.Concat(command.Category(category,
-		&cli.StringFlag{Name: "verify", Value: string(publish.BySize), Usage: "compare what a destination has by `HOW`: none goes by the name, size by the size, read by reading it, if it was not put there by this command; read reads all in any case"},
+		&cli.StringFlag{Name: "verify", Value: string(publish.BySize), Usage: "trust what others have put at a destination by `HOW`: none by its name, size by its size, read by reading it; read also reads what this command has put there"},
 		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove orphans, files that the documents no longer name, after this `TIME`, such as 36h; 0 removes them at once"},
 		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
 		&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: runtime.NumCPU(), DefaultText: "the number of processors", Usage: "send `N` files, or parts of files, at a time"},
-		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk, of a directory: for RAM disks and tests"},
+		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush the files of a directory to the disk: for RAM disks and tests"},
 	), command.Category(command.Output,
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
 		&cli.BoolFlag{Name: "json", Usage: "print plans and summaries as JSON"},
@@ -66,9 +66,9 @@ func New(t Tools, stdout, stderr io.Writer) *cli.Command {
 		Usage:     "put a mirror on a host of static files, or update it there",
 		UsageText: "puavo-update-repository publish [options] [MIRROR_DIR DEST...]",
 		Description: `Sends what a destination lacks, payload first, then the documents that name
-   it. Clients can update from it at every instant. Where DEST is not given, the
-   key publish of the settings says it. A run that was broken off is continued
-   by the next.
+   it. Clients can update from it at every instant. Without DEST, the key
+   publish of the settings gives it. A run that was broken off is continued by
+   the next.
 
    DEST is a directory; sftp://[user@]host[:port]/path; or
    s3://bucket[/prefix][?endpoint=URL][&region=NAME]. SFTP logs in with the keys
@@ -86,7 +86,7 @@ func New(t Tools, stdout, stderr io.Writer) *cli.Command {
 	}
 }
 
-// outcome is what became of one destination.
+// outcome is what happened at one destination.
 type outcome struct {
 	Plan    publish.Plan     `json:"plan"`
 	Summary *publish.Summary `json:"summary,omitempty"`
@@ -115,7 +115,7 @@ func run(c *cli.Context, t Tools, stdout io.Writer, screen *ui.Screen) error {
 	return errors.Join(report(c, all, stdout), err)
 }
 
-// report prints what became of the destinations.
+// report prints what happened at the destinations.
 func report(c *cli.Context, all Outcomes, w io.Writer) error {
 	switch {
 	case c.Bool("json"):
@@ -170,10 +170,10 @@ func Complete(c *cli.Context, o *publish.Options, destinations []string) (err er
 	return nil
 }
 
-// Outcomes are what became of all destinations.
+// Outcomes are what happened at all destinations.
 type Outcomes []outcome
 
-// ToAll publishes to each destination, whatever becomes of the others.
+// ToAll publishes to each destination, even if another fails.
 func ToAll(ctx context.Context, o publish.Options, destinations []string, screen *ui.Screen) (all Outcomes, err error) {
 	o.Log, o.Progress, o.Stage = screen.Log(), screen.Progress, screen.Working
 	o.Sent = func(file string, size int64) { screen.Did("sent", "file", file, "size", ui.Bytes(size)) }

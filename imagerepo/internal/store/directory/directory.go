@@ -8,7 +8,7 @@
 //
 // Stage writes to .publish. Where the file system can, the file shares the blocks of the
 // one in the mirror (a reflink); otherwise it is a copy, made in pieces of 8 MiB. It is
-// never a hard link: whoever changes the mirror must not change what is published. The
+// never a hard link: a change to the mirror must not change what is published. The
 // digest of a reflink is computed of the reflink itself.
 //
 // An interrupted Stage leaves what it wrote. The next one compares it with the file of
@@ -46,7 +46,7 @@ type Store struct {
 var _ store.Store = (*Store)(nil)
 
 // Open opens a directory, and makes it if it is missing. With noSync nothing is flushed to
-// the disk. Whoever calls it calls Close.
+// the disk. The caller calls Close.
 func Open(path string, noSync bool) (*Store, error) {
 	if err := makeRoot(path, noSync); err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func (s *Store) Close() error { return s.dir.Close() }
 // Requests returns 0: there are none.
 func (s *Store) Requests(int64) int64 { return 0 }
 
-// check returns what each method fails with before it begins.
+// check returns the error with which a method ends before it begins.
 func check(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -112,8 +112,8 @@ func check(ctx context.Context, name string) error {
 	return store.CheckName(name)
 }
 
-// List returns all files, but for those that are aside or have names that none can be
-// published under.
+// List returns all files, except those that are aside or have names that no published file
+// can have.
 func (s *Store) List(ctx context.Context) (files []store.File, err error) {
 	err = fs.WalkDir(s.dir.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
@@ -197,7 +197,7 @@ func (s *Store) Write(ctx context.Context, name string, data []byte) error {
 	return s.failed("writing", name, f.Commit())
 }
 
-// begin writes a document under a temporary name. Whoever calls it calls Discard.
+// begin writes a document under a temporary name. The caller calls Discard.
 func (s *Store) begin(temporary, name string, data []byte) (*atomicfile.File, error) {
 	for _, folder := range []string{store.Aside, path.Dir(name)} {
 		if err := makeFolders(s.dir, folder); err != nil {

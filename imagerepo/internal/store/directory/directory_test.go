@@ -41,7 +41,7 @@ func ok(t *testing.T, err error) {
 	}
 }
 
-// Whatever gets a name was flushed, and the folder after it.
+// A file is flushed before it gets its name, and the folder afterwards.
 func TestOrder(t *testing.T) {
 	old := storetest.NewContent(t, "old.img", 10)
 	c := storetest.NewContent(t, "folder/a.img", 20<<20)
@@ -109,7 +109,7 @@ func TestMakeRoot(t *testing.T) {
 	}
 }
 
-// What an earlier Stage has left counts only as far as it is what would be written.
+// What an earlier Stage has left counts only as far as it is what this one would write.
 func TestDamaged(t *testing.T) {
 	t.Parallel()
 	c := storetest.NewContent(t, "a.img", 3*piece+5)

@@ -75,7 +75,7 @@ func (s *Store) staged(c store.Content) (f *atomicfile.File, old int64, err erro
 	return f, old, err
 }
 
-// fill makes the file hold the payload: as a reflink if it is new, if that can be.
+// fill gives the file the payload: as a reflink, if the file is new and its file system can.
 func (s *Store) fill(ctx context.Context, c store.Content, f *atomicfile.File, from *store.Source, old int64) error {
 	if old == 0 && f.Clone(from.File()) == nil {
 		return s.checkClone(ctx, c)
@@ -94,7 +94,7 @@ type target struct {
 	cut  bool   // writing has begun
 }
 
-// put makes a part be at its place.
+// put writes a part, unless it is at its place already.
 func (t *target) put(at int64, part []byte) error {
 	if !t.cut && t.has(at, part) {
 		t.c.Report(int64(len(part)), false)
@@ -127,7 +127,7 @@ func (t *target) has(at int64, part []byte) bool {
 	return bytes.Equal(t.left[:n], part)
 }
 
-// checkClone digests the reflink, which nobody changes, unlike the file in the mirror.
+// checkClone digests the reflink: unlike the file in the mirror, nobody changes it.
 func (s *Store) checkClone(ctx context.Context, c store.Content) error {
 	clone := c
 	clone.Open = func() (*os.File, error) { return s.dir.Open(c.Staged()) }
@@ -171,8 +171,8 @@ func (s *Store) Sweep(ctx context.Context, keep []store.Content) error {
 	if err != nil {
 		return s.failed("listing", store.Aside, err)
 	}
-	// What is staged goes first: on a full disk the time cannot be had, by which temporary
-	// files are left alone.
+	// What is staged goes first. It makes room for the file whose time says which temporary
+	// files are old: a full disk may have none.
 	if err := s.sweep(ctx, entries, time.Time{}, keep); err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (s *Store) Sweep(ctx context.Context, keep []store.Content) error {
 	return s.sweep(ctx, entries, now, keep)
 }
 
-// sweep removes files that are left at a time; at the zero time no temporary file is.
+// sweep removes what is left over at the time now. At the zero time no temporary file is.
 func (s *Store) sweep(ctx context.Context, entries []fs.DirEntry, now time.Time, keep []store.Content) error {
 	for _, e := range entries {
 		if ctx.Err() != nil {

@@ -23,11 +23,11 @@ import (
 
 const (
 	attempts  = 8        // at each request
-	maxAnswer = 8 << 20  // bytes of an answer that is no file
+	maxAnswer = 8 << 20  // bytes of an answer, unless it is a file
 	maxPiece  = 32 << 10 // bytes that are sent at a time
 )
 
-// checkEndpoint returns an error for what is no endpoint, or no safe one.
+// checkEndpoint returns an error for an endpoint that is malformed or unsafe.
 func checkEndpoint(endpoint string) error {
 	if endpoint == "" {
 		return nil
@@ -36,9 +36,9 @@ func checkEndpoint(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	switch {
 	case err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
-		return errors.New("the endpoint of S3 is no URL of a server; " + example)
+		return errors.New("the endpoint of S3 is not the URL of a server; " + example)
 	case u.User != nil:
-		return errors.New("the endpoint of S3 has a user in it; access keys belong into the environment or ~/.aws/credentials")
+		return errors.New("the endpoint of S3 has a user in it; put access keys into the environment or ~/.aws/credentials")
 	case u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()):
 		return nil
 	case u.Scheme == "http":
@@ -73,8 +73,8 @@ func newClient(o Options, keys awskeys.Keys) (client *sdk.Client, idle func()) {
 	return sdk.New(options), t.base.CloseIdleConnections
 }
 
-// newRetryer returns what says which requests are tried again. Its number of attempts is
-// the only limit: that of the library, for all requests together, would have a file fail
+// newRetryer returns the rule by which requests are tried again. The number of attempts is the
+// only limit. The library has another, for all requests together, by which a file would fail
 // because others did.
 func newRetryer(o Options) aws.Retryer {
 	return retry.NewStandard(func(r *retry.StandardOptions) {
@@ -165,8 +165,8 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// bufferLittle has the system hold little that it cannot send yet. What waits in its buffers
-// would look as if nothing was sent: megabytes, for minutes on a slow link.
+// bufferLittle makes the system hold little that it cannot send yet. On a slow link, megabytes
+// would wait in its buffers for minutes, and it would look as if nothing was sent.
 func bufferLittle(_, _ string, raw syscall.RawConn) error {
 	err := raw.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 128<<10) // it works without, too
@@ -174,7 +174,7 @@ func bufferLittle(_, _ string, raw syscall.RawConn) error {
 	return err
 }
 
-// conn is a connection that fails if nothing is sent or received for some time.
+// conn is a connection that fails when nothing is sent or received for some time.
 type conn struct {
 	net.Conn
 	stall time.Duration

@@ -68,7 +68,7 @@ func link(t *testing.T, server string, rate, most int64) (address string) {
 	return "http://" + l.Addr().String()
 }
 
-// A slow link is waited for; one on which nothing moves any more is an error.
+// A slow link is not an error; one on which nothing moves is.
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	const never = 1 << 60
@@ -100,7 +100,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// What is read for the network at once is paced in small pieces.
+// However much the network reads at once, Pace gets it in small pieces.
 func TestPieces(t *testing.T) {
 	var pieces []int
 	stop := errors.New("stop")
@@ -171,7 +171,7 @@ func TestBuffers(t *testing.T) {
 	}
 }
 
-// How requests look: where they go, and what is signed of a body.
+// Where requests go, and what is signed of a body.
 func TestRequests(t *testing.T) {
 	const unsigned = "UNSIGNED-PAYLOAD"
 	for _, c := range []struct {
@@ -231,7 +231,7 @@ func transportOf(s *Store) *http.Transport {
 	return s.client.Options().HTTPClient.(*http.Client).Transport.(*transport).base
 }
 
-// What a server answers is bounded, but for files; lists must end.
+// Answers are bounded, unless they are files; lists must end.
 func TestAnswers(t *testing.T) {
 	endless := func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/bucket/" && r.URL.Path != "/bucket" {

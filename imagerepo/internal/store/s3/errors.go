@@ -99,7 +99,7 @@ func codeOf(err error) string {
 	return ""
 }
 
-// isMissing reports whether there is no such file; that there is no such bucket is another
+// isMissing reports whether the file does not exist. A bucket that does not exist is another
 // fault.
 func isMissing(err error) bool {
 	switch codeOf(err) {

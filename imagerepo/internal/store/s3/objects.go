@@ -46,8 +46,8 @@ func (s *Store) pages(ctx context.Context, next func() (more *bool, err error)) 
 	return errEndless
 }
 
-// List returns all files below the prefix. Objects whose keys are no names of files, such as
-// the folders that some tools make, are left out.
+// List returns all files below the prefix. It leaves out objects whose keys cannot be names
+// of files, such as the folders that some tools make.
 func (s *Store) List(ctx context.Context) (files []store.File, err error) {
 	in := &sdk.ListObjectsV2Input{Bucket: &s.options.Bucket, Prefix: aws.String(s.key(""))}
 	err = s.pages(ctx, func() (*bool, error) {
@@ -85,7 +85,7 @@ func (s *Store) head(ctx context.Context, name string) (store.File, map[string]s
 	return store.File{Name: name, Size: aws.ToInt64(out.ContentLength), Modified: aws.ToTime(out.LastModified)}, out.Metadata, nil
 }
 
-// Open opens a file to read it. Whoever calls it closes the file, and bounds what is read.
+// Open opens a file to read it. The caller closes it, and bounds what is read.
 func (s *Store) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err := store.CheckName(name); err != nil {
 		return nil, err

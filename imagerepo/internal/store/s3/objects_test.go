@@ -23,7 +23,7 @@ import (
 	"puavo-image-repository/testdata"
 )
 
-// What is outside of the prefix is none of the store's, and errors name the destination.
+// A store does not see what is outside the prefix, and errors name the destination.
 func TestPrefix(t *testing.T) {
 	t.Parallel()
 	s := newBucket(t)
@@ -51,7 +51,7 @@ func TestPrefix(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// A list has more than a page, is sorted, and leaves out what is no file.
+// A list can have several pages, is sorted, and leaves out what is not a file.
 func TestList(t *testing.T) {
 	t.Parallel()
 	server := testdata.NewS3(t)
@@ -95,7 +95,7 @@ func TestList(t *testing.T) {
 	}
 }
 
-// Of several that create one document, one does, and nothing of the others is left.
+// Of several calls that create a document, one succeeds, and the others leave nothing.
 func TestCreate(t *testing.T) {
 	t.Parallel()
 	s := newBucket(t)
@@ -137,7 +137,7 @@ func resigned(r *http.Request) {
 	r.Header.Set("Authorization", plain.Header.Get("Authorization"))
 }
 
-// Servers that do not do what Create needs, and answers that are lost.
+// Create at servers that lack what it needs, and where answers are lost.
 func TestCreateElsewhere(t *testing.T) {
 	t.Parallel()
 	server := testdata.NewS3(t)
@@ -221,8 +221,8 @@ func TestCreateElsewhere(t *testing.T) {
 	}
 }
 
-// Replace is one step, also where an answer is lost; a server that cannot do that in one
-// replaces what has come between.
+// Replace compares and replaces in one step, even where an answer is lost. A server that does
+// not know how replaces what was written in between.
 func TestReplaceElsewhere(t *testing.T) {
 	t.Parallel()
 	server := testdata.NewS3(t)
@@ -233,7 +233,7 @@ func TestReplaceElsewhere(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name string
-		// change sees the requests that write, with how many there were before.
+		// change sees the requests that write; before is how many came before.
 		change func(s *Store, w http.ResponseWriter, r *http.Request, before int) bool
 		err    error
 		left   string

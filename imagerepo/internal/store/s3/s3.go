@@ -24,22 +24,22 @@
 //	             waits for a free    ├─> MD5 ─> UploadPart ─┼─> upload ── Release ──> object
 //	             one of Jobs buffers └─> MD5 ─> (is there)  ┘   (hidden)
 //
-// The buffers are all that takes memory: Jobs × the size of a part. A part is 16 MiB, or as
-// much as it takes that a file has at most 10,000.
+// The buffers are all that takes memory: Jobs × the size of a part. A part is 16 MiB, or
+// more where a file would have more than 10,000 parts.
 //
 // After an interruption Stage takes the newest upload for the key, and does not send a part
 // again whose ETag there is the MD5 of ours. An upload with a part of another size or content
 // was begun for another file: Stage aborts it and sends all parts. (It could replace the
-// parts, but not x-amz-meta-sha256.) Where ETags are no MD5, as with encryption by keys of
-// KMS, it always sends all parts.
+// parts, but not x-amz-meta-sha256.) Where an ETag is not the MD5, as with encryption by keys
+// of KMS, it always sends all parts.
 //
 // Each part and each document is sent with its Content-MD5, which the server must compare,
 // and the ETag of the answer is compared too if it looks like an MD5 and is one.
 //
-// A file of which the content is not as it should be (store.ErrChanged) has its upload
-// aborted. Sweep aborts uploads below the prefix that are older than a week by the clock of
+// If the content of a file is not as it should be (store.ErrChanged), its upload is aborted.
+// Sweep aborts uploads below the prefix that are older than a week by the clock of
 // the server, of payload that is not kept. Younger ones stay, for another publisher may have
-// begun them; uploads of files that are no payload are not ours and stay.
+// begun them; uploads of files that are not payload are not ours and stay.
 //
 // # Connections
 //
@@ -49,8 +49,8 @@
 //
 // Given endpoints are asked in path style, https://endpoint/bucket/key; Amazon in the style
 // of virtual hosts, unless the name of the bucket has a dot, which certificates do not allow.
-// An endpoint must be https, but on this machine itself: the access keys would not go over
-// the network readable, but all that is published could be changed on its way.
+// An endpoint must be https, except on this machine itself. Plain HTTP would not show the
+// access keys to others, but would let them change what is published on its way.
 package s3
 
 import (
@@ -78,8 +78,8 @@ type Options struct {
 	Region   string // "" is that of the environment or the AWS files, with an endpoint us-east-1
 	Jobs     int    // parts that are sent at a time, of all files; at least 1
 	PartSize int64  // bytes; 0 is 16 MiB, less than 5 MiB is 5 MiB, the least that S3 takes
-	// Pace is called before bytes are sent, with how many: at most 32 KiB. It returns
-	// when they may be. It is called concurrently; nil is not called.
+	// Pace is called before n bytes are sent, at most 32 KiB, and returns when they may be.
+	// It is called concurrently; nil is not called.
 	Pace func(ctx context.Context, n int) error
 
 	tuning tuning
@@ -107,10 +107,10 @@ var _ store.Store = (*Store)(nil)
 var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$`)
 
 // Open finds access keys, as package awskeys says, and asks whether they fit the bucket.
-// Whoever calls it calls Close.
+// The caller calls Close.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if !bucketName.MatchString(o.Bucket) {
-		return nil, fmt.Errorf("%q is no name of a bucket; give s3://BUCKET/PREFIX", o.Bucket)
+		return nil, fmt.Errorf("%q is not the name of a bucket; give s3://BUCKET/PREFIX", o.Bucket)
 	}
 	if o.Prefix != "" {
 		if err := store.CheckName(o.Prefix); err != nil {
@@ -147,7 +147,7 @@ func newStore(o Options, keys awskeys.Keys) *Store {
 	return s
 }
 
-// look lists one file, so that what is wrong is known before anything is sent.
+// look lists one file, to find out what is wrong before anything is sent.
 func (s *Store) look(ctx context.Context) error {
 	_, err := s.client.ListObjectsV2(ctx, &sdk.ListObjectsV2Input{
 		Bucket: &s.options.Bucket, Prefix: aws.String(s.key("")), MaxKeys: aws.Int32(1),

@@ -151,7 +151,7 @@ func publish(ctx context.Context, s *Store, c store.Content) error {
 	return s.Release(ctx, c)
 }
 
-// What is wrong with the options, the keys, or the bucket is said by Open, without secrets.
+// Open says what is wrong with the options, the keys, or the bucket, without secrets.
 func TestOpen(t *testing.T) {
 	server := testdata.NewS3(t)
 	server.Bucket("bucket")
@@ -190,7 +190,7 @@ func TestOpen(t *testing.T) {
 		{name: "the server returns the token", options: Options{Bucket: "bucket", Endpoint: echo}, env: map[string]string{"AWS_SESSION_TOKEN": "token-secret"}, err: "***"},
 		{name: "no server", options: Options{Bucket: "bucket", Endpoint: "http://127.0.0.1:1"}, err: "(8 times); check the network and the endpoint"},
 		{name: "no region", options: Options{Bucket: "bucket"}, err: "add ?region=REGION"},
-		{name: "bad bucket", options: Options{Bucket: "a/b", Region: "x"}, err: "no name of a bucket"},
+		{name: "bad bucket", options: Options{Bucket: "a/b", Region: "x"}, err: "not the name of a bucket"},
 		{name: "bad prefix", options: Options{Bucket: "bucket", Prefix: "/a", Region: "x"}, err: "the prefix in the bucket"},
 		{name: "bad endpoint", options: Options{Bucket: "bucket", Endpoint: "http://192.0.2.1"}, err: "is not https"},
 		{name: "cancelled", options: Options{Bucket: "bucket", Endpoint: server.URL}, ctx: ended, err: context.Canceled.Error()},
@@ -240,11 +240,11 @@ func TestCheckEndpoint(t *testing.T) {
 		{"http://s3.example.org", "others could change"},
 		{"http://localhost.example.org", "others could change"},
 		{"ftp://s3.example.org", "not https"},
-		{"s3.example.org", "no URL"},
-		{"https://", "no URL"},
-		{"https://a\x7f", "no URL"},
-		{"https://s3.example.org?x=y", "no URL"},
-		{"https://s3.example.org#x", "no URL"},
+		{"s3.example.org", "not the URL"},
+		{"https://", "not the URL"},
+		{"https://a\x7f", "not the URL"},
+		{"https://s3.example.org?x=y", "not the URL"},
+		{"https://s3.example.org#x", "not the URL"},
 		{"https://key:secret@s3.example.org", "has a user"},
 	} {
 		err := checkEndpoint(c.endpoint)

@@ -109,7 +109,7 @@ type sending struct {
 	reported map[int32]bool // parts
 }
 
-// all sends what an upload has not. If one part fails, no more are begun, but those that are
+// all sends the parts that an upload lacks. If one part fails, no more are begun, but those that are
 // being sent go on: they are kept, or the upload is aborted when none is on its way.
 func (s *sending) all(ctx context.Context, up upload) error {
 	src, err := s.content.Source()
@@ -154,7 +154,7 @@ func (r *reading) next(ctx context.Context) (int32, []byte, error) {
 	return r.last, buf, nil
 }
 
-// one sends a part that is not there.
+// one sends a part, unless the upload has it.
 func (s *sending) one(ctx context.Context, up upload, number int32, data []byte) error {
 	sum := md5.Sum(data)
 	digest := hex.EncodeToString(sum[:])
@@ -196,7 +196,7 @@ func (s *sending) report(number int32, n int, sent bool) {
 var hexMD5 = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 // isMD5 reports whether the ETag of a part is its MD5. Where keys of KMS or of the customer
-// encrypt it, it only looks like one.
+// encrypt the part, the ETag only looks like one.
 func isMD5(out *sdk.UploadPartOutput) bool {
 	plain := out.ServerSideEncryption == "" || out.ServerSideEncryption == types.ServerSideEncryptionAes256
 	return plain && out.SSECustomerAlgorithm == nil && hexMD5.MatchString(etagOf(out.ETag))

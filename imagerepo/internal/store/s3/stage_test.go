@@ -196,7 +196,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// A file that is not as it should be is not published, and leaves nothing.
+// A file with a wrong content is not published, and leaves nothing.
 func TestChanged(t *testing.T) {
 	t.Parallel()
 	s := newBucket(t)
@@ -222,7 +222,8 @@ func TestChanged(t *testing.T) {
 	}
 }
 
-// Whatever ends a Stage, the next goes on, and the server may be away meanwhile.
+// The next Stage continues, whatever ended the one before, and although the server was away
+// meanwhile.
 func TestBreaks(t *testing.T) {
 	t.Parallel()
 	const size = 4*leastPart + 9
@@ -278,7 +279,7 @@ func TestBreaks(t *testing.T) {
 	}
 }
 
-// Answers that ask to come again are obeyed, up to an end.
+// A request is made again if the answer asks for it, a limited number of times.
 func TestRetries(t *testing.T) {
 	t.Parallel()
 	server := testdata.NewS3(t)

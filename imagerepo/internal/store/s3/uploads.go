@@ -94,8 +94,8 @@ func (s *Store) uploadFor(ctx context.Context, c store.Content, partSize int64) 
 	return s.begin(ctx, c)
 }
 
-// fits reports whether each part that is there has the size that it has in a file of size
-// bytes.
+// fits reports whether each part that is there has the size that it must have in a file of
+// size bytes.
 func (u upload) fits(size, partSize int64) bool {
 	for number, p := range u.parts {
 		at := int64(number-1) * partSize
@@ -119,7 +119,7 @@ func (s *Store) begin(ctx context.Context, c store.Content) (upload, error) {
 	return upload{key: key, id: aws.ToString(out.UploadId)}, nil
 }
 
-// abort removes an upload; that it is gone is no error. No part of it may be on its way: it
+// abort removes an upload. One that is gone is not an error. No part may be on its way: it
 // could arrive later and stay.
 func (s *Store) abort(ctx context.Context, up upload) error {
 	_, err := s.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &s.options.Bucket, Key: &up.key, UploadId: &up.id})

@@ -40,8 +40,8 @@ func publish(t *testing.T, s *Store, c *storetest.Content) {
 	}
 }
 
-// A server that is killed in the middle of a Stage and comes back is no error, and what has
-// arrived is not sent again.
+// A server that is killed in the middle of a Stage and comes back does not end it, and what
+// has arrived is not sent again.
 func TestServerKilled(t *testing.T) {
 	t.Parallel()
 	server := testdata.NewSSHD(t, "internal-sftp")
@@ -102,7 +102,7 @@ func TestServerGone(t *testing.T) {
 	publish(t, s, storetest.NewContent(t, "b.img", 10)) // and the old store works again
 }
 
-// A server that is silent is an error, or no error if a new connection works.
+// A server that is silent is an error, unless a new connection works.
 func TestStalled(t *testing.T) {
 	t.Parallel()
 	server := testdata.NewSSHD(t, "internal-sftp")
@@ -136,7 +136,7 @@ func TestStalled(t *testing.T) {
 	}
 }
 
-// A link that is slow is not taken for a dead one, although questions wait behind payload.
+// A slow link is not taken for a dead one, although requests for an answer wait behind payload.
 func TestSlow(t *testing.T) {
 	t.Parallel()
 	server := testdata.NewSSHD(t, "internal-sftp")
@@ -225,7 +225,7 @@ func TestCutEverywhere(t *testing.T) {
 	}
 }
 
-// What Stage finds at the server counts only if it is certain and what it would send.
+// What Stage finds at the server counts only if it is certain, and is what Stage would send.
 func TestResume(t *testing.T) {
 	t.Parallel()
 	server := testdata.NewSSHD(t, "internal-sftp")
@@ -302,7 +302,7 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// Attempts are bounded from the last one that got further.
+// The number of attempts counts from the last one that got further.
 func TestAttempts(t *testing.T) {
 	t.Parallel()
 	server := testdata.NewSSHD(t, "internal-sftp")

@@ -92,7 +92,7 @@ func (l *link) sync(f *client.File) error {
 	return f.Sync()
 }
 
-// explain adds what may be the reason of an error that the server does not explain.
+// explain adds the likely reason to an error that the server does not explain.
 func (s *Store) explain(l *link, err error) error {
 	status, ok := errors.AsType[*client.StatusError](err)
 	if !ok || status.FxCode() != client.ErrSSHFxFailure || !l.has(extStatVFS) {
@@ -105,13 +105,13 @@ func (s *Store) explain(l *link, err error) error {
 	case disk.Bavail*disk.Frsize < chunk:
 		return fmt.Errorf("%w at the server: %d bytes are free; make space there, then run it again", syscall.ENOSPC, disk.Bavail*disk.Frsize)
 	case disk.Files > 0 && disk.Favail == 0:
-		return fmt.Errorf("%w at the server: no more files can be made (inodes); make space there, then run it again", syscall.ENOSPC)
+		return fmt.Errorf("%w at the server: no more files can be made, since the inodes are used up; make space there, then run it again", syscall.ENOSPC)
 	}
 	return fmt.Errorf("%w; the server does not say why: look at the user's quota and at its log", err)
 }
 
-// List returns all regular files, but for those that are aside or have names that none can
-// be published under. It does not follow symbolic links.
+// List returns all regular files, except those that are aside or have names that no published
+// file can have. It does not follow symbolic links.
 func (s *Store) List(ctx context.Context) ([]store.File, error) {
 	var files []store.File
 	err := s.do(ctx, nil, func(l *link) (err error) {
@@ -122,7 +122,7 @@ func (s *Store) List(ctx context.Context) ([]store.File, error) {
 	return files, s.failed("listing", "", err)
 }
 
-// deepest bounds the folders in folders that a server shows.
+// deepest bounds how deep the folders of a server are nested.
 const deepest = 32
 
 func (s *Store) list(ctx context.Context, l *link, folder string, depth int) (files []store.File, err error) {
@@ -175,7 +175,7 @@ func (s *Store) stat(l *link, name string) (store.File, error) {
 		return store.File{}, err
 	}
 	if !info.Mode().IsRegular() {
-		return store.File{}, errors.New("it is no regular file; move it away")
+		return store.File{}, errors.New("it is not a regular file; move it away")
 	}
 	return store.File{Name: name, Size: info.Size(), Modified: info.ModTime()}, nil
 }
@@ -285,7 +285,7 @@ func (s *Store) writeNew(l *link, file string, data []byte) error {
 
 // Create makes a document that must not exist.
 func (s *Store) Create(ctx context.Context, name string, data []byte) error {
-	before := false // the connection was lost after what may have been a success
+	before := false // an attempt, whose connection was lost, may have succeeded
 	return s.writing(ctx, name, func(l *link) error {
 		err := s.create(l, name, data)
 		if before && errors.Is(err, fs.ErrExist) {
@@ -329,7 +329,7 @@ func (s *Store) exists(l *link, name string, err error) error {
 // Replace replaces a document whose content is old, unless another publisher does so between
 // the comparison and the renaming.
 func (s *Store) Replace(ctx context.Context, name string, old, data []byte) error {
-	before := false // the connection was lost after what may have been a success
+	before := false // an attempt, whose connection was lost, may have succeeded
 	return s.writing(ctx, name, func(l *link) error {
 		return s.writeTemporary(l, data, func(temporary string) error {
 			if before {

@@ -42,9 +42,9 @@ func knownHosts(o Options) (hosts, error) {
 	return h, nil
 }
 
-// algorithms returns what the server may prove a known key by: without that, it would
-// prove one of another type, which then looks like a change. For a host without known
-// keys, it returns nil, which stands for all.
+// algorithms returns the algorithms by which the server can prove a known key. It could
+// otherwise choose a key of another type, which would look like a changed key. For a host
+// without known keys, it returns nil, which stands for all.
 func (h hosts) algorithms(address string) (all []string) {
 	unknown, ok := errors.AsType[*knownhosts.KeyError](h.known(address, &net.TCPAddr{IP: net.IPv4zero}, noKey{}))
 	if !ok {

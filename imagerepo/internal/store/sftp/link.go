@@ -168,7 +168,7 @@ func (l *link) cut() { l.conn.Close() }
 
 // end ends the session and the connection.
 func (l *link) end() error {
-	// A server that does not read would keep us from saying good-bye.
+	// Ending the session waits for a server that does not read.
 	timer := time.AfterFunc(time.Second, l.cut)
 	defer timer.Stop()
 	l.files.Close()
@@ -252,8 +252,8 @@ func (s *Store) do(ctx context.Context, progress func() int64, work func(*link) 
 	}
 }
 
-// once calls work with the connection. After an error for which isLost is true, that is no
-// connection any more.
+// once calls work with the connection. After an error for which isLost is true, the
+// connection is closed.
 func (s *Store) once(ctx context.Context, work func(*link) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -270,5 +270,5 @@ func (s *Store) once(ctx context.Context, work func(*link) error) error {
 	return err
 }
 
-// isMissing reports whether the server says that there is no such file.
+// isMissing reports whether the server says that a file does not exist.
 func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -23,7 +23,7 @@ type config struct {
 	host  error    // why the key of the server was refused
 }
 
-// login returns how to log in. Whoever calls it calls done after that.
+// login returns how to log in. The caller calls done after that.
 func login(o Options) (c *config, done func(), err error) {
 	c = &config{o: o}
 	known, err := knownHosts(o)
@@ -50,7 +50,7 @@ func (c *config) explain(err error) error {
 		return c.host
 	}
 	if types, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err); ok && len(c.HostKeyAlgorithms) > 0 {
-		return fmt.Errorf("the server cannot prove a key that is known of it (types: %s): %w", strings.Join(c.HostKeyAlgorithms, ", "), types)
+		return fmt.Errorf("the server cannot prove that it has one of the keys that are known for it (types: %s): %w", strings.Join(c.HostKeyAlgorithms, ", "), types)
 	}
 	text := strings.ToLower(err.Error())
 	if strings.Contains(text, "unable to authenticate") || strings.Contains(text, "too many authentication failures") {
@@ -73,8 +73,7 @@ func loginName() string {
 // usualKeys are the private keys that are tried, in ~/.ssh.
 var usualKeys = []string{"id_ed25519", "id_ecdsa", "id_rsa"}
 
-// signers returns the keys of the user. Whoever calls it calls done when they are not used
-// any more.
+// signers returns the keys of the user. The caller calls done when it has used them.
 func (c *config) signers() (all []ssh.Signer, done func(), err error) {
 	held, done := c.fromAgent()
 	if c.o.KeyFile != "" {
@@ -92,7 +91,7 @@ func (c *config) signers() (all []ssh.Signer, done func(), err error) {
 	return all, done, nil
 }
 
-// fromAgent returns the keys that the SSH agent holds, none if there is no agent.
+// fromAgent returns the keys that the SSH agent holds, none if no agent runs.
 func (c *config) fromAgent() (held []ssh.Signer, done func()) {
 	socket := os.Getenv("SSH_AUTH_SOCK")
 	if socket == "" {

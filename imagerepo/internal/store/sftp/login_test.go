@@ -84,7 +84,7 @@ func home(t *testing.T) string {
 	return dir
 }
 
-// The user logs in by the key that is chosen, or by those that are usual.
+// The user logs in with the chosen key, or with the usual ones.
 func TestUserKeys(t *testing.T) {
 	server := testdata.NewSSHD(t, "internal-sftp")
 	good := server.KeyFile

@@ -15,8 +15,8 @@ import (
 // logged are the lines of the server's log that say what changes.
 var logged = regexp.MustCompile(`(mkdir|fsync|posix-rename|hardlink|remove|write)(?: name| old)? "([^"]*)"(?: new "([^"]*)")?`)
 
-// Whatever gets a name, or counts as being there, was flushed before that, as the server
-// logs it.
+// A file is flushed before it gets a name, or counts as being there; the log of the server
+// shows it.
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	c := storetest.NewContent(t, "a.img", chunk+1)

@@ -12,7 +12,7 @@ import (
 	"puavo-image-repository/testdata"
 )
 
-// proxy is what is between us and the server.
+// proxy is between a store and the server.
 type proxy struct {
 	server *testdata.SSHD
 	port   int

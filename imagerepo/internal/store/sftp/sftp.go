@@ -5,8 +5,8 @@
 // posix-rename@openssh.com, which replaces a file as a whole; without it Open fails. What
 // else is used where the server has it:
 //
-//	hardlink@openssh.com  makes a file of which a reader never sees a part only if no other
-//	                      has its name (Create); without it a reader can see a part
+//	hardlink@openssh.com  gives a whole file its name only if no other has it (Create);
+//	                      without it a reader can see a part of the file
 //	fsync@openssh.com     flushes files, and folders, to the disk of the server
 //	statvfs@openssh.com   explains that the disk is full: SFTP itself only says "failure"
 //
@@ -30,9 +30,9 @@
 //
 // # Connections
 //
-// All calls share one connection. It is ended when a context ends that a call waits with,
-// and when the server is silent for 45 seconds although it is asked each 15 seconds to
-// answer. What goes on then connects again, up to five times without progress.
+// All calls share one connection. It ends when the context of a call ends that waits for the
+// server, and when the server is silent for 45 seconds although it is asked to answer every
+// 15 seconds. Calls that go on connect again, up to five times without progress.
 //
 // # Modes
 //
@@ -96,7 +96,7 @@ var usual = clock{connect: 30 * time.Second, ask: 15 * time.Second, silence: 45 
 
 var _ store.Store = (*Store)(nil)
 
-// Open connects to the server, and makes the folder if it is missing. Whoever calls it
+// Open connects to the server, and makes the folder if it is missing. The caller
 // calls Close. It fails if the server cannot be reached at once, if its key is not known,
 // if it accepts none of the user's keys, and if it lacks an extension that is needed.
 func Open(ctx context.Context, o Options) (*Store, error) { return open(ctx, o, usual) }

@@ -46,7 +46,7 @@ func (p *progress) begin(at int64) {
 	p.chunk, p.arrived = at, 0
 }
 
-// arrive notes that so much more of a chunk has arrived.
+// arrive notes that n more bytes of a chunk have arrived.
 func (p *progress) arrive(n int, sent bool) {
 	p.mu.Lock()
 	p.arrived += int64(n)
@@ -87,7 +87,7 @@ func (s *Store) stage(ctx context.Context, l *link, c store.Content, p *progress
 
 // Release renames what was staged.
 func (s *Store) Release(ctx context.Context, c store.Content) error {
-	before := false // the connection was lost after what may have been a success
+	before := false // an attempt, whose connection was lost, may have succeeded
 	return s.writing(ctx, c.Name, func(l *link) error {
 		err := l.files.PosixRename(s.path(c.Staged()), s.path(c.Name))
 		if before && isMissing(err) {
@@ -106,8 +106,8 @@ func (s *Store) Release(ctx context.Context, c store.Content) error {
 // Sweep removes all that is aside and belongs to none of these contents, but for temporary
 // files of the last hour: another process may be writing them.
 func (s *Store) Sweep(ctx context.Context, keep []store.Content) error {
-	// What is staged goes first: on a full disk the time cannot be had, by which temporary
-	// files are left alone.
+	// What is staged goes first. It makes room for the file whose time says which temporary
+	// files are old: a full disk may have none.
 	if err := s.sweep(ctx, time.Time{}, keep); err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (s *Store) Sweep(ctx context.Context, keep []store.Content) error {
 	return s.sweep(ctx, now, keep)
 }
 
-// sweep removes files that are left at a time; at the zero time no temporary file is.
+// sweep removes what is left over at the time now. At the zero time no temporary file is.
 func (s *Store) sweep(ctx context.Context, now time.Time, keep []store.Content) error {
 	return s.failed("removing from", store.Aside, s.do(ctx, nil, func(l *link) error {
 		entries, err := l.files.ReadDirContext(ctx, s.path(store.Aside))

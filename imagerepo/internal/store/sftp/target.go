@@ -30,7 +30,7 @@ type target struct {
 	found []byte // of sums, when it was opened
 }
 
-// target opens the files of payload. Whoever calls it calls close.
+// target opens the files of payload. The caller calls close.
 func (s *Store) target(l *link, c store.Content) (t *target, err error) {
 	if err := s.makeFolders(l, s.path(store.Aside)); err != nil {
 		return nil, err

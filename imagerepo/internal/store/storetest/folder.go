@@ -26,7 +26,7 @@ func TestFolder(t *testing.T, open func(t *testing.T, root string) store.Store) 
 	}
 }
 
-// What is no regular file, or has a name that none can be published under, is left out.
+// List leaves out what is not a regular file, and names that no published file can have.
 func testOdd(t *testing.T, open func(*testing.T, string) store.Store) {
 	root := t.TempDir()
 	s := open(t, root)
@@ -79,8 +79,8 @@ func testLeft(t *testing.T, open func(*testing.T, string) store.Store) {
 	}
 }
 
-// On a full disk what is published stays, the error says so, and Stage continues when there
-// is space.
+// On a full disk, published files stay, the error says that it is full, and Stage continues when
+// it has space.
 func testFull(t *testing.T, open func(*testing.T, string) store.Store) {
 	root := testdata.SmallDisk(t, 44<<20)
 	s := open(t, root)

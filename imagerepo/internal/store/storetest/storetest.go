@@ -113,7 +113,7 @@ func testCreate(t *testing.T, s store.Store) {
 	want(t, s, "other/file", "in a new folder")
 }
 
-// Replace writes only in the place of what it was asked to.
+// Replace writes only in the place of the content that it was given.
 func testReplace(t *testing.T, s store.Store) {
 	ok(t, s.Write(t.Context(), "folder/file", []byte("old")))
 	for _, other := range []string{"", "ol", "older", "odd"} {
@@ -236,7 +236,7 @@ func testInterrupted(t *testing.T, s store.Store) {
 	want(t, s, "a.img", again.data)
 }
 
-// What is not what the documents say is not published, and nothing of it is left.
+// A file that is not what the documents say is not published, and leaves nothing.
 func testChanged(t *testing.T, s store.Store) {
 	for name, change := range map[string]func(data string) string{
 		"first byte": func(data string) string { return "x" + data[1:] },
@@ -266,7 +266,7 @@ func testChanged(t *testing.T, s store.Store) {
 	}
 }
 
-// Sweep leaves what is to be kept, and all files.
+// Sweep leaves what it must keep, and all files.
 func testSweep(t *testing.T, s store.Store) {
 	ok(t, s.Sweep(t.Context(), nil)) // of nothing
 	ok(t, s.Write(t.Context(), "file", []byte("text")))
