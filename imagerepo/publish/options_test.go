@@ -104,9 +104,12 @@ func TestLosesLockMeanwhile(t *testing.T) {
 	sent := 0
 	o.Sent = func(string, int64) {
 		if sent++; sent == 2 {
-			p.write("lease", `{"holder": "host x, process 1", "id": "x"}`)
-			p.must(os.Rename(filepath.Join(p.dir, "lease"), filepath.Join(p.dest, ".publishing.json")))
-			time.Sleep(time.Second) // until it is noticed
+			// Until it is noticed. A renewal may be replacing the file at the same moment.
+			for range 20 {
+				p.write("lease", `{"holder": "host x, process 1", "id": "x"}`)
+				p.must(os.Rename(filepath.Join(p.dir, "lease"), filepath.Join(p.dest, ".publishing.json")))
+				time.Sleep(50 * time.Millisecond)
+			}
 		}
 	}
 	if _, _, err := Run(t.Context(), o); !errors.Is(err, lease.ErrLost) || !strings.Contains(err.Error(), "host x, process 1") || errors.Is(err, context.Canceled) {

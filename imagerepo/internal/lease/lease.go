@@ -18,6 +18,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -224,10 +225,12 @@ func (l *Lease) isOver() bool { return time.Now().Round(0).After(l.until) }
 func (l *Lease) renewOnce(ctx context.Context) error {
 	ctx, cancel := context.WithDeadline(ctx, l.until)
 	defer cancel()
-	if err := l.check(ctx); err != nil {
-		return err
+	own := l.self.encode()
+	err := l.store.Replace(ctx, Name, own, own)
+	if errors.Is(err, store.ErrOther) {
+		return cmp.Or(l.check(ctx), err)
 	}
-	return l.store.Write(ctx, Name, l.self.encode())
+	return err
 }
 
 // Check returns an error if the lease was lost, by looking at the destination.

@@ -339,14 +339,29 @@ type cutOff struct {
 }
 
 func (c *cutOff) Stat(ctx context.Context, name string) (store.File, error) {
+	if err := c.fail(ctx); err != nil {
+		return store.File{}, err
+	}
+	return c.Store.Stat(ctx, name)
+}
+
+func (c *cutOff) Replace(ctx context.Context, name string, old, data []byte) error {
+	if err := c.fail(ctx); err != nil {
+		return err
+	}
+	return c.Store.Replace(ctx, name, old, data)
+}
+
+// fail returns an error if the store is cut off.
+func (c *cutOff) fail(ctx context.Context) error {
 	switch {
 	case !c.off.Load():
-		return c.Store.Stat(ctx, name)
+		return nil
 	case !c.hang:
-		return store.File{}, errors.New("no network")
+		return errors.New("no network")
 	}
 	<-ctx.Done()
-	return store.File{}, ctx.Err()
+	return ctx.Err()
 }
 
 // A holder that is cut off has given the lease up before another takes it over.
