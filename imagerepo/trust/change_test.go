@@ -51,7 +51,7 @@ func TestOtherKeys(t *testing.T) {
 	p.rotate(Root)
 	p.sign()
 	before := p.tuf()
-	if _, err := old.trySign(t.Context()); err == nil || !strings.Contains(err.Error(), "has tuf/2.root.json, and "+old.Dir+" does not; copy it there") {
+	if _, err := old.trySign(t.Context()); err == nil || !strings.Contains(err.Error(), "has tuf/2.root.json, but "+old.Dir+" does not; copy it there") {
 		t.Errorf("an old copy: %v", err)
 	}
 	other := *p

@@ -59,7 +59,7 @@ func TestClockBehind(t *testing.T) {
 			if after := p.tuf() + p.keysDir(); c.refused && after != before {
 				t.Errorf("%s, %v behind: changed from\n%s\nto\n%s", s.name, c.behind, before, after)
 			}
-			for _, says := range []string{p.now.Format(time.RFC3339), last.Format(time.RFC3339), s.of + ",", "set the clock", "--ignore-clock"} {
+			for _, says := range []string{p.now.Format(time.RFC3339), last.Format(time.RFC3339), s.of + " has a signing at ", "set the clock", "--ignore-clock"} {
 				if err != nil && !strings.Contains(err.Error(), says) {
 					t.Errorf("%s: %v, want one that says %q", s.name, err, says)
 				}
@@ -152,7 +152,7 @@ func TestClockOfNewMirror(t *testing.T) {
 			p := newPlace(t)
 			p.now = p.now.Add(-100 * day)
 			c.prepare(p)
-			if err := s.do(t.Context(), p); c.refused != (err != nil) || err != nil && !strings.Contains(err.Error(), clockName+", so") {
+			if err := s.do(t.Context(), p); c.refused != (err != nil) || err != nil && !strings.Contains(err.Error(), clockName+" has a signing at ") {
 				t.Errorf("%s, %s: %v", c.name, s.name, err)
 			}
 			if warned := strings.Contains(p.log.String(), clockName); warned != (c.name == "damaged") {

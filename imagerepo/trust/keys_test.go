@@ -289,7 +289,7 @@ func TestBadKeys(t *testing.T) {
 			os.WriteFile(file, data, 0o600)
 		}, "restore it from a copy", nil},
 		{"a directory", func(p *place, file string) { os.Remove(file); os.Mkdir(file, 0o700) }, "timestamp needs 1 signatures", ErrMissingKeys},
-		{"missing", func(p *place, file string) { os.Remove(file) }, "has 0 of its keys; see keys list", ErrMissingKeys},
+		{"missing", func(p *place, file string) { os.Remove(file) }, "has only 0 of its keys; see keys list", ErrMissingKeys},
 	} {
 		p := newPlace(t)
 		files, _ := filepath.Glob(filepath.Join(p.Dir, "timestamp.*"))

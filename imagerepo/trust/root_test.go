@@ -111,7 +111,7 @@ func TestRotateOne(t *testing.T) {
 	}
 	ids := k.newest().Signed.Roles[Snapshot].KeyIDs
 	for _, c := range []struct{ id, want string }{
-		{"xyz", `0 keys of snapshot have an id that begins with "xyz", want one; see keys list`},
+		{"xyz", `0 keys of snapshot have an id that begins with "xyz", want exactly one; see keys list`},
 		{ids[0][:8] + "x", "0 keys"},
 	} {
 		if _, err := k.Rotate(Snapshot, c.id); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -146,8 +146,8 @@ func TestAdd(t *testing.T) {
 		{Root, 1, "root gets the key x", false},
 		{Root, 2, "root gets the key x, root needs 2 signatures, not 1", false},
 		{Timestamp, 2, "timestamp gets the key x, timestamp needs 2 signatures, not 1", false},
-		{Timestamp, 3, "a threshold of 3, and timestamp will have 2 keys", true},
-		{Timestamp, -1, "a threshold of -1", true},
+		{Timestamp, 3, "threshold 3, but timestamp will have only 2 keys", true},
+		{Timestamp, -1, "threshold -1", true},
 	} {
 		p := newPlace(t)
 		got, err := p.keys().Add(c.role, c.threshold)

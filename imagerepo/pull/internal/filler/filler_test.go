@@ -146,7 +146,7 @@ func TestStage(t *testing.T) {
 			delete(p.Missing, delta)
 			p.first.answer = func(http.ResponseWriter, *http.Request, string) { p.cancel() }
 		}, got: nothing, first: []string{delta}, err: "context canceled", is: context.Canceled},
-		{name: "a name that none can have", stage: "../" + base, got: nothing, err: "name for a file at a destination"},
+		{name: "a name that none can have", stage: "../" + base, got: nothing, err: "name of a file at a destination"},
 		{name: "cut off", stage: target, set: func(p *place) {
 			delete(p.Ways, target)
 			p.second.answer = gone
