@@ -66,7 +66,7 @@ func TestRefused(t *testing.T) {
 			c, err := openToChange(p.T.Context(), *o)
 			p.Must(err)
 			p.T.Cleanup(func() { c.close() })
-		}, ErrLocked, "wait for its end"},
+		}, ErrLocked, "wait until it has finished"},
 		{"the directory of a build", func(p *place, o *Options) { o.Dir = p.Mirror }, ErrDir, "made by a build"},
 		{"a file", func(p *place, o *Options) { o.Dir = p.Mirror + "/" + image2 }, ErrDir, "is no directory"},
 		{"too small", func(_ *place, o *Options) { o.MaxSize = 1 }, syscall.ENOSPC, "1 may be taken"},
