@@ -26,25 +26,25 @@ const category = "Publishing"
 // them too.
 func Flags() []cli.Flag {
 	return command.Category(category,
-		&cli.StringSliceFlag{Name: "publish", Usage: "put the mirror on the host `DEST`: a directory, sftp://[user@]host[:port]/path, or s3://bucket[/prefix][?endpoint=URL][&region=NAME] (can be given several times)"},
-		&cli.StringFlag{Name: "rate-limit", Usage: "send at most `SIZE` a second by SFTP and to S3, such as 4m"},
-		&cli.StringFlag{Name: "known-hosts", Usage: "take the keys of SFTP servers from `FILE`", DefaultText: "the files of ssh"},
-		&cli.StringFlag{Name: "ssh-key", Usage: "log in to SFTP servers with the private key in `FILE`", DefaultText: "those of the agent and of ssh"},
-		&cli.BoolFlag{Name: "no-lock", Usage: "do not keep other publishers out, for a destination that cannot hold a lock"},
+		&cli.StringSliceFlag{Name: "publish", Usage: "upload the mirror to `DEST`: a directory, sftp://[user@]host[:port]/path, or s3://bucket[/prefix][?endpoint=URL][&region=NAME] (repeatable)"},
+		&cli.StringFlag{Name: "rate-limit", Usage: "send at most `SIZE` per second by SFTP and to S3, e.g. 4m"},
+		&cli.StringFlag{Name: "known-hosts", Usage: "read the host keys of SFTP servers from `FILE`", DefaultText: "the files of ssh"},
+		&cli.StringFlag{Name: "ssh-key", Usage: "log in to SFTP servers with the private key in `FILE`", DefaultText: "the keys of the agent and of ssh"},
+		&cli.BoolFlag{Name: "no-lock", Usage: "do not lock the destination; for one that cannot hold a lock"},
 	)
 }
 
 // own returns the flags that only the command has.
 func own() []cli.Flag {
 	return slices.Concat(command.Category(category,
-		&cli.StringFlag{Name: "verify", Value: string(publish.BySize), Usage: "trust what others have put at a destination by `HOW`: none by its name, size by its size, read by reading it; read also reads what this command has put there"},
-		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove orphans, files that the documents no longer name, after this `TIME`, such as 36h; 0 removes them at once"},
-		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
+		&cli.StringFlag{Name: "verify", Value: string(publish.BySize), Usage: "`HOW`: how to check files that others put at a destination: none (by name), size, or read (also reads the files put there by this command)"},
+		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "wait `TIME` (e.g. 36h, 7d) before deleting files that are no longer referenced; 0 deletes them at once"},
+		&cli.BoolFlag{Name: "allow-removal", Usage: "allow this run to remove every image of a series, or more than half of all images"},
 		&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: runtime.NumCPU(), DefaultText: "the number of processors", Usage: "send `N` files, or parts of files, at a time"},
-		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush the files of a directory to the disk: for RAM disks and tests"},
+		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush the files of a directory to disk; for RAM disks and tests only"},
 	), command.Category(command.Output,
-		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
-		&cli.BoolFlag{Name: "json", Usage: "print plans and summaries as JSON"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, and change nothing"},
+		&cli.BoolFlag{Name: "json", Usage: "print the plans and the summaries as JSON"},
 		command.ProgressFlag(),
 	))
 }
@@ -63,23 +63,24 @@ type Tools struct {
 func New(t Tools, stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "publish",
-		Usage:     "put a mirror on a host of static files, or update it there",
+		Usage:     "upload a mirror to a static file host, or update it there",
 		UsageText: "puavo-update-repository publish [options] [MIRROR_DIR DEST...]",
-		Description: `Sends what a destination lacks, payload first, then the documents that name
-   it. Clients can update from it at every instant. Without DEST, the key
-   publish of the settings gives it. A run that was broken off is continued by
-   the next.
+		Description: `Uploads what a destination lacks: images and deltas first, then the metadata;
+   old files are deleted last. Clients can update from the destination at every
+   moment. Without DEST, the key publish of the settings applies. The next run
+   resumes an interrupted one.
 
    DEST is a directory; sftp://[user@]host[:port]/path; or
    s3://bucket[/prefix][?endpoint=URL][&region=NAME]. SFTP logs in with the keys
-   of the SSH agent or of ~/.ssh, and checks the key of the server. S3 takes its
-   keys from the environment (AWS_ACCESS_KEY_ID and so on) or from ~/.aws.
+   of the SSH agent or of ~/.ssh, and checks the key of the server. The access
+   keys for S3 are read from the environment (AWS_ACCESS_KEY_ID and so on) or
+   from ~/.aws.
 
-   A run enters all that it writes into .published.json at the destination, and
-   removes nothing else. If another publisher is at work there, it ends.
+   A run records all that it writes in .published.json at the destination, and
+   removes nothing else. If another publisher is at work there, it stops.
 
    Exit codes: ` + command.ExitCodes,
-		Flags: slices.Concat(Flags(), own(), t.Flags, command.Flags("print what becomes of each file")),
+		Flags: slices.Concat(Flags(), own(), t.Flags, command.Flags("print what is done with each file")),
 		Action: t.Reporting("publish", stderr, func(c *cli.Context, screen *ui.Screen) error {
 			return run(c, t, stdout, screen)
 		}),

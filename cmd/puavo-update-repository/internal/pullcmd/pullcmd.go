@@ -41,32 +41,32 @@ type Tools struct {
 // own returns the flags that only this command has.
 func own() []cli.Flag {
 	return slices.Concat(command.Category(what,
-		&cli.StringSliceFlag{Name: "from", Usage: "copy the repository at `URL`, where no argument says so (can be given several times)"},
-		&cli.StringSliceFlag{Name: "series", Usage: "copy the series whose names match `GLOB` (can be given several times)", DefaultText: "all"},
+		&cli.StringSliceFlag{Name: "from", Usage: "copy the repository at `URL`, if no URL is given as an argument (repeatable)"},
+		&cli.StringSliceFlag{Name: "series", Usage: "copy the series whose names match `GLOB` (repeatable)", DefaultText: "all"},
 		// As a key, images is where verify --repair takes images from.
 		&cli.IntFlag{Name: "pull-images", Aliases: []string{"images"}, Usage: "copy the newest `N` images of each series; pull-images is the key in settings", DefaultText: "all"},
-		&cli.StringFlag{Name: "since", Usage: "copy the images since `DATE`, such as 2024-01-31"},
-		&cli.StringFlag{Name: "keep-list", Usage: "also copy the images that devices use, and the deltas from them: `FILE` has versions, one a line, with the number of devices"},
-		&cli.StringFlag{Name: "deltas", Value: "all", Usage: "copy `WHICH` deltas to these images: all, none, or those from the N nearest images"},
-		&cli.StringFlag{Name: "max-size", Usage: "let images and deltas take `SIZE` at most: leave out deltas first, then old images"},
+		&cli.StringFlag{Name: "since", Usage: "copy images since `DATE`, e.g. 2024-01-31"},
+		&cli.StringFlag{Name: "keep-list", Usage: "also copy images that devices use, and deltas from them: `FILE` lists versions, one per line, with the number of devices"},
+		&cli.StringFlag{Name: "deltas", Value: "all", Usage: "`WHICH`: deltas to copy to these images: all, none, or a number N for those from the nearest N images"},
+		&cli.StringFlag{Name: "max-size", Usage: "limit images and deltas to `SIZE`: leave out deltas first, then old images"},
 		&cli.StringFlag{Name: "reserve", Usage: "leave `SIZE` of the disk free, in the same way"},
-		&cli.BoolFlag{Name: "rebuild", Value: true, Usage: "make images from others and deltas, where that takes less to fetch"},
-		&cli.BoolFlag{Name: "make-deltas", Usage: "make the deltas to the newest 3 images of each series that upstream lacks, from as many others as --deltas says"},
+		&cli.BoolFlag{Name: "rebuild", Value: true, Usage: "make images from others and deltas, if that fetches less"},
+		&cli.BoolFlag{Name: "make-deltas", Usage: "make deltas that upstream lacks, to the newest 3 images of each series, from as many others as --deltas says"},
 		&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "base `URL` of the images in the documents of the copy"},
-		&cli.BoolFlag{Name: "allow-removal", Usage: "permit this run to remove all images of a series, or more than half of all"},
-		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "remove files that the documents no longer name after this `TIME`, such as 36h; 0 removes them at once"},
+		&cli.BoolFlag{Name: "allow-removal", Usage: "allow this run to remove every image of a series, or more than half of all images"},
+		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "wait `TIME` (e.g. 36h, 7d) before deleting files that are no longer referenced; 0 deletes them at once"},
 	), command.Category(trusted,
-		&cli.StringSliceFlag{Name: "trust", Usage: "verify the documents of the repositories by the root in `FILE`: one for all, or one for each"},
-		&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) as well as the system's"},
+		&cli.StringSliceFlag{Name: "trust", Usage: "verify the signatures of the repositories with the root of trust in `FILE`: one for all, or one for each"},
+		&cli.StringFlag{Name: "ca-certificate", Usage: "trust the certificates in `FILE` (PEM) in addition to the system's"},
 	), command.Category(command.Limits,
-		&cli.StringFlag{Name: "rate-limit", Usage: "fetch at most `SIZE` a second, such as 4m"},
-		&cli.StringFlag{Name: "reverify", Value: "size", Usage: "look at the files of the copy by `HOW`: never, size, digest, or digest if they were last read so long ago, such as 30d"},
-		&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: 2, Usage: "get `N` files at a time"},
-		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"},
+		&cli.StringFlag{Name: "rate-limit", Usage: "fetch at most `SIZE` per second, e.g. 4m"},
+		&cli.StringFlag{Name: "reverify", Value: "size", Usage: "`HOW`: how to check the files of the copy: never, size, digest, or a time such as 30d: digest, if last read that long ago"},
+		&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: 2, Usage: "fetch `N` files at a time"},
+		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to disk; for RAM disks and tests only"},
 	), command.Category(command.Output,
-		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done and change nothing"},
-		&cli.BoolFlag{Name: "json", Usage: "print plan and summary as JSON"},
-		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics of the run to `FILE`, for Prometheus' node exporter"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, and change nothing"},
+		&cli.BoolFlag{Name: "json", Usage: "print the plan and the summary as JSON"},
+		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics to `FILE` for the Prometheus node exporter"},
 		command.ProgressFlag(),
 	))
 }
@@ -75,20 +75,20 @@ func own() []cli.Flag {
 func New(t Tools, stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "pull",
-		Usage:     "copy a repository, or a part of it, and keep the copy up to date",
+		Usage:     "copy a repository, or part of it, and keep the copy up to date",
 		UsageText: "puavo-update-repository pull [options] [URL... DIR]",
 		Description: `Makes DIR a copy of the repository at URL: for a bootserver, a second site or
    a public mirror. A run fetches what changed, and makes images from older ones
-   and deltas. Clients can update from DIR at every instant. The next run
-   continues one that was broken off.
+   and deltas. Clients can update from DIR at every moment. The next run
+   resumes an interrupted one.
 
    Without options that choose, DIR gets all of upstream, byte for byte, with
-   its signatures and torrents. With them, or with several URLs, it gets
-   documents of its own, unsigned, or signed with --sign-keys, and no torrents.
-   Several URLs are several repositories, which must not have series of one
-   name. Give the mirrors of one repository as one argument, separated by
-   commas; they are asked in this order. Where URL or DIR is not given, the keys
-   from and mirror-dir of the settings name it.
+   its signatures and torrents. With such options, or with several URLs, it gets
+   its own documents, unsigned or signed with --sign-keys, and no torrents.
+   Several URLs are several repositories; the names of their series must differ.
+   Give the mirrors of one repository as one argument, separated by commas; they
+   are tried in this order. Without URL or DIR, the keys from and mirror-dir of
+   the settings apply.
 
    If upstream has lost a whole series, or more than half of its images, nothing
    is changed. The directory of a build is refused.
@@ -98,7 +98,7 @@ func New(t Tools, stdout, stderr io.Writer) *cli.Command {
         --keep-list devices https://images.example.org /srv/images
 
    Exit codes: ` + command.ExitCodes,
-		Flags: slices.Concat(own(), t.Flags, command.Flags("print what becomes of each file")),
+		Flags: slices.Concat(own(), t.Flags, command.Flags("print what is done with each file")),
 		Action: t.Reporting("pull", stderr, func(c *cli.Context, screen *ui.Screen) error {
 			return run(c, t, stdout, screen)
 		}),
