@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,10 +181,11 @@ func TestComesBack(t *testing.T) {
 		"no answer":    func(http.ResponseWriter, []byte) { panic(http.ErrAbortHandler) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			delta, back := deltaFile(big1, big2), false
+			delta := deltaFile(big1, big2)
+			var back atomic.Bool
 			s := newBreakingFor(t, "big", func(next http.Handler) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					if r.URL.Path == "/"+delta && !back {
+					if r.URL.Path == "/"+delta && !back.Load() {
 						f(w, nil)
 						return
 					}
@@ -197,7 +199,7 @@ func TestComesBack(t *testing.T) {
 			if _, err := client.Update(t.Context(), o); !errors.Is(err, client.ErrIncomplete) {
 				t.Fatal(err)
 			}
-			back = true
+			back.Store(true)
 			s.limit.Store(0)
 			if plan := must(client.NewPlan(t.Context(), o)); isFull(plan.Candidates[0].Route) {
 				t.Errorf("planned %s", plan.Candidates[0])
