@@ -196,7 +196,7 @@ type Options struct {
 	Jobs        int   // how many images or bases are worked on concurrently; 0 is one
 	Memory      int64 // the most memory to take besides mapped files, in bytes; 0 is a quarter of the machine's, or of its control group's, or more if the largest base needs it
 	NoSync      bool  // do not flush what is written to the disk
-	IgnoreSpace bool  // begin even if the free space will most likely not do
+	IgnoreSpace bool  // start even if free space is probably insufficient
 	// Sign, which may be nil, is called when all is published, to sign it, and
 	// reports whether it changed anything. Orphans are removed after it.
 	Sign func(ctx context.Context, mirror atomicfile.Dir) (changed bool, err error)

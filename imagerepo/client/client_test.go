@@ -96,7 +96,7 @@ func TestNoImage(t *testing.T) {
 		err    error
 		says   string
 	}{
-		{"no image to tell the series by", "all", nil, "", client.ErrNoImage, "give --series"},
+		{"no image, so no series", "all", nil, "", client.ErrNoImage, "give --series"},
 		{"unknown image", "all", []string{image3}, unknown, client.ErrNoImage, unknown},
 		{"unknown image of the predecessor", "predecessor", []string{image3}, unknown, client.ErrNoImage, unknown},
 		{"unknown image of a series of another name", "named", []string{image2}, image3, client.ErrNoImage, image3},

@@ -20,7 +20,7 @@ var (
 	ErrInput = errors.New("unusable input")
 	// ErrConfig is wrapped by the errors for a series file that is wrong.
 	ErrConfig = errors.New("wrong series file")
-	// ErrSpace is wrapped by the error for a disk that will most likely not do.
+	// ErrSpace is wrapped by the error for a disk that probably has too little free space.
 	ErrSpace = errors.New("not enough free space")
 	// ErrRemoval is wrapped by the error for a run that would remove too many images.
 	ErrRemoval = errors.New("too many published images would be removed")
