@@ -33,7 +33,7 @@ var arrows = []struct {
 	{"delta", []string{"delta/mmap", "delta/internal/..."}},
 	{"delta/mmap", nil},
 	{"delta/compact", []string{"delta", "delta/mmap", "delta/compact/internal/decode", "delta/compact/internal/encode", "delta/compact/internal/wire"}},
-	{"delta/compact/squashfs", []string{"delta/compact", "delta/compact/internal/lzo"}},
+	{"delta/compact/squashfs", []string{"delta/compact", "delta/compact/internal/squash"}},
 	// The decoder shares nothing with the encoder but formats.
 	{"delta/compact/internal/decode", []string{"cksum", "delta/mmap", "delta/compact/internal/lzo", "delta/compact/internal/piece", "delta/compact/internal/token", "delta/compact/internal/wire"}},
 	{"delta/compact/internal/encode", []string{"cksum", "delta", "delta/mmap", "delta/compact/internal/lzo", "delta/compact/internal/ordered", "delta/compact/internal/piece", "delta/compact/internal/token", "delta/compact/internal/wire"}},
@@ -42,7 +42,8 @@ var arrows = []struct {
 	{"delta/compact/internal/lzma", nil},
 	{"delta/compact/internal/piece", []string{"delta/compact/internal/lzma"}},
 	{"delta/compact/internal/wire", []string{"cksum", "delta/compact/internal/piece"}},
-	{"delta/compact/internal/squash", []string{"delta/compact/internal/lzo", "testdata"}}, // for tests and training only
+	{"delta/compact/internal/squash", []string{"delta/compact/internal/lzo"}},
+	{"delta/compact/internal/squashtest", []string{"delta/compact/internal/squash", "testdata"}}, // for tests only
 	{"delta/compact/internal/...", []string{"delta/compact/internal/..."}},
 	{"delta/internal/...", []string{"delta/mmap", "delta/internal/..."}},
 	{"meta/untrusted", nil}, // for all, commands too

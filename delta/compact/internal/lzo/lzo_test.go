@@ -9,7 +9,7 @@ import (
 	oracle "github.com/anchore/go-lzo"
 
 	"puavo-image-repository/delta/compact/internal/lzo"
-	"puavo-image-repository/delta/compact/internal/squash"
+	"puavo-image-repository/delta/compact/internal/squashtest"
 )
 
 // most is what the tests allow a block to make.
@@ -217,7 +217,7 @@ func TestNotCanonical(t *testing.T) {
 // What mksquashfs packs comes back bit for bit; the oracle makes the same of it.
 func TestReal(t *testing.T) {
 	t.Parallel()
-	for i, block := range squash.Sample(t) {
+	for i, block := range squashtest.Sample(t) {
 		tokens, content, err := lzo.Parse(block, most)
 		if err != nil {
 			t.Fatal(err)

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"puavo-image-repository/delta/compact/internal/lzo"
-	"puavo-image-repository/delta/compact/internal/squash"
+	"puavo-image-repository/delta/compact/internal/squashtest"
 )
 
 // sameAsParse compares what Unpack and Parse make of a block.
@@ -46,7 +46,7 @@ func TestUnpack(t *testing.T) {
 
 func TestUnpackReal(t *testing.T) {
 	t.Parallel()
-	for _, block := range squash.Sample(t) {
+	for _, block := range squashtest.Sample(t) {
 		sameAsParse(t, block, most)
 	}
 }
@@ -59,7 +59,7 @@ func FuzzUnpack(f *testing.F) {
 }
 
 func BenchmarkUnpack(b *testing.B) {
-	all := squash.Sample(b)
+	all := squashtest.Sample(b)
 	dst := make([]byte, most)
 	size := 0
 	for b.Loop() {

@@ -1,138 +1,222 @@
-// Package squash lists the compressed blocks of squashfs images, for tests of the compact
-// delta and for the training of its model. It trusts the images: it is for ones that were
-// made here.
+// Package squash lists the packed blocks of squashfs images.
+//
+// The list need not be complete or right: what is not in it, or is no block, is bytes as they
+// are for a compact delta. So a damaged image is no error, and has the blocks that are found
+// until the damage. Time and memory are proportional to the size of the image: of tables and
+// blocks that are more than an image of its size has, the rest is left out.
+//
+// The format is described by package imagerepo/internal/puavoconf/squashfs, which reads files.
+// Of an image with LZO the blocks of files and of fragments are listed, and those of all
+// tables but the one of extended attributes. Of others no block is listed.
 package squash
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
-	"fmt"
+	"slices"
 
 	"puavo-image-repository/delta/compact/internal/lzo"
 )
 
 const (
-	plain     = 1 << 24 // in the size of a block: it is stored as it is
-	metaBlock = 8 << 10
-	lzoMethod = 3
+	superLen  = 96
+	methodLZO = 3
+	metaLen   = 8 << 10 // bytes of content of a block of a table
+	plainMeta = 1 << 15 // in its length: it is stored as it is
+	plainData = 1 << 24 // the same of a file
+	idLen     = 4       // bytes of an entry of the tables
+	exportLen = 8
+	fragLen   = 16
+	noTable   = ^uint64(0)
+
+	noFragment = ^uint32(0)
 )
 
 var le = binary.LittleEndian
 
-// Blocks returns the compressed blocks of files and fragments in an image with LZO, in the
-// order of the inodes. They are parts of image.
-func Blocks(image []byte) (blocks [][]byte, err error) {
-	defer func() {
-		if p := recover(); p != nil { // an index out of range
-			err = fmt.Errorf("the squashfs is damaged: %v", p)
-		}
-	}()
-	if !bytes.HasPrefix(image, []byte("hsqs")) || le.Uint16(image[20:]) != lzoMethod {
-		return nil, errors.New("not a squashfs with LZO")
-	}
-	l := list{image: image, blockSize: uint64(le.Uint32(image[12:]))}
-	inodes, err := l.metadata(le.Uint64(image[64:]), le.Uint64(image[72:]))
-	if err == nil {
-		l.inodes(inodes, int(le.Uint32(image[4:])))
-		err = l.fragments(le.Uint64(image[80:]), int(le.Uint32(image[16:])))
-	}
-	return l.blocks, err
+// Block is a packed block of an image.
+type Block struct {
+	Offset, Size int64 // bytes in the image
+	Table        bool  // it is of a table, and not of a file or of fragments
 }
 
-type list struct {
-	image     []byte
-	blockSize uint64
-	blocks    [][]byte
+// image is an image with what its superblock says.
+type image struct {
+	bytes                      []byte
+	blockSize                  uint64
+	inodes, fragments, ids     uint64 // how many
+	inodeTable, directoryTable uint64
+	fragmentTable, exportTable uint64
+	idTable                    uint64
+	blocks                     []Block
+	loads                      int // blocks of tables that may still be read
 }
 
-// metadata returns what the metadata blocks in a part of the image make.
-func (l *list) metadata(from, to uint64) (all []byte, err error) {
-	for from < to {
-		size := uint64(le.Uint16(l.image[from:]))
-		n := size & 0x7fff
-		b := l.image[from+2 : from+2+n]
-		if size == n {
-			if _, b, err = lzo.Parse(b, metaBlock); err != nil {
-				return nil, err
-			}
+// Blocks returns the packed blocks of an image, in order. Of what is no squashfs with LZO it
+// returns none.
+func Blocks(b []byte) []Block {
+	if len(b) < superLen || string(b[:4]) != "hsqs" || le.Uint16(b[20:]) != methodLZO || le.Uint32(b[12:]) == 0 {
+		return nil
+	}
+	m := image{
+		bytes: b, blockSize: uint64(le.Uint32(b[12:])),
+		inodes: uint64(le.Uint32(b[4:])), fragments: uint64(le.Uint32(b[16:])), ids: uint64(le.Uint16(b[26:])),
+		idTable: le.Uint64(b[48:]), inodeTable: le.Uint64(b[64:]), directoryTable: le.Uint64(b[72:]),
+		fragmentTable: le.Uint64(b[80:]), exportTable: le.Uint64(b[88:]), loads: mostOf(b),
+	}
+	m.tables()
+	m.files()
+	m.fragmentBlocks()
+	return m.sorted()
+}
+
+// mostOf returns how many blocks, or blocks of tables, an image has at most.
+func mostOf(b []byte) int { return 1000 + len(b)/16 }
+
+// sorted returns the blocks in order, without those that overlap.
+func (m *image) sorted() []Block {
+	slices.SortFunc(m.blocks, func(a, b Block) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Size, b.Size))
+	})
+	var end int64
+	return slices.DeleteFunc(m.blocks, func(b Block) bool {
+		if b.Offset < end {
+			return true
 		}
-		all = append(all, b...)
-		from += 2 + n
+		end = b.Offset + b.Size
+		return false
+	})
+}
+
+// Packed returns the packed blocks of files and fragments in an image, as parts of it.
+func Packed(b []byte) (all [][]byte, err error) {
+	for _, x := range Blocks(b) {
+		if !x.Table {
+			all = append(all, b[x.Offset:x.Offset+x.Size])
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("it is no squashfs with LZO, or has no packed blocks")
 	}
 	return all, nil
 }
 
-// add adds a block of a size as the image has it, and returns the offset behind it.
-func (l *list) add(off uint64, size uint32) uint64 {
-	n := uint64(size &^ plain)
-	if size&plain == 0 && n > 0 {
-		l.blocks = append(l.blocks, l.image[off:off+n])
+// add adds a block of n bytes, if the image has it.
+func (m *image) add(offset, n uint64, table bool) {
+	size := uint64(len(m.bytes))
+	if n == 0 || offset > size || n > size-offset || len(m.blocks) == mostOf(m.bytes) {
+		return
 	}
-	return off + n
+	m.blocks = append(m.blocks, Block{int64(offset), int64(n), table})
 }
 
-// inodes adds the blocks of n inodes.
-func (l *list) inodes(b []byte, n int) {
-	for range n {
-		kind := le.Uint16(b)
-		b = b[16:]
-		switch kind {
-		case 1: // directory
-			b = b[16:]
-		case 8: // the same, with an index
-			index := le.Uint16(b[16:])
-			b = b[24:]
-			for range index {
-				b = b[12+le.Uint32(b[8:])+1:]
-			}
-		case 2: // file
-			b = l.file(b[16:], uint64(le.Uint32(b)), le.Uint32(b[4:]), uint64(le.Uint32(b[12:])))
-		case 9:
-			b = l.file(b[40:], le.Uint64(b), le.Uint32(b[28:]), le.Uint64(b[8:]))
-		case 3: // link
-			b = b[8+le.Uint32(b[4:]):]
-		case 10:
-			b = b[12+le.Uint32(b[4:]):]
-		case 4, 5:
-			b = b[8:]
-		case 11, 12:
-			b = b[12:]
-		case 6, 7:
-			b = b[4:]
-		case 13, 14:
-			b = b[8:]
-		default:
-			panic(fmt.Sprintf("an inode of type %d", kind))
+// tables adds the blocks of tables. They follow each other from the table of inodes on, but
+// for the lists of their offsets.
+func (m *image) tables() {
+	lists := map[uint64]uint64{
+		m.fragmentTable: listLen(m.fragments, fragLen),
+		m.exportTable:   listLen(m.inodes, exportLen),
+		m.idTable:       listLen(m.ids, idLen),
+	}
+	delete(lists, noTable)
+	for at := m.inodeTable; ; {
+		if n := lists[at]; n > 0 {
+			delete(lists, at)
+			at += n
+			continue
 		}
+		if len(lists) == 0 {
+			return
+		}
+		b, packed, next := m.meta(at)
+		if next == 0 {
+			return
+		}
+		if packed {
+			m.add(at+2, uint64(len(b)), true)
+		}
+		at = next
 	}
 }
 
-// file adds the blocks whose sizes b starts with, and returns what follows them.
-func (l *list) file(b []byte, start uint64, fragment uint32, size uint64) []byte {
-	n := size / l.blockSize
-	if fragment == 0xffffffff {
-		n = (size + l.blockSize - 1) / l.blockSize
+func listLen(entries, size uint64) uint64 { return (entries*size + metaLen - 1) / metaLen * 8 }
+
+// meta returns the bytes of the block of a table at an offset, whether they are packed, and
+// the offset behind it, 0 if there is no block.
+func (m *image) meta(at uint64) (b []byte, packed bool, next uint64) {
+	size := uint64(len(m.bytes))
+	if at > size || size-at < 2 {
+		return nil, false, 0
 	}
-	for range n {
-		start = l.add(start, le.Uint32(b))
-		b = b[4:]
+	head := le.Uint16(m.bytes[at:])
+	n := uint64(head &^ plainMeta)
+	if at += 2; n == 0 || n > metaLen || n > size-at {
+		return nil, false, 0
 	}
-	return b
+	return m.bytes[at : at+n], head&plainMeta == 0, at + n
 }
 
-// fragments adds the n blocks of fragments, whose table is at an offset.
-func (l *list) fragments(table uint64, n int) error {
-	const entries, size = 512, 16
-	for i := 0; i < n; i += entries {
-		at := le.Uint64(l.image[table+uint64(i/entries*8):])
-		b, err := l.metadata(at, at+1)
-		if err != nil {
-			return err
+// table reads what the blocks of a table make. After the end, or at a damage, it reads zeros.
+type table struct {
+	m     *image
+	next  uint64 // the offset of the next block
+	end   uint64 // where blocks end
+	bytes []byte // what is left of the last one
+	ended bool
+}
+
+func (t *table) read(p []byte) {
+	for len(p) > 0 && !t.ended {
+		if len(t.bytes) == 0 {
+			t.load()
+			continue
 		}
-		for ; len(b) > 0; b = b[size:] {
-			l.add(le.Uint64(b), le.Uint32(b[8:]))
+		n := copy(p, t.bytes)
+		p, t.bytes = p[n:], t.bytes[n:]
+	}
+	clear(p)
+}
+
+func (t *table) load() {
+	b, packed, next := t.m.meta(t.next)
+	if t.m.loads--; t.m.loads < 0 || t.next >= t.end || next == 0 {
+		t.ended = true
+		return
+	}
+	if packed {
+		var err error
+		if _, b, err = lzo.Parse(b, metaLen); err != nil || len(b) == 0 {
+			t.ended = true
+			return
 		}
 	}
-	return nil
+	t.bytes, t.next = b, next
+}
+
+func (t *table) u16() uint16 {
+	var b [2]byte
+	t.read(b[:])
+	return le.Uint16(b[:])
+}
+
+func (t *table) u32() uint32 {
+	var b [4]byte
+	t.read(b[:])
+	return le.Uint32(b[:])
+}
+
+func (t *table) u64() uint64 {
+	var b [8]byte
+	t.read(b[:])
+	return le.Uint64(b[:])
+}
+
+func (t *table) skip(n uint64) {
+	var b [64]byte
+	for n > 0 && !t.ended {
+		k := min(n, uint64(len(b)))
+		t.read(b[:k])
+		n -= k
+	}
 }

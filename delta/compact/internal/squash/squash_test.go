@@ -12,8 +12,8 @@ import (
 	"puavo-image-repository/testdata"
 )
 
-// The blocks of an image, put together, are the files in it.
-func TestBlocks(t *testing.T) {
+// The blocks of files and fragments, put together, are the files in the image.
+func TestPacked(t *testing.T) {
 	t.Parallel()
 	root, image := t.TempDir(), filepath.Join(t.TempDir(), "image")
 	large := []byte(strings.Repeat("a large file of many lines\n", 20_000))
@@ -36,7 +36,7 @@ func TestBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks, err := Blocks(b)
+	blocks, err := Packed(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestBlocks(t *testing.T) {
 		t.Errorf("%d blocks make %d bytes", len(blocks), len(all))
 	}
 	for name, image := range map[string][]byte{"cut": b[:200], "empty": nil, "another": bytes.Repeat([]byte("x"), 96)} {
-		if _, err := Blocks(image); err == nil {
+		if _, err := Packed(image); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

@@ -28,7 +28,7 @@ func benchBlocks(b *testing.B) []block {
 	if err != nil {
 		b.Fatal(err)
 	}
-	packed, err := squash.Blocks(image)
+	packed, err := squash.Packed(image)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"puavo-image-repository/delta/compact/internal/lzo"
-	"puavo-image-repository/delta/compact/internal/squash"
+	"puavo-image-repository/delta/compact/internal/squashtest"
 	"puavo-image-repository/testdata"
 )
 
@@ -28,7 +28,7 @@ type block struct {
 // realBlocks returns the blocks of a real image.
 func realBlocks(t testing.TB) (blocks []block) {
 	t.Helper()
-	for _, b := range squash.Sample(t) {
+	for _, b := range squashtest.Sample(t) {
 		tokens, content, err := lzo.Parse(b, MaxBlock)
 		if err != nil {
 			t.Fatal(err)

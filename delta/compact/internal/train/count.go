@@ -23,7 +23,7 @@ func count(images []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		blocks, err := squash.Blocks(b)
+		blocks, err := squash.Packed(b)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

@@ -62,7 +62,7 @@ func run(images []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		blocks, err := squash.Blocks(b)
+		blocks, err := squash.Packed(b)
 		if err == nil {
 			err = all.learn(e, blocks)
 		}

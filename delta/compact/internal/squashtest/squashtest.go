@@ -1,4 +1,5 @@
-package squash
+// Package squashtest makes blocks of squashfs images, for tests.
+package squashtest
 
 import (
 	"os"
@@ -6,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"puavo-image-repository/delta/compact/internal/squash"
 	"puavo-image-repository/testdata"
 )
 
@@ -26,7 +28,7 @@ func Sample(t testing.TB) [][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks, err := Blocks(b)
+	blocks, err := squash.Packed(b)
 	if err != nil {
 		t.Fatal(err)
 	}

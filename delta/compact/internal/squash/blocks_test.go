@@ -1,4 +1,4 @@
-package squashfs_test
+package squash
 
 import (
 	"bytes"
@@ -10,9 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"puavo-image-repository/delta/compact"
 	"puavo-image-repository/delta/compact/internal/lzo"
-	"puavo-image-repository/delta/compact/squashfs"
 	"puavo-image-repository/testdata"
 )
 
@@ -61,7 +59,7 @@ func tree(t testing.TB) string {
 	return root
 }
 
-func image(t testing.TB, root, options string) []byte {
+func imageOf(t testing.TB, root, options string) []byte {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "image")
 	args := []string{root, name, "-noappend", "-quiet", "-no-progress", "-nopad"}
@@ -96,13 +94,13 @@ func TestBlocks(t *testing.T) {
 		{"-comp gzip", 0, 1 << 30},
 		{"-comp xz", 0, 1 << 30},
 	} {
-		b := image(t, root, c.options)
-		blocks := squashfs.Blocks(b)
+		b := imageOf(t, root, c.options)
+		blocks := Blocks(b)
 		content, left, end := 0, len(b), int64(0)
 		room := make([]byte, 1<<20)
 		for _, x := range blocks {
 			n, err := lzo.Unpack(room, b[x.Offset:x.Offset+x.Size])
-			if err != nil || x.Codec != compact.LZO || x.Offset < end {
+			if err != nil || x.Offset < end {
 				t.Fatalf("%s: %+v after %d: %v", c.options, x, end, err)
 			}
 			end = x.Offset + x.Size
@@ -122,7 +120,7 @@ func TestBlocks(t *testing.T) {
 func valid(t *testing.T, b []byte) {
 	t.Helper()
 	var end int64
-	for _, x := range squashfs.Blocks(b) {
+	for _, x := range Blocks(b) {
 		if x.Offset < end || x.Size < 1 || x.Size > int64(len(b))-x.Offset {
 			t.Fatalf("%+v of %d bytes, after %d", x, len(b), end)
 		}
@@ -133,7 +131,7 @@ func valid(t *testing.T, b []byte) {
 // An image that is damaged or cut has some blocks, and takes no longer.
 func TestDamaged(t *testing.T) {
 	t.Parallel()
-	b := image(t, tree(t), "-comp lzo -b 4K")
+	b := imageOf(t, tree(t), "-comp lzo -b 4K")
 	tables := int(binary.LittleEndian.Uint64(b[64:]))
 	for at := 0; at < len(b); at++ {
 		if at == 96 {
@@ -153,7 +151,7 @@ func TestDamaged(t *testing.T) {
 
 // Tables that lead to each other, and say that there is more than there is, end.
 func TestEndless(t *testing.T) {
-	b := image(t, tree(t), "-comp lzo -b 4K")
+	b := imageOf(t, tree(t), "-comp lzo -b 4K")
 	le := binary.LittleEndian
 	for name, change := range map[string]func(b []byte){
 		"many inodes":        func(b []byte) { le.PutUint32(b[4:], 1<<32-1) },
@@ -178,12 +176,12 @@ func TestEndless(t *testing.T) {
 	if n := testdata.Allocated(func() { valid(t, c) }); n > 1<<30 {
 		t.Errorf("%d bytes of memory", n)
 	}
-	if n := len(squashfs.Blocks(c)); n == 0 {
+	if n := len(Blocks(c)); n == 0 {
 		t.Error("no block is found")
 	}
 }
 
 func FuzzBlocks(f *testing.F) {
-	f.Add(image(f, tree(f), "-comp lzo -b 4K"))
+	f.Add(imageOf(f, tree(f), "-comp lzo -b 4K"))
 	f.Fuzz(func(t *testing.T, b []byte) { valid(t, b) })
 }

@@ -1,4 +1,4 @@
-package squashfs
+package squash
 
 // files adds the blocks of all files.
 func (m *image) files() {
@@ -70,7 +70,7 @@ func (m *image) file(t *table, extended bool) {
 func (m *image) data(offset uint64, size uint32) uint64 {
 	n := uint64(size &^ plainData)
 	if size&plainData == 0 {
-		m.add(offset, n)
+		m.add(offset, n, false)
 	}
 	return offset + n
 }
