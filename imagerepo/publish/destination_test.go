@@ -63,17 +63,17 @@ func FuzzCheckDestination(f *testing.F) {
 func TestApart(t *testing.T) {
 	p := newPlace(t, image1)
 	p.build()
-	link := filepath.Join(p.dir, "link")
-	p.must(os.Symlink(p.mirror, link))
-	keys := filepath.Join(p.dir, "keys")
-	for _, dest := range []string{p.mirror, p.mirror + "/new/a", p.dir, link, link + "/x", p.images, p.images + "/a", keys, keys + "/a"} {
+	link := filepath.Join(p.Dir, "link")
+	p.Must(os.Symlink(p.Mirror, link))
+	keys := filepath.Join(p.Dir, "keys")
+	for _, dest := range []string{p.Mirror, p.Mirror + "/new/a", p.Dir, link, link + "/x", p.Images, p.Images + "/a", keys, keys + "/a"} {
 		o := p.options()
-		o.Destination, o.Apart = dest, []string{p.images, "", keys}
+		o.Destination, o.Apart = dest, []string{p.Images, "", keys}
 		if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrDestination) || !strings.Contains(err.Error(), "holds or lies in") {
 			t.Errorf("%s: %v", dest, err)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(p.mirror, "new")); err == nil {
+	if _, err := os.Stat(filepath.Join(p.Mirror, "new")); err == nil {
 		t.Error("a refused destination was made")
 	}
 }

@@ -52,7 +52,7 @@ func runChild() error {
 	}
 	o.lease = lease.Times{Renew: time.Second, Stale: 10 * time.Second, Pause: time.Millisecond}
 	if keys := os.Getenv("PUBLISH_KEYS"); keys != "" {
-		k, err := trust.Open(keyOptions(keys))
+		k, err := trust.Open(mirrortest.KeyOptions(keys))
 		if err != nil {
 			return err
 		}
@@ -74,17 +74,17 @@ func runChild() error {
 // child publishes as a process of its own, which is killed before a change, and reports how
 // many changes it made. keys is "" for a run without.
 func (p *place) child(dest string, keys string, killAt int) (changes int, killed bool) {
-	p.t.Helper()
+	p.T.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+dest, "PUBLISH_MIRROR="+p.mirror, "PUBLISH_KEYS="+keys, fmt.Sprint("PUBLISH_KILL=", killAt))
+	cmd.Env = append(os.Environ(), childEnv+"="+dest, "PUBLISH_MIRROR="+p.Mirror, "PUBLISH_KEYS="+keys, fmt.Sprint("PUBLISH_KILL=", killAt))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
 		return 0, true
 	}
-	p.must(err)
+	p.Must(err)
 	changes, err = strconv.Atoi(string(out))
-	p.must(err)
+	p.Must(err)
 	return changes, false
 }
 
@@ -104,15 +104,15 @@ type killed struct {
 func TestKill(t *testing.T) {
 	for _, c := range []killed{
 		{name: "the first publication", first: func(*place) {}, second: func(*place) {}, newest: []string{"", image3}},
-		{name: "an image comes and one leaves", newest: []string{image2, image3}, first: func(p *place) { p.leave(image3) },
-			second: func(p *place) { p.put(image3, testdata.Read(p.t, "images/"+image3)); p.leave(other) }},
-		{name: "an image is replaced", newest: []string{image2, image3}, first: func(*place) {}, second: func(p *place) { p.replace(image3) }},
+		{name: "an image comes and one leaves", newest: []string{image2, image3}, first: func(p *place) { p.Leave(image3) },
+			second: func(p *place) { p.Put(image3, testdata.Read(p.T, "images/"+image3)); p.Leave(other) }},
+		{name: "an image is replaced", newest: []string{image2, image3}, first: func(*place) {}, second: func(p *place) { p.Replace(image3) }},
 		{name: "signed, an image is replaced with the keys", signed: true, keys: true, newest: []string{image2, image3},
-			first: func(*place) {}, second: func(p *place) { p.replace(image3) }},
+			first: func(*place) {}, second: func(p *place) { p.Replace(image3) }},
 		{name: "signed, an image is replaced without the keys", signed: true, refused: true, newest: []string{image2, image3},
-			first: func(*place) {}, second: func(p *place) { p.replace(image3) }},
-		{name: "signed, the keys change", signed: true, keys: true, newest: []string{image2, image3}, first: func(p *place) { p.leave(image3) },
-			second: func(p *place) { p.rotate(); p.put(image3, testdata.Read(p.t, "images/"+image3)) }},
+			first: func(*place) {}, second: func(p *place) { p.Replace(image3) }},
+		{name: "signed, the keys change", signed: true, keys: true, newest: []string{image2, image3}, first: func(p *place) { p.Leave(image3) },
+			second: func(p *place) { p.rotate(); p.Put(image3, testdata.Read(p.T, "images/"+image3)) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -123,11 +123,11 @@ func TestKill(t *testing.T) {
 
 // rotate replaces the keys of all roles, and signs the mirror twice with them.
 func (p *place) rotate() {
-	p.t.Helper()
-	p.openKeys()
+	p.T.Helper()
+	p.OpenKeys()
 	for _, role := range trust.Roles() {
-		_, err := p.keys.Rotate(role, "")
-		p.must(err)
+		_, err := p.Keys.Rotate(role, "")
+		p.Must(err)
 	}
 	p.build()
 }
@@ -135,22 +135,22 @@ func (p *place) rotate() {
 func (c killed) test(p *place) {
 	keys, root := "", ""
 	if c.signed {
-		p.sign()
+		p.CopyKeys()
 		root = p.root()
 	}
 	if c.keys {
-		keys = filepath.Join(p.dir, "keys")
+		keys = filepath.Join(p.Dir, "keys")
 	}
 	c.first(p)
 	if c.name != "the first publication" {
 		p.build()
-		p.child(p.dest, "", 0)
+		p.child(p.Dest, "", 0)
 	} else {
-		p.must(os.Mkdir(p.dest, 0o777))
+		p.Must(os.Mkdir(p.Dest, 0o777))
 	}
 	c.second(p)
 	p.build()
-	whole := p.copyDest("whole")
+	whole := p.CopyDest("whole")
 	changes, _ := p.child(whole, keys, 0)
 	few := testdata.Scale(40, 4)
 	if c.keys {
@@ -158,7 +158,7 @@ func (c killed) test(p *place) {
 	}
 	kills := 0
 	for _, at := range points(changes, few) {
-		dest := p.copyDest(fmt.Sprint("killed-", at))
+		dest := p.CopyDest(fmt.Sprint("killed-", at))
 		_, killed := p.child(dest, keys, at)
 		if !killed {
 			break // signing made fewer
@@ -167,12 +167,12 @@ func (c killed) test(p *place) {
 		c.check(p, dest, root, fmt.Sprint("killed at ", at, " of ", changes))
 		p.child(dest, keys, 0)
 		p.child(dest, keys, 0) // removes the signed files of a withdrawal
-		if diff := differ(tree(p.t, dest), tree(p.t, p.mirror)); diff != "" {
-			p.t.Fatalf("killed at %d, the next run leaves %s", at, diff)
+		if diff := mirrortest.Difference(mirrortest.Tree(p.T, dest), mirrortest.Tree(p.T, p.Mirror)); diff != "" {
+			p.T.Fatalf("killed at %d, the next run leaves %s", at, diff)
 		}
 		os.RemoveAll(dest)
 	}
-	p.t.Logf("%d kills, %d changes", kills, changes)
+	p.T.Logf("%d kills, %d changes", kills, changes)
 }
 
 // points returns at which of all steps something happens: at few of them, or, where
@@ -194,20 +194,20 @@ func points(all, few int) (at []int) {
 
 // check checks a destination as clients do.
 func (c killed) check(p *place, dest, root, when string) {
-	p.t.Helper()
-	if err := holds(dest); err != nil {
-		p.t.Fatalf("%s: %v", when, err)
+	p.T.Helper()
+	if err := mirrortest.Holds(dest); err != nil {
+		p.T.Fatalf("%s: %v", when, err)
 	}
-	got, err := p.update(dest, "")
+	got, err := p.Update(dest, "")
 	if err != nil && c.newest[0] != "" || err == nil && got != c.newest[0] && got != c.newest[1] {
-		p.t.Fatalf("%s: a client has %q: %v", when, got, err)
+		p.T.Fatalf("%s: a client has %q: %v", when, got, err)
 	}
 	if root == "" {
 		return
 	}
-	got, err = p.update(dest, root)
+	got, err = p.Update(dest, root)
 	if err != nil && !(c.refused && isRefused(err, image3)) || err == nil && got != c.newest[0] && got != c.newest[1] {
-		p.t.Fatalf("%s: a client that verifies has %q: %v", when, got, err)
+		p.T.Fatalf("%s: a client that verifies has %q: %v", when, got, err)
 	}
 }
 
@@ -231,26 +231,26 @@ func TestKilledWithdrawal(t *testing.T) {
 	p := newPlace(t, image1, image2)
 	p.build()
 	p.publish(p.options())
-	p.replace(image2)
+	p.Replace(image2)
 	p.build()
-	temporary := filepath.Join(p.dir, "tmp")
-	p.must(os.Mkdir(temporary, 0o777))
+	temporary := filepath.Join(p.Dir, "tmp")
+	p.Must(os.Mkdir(temporary, 0o777))
 	t.Setenv("TMPDIR", temporary)
 	t.Setenv("PUBLISH_KILL_IN", temporary)
-	changes, _ := p.child(p.copyDest("whole"), "", 0)
+	changes, _ := p.child(p.CopyDest("whole"), "", 0)
 	left := func() []os.DirEntry {
 		entries, err := os.ReadDir(temporary)
-		p.must(err)
+		p.Must(err)
 		return entries
 	}
 	if len(left()) > 0 || changes < 10 {
 		t.Fatalf("a run that ends leaves %v after %d changes", left(), changes)
 	}
 	for _, at := range points(changes-1, 5) { // the last is the removal
-		if _, killed := p.child(p.copyDest(fmt.Sprint("killed-", at)), "", at); !killed || len(left()) != 1 {
+		if _, killed := p.child(p.CopyDest(fmt.Sprint("killed-", at)), "", at); !killed || len(left()) != 1 {
 			t.Errorf("killed at %d of %d: %v, %v", at, changes, killed, left())
 		}
-		if p.child(filepath.Join(p.dir, fmt.Sprint("new-", at)), "", 0); len(left()) > 0 {
+		if p.child(filepath.Join(p.Dir, fmt.Sprint("new-", at)), "", 0); len(left()) > 0 {
 			t.Errorf("killed at %d of %d: after the next run there are %v", at, changes, left())
 		}
 	}

@@ -68,14 +68,14 @@ func TestWaitsForBuild(t *testing.T) {
 	for _, cancelled := range []bool{false, true} {
 		p := newPlace(t, image1, image2)
 		p.build()
-		m, err := mirror.Open(p.mirror, true, slog.New(slog.DiscardHandler))
-		p.must(err)
+		m, err := mirror.Open(p.Mirror, true, slog.New(slog.DiscardHandler))
+		p.Must(err)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		o := p.options()
 		waited := false
 		o.Log = logTo(calls{"waiting for the lock of the mirror", func() {
-			if waited = true; p.has("index.json") {
+			if waited = true; p.Has("index.json") {
 				t.Error("it does not wait")
 			}
 			if cancelled {
@@ -106,8 +106,8 @@ func TestLosesLockMeanwhile(t *testing.T) {
 		if sent++; sent == 2 {
 			// Until it is noticed. A renewal may be replacing the file at the same moment.
 			for range 20 {
-				p.write("lease", `{"holder": "host x, process 1", "id": "x"}`)
-				p.must(os.Rename(filepath.Join(p.dir, "lease"), filepath.Join(p.dest, ".publishing.json")))
+				p.Write("lease", `{"holder": "host x, process 1", "id": "x"}`)
+				p.Must(os.Rename(filepath.Join(p.Dir, "lease"), filepath.Join(p.Dest, ".publishing.json")))
 				time.Sleep(50 * time.Millisecond)
 			}
 		}
@@ -115,7 +115,7 @@ func TestLosesLockMeanwhile(t *testing.T) {
 	if _, _, err := Run(t.Context(), o); !errors.Is(err, lease.ErrLost) || !strings.Contains(err.Error(), "host x, process 1") || errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if sent != 2 || !p.has(".publishing.json") {
-		t.Errorf("%d files were sent; the other's lock is there: %v", sent, p.has(".publishing.json"))
+	if sent != 2 || !p.Has(".publishing.json") {
+		t.Errorf("%d files were sent; the other's lock is there: %v", sent, p.Has(".publishing.json"))
 	}
 }

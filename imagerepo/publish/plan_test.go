@@ -32,22 +32,22 @@ func TestPlanNamesAll(t *testing.T) {
 		change   func(p *place)
 		signs    bool // a run with the keys
 	}{
-		{"unsigned, an image is replaced", true, false, func(p *place) { p.replace(image3); p.build() }, false},
+		{"unsigned, an image is replaced", true, false, func(p *place) { p.Replace(image3); p.build() }, false},
 		{"the first publication", false, true, func(*place) {}, false},
 		{"nothing new", false, false, func(*place) {}, false},
-		{"a new image", false, false, func(p *place) { p.put(image4, testdata.Read(p.t, "images/"+image4)); p.build() }, false},
-		{"an image is replaced", false, false, func(p *place) { p.replace(image3); p.build() }, true},
+		{"a new image", false, false, func(p *place) { p.Put(image4, testdata.Read(p.T, "images/"+image4)); p.build() }, false},
+		{"an image is replaced", false, false, func(p *place) { p.Replace(image3); p.build() }, true},
 		{"built without the keys", false, false, func(p *place) {
-			keys := p.keys
-			p.keys = nil
-			p.put(image4, testdata.Read(p.t, "images/"+image4))
+			keys := p.Keys
+			p.Keys = nil
+			p.Put(image4, testdata.Read(p.T, "images/"+image4))
 			p.build()
-			p.keys = keys
+			p.Keys = keys
 		}, true},
 		{"the destination was signed later", false, false, (*place).later, true},
 		{"new keys, and signed twice since", false, false, func(p *place) {
 			p.rotate()
-			p.put(image4, testdata.Read(p.t, "images/"+image4))
+			p.Put(image4, testdata.Read(p.T, "images/"+image4))
 			p.build()
 		}, true},
 	} {
@@ -55,7 +55,7 @@ func TestPlanNamesAll(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t, image1, image2, image3)
 			if !c.unsigned {
-				p.sign()
+				p.CopyKeys()
 			}
 			p.build()
 			o := p.options()
@@ -64,12 +64,12 @@ func TestPlanNamesAll(t *testing.T) {
 			}
 			c.change(p)
 			without, err := MakePlan(t.Context(), o)
-			p.must(err)
-			if p.keys != nil {
-				o.Sign = p.keys
+			p.Must(err)
+			if p.Keys != nil {
+				o.Sign = p.Keys
 			}
 			pl, err := MakePlan(t.Context(), o)
-			p.must(err)
+			p.Must(err)
 			if pl.Signs != c.signs || without.Signs || c.signs && pl.Nothing() {
 				t.Errorf("it signs: %v, want %v; without the keys: %v", pl.Signs, c.signs, without.Signs)
 			}
@@ -84,9 +84,9 @@ func TestPlanNamesAll(t *testing.T) {
 // wrote publishes, and returns the names of all files that it wrote, which must be those of
 // its plan.
 func (p *place) wrote(o Options) map[string]bool {
-	p.t.Helper()
+	p.T.Helper()
 	wrote := make(map[string]bool)
-	defer atomicfile.Observe(p.dest, func(c atomicfile.Change) error {
+	defer atomicfile.Observe(p.Dest, func(c atomicfile.Change) error {
 		if c.Kind == atomicfile.Rename && !strings.HasPrefix(c.To, ".publish") {
 			wrote[c.To] = true
 		}
@@ -95,7 +95,7 @@ func (p *place) wrote(o Options) map[string]bool {
 	o.Jobs = 1 // observed one after another
 	pl, _ := p.publish(o)
 	if want := names(pl); !maps.Equal(wrote, want) || pl.Signs {
-		p.t.Errorf("it wrote %v, and planned %v", slices.Sorted(maps.Keys(wrote)), slices.Sorted(maps.Keys(want)))
+		p.T.Errorf("it wrote %v, and planned %v", slices.Sorted(maps.Keys(wrote)), slices.Sorted(maps.Keys(want)))
 	}
 	return wrote
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"testing"
 )
 
@@ -17,10 +18,10 @@ func TestRun(t *testing.T) {
 	}
 	same := func(what string) {
 		t.Helper()
-		if got, want := tree(t, p.dest), tree(t, p.mirror); !maps.Equal(got, want) {
+		if got, want := mirrortest.Tree(t, p.Dest), mirrortest.Tree(t, p.Mirror); !maps.Equal(got, want) {
 			t.Errorf("%s: it has %v, want %v", what, maps.Keys(got), maps.Keys(want))
 		}
-		if err := holds(p.dest); err != nil {
+		if err := mirrortest.Holds(p.Dest); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		if pl, s := p.publish(p.options()); s.Changed || !pl.Nothing() {
@@ -28,25 +29,25 @@ func TestRun(t *testing.T) {
 		}
 	}
 	same("the first run")
-	if got, err := p.update(p.dest, ""); err != nil || got != image2 {
+	if got, err := p.Update(p.Dest, ""); err != nil || got != image2 {
 		t.Errorf("a client has %q: %v", got, err)
 	}
 
-	p.put(image4, p.read("images/"+image2))
+	p.Put(image4, p.Read("images/"+image2))
 	p.build()
 	p.publish(p.options())
 	same("a new image")
 
-	p.replace(image4)
+	p.Replace(image4)
 	p.build()
 	if pl, _ := p.publish(p.options()); len(pl.Changed) == 0 || len(pl.Withdraw) == 0 {
 		t.Errorf("a replaced image: %+v", pl)
 	}
 	same("a replaced image")
 
-	os.Remove(filepath.Join(p.dest, ".published.json"))
+	os.Remove(filepath.Join(p.Dest, ".published.json"))
 	same("without a record")
-	os.WriteFile(filepath.Join(p.dest, image4), []byte("damaged"), 0o666)
+	os.WriteFile(filepath.Join(p.Dest, image4), []byte("damaged"), 0o666)
 	p.publish(p.options())
 	same("a damaged image")
 }

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/testdata"
 )
 
@@ -135,13 +136,13 @@ func (p *place) publisher(mirror, destination string, env []string) *exec.Cmd {
 // one came, and one left.
 func (p *place) twoEditions() (first, second string) {
 	p.build()
-	first = filepath.Join(p.dir, "first")
-	p.must(exec.Command("cp", "-a", p.mirror, first).Run())
-	p.replace(image3)
-	p.put(image4, testdata.Read(p.t, "images/"+image4))
-	p.leave(other)
+	first = filepath.Join(p.Dir, "first")
+	p.Must(exec.Command("cp", "-a", p.Mirror, first).Run())
+	p.Replace(image3)
+	p.Put(image4, testdata.Read(p.T, "images/"+image4))
+	p.Leave(other)
 	p.build()
-	return first, p.mirror
+	return first, p.Mirror
 }
 
 // Whenever a publisher to a real server is killed, all digests there hold, a client updates,
@@ -174,7 +175,7 @@ func TestServersKill(t *testing.T) {
 				started := make(chan int, 1)
 				through.do = func() { syscall.Kill(<-started, syscall.SIGKILL) }
 				through.at.Store(int64(at))
-				p.must(cmd.Start())
+				p.Must(cmd.Start())
 				started <- cmd.Process.Pid
 				if err := cmd.Wait(); err != nil {
 					kills++
@@ -183,7 +184,7 @@ func TestServersKill(t *testing.T) {
 				p.served(dir, fmt.Sprint("killed at ", at))
 				publish(second, to)
 				publish(second, to) // removes what a run left that was killed
-				if diff := differ(tree(t, dir), tree(t, second)); diff != "" {
+				if diff := mirrortest.Difference(mirrortest.Tree(t, dir), mirrortest.Tree(t, second)); diff != "" {
 					t.Fatalf("killed at %d, the next run leaves %s", at, diff)
 				}
 			}
@@ -194,12 +195,12 @@ func TestServersKill(t *testing.T) {
 
 // served checks the directory of a server as a client does, which must get an image.
 func (p *place) served(dir, when string) {
-	p.t.Helper()
-	if err := holds(dir); err != nil {
-		p.t.Fatalf("%s: %v", when, err)
+	p.T.Helper()
+	if err := mirrortest.Holds(dir); err != nil {
+		p.T.Fatalf("%s: %v", when, err)
 	}
-	if got, err := p.update(dir, ""); err != nil || got != image2 && got != image3 && got != image4 {
-		p.t.Fatalf("%s: a client has %q: %v", when, got, err)
+	if got, err := p.Update(dir, ""); err != nil || got != image2 && got != image3 && got != image4 {
+		p.T.Fatalf("%s: a client has %q: %v", when, got, err)
 	}
 }
 

@@ -18,14 +18,15 @@ import (
 	"puavo-image-repository/imagerepo/internal/edition/record"
 	"puavo-image-repository/imagerepo/internal/lease"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/testdata"
 )
 
 // filled fills the destination as rsync does.
 func (p *place) filled() {
-	p.t.Helper()
-	p.must(exec.Command("cp", "-a", p.mirror, p.dest).Run())
-	p.must(os.RemoveAll(filepath.Join(p.dest, ".repo")))
+	p.T.Helper()
+	p.Must(exec.Command("cp", "-a", p.Mirror, p.Dest).Run())
+	p.Must(os.RemoveAll(filepath.Join(p.Dest, ".repo")))
 }
 
 // The documents that rsync has sent say what the files are: an image is sent if another one of
@@ -38,13 +39,13 @@ func TestFilledByRsync(t *testing.T) {
 		t.Errorf("the same mirror: %+v", pl)
 	}
 	p.remove("dest/.published.json")
-	p.replace(image3)
+	p.Replace(image3)
 	p.build()
 	pl, _ := p.publish(p.options())
 	if len(pl.Changed) == 0 || pl.Changed[0].Name != image3 {
 		t.Errorf("an image was replaced: %+v", pl)
 	}
-	if err := holds(p.dest); err != nil {
+	if err := mirrortest.Holds(p.Dest); err != nil {
 		t.Error(err)
 	}
 }
@@ -57,7 +58,7 @@ func TestFilledByPredecessor(t *testing.T) {
 	for _, name := range []string{"index.json", "index.html", "SHA256SUMS", "rdiffs/SHA256SUMS", "meta/SHA256SUMS"} {
 		p.remove("dest/" + name)
 	}
-	p.leave(other, image3, image2)
+	p.Leave(other, image3, image2)
 	p.build()
 	if _, _, err := Run(t.Context(), p.options()); !errors.Is(err, ErrMirror) || !strings.Contains(err.Error(), "3 of the 4 images") {
 		t.Errorf("most images would go: %v", err)
@@ -68,11 +69,11 @@ func TestFilledByPredecessor(t *testing.T) {
 func TestForeignPage(t *testing.T) {
 	p := newPlace(t, image1, image2)
 	p.build()
-	p.write("dest/index.html", "somebody's own page")
+	p.Write("dest/index.html", "somebody's own page")
 	if _, _, err := Run(t.Context(), p.options()); !errors.Is(err, ErrMirror) || !strings.Contains(err.Error(), "--no-page") {
 		t.Error(err)
 	}
-	if got := string(p.read("dest/index.html")); got != "somebody's own page" || p.has("index.json") {
+	if got := string(p.Read("dest/index.html")); got != "somebody's own page" || p.Has("index.json") {
 		t.Errorf("the page is %.40q", got)
 	}
 }
@@ -81,9 +82,9 @@ func TestForeignPage(t *testing.T) {
 func TestLinkedFolder(t *testing.T) {
 	p := newPlace(t, image1, image2)
 	p.build()
-	p.must(os.MkdirAll(filepath.Join(p.dest, "deltas"), 0o777))
-	p.must(os.Symlink("deltas", filepath.Join(p.dest, "rdiffs")))
-	p.must(os.Symlink("deltas", filepath.Join(p.dest, "others")))
+	p.Must(os.MkdirAll(filepath.Join(p.Dest, "deltas"), 0o777))
+	p.Must(os.Symlink("deltas", filepath.Join(p.Dest, "rdiffs")))
+	p.Must(os.Symlink("deltas", filepath.Join(p.Dest, "others")))
 	if _, _, err := Run(t.Context(), p.options()); err == nil || !strings.Contains(err.Error(), "rdiffs is a symbolic link") {
 		t.Error(err)
 	}
@@ -95,14 +96,14 @@ func TestLeftAside(t *testing.T) {
 	p := newPlace(t, image1, image2)
 	p.build()
 	size := 0
-	for _, data := range tree(t, p.mirror) {
+	for _, data := range mirrortest.Tree(t, p.Mirror) {
 		size += (len(data) + 4095) / 4096 * 4096
 	}
-	p.dest = filepath.Join(testdata.SmallDisk(t, size+200<<10), "dest")
-	left := filepath.Join(p.dest, ".publish", strings.Repeat("0a", 32)+"-0011223344556677")
+	p.Dest = filepath.Join(testdata.SmallDisk(t, size+200<<10), "dest")
+	left := filepath.Join(p.Dest, ".publish", strings.Repeat("0a", 32)+"-0011223344556677")
 	for _, what := range []string{"a first publication", "nothing to do"} {
-		p.must(os.MkdirAll(filepath.Dir(left), 0o777))
-		p.must(os.WriteFile(left, make([]byte, 150<<10), 0o666))
+		p.Must(os.MkdirAll(filepath.Dir(left), 0o777))
+		p.Must(os.WriteFile(left, make([]byte, 150<<10), 0o666))
 		if _, _, err := Run(t.Context(), p.options()); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -117,20 +118,20 @@ func TestComesBack(t *testing.T) {
 	p := newPlace(t, image1, image2, image3)
 	p.build()
 	p.publish(p.options())
-	p.leave(image3)
+	p.Leave(image3)
 	p.build()
 	p.publish(p.options())
-	p.put(image3, testdata.Read(t, "images/"+image3))
+	p.Put(image3, testdata.Read(t, "images/"+image3))
 	p.build()
 	orphaned := func() int64 {
 		var r record.Record
-		p.must(json.Unmarshal(p.read("dest/.published.json"), &r))
+		p.Must(json.Unmarshal(p.Read("dest/.published.json"), &r))
 		return r.Files[image3].Orphaned
 	}
 	if orphaned() == 0 {
 		t.Fatal("it is not an orphan")
 	}
-	defer atomicfile.Observe(p.dest, func(c atomicfile.Change) error {
+	defer atomicfile.Observe(p.Dest, func(c atomicfile.Change) error {
 		if c.Kind == atomicfile.Rename && c.To == "meta/"+series+".json" && orphaned() != 0 {
 			t.Error("it is named, and still an orphan")
 		}
@@ -145,11 +146,11 @@ func TestLosesLock(t *testing.T) {
 	p.build()
 	o := p.options()
 	o.lease = lease.Times{Renew: time.Hour, Stale: 2 * time.Hour}
-	o.Sent = func(string, int64) { p.write("dest/.publishing.json", `{"holder": "host x, process 1", "id": "x"}`) }
+	o.Sent = func(string, int64) { p.Write("dest/.publishing.json", `{"holder": "host x, process 1", "id": "x"}`) }
 	if _, _, err := Run(t.Context(), o); !errors.Is(err, lease.ErrLost) || !strings.Contains(err.Error(), "host x, process 1") {
 		t.Error(err)
 	}
-	if p.has("index.json") || !p.has(".publishing.json") {
+	if p.Has("index.json") || !p.Has(".publishing.json") {
 		t.Error("it went on, or removed the lock of another")
 	}
 }
@@ -158,7 +159,7 @@ func TestLosesLock(t *testing.T) {
 func TestMakePlanAtServer(t *testing.T) {
 	s := newSFTP(t).(sftpServer)
 	p := newPlace(t, image1, image2)
-	p.sign()
+	p.CopyKeys()
 	p.build()
 	o := p.options()
 	var dir string
@@ -181,12 +182,12 @@ func TestMakePlanAtServer(t *testing.T) {
 // A run signs what was built without the keys, if it has them; otherwise it refuses that.
 func TestSignsChanges(t *testing.T) {
 	p := newPlace(t, image1, image2, image3)
-	p.sign()
+	p.CopyKeys()
 	p.build()
 	p.publish(p.options())
-	keys := p.keys
-	p.keys = nil
-	p.put(image4, testdata.Read(t, "images/"+image4))
+	keys := p.Keys
+	p.Keys = nil
+	p.Put(image4, testdata.Read(t, "images/"+image4))
 	p.build()
 	o := p.options()
 	if _, _, err := Run(t.Context(), o); !errors.Is(err, ErrMirror) || !strings.Contains(err.Error(), "give --sign-keys") {
@@ -194,7 +195,7 @@ func TestSignsChanges(t *testing.T) {
 	}
 	o.Sign = keys
 	p.publish(o)
-	if got, err := p.update(p.dest, p.root()); err != nil || got != image4 {
+	if got, err := p.Update(p.Dest, p.root()); err != nil || got != image4 {
 		t.Errorf("a client that verifies has %q: %v", got, err)
 	}
 }
@@ -203,8 +204,8 @@ func TestSignsChanges(t *testing.T) {
 func TestMakePlanMeanwhile(t *testing.T) {
 	p := newPlace(t, image1, image2)
 	p.build()
-	m, err := mirror.Open(p.mirror, true, slog.New(slog.DiscardHandler))
-	p.must(err)
+	m, err := mirror.Open(p.Mirror, true, slog.New(slog.DiscardHandler))
+	p.Must(err)
 	defer m.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -218,9 +219,9 @@ func TestWithdrawnCounts(t *testing.T) {
 	p := newPlace(t, image1, image2, image3, other)
 	p.build()
 	p.publish(p.options())
-	p.replace(other)
+	p.Replace(other)
 	p.build()
-	stop := atomicfile.Observe(p.dest, func(c atomicfile.Change) error {
+	stop := atomicfile.Observe(p.Dest, func(c atomicfile.Change) error {
 		if c.Kind == atomicfile.Rename && c.To == other {
 			return errors.New("the run ends here")
 		}
@@ -230,7 +231,7 @@ func TestWithdrawnCounts(t *testing.T) {
 		t.Fatal("the run did not end")
 	}
 	stop()
-	p.leave(other)
+	p.Leave(other)
 	p.build()
 	if _, _, err := Run(t.Context(), p.options()); !errors.Is(err, ErrMirror) || !strings.Contains(err.Error(), other) {
 		t.Errorf("a series is gone: %v", err)
@@ -245,23 +246,23 @@ func TestOldDestination(t *testing.T) {
 	p.publish(p.options())
 	var all []cksum.SHA256Line
 	for _, list := range mirror.Lists() {
-		data, err := os.ReadFile(filepath.Join(p.dest, list))
+		data, err := os.ReadFile(filepath.Join(p.Dest, list))
 		if err != nil {
 			continue // of a folder without files
 		}
 		lines, err := mirror.ParseList(list, data)
-		p.must(err)
+		p.Must(err)
 		p.remove("dest/" + list)
 		all = append(all, lines...)
 	}
-	p.write("dest/SHA256SUMS", string(cksum.AppendSHA256SUMS(nil, all)))
+	p.Write("dest/SHA256SUMS", string(cksum.AppendSHA256SUMS(nil, all)))
 	p.remove("dest/.published.json")
-	data := p.read("images/" + image3)
-	p.put(image3, append(data, make([]byte, 4096)...))
+	data := p.Read("images/" + image3)
+	p.Put(image3, append(data, make([]byte, 4096)...))
 	p.build()
-	changes, _ := p.child(p.copyDest("whole"), "", 0)
+	changes, _ := p.child(p.CopyDest("whole"), "", 0)
 	for _, at := range points(changes, testdata.Scale(30, 6)) {
-		dest := p.copyDest("killed")
+		dest := p.CopyDest("killed")
 		p.child(dest, "", at)
 		p.served(dest, fmt.Sprint("killed at ", at))
 		os.RemoveAll(dest)
