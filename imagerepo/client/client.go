@@ -108,7 +108,9 @@ func (e missingImage) Error() string { return e.text }
 func (e missingImage) Unwrap() error { return ErrNoImage }
 
 // noImage returns an error that wraps ErrNoImage and has a text of its own.
-func noImage(format string, a ...any) error { return missingImage{fmt.Sprintf(format, a...)} }
+func noImage(format string, a ...any) error {
+	return missingImage{fmt.Sprintf(format, a...)}
+}
 
 // How an image is made, see the packages of the same names.
 type (

@@ -44,7 +44,7 @@ var files = map[string]string{
 	torrent: "d4:infoe",
 }
 
-// site is a mirror that answers as it is told to.
+// site is a mirror that answers as its fields say.
 type site struct {
 	*httptest.Server
 	mu     sync.Mutex

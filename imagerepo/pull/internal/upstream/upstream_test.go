@@ -88,7 +88,7 @@ func TestLook(t *testing.T) {
 			data, _ := json.Marshal(index)
 			listed(s.files, "index.json", string(data))
 		}},
-		{name: "a file that nothing names", spoil: set("notes.txt", "x")},
+		{name: "an unlisted file", spoil: set("notes.txt", "x")},
 
 		{name: "no index", spoil: gone("index.json"), says: "so this tool did not make it", is: ErrInput},
 		{name: "a malformed index", spoil: set("index.json", "{"), says: "/index.json: ", is: ErrInput},
