@@ -56,7 +56,7 @@ func TestGivenUp(t *testing.T) {
 		before = len(s.asked())
 	}
 	s.limit.Store(0)
-	s.sent.Store(0)
+	s.countAgain()
 	if _, err := client.Update(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestDownMidway(t *testing.T) {
 	}
 	requests = 0
 	s.limit.Store(0)
-	s.sent.Store(0)
+	s.countAgain()
 	if _, err := client.Update(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
