@@ -60,4 +60,9 @@ func TestReportOf(t *testing.T) {
 			t.Errorf("%s: %s, want %s", corpus, got, want)
 		}
 	}
+	for corpus, want := range map[string]string{"real": "COMPACT.md", "repacked": "REPACKED.md"} {
+		if got := compactReportOf(corpus); got != want {
+			t.Errorf("compact, %s: %s, want %s", corpus, got, want)
+		}
+	}
 }

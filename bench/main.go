@@ -110,7 +110,8 @@
 //	raw       DIR/*.img as bench/raw.sh DIR makes them, see --dir
 //	DIR       your own images: each is made from the one before it
 //
-// With --write the results are written to bench/COMPACT.md.
+// With --write the results are written to bench/COMPACT.md, of repacked to
+// bench/REPACKED.md.
 //
 // # Pictures
 //
@@ -261,7 +262,7 @@ func runCompact(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	flags.StringVar(&o.only, "only", "", "run only the deltas that match this regular expression, and our rdiff")
 	only := flags.String("pairs", "", "compare only the pairs whose names match this regular expression")
 	tmp := flags.String("tmp", "/var/tmp", "work in this directory, which needs several times the space of two images")
-	flags.BoolVar(&o.write, "write", false, "write bench/COMPACT.md too")
+	flags.BoolVar(&o.write, "write", false, "write bench/COMPACT.md too, of repacked REPACKED.md")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -281,7 +282,7 @@ func runCompact(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	var b strings.Builder
 	err = compacting.Measure(ctx, compacting.Options{Corpus: o.corpus, Pairs: pairs, Only: o.only, Tmp: dir, Log: stderr}, io.MultiWriter(stdout, &b))
 	if err == nil && o.write {
-		err = writeReport("COMPACT.md", b.String())
+		err = writeReport(compactReportOf(o.corpus), b.String())
 	}
 	return err
 }
@@ -358,6 +359,14 @@ func runPairs(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return writeReport(reportOf(o.corpus), b.String())
 	}
 	return nil
+}
+
+// compactReportOf returns the name of the report on compact deltas of a corpus.
+func compactReportOf(corpus string) string {
+	if corpus == "repacked" {
+		return "REPACKED.md"
+	}
+	return "COMPACT.md"
 }
 
 // reportOf returns the name of the report of a corpus.

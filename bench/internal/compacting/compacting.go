@@ -89,7 +89,7 @@ func (o Options) pair(ctx context.Context, p Pair, w io.Writer) error {
 	t := report.NewWriter(w, "delta", "MB", "ratio", "make CPU s", "make memory MB", "apply CPU s", "apply memory MB")
 	var reference int64
 	for _, x := range o.peers {
-		if base.Size() == 0 && !x.Full {
+		if base.Size() == 0 && !x.Full || x.Largest > 0 && target.Size() > x.Largest {
 			continue
 		}
 		r, err := o.run(ctx, p, x)
