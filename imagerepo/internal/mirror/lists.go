@@ -12,9 +12,9 @@ import (
 	"puavo-image-repository/imagerepo/atomicfile"
 )
 
-// Folders returns the folders whose published files have a SHA256SUMS of their own. That of
-// the torrents is there only once a mirror has had some.
-func Folders() []string { return []string{DeltaDir, MetaDir, TorrentDir} }
+// Folders returns the folders whose published files have a SHA256SUMS of their own. Those of
+// the compact deltas and of the torrents are there only once a mirror has had some.
+func Folders() []string { return []string{DeltaDir, CompactDir, MetaDir, TorrentDir} }
 
 // SyncFolders flushes the root and the folders that are there.
 func SyncFolders(root atomicfile.Dir) error {

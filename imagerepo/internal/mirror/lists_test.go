@@ -16,6 +16,7 @@ func TestParseList(t *testing.T) {
 		{"SHA256SUMS", "a.img", "a.img"},
 		{"SHA256SUMS", "rdiffs/a.rdiff", "rdiffs/a.rdiff"}, // of an earlier version
 		{"rdiffs/SHA256SUMS", "a.rdiff", "rdiffs/a.rdiff"},
+		{"compact/SHA256SUMS", "a.cdelta", "compact/a.cdelta"},
 		{"meta/SHA256SUMS", "a.json", "meta/a.json"},
 		{"torrents/SHA256SUMS", "a.img.torrent", "torrents/a.img.torrent"},
 		{"rdiffs/SHA256SUMS", "rdiffs/a.rdiff", ""},
@@ -30,7 +31,7 @@ func TestParseList(t *testing.T) {
 	if lines, err := ParseList("meta/SHA256SUMS", nil); lines != nil || err != nil {
 		t.Errorf("empty: %v, %v", lines, err)
 	}
-	want := []string{"rdiffs/SHA256SUMS", "meta/SHA256SUMS", "torrents/SHA256SUMS", "SHA256SUMS"}
+	want := []string{"rdiffs/SHA256SUMS", "compact/SHA256SUMS", "meta/SHA256SUMS", "torrents/SHA256SUMS", "SHA256SUMS"}
 	if got := Lists(); !slices.Equal(got, want) {
 		t.Errorf("lists are %q, want %q", got, want)
 	}

@@ -22,6 +22,8 @@ import (
 const (
 	image   = "puavo-os-amxa-buster-2022-01-20-173248-amd64.img"
 	rdiff   = "puavo-os-amxa-buster-2021-04-13-192449--2022-01-20-173248-amd64.rdiff"
+	compact = "puavo-os-amxa-buster-2021-04-13-192449--2022-01-20-173248-amd64.cdelta"
+	full    = "puavo-os-amxa-buster-2022-01-20-173248-amd64.cdelta"
 	doc     = "puavo-os-amxa-buster-amd64.json"
 	foreign = "notes.txt"
 
@@ -35,18 +37,23 @@ func TestPaths(t *testing.T) {
 		path string
 		ours bool
 	}{
-		image:           {image, true},
-		rdiff:           {"rdiffs/" + rdiff, true},
-		doc:             {"meta/" + doc, true},
-		foreign:         {foreign, false},
-		"index.json":    {"meta/index.json", true}, // of a series of that name
-		"x.img":         {"x.img", false},
-		odd:             {odd, true},
-		oddDelta:        {"rdiffs/" + oddDelta, true},
-		"x.rdiff":       {"rdiffs/x.rdiff", false},
-		"a b.json":      {"meta/a b.json", false},
-		"":              {"", false},
-		"../../etc.img": {"../../etc.img", false},
+		image:              {image, true},
+		rdiff:              {"rdiffs/" + rdiff, true},
+		compact:            {"compact/" + compact, true},
+		full:               {"compact/" + full, true},
+		full + ".torrent":  {"torrents/" + full + ".torrent", true},
+		"x.cdelta":         {"compact/x.cdelta", false},
+		"x.cdelta.torrent": {"torrents/x.cdelta.torrent", false},
+		doc:                {"meta/" + doc, true},
+		foreign:            {foreign, false},
+		"index.json":       {"meta/index.json", true}, // of a series of that name
+		"x.img":            {"x.img", false},
+		odd:                {odd, true},
+		oddDelta:           {"rdiffs/" + oddDelta, true},
+		"x.rdiff":          {"rdiffs/x.rdiff", false},
+		"a b.json":         {"meta/a b.json", false},
+		"":                 {"", false},
+		"../../etc.img":    {"../../etc.img", false},
 	} {
 		if got := PathOf(name); got != want.path && name != "" {
 			t.Errorf("%q lies at %q, want %q", name, got, want.path)
@@ -76,13 +83,14 @@ func TestLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	tree := fstest.MapFS{
-		image:             {Data: []byte("image")},
-		"rdiffs/" + rdiff: {Data: []byte("delta")},
-		"meta/" + doc:     {Data: []byte(`{"puavo-os-amxa-buster-amd64":{"images":[]}}`)},
-		foreign:           {},
-		"meta/x y.json":   {},
-		SignaturePath(n):  {Data: make([]byte, delta.SignatureSize(5))},
-		".checksums/x":    {},
+		image:                {Data: []byte("image")},
+		"rdiffs/" + rdiff:    {Data: []byte("delta")},
+		"compact/" + compact: {Data: []byte("delta")},
+		"meta/" + doc:        {Data: []byte(`{"puavo-os-amxa-buster-amd64":{"images":[]}}`)},
+		foreign:              {},
+		"meta/x y.json":      {},
+		SignaturePath(n):     {Data: make([]byte, delta.SignatureSize(5))},
+		".checksums/x":       {},
 	}
 	for _, c := range []struct {
 		name    string
@@ -92,21 +100,22 @@ func TestLook(t *testing.T) {
 	}{
 		{"without records", nil, false, nil},
 		{"a record of a delta", map[string]*state.Record{rdiff: {}, "../x": {}, "x": {}}, false, []string{rdiff}},
+		{"a record of a compact delta", map[string]*state.Record{compact: {}}, false, []string{compact}},
 		{"a record of a base", map[string]*state.Record{image: {}}, false, nil},
 		{"a record of an image that was placed", map[string]*state.Record{image: {Placed: true}, doc: {}}, false, []string{image, doc}},
-		{"all", nil, true, []string{image, rdiff}},
+		{"all", nil, true, []string{image, rdiff, compact}},
 	} {
 		v, err := Look(tree, c.records, map[string]bool{image: true})
 		if err != nil {
 			t.Fatal(err)
 		}
 		v.All = c.all
-		for _, f := range []string{image, rdiff, doc, foreign, "x y.json", "../x", "x"} {
+		for _, f := range []string{image, rdiff, compact, doc, foreign, "x y.json", "../x", "x"} {
 			if got := v.Owns(f); got != slices.Contains(c.owns, f) {
 				t.Errorf("%s: it owns %s: %v", c.name, f, got)
 			}
 		}
-		if got, want := v.Names(), slices.Sorted(slices.Values([]string{image, rdiff, doc})); !slices.Equal(got, want) {
+		if got, want := v.Names(), slices.Sorted(slices.Values([]string{image, rdiff, compact, doc})); !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", c.name, got, want)
 		}
 		if stamp, there := v.Has(rdiff); !there || stamp.Size != 5 || !v.Signed(n, 5) || v.Signed(n, 5000) || !v.Listed[image] {

@@ -29,6 +29,7 @@ const (
 	CKSUMS     = "CKSUMS"
 	SHA256     = "SHA256SUMS" // of the root, and the name of those of the folders, see Lists
 	DeltaDir   = "rdiffs"
+	CompactDir = "compact"
 	MetaDir    = "meta"
 	TorrentDir = "torrents"
 	TUF        = "tuf"   // signed metadata, see package trust
@@ -60,6 +61,9 @@ func SignaturePath(n meta.Name) string { return signatures + "/" + n.String() + 
 // torrentExt is what the name of a torrent has after that of its file.
 const torrentExt = ".torrent"
 
+// CompactExt is what the name of a compact delta ends with, see meta.CompactName.
+const CompactExt = ".cdelta"
+
 // TorrentOf returns the name of the torrent of the image or delta of that name.
 func TorrentOf(file string) string { return file + torrentExt }
 
@@ -67,11 +71,14 @@ func TorrentOf(file string) string { return file + torrentExt }
 // whether it is the name of a torrent.
 func FileOf(torrent string) (file string, ok bool) { return strings.CutSuffix(torrent, torrentExt) }
 
-// PathOf returns where the image, the delta, the torrent or the meta of that name lies.
+// PathOf returns where the image, the delta of either format, the torrent or the meta of that
+// name lies.
 func PathOf(name string) string {
 	switch path.Ext(name) {
 	case ".rdiff":
 		return meta.DeltaPath(name)
+	case CompactExt:
+		return meta.CompactPath(name)
 	case torrentExt:
 		return TorrentDir + "/" + name
 	case ".json":
@@ -89,10 +96,12 @@ func IsOurName(name string) bool {
 		_, err = meta.ParseOldName(name)
 	case ".rdiff":
 		_, _, err = meta.ParseOldDeltaName(name)
+	case CompactExt:
+		_, _, err = meta.ParseCompactName(name)
 	case torrentExt:
 		file, _ := FileOf(name)
 		ext := path.Ext(file)
-		return (ext == ".img" || ext == ".rdiff") && IsOurName(file)
+		return (ext == ".img" || ext == ".rdiff" || ext == CompactExt) && IsOurName(file)
 	case ".json":
 		_, err = meta.ParseSeriesName(name[:len(name)-len(".json")])
 	default:

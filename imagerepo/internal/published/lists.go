@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/atomicfile"
@@ -58,7 +59,7 @@ func (d *Documents) readList(list string, n *named) error {
 		}
 		for _, l := range lines {
 			name := path.Base(l.Path)
-			if ext := path.Ext(name); mirror.PathOf(name) == l.Path && (ext == ".img" || ext == ".rdiff" || ext == ".torrent") {
+			if ext := path.Ext(name); mirror.PathOf(name) == l.Path && slices.Contains([]string{".img", ".rdiff", mirror.CompactExt, ".torrent"}, ext) {
 				d.lines[name] = line{d.lines[name].cksum, &l.SHA256}
 			} else {
 				n.paths[l.Path] = true

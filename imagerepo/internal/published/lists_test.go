@@ -58,7 +58,7 @@ func TestOneList(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := load(t, dir)
-	if got := d.Names(); len(got) != len(before) || len(got) != 13 {
+	if got := d.Names(); len(got) != len(before) || len(got) != 16 {
 		t.Errorf("named are %v, were %v", got, before)
 	}
 	if got := d.lines[delta(image1, image2)].sha256; got == nil || *got != wrong.SHA256 {
@@ -112,7 +112,7 @@ func TestUnneededList(t *testing.T) {
 // lists from which the next run makes the right ones.
 func TestOrderOfLists(t *testing.T) {
 	t.Parallel()
-	want := []string{"meta/a.json", "meta/b.json", "CKSUMS", "rdiffs/SHA256SUMS", "meta/SHA256SUMS", "torrents/SHA256SUMS", "SHA256SUMS"}
+	want := []string{"meta/a.json", "meta/b.json", "CKSUMS", "rdiffs/SHA256SUMS", "compact/SHA256SUMS", "meta/SHA256SUMS", "torrents/SHA256SUMS", "SHA256SUMS"}
 	for _, old := range []bool{false, true} {
 		for ends := 0; ; ends += testdata.Scale(1, 4) { // before that change
 			dir, _ := mirrorOf(t)
@@ -135,7 +135,7 @@ func TestOrderOfLists(t *testing.T) {
 				t.Fatal(err)
 			}
 			d := load(t, observed)
-			d.Withdraw(delta(image1, image2))
+			d.Withdraw(delta(image1, image2), compact(image1, image3).Filename)
 			_, err = d.Write(t.Context())
 			stop()
 			observed.Close()

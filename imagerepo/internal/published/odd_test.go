@@ -32,7 +32,7 @@ func TestOddDocument(t *testing.T) {
 				if used := testdata.Allocated(func() { d = load(t, dir) }); used > 1<<20 {
 					t.Errorf("%s: it takes %d bytes of memory", what, used)
 				}
-				d.Publish([]meta.Series{threeImages("a"), {Name: "b", Images: []meta.Image{image(image1), image(image2, image1)}}}, nil, torrents)
+				d.Publish([]meta.Series{threeImages("a"), twoImages("b")}, nil, torrents)
 				changed, err := d.Write(t.Context())
 				if kind.Name == "a directory" { // which no file can replace
 					if err == nil {

@@ -144,6 +144,9 @@ func (d *Documents) index() {
 			for _, diff := range im.Diffs {
 				d.sums[diff.Filename] = diff.Sums
 			}
+			for _, c := range im.Compact {
+				d.sums[c.Filename] = c.Sums
+			}
 		}
 	}
 }
@@ -250,6 +253,7 @@ func (s *series) withdraw(gone map[string]bool) (found bool) {
 			}
 			diffs = append(diffs, diff)
 		}
+		found = withdrawCompact(&im, gone, lost) || found
 		if im.Diffs = diffs; !lost {
 			images = append(images, im)
 		}
@@ -305,14 +309,18 @@ func (d *Documents) torrentsOf(names []string) map[string]bool {
 			for _, diff := range im.Diffs {
 				torrents[mirror.TorrentOf(diff.Filename)] = true
 			}
+			for _, c := range im.Compact {
+				torrents[mirror.TorrentOf(c.Filename)] = true
+			}
 		}
 	}
 	return torrents
 }
 
-// or returns the line of a file by its digests, as far as these are given.
+// or returns the line of a file by its digests, as far as these are given. CKSUMS names no
+// compact deltas.
 func (l line) or(name string, sums cksum.Sums) line {
-	if sums.CRC != 0 || l.cksum == nil {
+	if path.Ext(name) != mirror.CompactExt && (sums.CRC != 0 || l.cksum == nil) {
 		l.cksum = &cksum.Line{CRC: sums.CRC, Size: sums.Size, Name: name}
 	}
 	if sums.SHA256 != (cksum.Digest256{}) {

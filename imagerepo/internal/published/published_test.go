@@ -52,9 +52,30 @@ func image(file string, bases ...string) meta.Image {
 
 func delta(base, target string) string { return meta.DeltaName(name(base), name(target)) }
 
-// threeImages is a series of three images, each with deltas from the others.
+// compact returns a compact delta, without a base if that is "".
+func compact(base, target string) meta.Compact {
+	c := meta.Compact{Memory: 100, Coded: 10, Unpacked: 1}
+	if base != "" {
+		c.Base = name(base)
+	}
+	c.Filename = meta.CompactName(c.Base, name(target))
+	c.File = meta.File{URLs: []string{"compact/" + c.Filename}, Sums: sumsOf(c.Filename)}
+	return c
+}
+
+// threeImages is a series of three images, each with deltas from the others, and the newest
+// with compact deltas.
 func threeImages(name string) meta.Series {
-	return meta.Series{Name: name, Images: []meta.Image{image(image1, image2, image3), image(image2, image1, image3), image(image3, image1, image2)}}
+	newest := image(image3, image1, image2)
+	newest.Compact = []meta.Compact{compact("", image3), compact(image1, image3)}
+	return meta.Series{Name: name, Images: []meta.Image{image(image1, image2, image3), image(image2, image1, image3), newest}}
+}
+
+// twoImages is a series of two of these images.
+func twoImages(name string) meta.Series {
+	newest := image(image2, image1)
+	newest.Compact = []meta.Compact{compact("", image2)}
+	return meta.Series{Name: name, Images: []meta.Image{image(image1), newest}}
 }
 
 // torrents are those of an image and a delta, which both series have.
@@ -64,7 +85,7 @@ var torrents = map[string]cksum.Digest256{image2: {2}, delta(image1, image2): {1
 func mirrorOf(t *testing.T) (atomicfile.Dir, *Documents) {
 	t.Helper()
 	path := t.TempDir()
-	for _, dir := range []string{"meta", "rdiffs", "torrents", ".repo/tmp"} {
+	for _, dir := range []string{"meta", "rdiffs", "compact", "torrents", ".repo/tmp"} {
 		if err := os.MkdirAll(filepath.Join(path, dir), 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +96,7 @@ func mirrorOf(t *testing.T) (atomicfile.Dir, *Documents) {
 	}
 	t.Cleanup(func() { dir.Close() })
 	d := load(t, dir)
-	d.Publish([]meta.Series{threeImages("a"), {Name: "b", Images: []meta.Image{image(image1), image(image2, image1)}}}, nil, torrents)
+	d.Publish([]meta.Series{threeImages("a"), twoImages("b")}, nil, torrents)
 	if changed, err := d.Write(t.Context()); err != nil || !changed {
 		t.Fatal(changed, err)
 	}
@@ -95,7 +116,7 @@ func load(t *testing.T, dir atomicfile.Dir) *Documents {
 func words(t *testing.T, dir atomicfile.Dir) string {
 	t.Helper()
 	all := ""
-	for _, doc := range []string{"meta/a.json", "meta/b.json", "index.json", "CKSUMS", "SHA256SUMS", "meta/SHA256SUMS", "rdiffs/SHA256SUMS", "torrents/SHA256SUMS"} {
+	for _, doc := range []string{"meta/a.json", "meta/b.json", "index.json", "CKSUMS", "SHA256SUMS", "meta/SHA256SUMS", "rdiffs/SHA256SUMS", "compact/SHA256SUMS", "torrents/SHA256SUMS"} {
 		data, _ := dir.ReadFile(doc, meta.MaxDocument)
 		all += string(data)
 	}
@@ -112,14 +133,16 @@ func TestWithdraw(t *testing.T) {
 	}{
 		{"nothing", nil, nil},
 		{"what nothing names", []string{"os-2029-01-01-000000-amd64.img", "x"}, nil},
-		{"an image of both", []string{image1}, []string{image1, delta(image1, image2), delta(image1, image3), delta(image2, image1), delta(image3, image1)}},
-		{"an image of one", []string{image3}, []string{image3, delta(image1, image3), delta(image2, image3), delta(image3, image1), delta(image3, image2)}},
+		{"an image of both", []string{image1}, []string{image1, delta(image1, image2), delta(image1, image3), delta(image2, image1), delta(image3, image1), compact(image1, image3).Filename}},
+		{"an image of one", []string{image3}, []string{image3, delta(image1, image3), delta(image2, image3), delta(image3, image1), delta(image3, image2), compact(image1, image3).Filename, compact("", image3).Filename}},
+		{"a compact delta", []string{compact(image1, image3).Filename}, []string{compact(image1, image3).Filename}},
+		{"one without a base", []string{compact("", image3).Filename}, []string{compact("", image3).Filename}},
 		{"a delta", []string{delta(image1, image2)}, []string{delta(image1, image2)}},
 		{"a torrent", []string{image2 + ".torrent"}, []string{image2 + ".torrent"}},
-		{"several", []string{delta(image1, image2), image3}, []string{image3, delta(image1, image2), delta(image1, image3), delta(image2, image3), delta(image3, image1), delta(image3, image2)}},
+		{"several", []string{delta(image1, image2), image3}, []string{image3, delta(image1, image2), delta(image1, image3), delta(image2, image3), delta(image3, image1), delta(image3, image2), compact(image1, image3).Filename, compact("", image3).Filename}},
 	} {
 		dir, d := mirrorOf(t)
-		before := d.Names()
+		before, textBefore := d.Names(), words(t, dir)
 		if found := d.Withdraw(c.files...); found != (c.gone != nil) {
 			t.Errorf("%s: found %v", c.name, found)
 		}
@@ -133,6 +156,9 @@ func TestWithdraw(t *testing.T) {
 			delete(want, f+".torrent")
 			if strings.Contains(text, `"filename":"`+f) || strings.Contains(text, " "+f+"\n") || strings.Contains(text, " "+f+".torrent\n") || strings.Contains(text, "/"+f+"\n") {
 				t.Errorf("%s: %s is named", c.name, f)
+			}
+			if strings.HasSuffix(f, ".cdelta") && !strings.Contains(textBefore, "compact/"+f) {
+				t.Errorf("%s: %s was not named", c.name, f)
 			}
 			if _, ok := d.Sums(f); ok {
 				t.Errorf("%s: sums of %s", c.name, f)
@@ -165,7 +191,7 @@ func checkSums(t *testing.T, when string, dir atomicfile.Dir) {
 			if strings.Contains(l.Path, "/") {
 				t.Errorf("%s: %s names %s", when, list, l.Path)
 			}
-			if ext := path.Ext(file); ext == ".rdiff" || ext == ".img" || ext == ".torrent" {
+			if ext := path.Ext(file); ext == ".rdiff" || ext == ".cdelta" || ext == ".img" || ext == ".torrent" {
 				continue
 			}
 			docs = append(docs, file)

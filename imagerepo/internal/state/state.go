@@ -60,6 +60,9 @@ type Record struct {
 	// Dropped says that a delta was too large to be worth having: it had at least
 	// Sums.Size bytes, and there is no file.
 	Dropped bool `json:"dropped,omitempty"`
+	// Compact is what applying a compact delta takes. Base is zero in the record of one that
+	// needs no base.
+	Compact Compact `json:"compact,omitzero"`
 	// Orphaned is since when the file is an orphan, in seconds since 1970: no document
 	// names it. 0 says that it is none.
 	Orphaned int64 `json:"unnamed,omitempty"`
@@ -67,6 +70,13 @@ type Record struct {
 	// Unchecked says that the record was read and has no check: a version before
 	// there was one has written it.
 	Unchecked bool `json:"-"`
+}
+
+// Compact is what applying a compact delta takes, in bytes, see meta.Compact.
+type Compact struct {
+	Memory   int64 `json:"memory"`
+	Coded    int64 `json:"coded"`
+	Unpacked int64 `json:"unpacked"`
 }
 
 // Known reports whether the record has the sums of a file with that stamp.

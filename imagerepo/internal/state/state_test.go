@@ -42,6 +42,7 @@ var full = Record{
 	Base:     [32]byte{5},
 	Target:   [32]byte{6},
 	Dropped:  true,
+	Compact:  Compact{12, 13, 14},
 	Orphaned: 8,
 }
 
