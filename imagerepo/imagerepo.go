@@ -11,9 +11,11 @@
 //	meta/<series>.json   see package meta
 //	index.html           a page for people, see package page
 //	index.json           the series, see package meta
-//	CKSUMS               images and deltas, see package cksum
+//	CKSUMS               images and rdiff deltas, see package cksum
 //	SHA256SUMS           the files above that lie in the root, see package cksum
+//	compact/<delta>.cdelta  see packages compacts and delta/compact, if there are any
 //	rdiffs/SHA256SUMS    the deltas, if there are any
+//	compact/SHA256SUMS   the compact deltas, likewise
 //	meta/SHA256SUMS      the meta
 //	torrents/            <file>.torrent of images and deltas, if Options.Torrents wants them,
 //	                     see packages torrent and torrents
@@ -133,6 +135,8 @@
 //
 // Targets are the newest images of a series, bases all its others. A plan.Policy
 // changes that.
+//
+// Compact deltas are kept, and published, as Policy.Compact says. A build makes none.
 package imagerepo
 
 import (
@@ -274,6 +278,9 @@ type Summary struct {
 	Deltas     []DeltaResult `json:"deltas"` // sorted by name
 	// Failed are the series that could not be built.
 	Failed []plan.Failure `json:"failed,omitempty"`
+	// Compact is how many compact deltas are published, of CompactBytes.
+	Compact      int   `json:"compact_deltas,omitempty"`
+	CompactBytes int64 `json:"compact_bytes,omitempty"`
 	// Torrents is how many torrents are published.
 	Torrents int `json:"torrents,omitempty"`
 }

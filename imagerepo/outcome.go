@@ -311,6 +311,10 @@ func (r *run) summary() Summary {
 			if _, listed := r.docs.Listed(mirror.TorrentOf(file)); listed {
 				s.Torrents++
 			}
+			if filepath.Ext(file) == mirror.CompactExt {
+				s.Compact++
+				s.CompactBytes += r.ledger.Of(file).Sums.Size
+			}
 		}
 	}
 	slices.Sort(s.Removals)

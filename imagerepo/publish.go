@@ -16,8 +16,10 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/compacts"
 	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/planner"
 	"puavo-image-repository/imagerepo/internal/published"
 	"puavo-image-repository/imagerepo/internal/state"
 	"puavo-image-repository/imagerepo/internal/torrents"
@@ -109,6 +111,11 @@ func (p *publisher) recheck(ctx context.Context, series []string) error {
 					other = append(other, d.Filename)
 				}
 			}
+			for _, c := range im.Compact {
+				if info, err := p.root.Lstat(meta.CompactPath(c.Filename)); err != nil || info.Size() != c.Sums.Size {
+					other = append(other, c.Filename)
+				}
+			}
 		}
 	}
 	return p.withdraw(ctx, other...)
@@ -157,22 +164,32 @@ type edition struct {
 	omitted map[string]bool // deltas that could not be made
 	url     string          // see Options.URL
 	adopt   bool            // see Options.Adopt
+
+	policy    plan.Compact
+	compacts  *compacts.Keeper // nil until those were checked
+	untouched []meta.Series    // the documents of kept
 }
 
 // edition is what the mirror publishes in the end.
 func (r *run) edition() edition {
-	return edition{
+	e := edition{
 		series: r.failed.left(), kept: slices.Sorted(maps.Keys(r.failed.kept())), omitted: r.results.omitted(), url: r.options.URL, adopt: r.options.Adopt,
+		policy: r.options.Policy.Compact, compacts: r.compacts,
 	}
+	for _, name := range e.kept {
+		if s, is := r.docs.Series(name); is {
+			e.untouched = append(e.untouched, s)
+		}
+	}
+	return e
 }
 
 // publish writes the documents of an edition, after flushing what they name, and has
 // them signed. Orphans are recorded before the documents stop naming them: else a run
 // that ended in between would leave no trace of that.
 func (p *publisher) publish(ctx context.Context, e edition, orphans map[string]plan.Removal) error {
-	var series []meta.Series
-	for _, s := range e.series {
-		series = append(series, e.document(s, p.ledger))
+	series := e.documents(p.ledger)
+	for _, s := range series {
 		if name := s.Name + ".json"; !p.ledger.Has(name) { // the tool's own, before the file exists
 			if err := p.ledger.Put(name, p.ledger.Of(name)); err != nil {
 				return err
@@ -275,18 +292,53 @@ func (p *publisher) flush(ctx context.Context) error {
 
 // files returns the names of the images and deltas of the series that were built.
 func (e edition) files(known *ledger.Ledger) (all []string) {
-	for _, s := range e.series {
-		for _, im := range e.document(s, known).Images {
+	for _, s := range e.documents(known) {
+		for _, im := range s.Images {
 			all = append(all, im.Name.String())
 			for _, d := range im.Diffs {
 				all = append(all, d.Filename)
+			}
+			for _, c := range im.Compact {
+				all = append(all, c.Filename)
 			}
 		}
 	}
 	return all
 }
 
-// document returns what is published of a series.
+// documents returns what is published of the series that were built.
+func (e edition) documents(known *ledger.Ledger) (built []meta.Series) {
+	for _, s := range e.series {
+		built = append(built, e.document(s, known))
+	}
+	for _, c := range e.wantedCompact(built) {
+		record, right := e.compacts.Right(c)
+		if !right {
+			continue
+		}
+		entry := meta.Compact{
+			File: e.file(meta.CompactPath(c.File), record.Sums), Filename: c.File, Base: c.Base,
+			Memory: record.Compact.Memory, Coded: record.Compact.Coded, Unpacked: record.Compact.Unpacked,
+		}
+		for i := range built {
+			if im, is := built[i].Image(c.Target); is && slices.Contains(c.Series, built[i].Name) {
+				im.Compact = published.WithCompact(im.Compact, entry)
+			}
+		}
+	}
+	return built
+}
+
+// wantedCompact returns the compact deltas that are wanted in the documents of the series that
+// were built, none before it is known which are right.
+func (e edition) wantedCompact(built []meta.Series) []plan.CompactDelta {
+	if e.compacts == nil {
+		return nil
+	}
+	return planner.Compact(slices.Concat(built, e.untouched), e.policy)
+}
+
+// document returns what is published of a series, but for compact deltas.
 func (e edition) document(planned plan.Series, known *ledger.Ledger) meta.Series {
 	s := meta.Series{Name: planned.Name, Images: []meta.Image{}}
 	for _, file := range planned.Images {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/compacts"
 	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
@@ -78,6 +79,42 @@ func (r *remover) orphans(p plan.Plan, failed planner.Files) map[string]plan.Rem
 		}
 	}
 	return orphans
+}
+
+// checkCompact finds out which compact deltas are right.
+func (r *run) checkCompact(ctx context.Context, progress *meter.Meter) error {
+	r.compacts = &compacts.Keeper{Root: r.mirror.Root, Ledger: r.ledger, Holds: r.holds, Progress: progress, Log: r.options.Log}
+	e := r.edition()
+	return r.compacts.Check(ctx, e.wantedCompact(e.documents(r.ledger)), func(path string) bool { return slices.Contains(r.options.Suspect, path) })
+}
+
+// staleCompact returns the files of compact deltas that the plan would keep and that are not
+// published: they are wrong, or their images became others.
+func (r *run) staleCompact(failed planner.Files) (files []string) {
+	published := r.edition().files(r.ledger)
+	for _, c := range r.plan.Compact {
+		own := r.holds.Owns(c.File) || r.ledger.Has(c.File)
+		if c.There() && own && !slices.Contains(published, c.File) && !failed.Has(c.File) {
+			files = append(files, c.File)
+		}
+	}
+	return files
+}
+
+// addCompact adds compact deltas, and their torrents. Those that are wrong do not wait.
+func (r *remover) addCompact(orphans map[string]plan.Removal, files []string, wrong func(file string) bool) {
+	for _, file := range files {
+		for _, name := range []string{file, mirror.TorrentOf(file)} {
+			if !r.ledger.Has(name) && name != file {
+				continue
+			}
+			r.addOrphan(orphans, plan.Removal{Path: mirror.PathOf(name), Forget: true})
+			if old, is := orphans[name]; is && wrong(file) {
+				old.Due = time.Time{}
+				orphans[name] = old
+			}
+		}
+	}
 }
 
 // addOrphan adds a file that became an orphan since the plan was made. Where it cannot be

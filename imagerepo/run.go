@@ -17,6 +17,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/budget"
+	"puavo-image-repository/imagerepo/internal/compacts"
 	"puavo-image-repository/imagerepo/internal/diskspace"
 	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/meter"
@@ -48,7 +49,8 @@ type run struct {
 	schedule budget.Schedule // of the plan
 	failed   *failures
 	results  *results
-	torrents plan.Torrents // with seeds
+	torrents plan.Torrents    // with seeds
+	compacts *compacts.Keeper // nil until those were checked
 }
 
 func newRun(o Options) *run {
@@ -224,11 +226,15 @@ func (r *run) carryOut(ctx context.Context, s stages) error {
 	if err := s.publisher.recheck(ctx, slices.Sorted(maps.Keys(r.failed.kept()))); err != nil || r.failed.built() == 0 {
 		return err
 	}
+	if err := r.checkCompact(ctx, s.progress); err != nil {
+		return err
+	}
 	if err := s.torrents.Make(ctx, r.wantedTorrents()); err != nil {
 		return err
 	}
 	kept := planner.FilesOf(r.failed.kept(), r.series, r.docs.All())
 	orphans := s.remover.orphans(p, kept)
+	s.remover.addCompact(orphans, r.staleCompact(kept), r.compacts.Wrong)
 	if err := s.publisher.publish(ctx, r.edition(), orphans); err != nil {
 		return err
 	}

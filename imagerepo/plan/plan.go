@@ -65,6 +65,9 @@ type Plan struct {
 	Deltas []Delta   `json:"deltas"` // those of one base next to each other
 	Remove []Removal `json:"remove"` // sorted by path
 
+	// Compact are the compact deltas that are wanted, sorted by file.
+	Compact []CompactDelta `json:"compact,omitempty"`
+
 	// Torrents are those of images and deltas, sorted by the names of these.
 	Torrents []Torrent `json:"torrents,omitempty"`
 

@@ -24,6 +24,8 @@ type Policy struct {
 	// Keep says which images of each series are published. The others leave the mirror as
 	// those do that left the image directory.
 	Keep Retention `json:"keep,omitzero"`
+	// Compact says which compact deltas are published.
+	Compact Compact `json:"compact,omitzero"`
 }
 
 // TooLarge reports whether a delta of size bytes is not worth having for a target of

@@ -39,7 +39,7 @@ type Torrents struct {
 // Wants reports whether the file of that name, if it is published, has a torrent.
 func (t Torrents) Wants(file string) bool {
 	switch path.Ext(file) {
-	case ".rdiff":
+	case ".rdiff", ".cdelta":
 		return t.Of == TorrentsOfDeltas || t.Of == TorrentsOfAll
 	case ".img":
 		return t.Of == TorrentsOfAll

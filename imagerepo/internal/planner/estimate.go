@@ -91,6 +91,11 @@ func volume(p plan.Plan, s budget.Schedule) (e plan.Estimate) {
 			e.Write += size
 		}
 	}
+	for _, c := range p.Compact {
+		if c.Action == plan.Check {
+			e.Read += 2*c.Size + c.TargetSize // at most: its base is about as large as its target
+		}
+	}
 	for _, t := range p.Torrents {
 		if t.Read {
 			e.Read += t.Size

@@ -59,6 +59,7 @@ func New(in Input) plan.Plan {
 		series, err := p.add()
 		if err == nil {
 			p.collect()
+			p.addCompact()
 			p.addTorrents()
 			p.addRemovals()
 			return p.plan

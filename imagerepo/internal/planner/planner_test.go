@@ -34,6 +34,8 @@ type world struct {
 	series  []meta.SeriesConfig
 	// documents are names of meta that index.json names, and adopt is Options.Adopt.
 	documents []string
+	listed    []string // names that other documents name
+	suspect   []string
 	adopt     bool
 	torrents  plan.Torrents
 }
@@ -101,7 +103,7 @@ func (w *world) plan(p plan.Policy) (plan.Plan, error) {
 			listed[l.Name] = true
 		}
 	}
-	for _, doc := range w.documents {
+	for _, doc := range slices.Concat(w.documents, w.listed) {
 		listed[doc] = true
 	}
 	holds, err := mirror.Look(w.mirror, w.records, listed)
@@ -109,7 +111,7 @@ func (w *world) plan(p plan.Policy) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	holds.All = w.adopt
-	return New(Input{Found: found, Series: series, Holds: holds, Policy: p, Now: now, Torrents: w.torrents}), nil
+	return New(Input{Found: found, Series: series, Holds: holds, Policy: p, Now: now, Torrents: w.torrents, Suspect: w.suspect}), nil
 }
 
 // brief is a plan in words: what is not kept.

@@ -27,6 +27,11 @@ func (p *planner) addRemovals() {
 	for _, d := range p.plan.Deltas {
 		wanted[d.File] = d.Action != plan.Drop
 	}
+	for _, c := range p.plan.Compact {
+		if c.Action != plan.Make {
+			wanted[c.File] = c.Action != plan.Drop
+		}
+	}
 	for _, t := range p.plan.Torrents {
 		wanted[mirror.TorrentOf(t.File)] = true
 	}
@@ -59,13 +64,15 @@ func (p *planner) addRemoval(name string, stamp state.Stamp, there, recordWanted
 // goes with its file at the latest.
 func (p *planner) due(name string) time.Time {
 	since := p.orphaned(name)
+	suspect := slices.Contains(p.in.Suspect, mirror.PathOf(name))
 	if file, ok := mirror.FileOf(name); ok {
 		if of := p.orphaned(file); of.Before(since) {
 			since = of
 		}
+		suspect = suspect || slices.Contains(p.in.Suspect, mirror.PathOf(file))
 	}
 	due := since.Add(p.in.Policy.Grace)
-	if path.Ext(name) == ".json" || slices.Contains(p.in.Suspect, mirror.PathOf(name)) || !due.After(p.in.Now) {
+	if path.Ext(name) == ".json" || suspect || !due.After(p.in.Now) {
 		return time.Time{}
 	}
 	return due

@@ -106,6 +106,9 @@ func (f Files) Add(s meta.SeriesConfig, documents []meta.Series) {
 		for _, d := range im.Diffs {
 			f[d.Filename] = true
 		}
+		for _, c := range im.Compact {
+			f[c.Filename] = true
+		}
 	}
 }
 
@@ -121,6 +124,9 @@ func (f Files) Has(name string) bool {
 	n, err := meta.ParseOldName(name)
 	if err != nil {
 		n, _, err = meta.ParseOldDeltaName(name)
+	}
+	if err != nil {
+		n, err = compactName(name)
 	}
 	return err == nil && f[n.Series()]
 }

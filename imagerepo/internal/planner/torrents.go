@@ -22,6 +22,11 @@ func (p *planner) addTorrents() {
 			p.addTorrent(plan.Torrent{File: d.File, Size: d.Size, ImageSize: d.TargetSize}, d.Size == 0)
 		}
 	}
+	for _, c := range p.plan.Compact {
+		if c.There() {
+			p.addTorrent(plan.Torrent{File: c.File, Size: c.Size, ImageSize: c.TargetSize}, false)
+		}
+	}
 	slices.SortFunc(p.plan.Torrents, func(a, b plan.Torrent) int { return strings.Compare(a.File, b.File) })
 }
 

@@ -25,7 +25,7 @@ func (d *Documents) SetCompact(name string, target meta.Name, c meta.Compact, to
 		return false
 	}
 	s.Images, s.data = slices.Clone(s.Images), nil // whoever has the document may go on reading it
-	s.Images[i].Compact = withCompact(s.Images[i].Compact, c)
+	s.Images[i].Compact = WithCompact(s.Images[i].Compact, c)
 	d.index()
 	d.lines[c.Filename] = d.lines[c.Filename].or(c.Filename, c.Sums)
 	delete(d.lines, mirror.TorrentOf(c.Filename))
@@ -36,9 +36,9 @@ func (d *Documents) SetCompact(name string, target meta.Name, c meta.Compact, to
 	return true
 }
 
-// withCompact returns the compact deltas with one more, or another one from its base. One
-// without a base is first, the others follow in the order of their bases.
-func withCompact(all []meta.Compact, c meta.Compact) []meta.Compact {
+// WithCompact returns the compact deltas of an image with one more, or with another one from
+// its base. One without a base is first, the others follow in the order of their bases.
+func WithCompact(all []meta.Compact, c meta.Compact) []meta.Compact {
 	all = slices.DeleteFunc(slices.Clone(all), func(other meta.Compact) bool { return other.Base == c.Base })
 	all = append(all, c)
 	slices.SortFunc(all, func(a, b meta.Compact) int { return a.Base.Compare(b.Base) })
