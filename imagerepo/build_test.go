@@ -142,6 +142,9 @@ func (p *place) valid() {
 			for _, d := range im.Diffs {
 				p.same(meta.DeltaPath(d.Filename), d.Sums)
 			}
+			for _, c := range im.Compact {
+				p.same(meta.CompactPath(c.Filename), c.Sums)
+			}
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/compacts/compacttest"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/powercut"
 	"puavo-image-repository/imagerepo/internal/torrent"
@@ -87,7 +88,7 @@ func (r *treeReader) wrong(t powercut.Tree) error {
 			lines, err := mirror.ParseList(doc, c.Data)
 			all = append(all, err)
 			for _, l := range lines {
-				if ext := path.Ext(l.Path); ext == ".img" || ext == ".rdiff" || ext == ".torrent" {
+				if ext := path.Ext(l.Path); ext == ".img" || ext == ".rdiff" || ext == ".cdelta" || ext == ".torrent" {
 					compare(doc, l.Path, func(is cksum.Sums) bool { return is.SHA256 == l.SHA256 })
 				}
 			}
@@ -98,6 +99,9 @@ func (r *treeReader) wrong(t powercut.Tree) error {
 				compare(doc, im.Name.String(), func(is cksum.Sums) bool { return is == im.Sums })
 				for _, d := range im.Diffs {
 					compare(doc, meta.DeltaPath(d.Filename), func(is cksum.Sums) bool { return is == d.Sums })
+				}
+				for _, d := range im.Compact {
+					compare(doc, meta.CompactPath(d.Filename), func(is cksum.Sums) bool { return is == d.Sums })
 				}
 			}
 		case path.Dir(doc) == mirror.TorrentDir:
@@ -147,6 +151,15 @@ func TestPowerCut(t *testing.T) {
 		{"changes on another disk", func(p *place) {
 			p.MirrorDir = filepath.Join(testdata.SmallDisk(t, 16<<20), "mirror")
 			p.build()
+			change(p)
+		}},
+		{"compact deltas and changes", func(p *place) {
+			p.Policy.Compact = plan.Compact{Mode: plan.CompactAll, Full: true}
+			p.build()
+			for _, base := range []string{image1, image2, image3, ""} {
+				compacttest.Put(p.t, p.MirrorDir, base, image4)
+			}
+			p.build() // with torrents of these
 			change(p)
 		}},
 		{"an image was overwritten", func(p *place) { p.build(); p.overwrite(image2) }},

@@ -48,11 +48,14 @@ import (
 func Decide(record *state.Record, file state.Stamp, base, target cksum.Digest256) plan.Action {
 	none := cksum.Digest256{}
 	of := record != nil && target != none && record.Base == base && record.Target == target
+	known := record.Summed() && record.Stamp.Matches(file)
 	switch {
 	case of && record.Dropped:
 		return plan.Drop
-	case of && record.Summed() && record.Stamp.Matches(file):
+	case of && known:
 		return plan.Keep
+	case known: // it is of other images
+		return plan.Make
 	case file != state.Stamp{}:
 		return plan.Check
 	}
@@ -68,26 +71,27 @@ type Keeper struct {
 	Progress *meter.Meter     // counts the bytes of targets that are made
 	Log      *slog.Logger
 
-	wrong map[string]bool // files that proved to be wrong
+	right, wrong map[string]bool // files that proved to be that
 }
 
 // Check checks those that may be right and of which no record says so, and records those that
 // are. Their images must be in the mirror as their records say. suspect reports files that are
-// known to be damaged: they are wrong.
+// known to be damaged: they are wrong. It must be called before Right and Wrong.
 func (k *Keeper) Check(ctx context.Context, all []plan.CompactDelta, suspect func(path string) bool) error {
-	k.wrong = make(map[string]bool)
+	k.right, k.wrong = make(map[string]bool), make(map[string]bool)
 	for _, c := range all {
 		if suspect(mirror.PathOf(c.File)) {
 			k.wrong[c.File] = true
 			continue
 		}
 		action, stamp := k.decide(c)
-		if action != plan.Check || !k.Holds.Takes(c.File) {
-			continue
+		if action == plan.Check && k.Holds.Takes(c.File) {
+			if err := k.check(ctx, c, stamp); err != nil {
+				return fmt.Errorf("compact delta %s: %w", c.File, err)
+			}
+			action, _ = k.decide(c)
 		}
-		if err := k.check(ctx, c, stamp); err != nil {
-			return fmt.Errorf("compact delta %s: %w", c.File, err)
-		}
+		k.right[c.File] = action == plan.Keep && !k.wrong[c.File]
 	}
 	return ctx.Err()
 }
@@ -111,8 +115,7 @@ func (k *Keeper) content(n meta.Name) cksum.Digest256 {
 
 // Right returns the record of a compact delta that may be published, and whether it may be.
 func (k *Keeper) Right(c plan.CompactDelta) (*state.Record, bool) {
-	action, _ := k.decide(c)
-	return k.Ledger.Of(c.File), action == plan.Keep && !k.wrong[c.File]
+	return k.Ledger.Of(c.File), k.right[c.File]
 }
 
 // Wrong reports whether the file of that name proved to be damaged, or not to make its target.

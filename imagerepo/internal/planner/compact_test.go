@@ -150,7 +150,7 @@ func TestPlanCompact(t *testing.T) {
 		}, "await 2--4"},
 		{"one is missing", func(w *world, _ *plan.Policy) { delete(w.mirror, meta.CompactPath(of24)) }, "make 2--4, wait 2--4"},
 		{"one was changed", func(w *world, _ *plan.Policy) { w.mirror[meta.CompactPath(of24)].Data = []byte("x") }, "check 2--4"},
-		{"one is of another base", func(w *world, _ *plan.Policy) { w.records[of24].Base[1]++ }, "check 2--4"},
+		{"one is of another base", func(w *world, _ *plan.Policy) { w.records[of24].Base[1]++ }, "make 2--4, wait 2--4"},
 		{"one was dropped", func(w *world, _ *plan.Policy) {
 			delete(w.mirror, meta.CompactPath(of24))
 			w.records[of24].Dropped = true

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"puavo-image-repository/cksum"
@@ -19,9 +20,22 @@ import (
 	"puavo-image-repository/meta"
 )
 
-// Make returns the compact delta between two images, without a base if that is nil.
+// all are those that were made, by base and target.
+var all sync.Map
+
+type delta struct {
+	content []byte
+	info    compact.Info
+}
+
+// Make returns the compact delta between two images, without a base if that is nil. It must
+// not be changed.
 func Make(t testing.TB, base, target []byte) ([]byte, compact.Info) {
 	t.Helper()
+	key := [2]cksum.Digest256{sumsOf(base).BLAKE3, sumsOf(target).BLAKE3}
+	if d, ok := all.Load(key); ok {
+		return d.(delta).content, d.(delta).info
+	}
 	var b bytes.Buffer
 	info, err := compact.Encode(t.Context(), &b, imageOf(base), imageOf(target), compact.Options{
 		Cores: 1, Scratch: func() (*os.File, error) { return os.CreateTemp(t.TempDir(), "") },
@@ -29,6 +43,7 @@ func Make(t testing.TB, base, target []byte) ([]byte, compact.Info) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	all.Store(key, delta{b.Bytes(), info})
 	return b.Bytes(), info
 }
 
