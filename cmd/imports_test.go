@@ -65,7 +65,7 @@ var arrows = []struct {
 	{"imagerepo/client", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
 	{"imagerepo/client/internal/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/through", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
 	{"imagerepo/internal/base", []string{"cksum", "delta", "delta/mmap", "imagerepo/internal/meter"}},
-	{"imagerepo/internal/compacts/compacttest", []string{"cksum", "delta/compact", "delta/compact/squashfs", "meta", "imagerepo/internal/..."}}, // for tests only
+	{"imagerepo/internal/compacts/compacttest", []string{"cksum", "delta", "delta/compact", "delta/compact/squashfs", "meta", "imagerepo/internal/..."}}, // for tests only
 	{"imagerepo/internal/compacts", []string{"cksum", "delta/compact", "meta", "imagerepo/atomicfile", "imagerepo/plan", "imagerepo/internal/..."}},
 	{"imagerepo/internal/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/plan", "imagerepo/internal/..."}},
 	{"cmd/internal/scripttest", []string{"testdata"}}, // for tests only

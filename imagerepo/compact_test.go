@@ -15,6 +15,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
 )
 
 // withCompact returns a place whose mirror has compact deltas to image4, from image2 and
@@ -66,7 +67,7 @@ func TestCompactCarriedOver(t *testing.T) {
 		return filepath.Join(p.MirrorDir, mirror.StateDir, file+".json")
 	}
 	there := func(p *place) string { return filepath.Join(p.MirrorDir, "compact", of24) }
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name   string
 		change func(p *place)
 		want   string
@@ -108,6 +109,9 @@ func TestCompactCarriedOver(t *testing.T) {
 		}, "4", "the compact delta is not right"},
 		{"known as damaged", func(p *place) { p.Suspect = []string{"compact/" + of24} }, "4", ""},
 	} {
+		if i%testdata.Scale(1, 4) > 0 {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := withCompact(t)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/compact"
 	"puavo-image-repository/delta/compact/squashfs"
 	"puavo-image-repository/imagerepo/internal/ledger"
@@ -23,7 +24,7 @@ import (
 // all are those that were made, by base and target.
 var all sync.Map
 
-type delta struct {
+type made struct {
 	content []byte
 	info    compact.Info
 }
@@ -34,16 +35,16 @@ func Make(t testing.TB, base, target []byte) ([]byte, compact.Info) {
 	t.Helper()
 	key := [2]cksum.Digest256{sumsOf(base).BLAKE3, sumsOf(target).BLAKE3}
 	if d, ok := all.Load(key); ok {
-		return d.(delta).content, d.(delta).info
+		return d.(made).content, d.(made).info
 	}
 	var b bytes.Buffer
 	info, err := compact.Encode(t.Context(), &b, imageOf(base), imageOf(target), compact.Options{
-		Cores: 1, Scratch: func() (*os.File, error) { return os.CreateTemp(t.TempDir(), "") },
+		Effort: delta.Fast, Cores: 1, Scratch: func() (*os.File, error) { return os.CreateTemp(t.TempDir(), "") },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	all.Store(key, delta{b.Bytes(), info})
+	all.Store(key, made{b.Bytes(), info})
 	return b.Bytes(), info
 }
 
@@ -58,7 +59,7 @@ func Put(t testing.TB, dir, base, target string) (file string) {
 	to, _ := meta.ParseOldName(target)
 	from, _ := meta.ParseOldName(base)
 	file = meta.CompactName(from, to)
-	content, record := made(t, dir, base, target)
+	content, record := makeFrom(t, dir, base, target)
 	m, err := mirror.Open(dir, true, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -89,8 +90,8 @@ func Put(t testing.TB, dir, base, target string) (file string) {
 	return file
 }
 
-// made makes a compact delta, and its record but for the stamp.
-func made(t testing.TB, dir, base, target string) ([]byte, *state.Record) {
+// makeFrom makes a compact delta, and its record but for the stamp.
+func makeFrom(t testing.TB, dir, base, target string) ([]byte, *state.Record) {
 	t.Helper()
 	read := func(name string) []byte {
 		data, err := os.ReadFile(filepath.Join(dir, name))
