@@ -7,7 +7,7 @@
 // with all that the documents of the mirror claim of it.
 //
 //	meta/<series>.json  size and digests of images and deltas
-//	CKSUMS              CRC and size of the same
+//	CKSUMS              CRC and size of the same, but for compact deltas
 //	SHA256SUMS          SHA-256 of the files of the root but itself
 //	<folder>/SHA256SUMS SHA-256 of the files of the folder but itself, but for tuf
 //	index.json          which meta exists, how many images it has and the newest
@@ -23,7 +23,8 @@
 // What a document does not give is not compared: the predecessor's meta has no
 // blake3. All digests that are given are computed and compared, though one would prove
 // the content: each client compares another of them. What a delta makes is compared by
-// one, the BLAKE3 that was computed of its target. The documents are compared with each
+// one, the BLAKE3 that was computed of its target. So is what a compact delta makes, which
+// names its base and its target too. The documents are compared with each
 // other as well.
 //
 // The published meta is what index.json and a SHA256SUMS name. Without an
@@ -239,7 +240,8 @@ func (f *findings) sorted() Report {
 
 // Verify reads a mirror and reports what is wrong, sorted by path.
 // With Deep it compares the pieces of torrents, and applies each delta of the meta to its base in the mirror, by the second
-// implementation of the format, unless delta, base or target was found bad already. It
+// implementation of the format, unless delta, base or target was found bad already. Each of
+// Options.Jobs takes up to 128 MiB of memory for a compact delta. It
 // returns an error only if the mirror cannot be opened or is none (ErrNoMirror), if
 // Options.Signed does, or if ctx ended. It can be called concurrently.
 func Verify(ctx context.Context, o Options) (Report, error) { return verify(ctx, o, pauses) }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -129,7 +130,7 @@ func findGaps(d *documents, all files, f *file, found *findings) {
 	case isTorrent:
 	case payload && !inMeta && !d.lacking:
 		found.add(f.path, Inconsistent, f.namers()+", no meta does")
-	case inMeta && d.parsed(mirror.CKSUMS) && !f.namedBy(only(mirror.CKSUMS)):
+	case inMeta && d.parsed(mirror.CKSUMS) && path.Ext(f.path) != mirror.CompactExt && !f.namedBy(only(mirror.CKSUMS)):
 		found.add(f.path, Inconsistent, f.namers()+", CKSUMS does not")
 	}
 	list := d.listOf(f.path)

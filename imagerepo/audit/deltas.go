@@ -9,12 +9,14 @@ import (
 	"io"
 	"maps"
 	"path"
+	"runtime"
 	"slices"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/mmap"
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/compacts"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/state"
@@ -25,9 +27,10 @@ import (
 
 // trial is a delta that must make its target from its base.
 type trial struct {
-	baseName            meta.Name
-	delta, base, target *content // base is nil where it is not published
-	size                int64    // of the target by the meta, in bytes
+	baseName            meta.Name // zero if it needs none
+	delta, base, target *content  // base is nil where it is not published, or not needed
+	size                int64     // of the target by the meta, in bytes
+	compact             bool      // it is a compact delta
 }
 
 // planTrials returns the deltas of the meta, each once for its target, the largest
@@ -37,12 +40,18 @@ func planTrials(series map[string]*meta.Series, contents map[string]*content) (t
 	for _, p := range slices.Sorted(maps.Keys(series)) {
 		for _, im := range series[p].Images {
 			target := contents[im.Name.String()]
-			for _, d := range im.Diffs {
-				t := &trial{d.Base, contents[meta.DeltaPath(d.Filename)], contents[d.Base.String()], target, im.Sums.Size}
+			add := func(base meta.Name, file string, compact bool) {
+				t := &trial{base, contents[file], contents[base.String()], target, im.Sums.Size, compact}
 				if key := [2]*content{t.delta, target}; !seen[key] {
 					seen[key] = true
 					trials = append(trials, t)
 				}
+			}
+			for _, d := range im.Diffs {
+				add(d.Base, meta.DeltaPath(d.Filename), false)
+			}
+			for _, c := range im.Compact {
+				add(c.Base, meta.CompactPath(c.Filename), true)
 			}
 		}
 	}
@@ -52,7 +61,12 @@ func planTrials(series map[string]*meta.Series, contents map[string]*content) (t
 
 // possible reports whether the files of a trial exist and, as far as they have been
 // read, are good.
-func (t *trial) possible() bool { return t.base != nil && !t.base.bad && t.good() }
+func (t *trial) possible() bool {
+	return t.good() && (t.base != nil && !t.base.bad || t.needsNone())
+}
+
+// needsNone reports whether the delta needs no base.
+func (t *trial) needsNone() bool { return t.baseName == meta.Name{} }
 
 // good reports whether the delta and the target are.
 func (t *trial) good() bool { return !t.delta.bad && !t.target.bad }
@@ -106,7 +120,7 @@ func (a *applier) applyAll(ctx context.Context, jobs int, trials []*trial, work 
 	return pool.Each(ctx, jobs, possible, func(ctx context.Context, t *trial) error {
 		r, known := a.results.get(t.stamps())
 		if !known {
-			r.digest, r.err = a.apply(ctx, t, work)
+			r.digest, r.err = a.apply(ctx, t, jobs, work)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -121,7 +135,9 @@ func (a *applier) check(t *trial, r result) {
 	a.found.countDelta()
 	p, want := t.delta.file.path, t.target.sums.BLAKE3
 	switch {
-	case errors.Is(r.err, delta.ErrFormat):
+	case isWrong(r.err) && t.needsNone():
+		a.found.add(p, Wrong, "applied: "+r.err.Error())
+	case isWrong(r.err):
 		a.found.add(p, Wrong, fmt.Sprintf("applied to %s: %v", t.base.file.path, r.err))
 	case r.err != nil:
 		a.found.add(p, Unreadable, "applying it: "+r.err.Error())
@@ -131,8 +147,16 @@ func (a *applier) check(t *trial, r result) {
 	}
 }
 
-// apply returns the digest of what a delta makes.
-func (a *applier) apply(ctx context.Context, t *trial, work *meter.Meter) (cksum.Digest256, error) {
+// isWrong reports whether an error is the delta's fault.
+func isWrong(err error) bool {
+	return errors.Is(err, delta.ErrFormat) || errors.Is(err, compacts.ErrWrong) || errors.Is(err, compacts.ErrOther)
+}
+
+// apply returns the digest of what a delta makes, while jobs are applied.
+func (a *applier) apply(ctx context.Context, t *trial, jobs int, work *meter.Meter) (cksum.Digest256, error) {
+	if t.compact {
+		return a.applyCompact(ctx, t, jobs, work)
+	}
 	base, err := openFile(a.root, t.base.file.path)
 	if err != nil {
 		return cksum.Digest256{}, err
@@ -155,6 +179,35 @@ func (a *applier) apply(ctx context.Context, t *trial, work *meter.Meter) (cksum
 	made := cksum.Digest256(digest.Sum(nil))
 	stamps := t.stamps()
 	if (err == nil || errors.Is(err, delta.ErrFormat)) && unchanged(in, stamps[0]) && unchanged(base, stamps[1]) {
+		a.results.put(stamps, result{made, err})
+	}
+	return made, err
+}
+
+// applyCompact is apply of a compact delta.
+func (a *applier) applyCompact(ctx context.Context, t *trial, jobs int, work *meter.Meter) (made cksum.Digest256, err error) {
+	in, err := openFile(a.root, t.delta.file.path)
+	if err != nil {
+		return made, err
+	}
+	defer in.Close()
+	stamps := t.stamps()
+	same := func() bool { return unchanged(in, stamps[0]) }
+	images := compacts.Images{Target: t.target.sums, Cores: max(1, runtime.GOMAXPROCS(0)/max(jobs, 1))}
+	if !t.needsNone() {
+		base, err := openFile(a.root, t.base.file.path)
+		if err != nil {
+			return made, err
+		}
+		defer base.Close()
+		images.Base, images.From = t.base.sums, base
+		same = func() bool { return unchanged(in, stamps[0]) && unchanged(base, stamps[1]) }
+	}
+	defer work.Begin("delta_apply", t.delta.file.path)()
+	if _, err = compacts.Apply(ctx, in, images, work.At(meter.Apply).Writer(io.Discard)); err == nil {
+		made = t.target.sums.BLAKE3
+	}
+	if (err == nil || isWrong(err)) && same() {
 		a.results.put(stamps, result{made, err})
 	}
 	return made, err

@@ -153,7 +153,7 @@ func TestApplier(t *testing.T) {
 			known := func(path string) *content {
 				return &content{file: &file{path: path}, info: must(os.Lstat(p.path(path))), sums: sumsOf(p.read(path))}
 			}
-			tr := &trial{must(meta.ParseName(older)), known(up), known(older), known(newer), 360448}
+			tr := &trial{must(meta.ParseName(older)), known(up), known(older), known(newer), 360448, false}
 			key := tr.stamps()
 			var results cache[[3]state.Stamp, result]
 			if c.cached != nil {

@@ -214,6 +214,9 @@ func (d *documents) files() files {
 			for _, diff := range im.Diffs {
 				all.claim(meta.DeltaPath(diff.Filename), p, given(diff.Sums))
 			}
+			for _, c := range im.Compact {
+				all.claim(meta.CompactPath(c.Filename), p, given(c.Sums))
+			}
 		}
 	}
 	for _, l := range d.cksums {

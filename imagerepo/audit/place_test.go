@@ -89,9 +89,12 @@ type place struct {
 	dir string
 }
 
-func newPlace(t testing.TB) place {
+func newPlace(t testing.TB) place { return copyOf(t, built()) }
+
+// copyOf returns a copy of a mirror.
+func copyOf(t testing.TB, dir string) place {
 	p := place{t, filepath.Join(t.TempDir(), "mirror")}
-	check(os.CopyFS(p.dir, os.DirFS(built())))
+	check(os.CopyFS(p.dir, os.DirFS(dir)))
 	p.run(mirror.Run{Began: began, Seconds: 1.5, Success: began.Add(time.Minute)})
 	p.records(func(name string, r *state.Record) {
 		if r.Sums.SHA512 != (cksum.Digest512{}) {

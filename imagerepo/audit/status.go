@@ -21,9 +21,13 @@ type Status struct {
 	ImageBytes int64          `json:"image_bytes"`
 	Deltas     int            `json:"deltas"`
 	DeltaBytes int64          `json:"delta_bytes"`
-	Torrents   int            `json:"torrents,omitempty"`
-	Page       string         `json:"page,omitempty"`     // path of the page for people, "" if none is published
-	LastRun    *LastRun       `json:"last_run,omitempty"` // nil where it is not known
+	// Compact are the compact deltas, which Deltas do not count.
+	Compact      int   `json:"compact_deltas,omitempty"`
+	CompactBytes int64 `json:"compact_bytes,omitempty"`
+
+	Torrents int      `json:"torrents,omitempty"`
+	Page     string   `json:"page,omitempty"`     // path of the page for people, "" if none is published
+	LastRun  *LastRun `json:"last_run,omitempty"` // nil where it is not known
 }
 
 // SeriesStatus is what a mirror holds of one series.
@@ -38,11 +42,13 @@ type ImageStatus struct {
 	Version string        `json:"version"` // 14 digits, as in the meta
 	Size    int64         `json:"size"`
 	Deltas  []DeltaStatus `json:"deltas"` // in the order of the meta
+	// Compact are the compact deltas to it, likewise. One without a base has none.
+	Compact []DeltaStatus `json:"compact,omitempty"`
 }
 
 // DeltaStatus is a delta.
 type DeltaStatus struct {
-	Base    string  `json:"base"` // the file name of the image
+	Base    string  `json:"base,omitempty"` // the file name of the image
 	File    string  `json:"file"`
 	Size    int64   `json:"size"`
 	Share   float64 `json:"share"`   // of the size of the image it makes
@@ -168,18 +174,28 @@ func lastRun(m *mirror.Mirror) *LastRun {
 
 func seriesStatus(s meta.Series) SeriesStatus {
 	status := SeriesStatus{Name: s.Name, Images: []ImageStatus{}}
-	for _, im := range s.Images {
-		i := ImageStatus{im.Name.String(), im.Name.Digits(), im.Sums.Size, []DeltaStatus{}}
+	for i := range s.Images {
+		im := &s.Images[i]
+		of := ImageStatus{File: im.Name.String(), Version: im.Name.Digits(), Size: im.Sums.Size, Deltas: []DeltaStatus{}}
 		for _, d := range im.Diffs {
-			_, there := s.Image(d.Base)
-			i.Deltas = append(i.Deltas, DeltaStatus{
-				Base: d.Base.String(), File: d.Filename, Size: d.Sums.Size,
-				Share: float64(d.Sums.Size) / float64(max(im.Sums.Size, 1)), Retired: !there,
-			})
+			of.Deltas = append(of.Deltas, deltaStatus(s, im, d.Base, d.Filename, d.Sums.Size))
 		}
-		status.Images = append(status.Images, i)
+		for _, c := range im.Compact {
+			of.Compact = append(of.Compact, deltaStatus(s, im, c.Base, c.Filename, c.Sums.Size))
+		}
+		status.Images = append(status.Images, of)
 	}
 	return status
+}
+
+// deltaStatus returns what is known of a delta to an image of a series.
+func deltaStatus(s meta.Series, target *meta.Image, base meta.Name, file string, size int64) DeltaStatus {
+	d := DeltaStatus{File: file, Size: size, Share: float64(size) / float64(max(target.Sums.Size, 1))}
+	if base != (meta.Name{}) {
+		_, there := s.Image(base)
+		d.Base, d.Retired = base.String(), !there
+	}
+	return d
 }
 
 // count adds to the totals those files of a series that are not yet counted.
@@ -195,6 +211,13 @@ func (s *Status) count(series SeriesStatus, counted map[string]bool) {
 				counted[d.File] = true
 				s.Deltas++
 				s.DeltaBytes += d.Size
+			}
+		}
+		for _, c := range im.Compact {
+			if !counted[c.File] {
+				counted[c.File] = true
+				s.Compact++
+				s.CompactBytes += c.Size
 			}
 		}
 	}

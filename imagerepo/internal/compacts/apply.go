@@ -24,10 +24,11 @@ var (
 type Images struct {
 	Base, Target cksum.Sums  // of which the sizes and BLAKE3 count; Base is zero if it needs none
 	From         io.ReaderAt // the base; nil if it needs none
+	Cores        int         // how many are used; 0 is all that the process may use
 }
 
-// Apply applies the compact delta that r holds whole, on all cores that the process may use,
-// and writes its target to w. It reads the base first, to be sure of it. The target proved to
+// Apply applies the compact delta that r holds whole and writes its target to w, with up to
+// 128 MiB of memory. It reads the base first, to be sure of it. The target proved to
 // have its BLAKE3 if there is no error. Errors are those of ctx, of r, base and w, and those
 // that wrap ErrOther, before anything is written, and ErrWrong. It returns what applying takes.
 func Apply(ctx context.Context, r io.Reader, images Images, w io.Writer) (state.Compact, error) {
@@ -47,7 +48,7 @@ func Apply(ctx context.Context, r io.Reader, images Images, w io.Writer) (state.
 	if info.Base.Size != images.Base.Size || info.Base.BLAKE3 != images.Base.BLAKE3 {
 		return state.Compact{}, fmt.Errorf("%w: it starts from another base", ErrOther)
 	}
-	if err := d.Decode(ctx, failing, from, w, compact.DecodeOptions{}); err != nil {
+	if err := d.Decode(ctx, failing, from, w, compact.DecodeOptions{Cores: images.Cores}); err != nil {
 		return state.Compact{}, failing.judge(ctx, err)
 	}
 	if n, err := io.CopyN(io.Discard, failing, 1); n > 0 {
