@@ -60,6 +60,10 @@ func (m metrics) format() []byte {
 	add("image_bytes", "Size of these images.", float64(m.ImageBytes))
 	add("deltas", "Deltas in the mirror after the last run, made or kept.", float64(m.Made+m.Kept))
 	add("delta_bytes", "Size of these deltas.", float64(m.DeltaBytes))
+	if m.Compact > 0 {
+		add("compact_deltas", "Compact deltas that the last run had in the mirror.", float64(m.Compact))
+		add("compact_bytes", "Size of these compact deltas.", float64(m.CompactBytes))
+	}
 	add("deltas_made", "Deltas that the last run made.", float64(m.Made))
 	add("deltas_kept", "Deltas that the last run kept.", float64(m.Kept))
 	add("deltas_dropped", "Deltas that the last run dropped because they were too large.", float64(m.Dropped))

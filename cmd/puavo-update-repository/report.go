@@ -46,6 +46,11 @@ func (r report) plan(p plan.Plan) error {
 	for _, d := range p.Deltas {
 		fmt.Fprintf(t, "%s\t%s\t%s\n", deltaVerb(d), fileSize(d.Size), d.File)
 	}
+	for _, c := range p.Compact {
+		if c.Action != plan.Make {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", c.Action, fileSize(c.Size), c.File)
+		}
+	}
 	for _, f := range p.Torrents {
 		if f.Action == plan.Make {
 			fmt.Fprintf(t, "%s\t%s\t%s\n", torrentVerb(f), fileSize(f.Size), f.File)
@@ -219,10 +224,17 @@ func (r report) built(p plan.Plan, s imagerepo.Summary) error {
 
 // contents returns what a mirror holds.
 func contents(s imagerepo.Summary) string {
-	torrents := ""
-	if s.Torrents > 0 {
-		torrents = fmt.Sprintf(", %d torrents", s.Torrents)
-	}
 	return fmt.Sprintf("%d series, %d images of %s, %d deltas of %s%s",
-		s.Series, s.Images, ui.Bytes(s.ImageBytes), s.Made+s.Kept, ui.Bytes(s.DeltaBytes), torrents)
+		s.Series, s.Images, ui.Bytes(s.ImageBytes), s.Made+s.Kept, ui.Bytes(s.DeltaBytes), others(s.Compact, s.CompactBytes, s.Torrents))
+}
+
+// others returns what a mirror holds besides images and rdiff deltas, as a clause.
+func others(compact int, compactBytes int64, torrents int) (clause string) {
+	if compact > 0 {
+		clause = fmt.Sprintf(", %d compact deltas of %s", compact, ui.Bytes(compactBytes))
+	}
+	if torrents > 0 {
+		clause += fmt.Sprintf(", %d torrents", torrents)
+	}
+	return clause
 }

@@ -26,9 +26,9 @@ func statusCommand(stdout, stderr io.Writer) *cli.Command {
 		Usage:     "print what a mirror contains",
 		UsageText: "puavo-update-repository status [options] [MIRROR_DIR]",
 		Description: `Prints the images of each series, the deltas between them with their sizes
-   and shares of the target image, the result of the last run, and when the
-   signatures expire. It warns about signatures in the last third of their
-   validity, even with --quiet.
+   and shares of the target image, the sizes of compact deltas after a +, the
+   result of the last run, and when the signatures expire. It warns about
+   signatures in the last third of their validity, even with --quiet.
 
    Exit codes: ` + command.ExitCodes,
 		Flags: append([]cli.Flag{
@@ -110,12 +110,8 @@ func printStatus(w io.Writer, s fullStatus, files bool) error {
 	if s.Pulled != nil {
 		run = pullcmd.DescribeRecord(*s.Pulled, time.Now())
 	}
-	torrents := ""
-	if s.Torrents > 0 {
-		torrents = fmt.Sprintf(", %d torrents", s.Torrents)
-	}
 	_, err := fmt.Fprintf(w, "%d series, %d images of %s, %d deltas of %s%s\n%s%s",
-		len(s.Series), s.Images, ui.Bytes(s.ImageBytes), s.Deltas, ui.Bytes(s.DeltaBytes), torrents, page, run)
+		len(s.Series), s.Images, ui.Bytes(s.ImageBytes), s.Deltas, ui.Bytes(s.DeltaBytes), others(s.Compact, s.CompactBytes, s.Torrents), page, run)
 	if err != nil || s.Signed == nil {
 		return err
 	}
@@ -144,7 +140,7 @@ func printSeries(w io.Writer, s audit.SeriesStatus, files bool) error {
 	fmt.Fprintf(t, "to\tsize\t")
 	var targets []audit.ImageStatus
 	for _, im := range s.Images {
-		if len(im.Deltas) > 0 {
+		if len(im.Deltas)+len(im.Compact) > 0 {
 			targets = append(targets, im)
 			fmt.Fprintf(t, "%s\t", version(im.File))
 		}
@@ -178,6 +174,9 @@ func printFiles(w io.Writer, s audit.SeriesStatus) error {
 		for _, d := range im.Deltas {
 			fmt.Fprintf(t, "%s\t%.1f %%\t  %s\n", ui.Bytes(d.Size), 100*d.Share, meta.DeltaPath(d.File))
 		}
+		for _, c := range im.Compact {
+			fmt.Fprintf(t, "%s\t%.1f %%\t  %s\n", ui.Bytes(c.Size), 100*c.Share, meta.CompactPath(c.File))
+		}
 	}
 	return t.Flush()
 }
@@ -191,25 +190,36 @@ func bases(s audit.SeriesStatus) []base {
 	for _, im := range s.Images {
 		all = append(all, base{im.File, ui.Bytes(im.Size)})
 	}
+	full := false
 	for _, im := range s.Images {
-		for _, d := range im.Deltas {
+		for _, d := range slices.Concat(im.Deltas, im.Compact) {
 			if row := (base{d.Base, "retired"}); d.Retired && !slices.Contains(all, row) {
 				all = append(all, row)
 			}
+			full = full || d.Base == ""
 		}
+	}
+	if full {
+		all = append(all, base{size: "no base"})
 	}
 	slices.SortStableFunc(all, func(a, b base) int { return strings.Compare(version(a.File), version(b.File)) })
 	return all
 }
 
-// cell returns the size of the delta from a base to a target.
+// cell returns the sizes of the delta and the compact delta from a base to a target.
 func cell(target audit.ImageStatus, base string) string {
+	text := "-"
 	for _, d := range target.Deltas {
 		if d.Base == base {
-			return fmt.Sprintf("%s %5.1f %%", ui.Bytes(d.Size), 100*d.Share)
+			text = fmt.Sprintf("%s %5.1f %%", ui.Bytes(d.Size), 100*d.Share)
 		}
 	}
-	return "-"
+	for _, c := range target.Compact {
+		if c.Base == base {
+			text += " + " + ui.Bytes(c.Size)
+		}
+	}
+	return text
 }
 
 // version returns the version of an image, or its file name if that has none.

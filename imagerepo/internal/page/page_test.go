@@ -51,6 +51,17 @@ func some(host string) []meta.Series {
 	return []meta.Series{{Name: "os-amd64", Images: []meta.Image{image(host, v2, 3<<30, v1), image(host, v3, 4<<30, v1, v2)}}}
 }
 
+// withCompact returns series whose newest image has compact deltas: from a retired base, from
+// one to which no other leads, and without a base.
+func withCompact(series []meta.Series) []meta.Series {
+	im := series[0].Newest()
+	for _, base := range []meta.Name{{}, name(v1), name("2022-12-31-000000")} {
+		c := meta.CompactName(base, im.Name)
+		im.Compact = append(im.Compact, meta.Compact{File: file(host, meta.CompactPath(c), 5<<20), Filename: c, Base: base})
+	}
+	return series
+}
+
 // torrentsOf returns the paths of the torrents of all images, and of one delta.
 func torrentsOf(series []meta.Series) map[string]string {
 	paths := make(map[string]string)
@@ -93,6 +104,7 @@ func TestGolden(t *testing.T) {
 		{"empty", nil, nil, nil},
 		{"relative", some(""), nil, nil},
 		{"torrents", some(host), nil, torrentsOf(some(host))},
+		{"compact", withCompact(some(host)), nil, map[string]string{meta.CompactName(name(v1), name(v3)): "torrents/x.torrent"}},
 		{"signed", append(some(host), meta.Series{Name: "other", Images: []meta.Image{image(host, v1, 5)}}, meta.Series{Name: "none"}), root, nil},
 	} {
 		got := strings.Replace(madeWith(t, c.series, c.root, c.torrents), style, "\n", 1)
@@ -136,6 +148,9 @@ func TestContent(t *testing.T) {
 		{"nothing", nil, nil, []string{"0 series, 0 images of 0 B, 0 deltas of 0 B", "--mirror https://HOST", "HOST is the host"}, []string{"Signed", "--trust"}},
 		{"a host", some(host), nil, []string{"1 series, 2 images of 7.0 GiB, 3 deltas of 1.1 GiB", "puavo-update-image --mirror " + host + " --images-dir /images",
 			"2 images, the newest of 2023-03-03 23:59", "2022-02-02 12:34 3.0 GiB", v1 + " (retired)", "409.6 MiB 10.0 %", "–"}, []string{"HOST"}},
+		{"compact deltas", withCompact(some(host)), nil, []string{"3 deltas of 1.1 GiB, 3 compact deltas of 15.0 MiB", "no base – – + 5.0 MiB",
+			v1 + " (retired) 307.2 MiB 10.0 % 409.6 MiB 10.0 % + 5.0 MiB", "2022-12-31-000000 (retired) – – + 5.0 MiB", "+ size of the compact delta", "compact/SHA256SUMS"}, nil},
+		{"no compact deltas", some(host), nil, nil, []string{"compact", "no base"}},
 		{"signed", some(host), root, []string{"--trust root.json --mirror", "Root 2 expires on 2027-01-03", "2 of these keys", "0123abcd", "4567ef"}, nil},
 		{"files of two series count once", append(some(""), meta.Series{Name: "b", Images: some("")[0].Images}), nil, []string{"2 series, 2 images of 7.0 GiB, 3 deltas"}, nil},
 		{"hosts that differ", append(some(host), meta.Series{Name: "b", Images: []meta.Image{image("https://other", v1, 1)}}), nil, []string{"https://HOST"}, nil},
@@ -168,6 +183,7 @@ func TestHostile(t *testing.T) {
 		{"an image", meta.Series{Name: "a", Images: []meta.Image{{Name: meta.Name{Prefix: evil, Version: evil, Arch: evil}}}}, nil},
 		{"a link", meta.Series{Name: "a", Images: []meta.Image{{Name: meta.Name{Prefix: "javascript:alert(1)//", Version: v1}}}}, nil},
 		{"a delta", meta.Series{Name: "a", Images: []meta.Image{{Name: name(v1), Diffs: []meta.Diff{{Filename: evil, Base: meta.Name{Version: evil}}}}}}, nil},
+		{"a compact delta", meta.Series{Name: "a", Images: []meta.Image{{Name: name(v1), Compact: []meta.Compact{{Filename: evil, Base: meta.Name{Version: evil}}}}}}, nil},
 		{"a host", meta.Series{Name: "a", Images: []meta.Image{image("https://"+evil, v1, 1)}}, nil},
 		{"a host's path", meta.Series{Name: "a", Images: []meta.Image{image("https://x/"+evil, v1, 1)}}, nil},
 		{"a key", meta.Series{Name: "a"}, &Root{Keys: []string{evil}}},

@@ -3,6 +3,7 @@ package page
 import (
 	"fmt"
 	"html/template"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,8 +20,8 @@ type view struct {
 	Root   *rootView
 	Series []seriesView
 
-	Images, Deltas, Torrents int
-	ImageBytes, DeltaBytes   size
+	Images, Deltas, Compact, Torrents    int
+	ImageBytes, DeltaBytes, CompactBytes size
 }
 
 // Command returns the command line for a client, in parts that stay on one line.
@@ -51,6 +52,9 @@ func (v *view) count(series []meta.Series) {
 			once(im.Name.String(), im.Sums.Size, &v.Images, &v.ImageBytes)
 			for _, d := range im.Diffs {
 				once(d.Filename, d.Sums.Size, &v.Deltas, &v.DeltaBytes)
+			}
+			for _, c := range im.Compact {
+				once(c.Filename, c.Sums.Size, &v.Compact, &v.CompactBytes)
 			}
 		}
 	}
@@ -155,13 +159,17 @@ func cutDay(n meta.Name) (day, clock string, ok bool) {
 type matrix struct {
 	Targets []string // versions
 	Rows    []matrixRow
+	Compact bool // there are compact deltas
 }
 
 type matrixRow struct {
-	Base    string       // version
-	Retired bool         // it is no longer an image of the series
-	Cells   []*deltaView // nil where there is no delta
+	Base    string // version, "" for none
+	Retired bool   // it is no longer an image of the series
+	Cells   []cell
 }
+
+// cell has the deltas from a base to a target, nil where there is none.
+type cell struct{ Delta, Compact *deltaView }
 
 // deltaView is a delta.
 type deltaView struct {
@@ -173,21 +181,20 @@ type deltaView struct {
 }
 
 func newMatrix(s *meta.Series, torrents map[string]string) (m matrix) {
-	there := make(map[meta.Name]bool)
+	there := map[meta.Name]bool{{}: true}
 	var bases []meta.Name
-	var columns []map[meta.Name]*deltaView // by base
-	for _, im := range s.Images {
+	var columns []map[meta.Name]cell // by base
+	for i := range s.Images {
+		im := &s.Images[i]
 		there[im.Name] = true
 		bases = append(bases, im.Name)
-		if len(im.Diffs) == 0 {
+		if len(im.Diffs)+len(im.Compact) == 0 {
 			continue
 		}
 		m.Targets = append(m.Targets, im.Name.Version)
-		column := make(map[meta.Name]*deltaView)
-		for _, d := range im.Diffs {
-			bases = append(bases, d.Base)
-			column[d.Base] = viewDelta(d, im.Sums.Size, torrents)
-		}
+		m.Compact = m.Compact || len(im.Compact) > 0
+		column := viewDeltas(im, torrents)
+		bases = slices.AppendSeq(bases, maps.Keys(column))
 		columns = append(columns, column)
 	}
 	if len(columns) == 0 {
@@ -204,7 +211,18 @@ func newMatrix(s *meta.Series, torrents map[string]string) (m matrix) {
 	return m
 }
 
-func viewDelta(d meta.Diff, target int64, torrents map[string]string) *deltaView {
-	share := 100 * float64(d.Sums.Size) / float64(max(target, 1))
-	return &deltaView{meta.DeltaPath(d.Filename), size(d.Sums.Size), fmt.Sprintf("%.1f\u00a0%%", share), torrents[d.Filename]}
+// viewDeltas returns the deltas to an image, by base.
+func viewDeltas(im *meta.Image, torrents map[string]string) map[meta.Name]cell {
+	view := func(path, file string, n int64) *deltaView {
+		share := 100 * float64(n) / float64(max(im.Sums.Size, 1))
+		return &deltaView{path, size(n), fmt.Sprintf("%.1f\u00a0%%", share), torrents[file]}
+	}
+	cells := make(map[meta.Name]cell)
+	for _, d := range im.Diffs {
+		cells[d.Base] = cell{Delta: view(meta.DeltaPath(d.Filename), d.Filename, d.Sums.Size)}
+	}
+	for _, c := range im.Compact {
+		cells[c.Base] = cell{cells[c.Base].Delta, view(meta.CompactPath(c.Filename), c.Filename, c.Sums.Size)}
+	}
+	return cells
 }
