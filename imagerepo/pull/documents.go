@@ -118,6 +118,10 @@ func withURLs(series []meta.Series, base string) (all []meta.Series) {
 			for j := range im.Diffs {
 				im.Diffs[j].URLs = url(meta.DeltaPath(im.Diffs[j].Filename))
 			}
+			im.Compact = slices.Clone(im.Compact)
+			for j := range im.Compact {
+				im.Compact[j].URLs = url(meta.CompactPath(im.Compact[j].Filename))
+			}
 		}
 		all = append(all, s)
 	}

@@ -13,6 +13,7 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/diskspace"
 	"puavo-image-repository/imagerepo/internal/edition/record"
+	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/pull/internal/selection"
 	"puavo-image-repository/meta"
 )
@@ -95,7 +96,7 @@ func (c *copied) owned(ctx context.Context) (n int64, err error) {
 		return 0, nil // whoever publishes says so
 	}
 	for name := range known.Files {
-		if isImage(name) || strings.HasSuffix(name, ".rdiff") {
+		if isImage(name) || strings.HasSuffix(name, ".rdiff") || strings.HasSuffix(name, mirror.CompactExt) {
 			n += diskspace.Used(c.root, name)
 		}
 	}
@@ -110,6 +111,9 @@ func filesOf(series []meta.Series) map[string]cksum.Sums {
 			all[im.Name.String()] = im.Sums
 			for _, d := range im.Diffs {
 				all[meta.DeltaPath(d.Filename)] = d.Sums
+			}
+			for _, c := range im.Compact {
+				all[meta.CompactPath(c.Filename)] = c.Sums
 			}
 		}
 	}

@@ -207,6 +207,9 @@ func (c *copied) setUp(ctx context.Context, f *filler.Filler, work *edition.Work
 				for _, d := range im.Diffs {
 					f.Payload[meta.DeltaPath(d.Filename)] = filler.Payload{Sums: d.Sums, Image: im.Name, Mirrors: e.Source.Mirrors}
 				}
+				for _, d := range im.Compact {
+					f.Payload[meta.CompactPath(d.Filename)] = filler.Payload{Sums: d.Sums, Image: im.Name, Mirrors: e.Source.Mirrors}
+				}
 			}
 		}
 	}

@@ -137,6 +137,9 @@ func (e *edition) checkNamed() error {
 			for _, d := range im.Diffs {
 				names = append(names, meta.DeltaPath(d.Filename))
 			}
+			for _, c := range im.Compact {
+				names = append(names, meta.CompactPath(c.Filename))
+			}
 			for _, name := range names {
 				if _, listed := e.payload[name]; !listed {
 					return fmt.Errorf("%w: %s names %s, and no %s does; run verify --repair", ErrMirror, meta.SeriesPath(s.Name), untrusted.Show(name), mirror.SHA256)

@@ -81,6 +81,9 @@ func seriesHolds(dir, doc string) error {
 		for _, d := range im.Diffs {
 			errs = append(errs, is(dir, meta.DeltaPath(d.Filename), d.Sums.SHA256, doc))
 		}
+		for _, c := range im.Compact {
+			errs = append(errs, is(dir, meta.CompactPath(c.Filename), c.Sums.SHA256, doc))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -40,6 +40,8 @@ type Place struct {
 	Mirror string // directory that Build makes
 	Dest   string // directory for a copy, which nothing makes
 	Keys   *Keys  // sign what Build makes; nil for none
+
+	Compact plan.Compact // the compact deltas that Build plans for
 }
 
 // New returns a place with these images of the fixtures. The test removes it.
@@ -96,7 +98,7 @@ func (p *Place) Build(changes ...func(*imagerepo.Options)) {
 	p.T.Helper()
 	o := imagerepo.Options{
 		ImageDir: p.Images, MirrorDir: p.Mirror, AllowRemoval: true, Jobs: 2, NoSync: true, Log: slog.New(slog.DiscardHandler),
-		Policy: plan.Policy{Targets: 3, Downgrades: true, MaxRatio: 100},
+		Policy: plan.Policy{Targets: 3, Downgrades: true, MaxRatio: 100, Compact: p.Compact},
 	}
 	if p.Keys != nil {
 		o.Sign = p.Keys.Sign

@@ -32,6 +32,9 @@ func Files(series []meta.Series) map[string]int64 {
 			for _, d := range im.Diffs {
 				files[meta.DeltaPath(d.Filename)] = d.Sums.Size
 			}
+			for _, c := range im.Compact {
+				files[meta.CompactPath(c.Filename)] = c.Sums.Size
+			}
 		}
 	}
 	return files
@@ -49,7 +52,7 @@ type candidate struct {
 func Fit(series []meta.Series, uses Uses, most int64) (fits []meta.Series, dropped []Dropped) {
 	left := Bytes(series)
 	gone := make(map[string]bool)
-	for _, c := range slices.Concat(deltas(series, uses), images(series, uses)) {
+	for _, c := range slices.Concat(compacts(series, uses), deltas(series, uses), images(series, uses)) {
 		if left <= most {
 			break
 		}
@@ -60,24 +63,48 @@ func Fit(series []meta.Series, uses Uses, most int64) (fits []meta.Series, dropp
 	return Without(series, gone), dropped
 }
 
-// deltas returns all deltas, those to drop first before the others.
+// compacts returns all compact deltas, those to drop first before the others.
+func compacts(series []meta.Series, uses Uses) []candidate {
+	byFile := make(map[string]candidate)
+	for _, s := range series {
+		for _, im := range s.Images {
+			for _, d := range im.Compact {
+				c := ofDelta(meta.CompactPath(d.Filename), d.Sums.Size, uses.Of(d.Base))
+				if d.Base == (meta.Name{}) {
+					c.Reason = "the image does instead of it"
+				}
+				byFile[c.File] = c
+			}
+		}
+	}
+	return sorted(byFile, dearest)
+}
+
+// deltas returns all rdiff deltas, those to drop first before the others.
 func deltas(series []meta.Series, uses Uses) []candidate {
 	byFile := make(map[string]candidate)
 	for _, s := range series {
 		for _, im := range s.Images {
 			for _, d := range im.Diffs {
-				file := meta.DeltaPath(d.Filename)
-				c := candidate{Dropped{file, d.Sums.Size, "no device uses its base"}, math.Inf(1), ""}
-				if n := uses.Of(d.Base); n > 0 {
-					c.weight, c.Reason = float64(d.Sums.Size)/float64(n), "too many bytes for each device that uses its base"
-				}
-				byFile[file] = c
+				c := ofDelta(meta.DeltaPath(d.Filename), d.Sums.Size, uses.Of(d.Base))
+				byFile[c.File] = c
 			}
 		}
 	}
-	return sorted(byFile, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(b.Size, a.Size), cmp.Compare(a.File, b.File))
-	})
+	return sorted(byFile, dearest)
+}
+
+// ofDelta returns a delta whose base that many devices use.
+func ofDelta(file string, size int64, devices int) candidate {
+	if devices > 0 {
+		return candidate{Dropped{file, size, "too many bytes for each device that uses its base"}, float64(size) / float64(devices), ""}
+	}
+	return candidate{Dropped{file, size, "no device uses its base"}, math.Inf(1), ""}
+}
+
+// dearest sorts deltas, those to drop first before the others.
+func dearest(a, b candidate) int {
+	return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(b.Size, a.Size), cmp.Compare(a.File, b.File))
 }
 
 // images returns the images that can be dropped, the oldest first.
@@ -118,6 +145,7 @@ func Without(series []meta.Series, gone map[string]bool) (left []meta.Series) {
 				continue
 			}
 			im.Diffs = slices.DeleteFunc(slices.Clone(im.Diffs), func(d meta.Diff) bool { return gone[meta.DeltaPath(d.Filename)] })
+			im.Compact = slices.DeleteFunc(slices.Clone(im.Compact), func(c meta.Compact) bool { return gone[meta.CompactPath(c.Filename)] })
 			kept.Images = append(kept.Images, im)
 		}
 		left = append(left, kept)

@@ -10,10 +10,12 @@
 // since a version, and at any age those that devices use. Of the deltas to a chosen image, all
 // are chosen, or those from its nearest bases and from the images that devices use. The nearest
 // are the newest before the image, then those that follow, as for the builder.
+// Compact deltas are chosen likewise; one without a base is chosen wherever deltas are.
 //
 // # Fit
 //
-// Where there is too little room, deltas go before images. The first delta to go is that with
+// Where there is too little room, compact deltas go before the others, since not all clients
+// can use them, and deltas before images. The first delta to go is that with
 // the most bytes for each device that needs it, those that no device needs before all others,
 // and of these the largest. Then the oldest images go that no device uses. The newest image
 // of a series, and those in use, stay. If these alone are too large, nothing fits.
@@ -67,7 +69,7 @@ func (p Policy) images(s meta.Series) (chosen []meta.Image) {
 	for i, im := range s.Images { // oldest first
 		recent := p.Images < 1 || i >= len(s.Images)-p.Images
 		if recent && im.Name.Version >= p.Since || p.Uses.Of(im.Name) > 0 {
-			im.Diffs = p.diffs(im)
+			im.Diffs, im.Compact = p.diffs(im), p.compact(im)
 			chosen = append(chosen, im)
 		}
 	}
@@ -79,7 +81,11 @@ func (p Policy) diffs(im meta.Image) (chosen []meta.Diff) {
 	if p.Deltas == 0 {
 		return nil
 	}
-	bases := Nearest(im, p.Deltas)
+	var bases []meta.Name
+	for _, d := range im.Diffs {
+		bases = append(bases, d.Base)
+	}
+	bases = nearest(bases, im.Name, p.Deltas)
 	for _, d := range im.Diffs {
 		if slices.Contains(bases, d.Base) || p.Uses.Of(d.Base) > 0 {
 			chosen = append(chosen, d)
@@ -88,13 +94,30 @@ func (p Policy) diffs(im meta.Image) (chosen []meta.Diff) {
 	return chosen
 }
 
-// Nearest returns the most bases of the deltas to an image that are nearest to it.
-func Nearest(im meta.Image, most int) (bases []meta.Name) {
-	for _, d := range im.Diffs {
-		bases = append(bases, d.Base)
+// compact returns the chosen compact deltas to an image, in their order.
+func (p Policy) compact(im meta.Image) (chosen []meta.Compact) {
+	if p.Deltas == 0 {
+		return nil
 	}
+	var bases []meta.Name
+	for _, c := range im.Compact {
+		if c.Base != (meta.Name{}) {
+			bases = append(bases, c.Base)
+		}
+	}
+	bases = nearest(bases, im.Name, p.Deltas)
+	for _, c := range im.Compact {
+		if c.Base == (meta.Name{}) || slices.Contains(bases, c.Base) || p.Uses.Of(c.Base) > 0 {
+			chosen = append(chosen, c)
+		}
+	}
+	return chosen
+}
+
+// nearest returns the most of these bases that are nearest to an image. It changes bases.
+func nearest(bases []meta.Name, target meta.Name, most int) []meta.Name {
 	slices.SortFunc(bases, meta.Name.Compare)
-	after, _ := slices.BinarySearchFunc(bases, im.Name, meta.Name.Compare)
+	after, _ := slices.BinarySearchFunc(bases, target, meta.Name.Compare)
 	slices.Reverse(bases[:after])
 	if most != All && len(bases) > most {
 		bases = bases[:most]

@@ -26,6 +26,26 @@ func nameOf(prefix string, day int) meta.Name {
 	return meta.Name{Prefix: prefix, Version: fmt.Sprintf("2024-01-%02d-120000", day), Arch: "amd64"}
 }
 
+// compact gives an image compact deltas: from the days of bases, where 0 is none, with their
+// sizes.
+func compact(im meta.Image, deltas map[int]int64) meta.Image {
+	for _, day := range slices.Sorted(maps.Keys(deltas)) {
+		var base meta.Name
+		if day > 0 {
+			base = nameOf(im.Name.Prefix, day)
+		}
+		im.Compact = append(im.Compact, meta.Compact{File: meta.File{Sums: cksum.Sums{Size: deltas[day]}}, Filename: meta.CompactName(base, im.Name), Base: base})
+	}
+	return im
+}
+
+// withCompact is the first of two, whose newest image has compact deltas.
+func withCompact() []meta.Series {
+	s := two()[:1]
+	s[0].Images[3] = compact(s[0].Images[3], map[int]int64{0: 75, 1: 5, 2: 2, 3: 1})
+	return s
+}
+
 // two are two series: a has images of the days 1 to 4, b of day 9.
 func two() []meta.Series {
 	return []meta.Series{
@@ -46,6 +66,12 @@ func short(series []meta.Series) string {
 			text := im.Name.Prefix + day(im.Name)
 			for _, d := range im.Diffs {
 				text += "<" + day(d.Base)
+			}
+			for _, c := range im.Compact {
+				text += "*"
+				if c.Base != (meta.Name{}) {
+					text += day(c.Base)
+				}
 			}
 			all = append(all, text)
 		}
@@ -87,6 +113,63 @@ func TestChoose(t *testing.T) {
 	for want, p := range map[bool]Policy{true: {Deltas: All}, false: {Deltas: All, Since: "2024"}} {
 		if p.IsWhole() != want || (Policy{Deltas: 3}).IsWhole() || (Policy{Deltas: All, Images: 3}).IsWhole() || (Policy{Deltas: All, Series: []string{"*"}}).IsWhole() {
 			t.Errorf("IsWhole of %+v", p)
+		}
+	}
+}
+
+// Compact deltas are chosen as deltas are.
+func TestChooseCompact(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		policy Policy
+		want   string
+	}{
+		{"all", Policy{Deltas: All}, "a1 a2<1<4 a3<1<2<4 a4<1<2<3**1*2*3"},
+		{"no deltas", Policy{}, "a1 a2 a3 a4"},
+		{"the nearest base", Policy{Deltas: 1}, "a1 a2<1 a3<2 a4<3**3"},
+		{"a base in use", Policy{Images: 1, Deltas: 1, Uses: Uses{"20240101120000": 3}}, "a1 a4<1<3**1*3"},
+	} {
+		if got := short(c.policy.Choose(withCompact())); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// Compact deltas go first, those that no device needs before the others.
+func TestFitCompact(t *testing.T) {
+	whole := Bytes(withCompact())
+	if whole != 400+205+83 {
+		t.Fatalf("%d bytes", whole)
+	}
+	const deltas = "a1 a2<1<4 a3<1<2<4 a4<1<2<3"
+	for _, c := range []struct {
+		name    string
+		uses    Uses
+		most    int64
+		want    string
+		dropped int
+	}{
+		{"room", nil, whole, deltas + "**1*2*3", 0},
+		{"a byte is short", nil, whole - 1, deltas + "*1*2*3", 1},
+		{"more", nil, whole - 76, deltas + "*2*3", 2},
+		{"used bases stay", Uses{"20240101120000": 1}, whole - 78, deltas + "*1", 3},
+		{"bytes for each device", Uses{"20240101120000": 9, "20240102120000": 1, "20240103120000": 1}, whole - 76, deltas + "*1*3", 2},
+		{"all of them", nil, whole - 83, deltas, 4},
+		{"deltas after them", nil, whole - 84, "a1 a2<1<4 a3<1<2<4 a4<2<3", 5},
+		{"an image and all to it", nil, 300, "a2 a3 a4", 13},
+	} {
+		got, dropped := Fit(withCompact(), c.uses, c.most)
+		if short(got) != c.want || len(dropped) != c.dropped {
+			t.Errorf("%s: %q and %+v, want %q", c.name, short(got), dropped, c.want)
+		}
+		n := Bytes(got)
+		for _, d := range dropped {
+			if n += d.Size; d.Reason == "" || d.File == "" {
+				t.Errorf("%s: %+v", c.name, d)
+			}
+		}
+		if n != whole {
+			t.Errorf("%s: %d bytes are left and dropped", c.name, n)
 		}
 	}
 }

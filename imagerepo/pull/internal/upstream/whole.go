@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/mirror"
@@ -24,6 +25,9 @@ func (l *look) collect(ctx context.Context, e *Edition) error {
 			sums[im.Name.String()] = im.Sums
 			for _, d := range im.Diffs {
 				sums[meta.DeltaPath(d.Filename)] = d.Sums
+			}
+			for _, c := range im.Compact {
+				sums[meta.CompactPath(c.Filename)] = c.Sums
 			}
 		}
 	}
@@ -59,7 +63,9 @@ func (l *look) collectList(ctx context.Context, list string, e *Edition, sums ma
 	if err != nil {
 		return fmt.Errorf("%w: %s/%s: %w", ErrInput, l.mirror, list, err)
 	}
-	e.Documents[list] = data
+	if e.Documents[list], lines = withoutUnknown(list, data, lines, sums); len(lines) == 0 {
+		delete(e.Documents, list)
+	}
 	for _, line := range lines {
 		listed[line.Path] = true
 		switch ext := path.Ext(line.Path); ext {
@@ -79,6 +85,20 @@ func (l *look) collectList(ctx context.Context, list string, e *Edition, sums ma
 		e.Documents[line.Path] = data
 	}
 	return nil
+}
+
+// withoutUnknown returns a list without the compact deltas that the meta does not name, and
+// their torrents: they have a format that this version does not know, or have just come.
+func withoutUnknown(list string, data []byte, lines []cksum.SHA256Line, sums map[string]cksum.Sums) ([]byte, []cksum.SHA256Line) {
+	known := slices.DeleteFunc(slices.Clone(lines), func(l cksum.SHA256Line) bool {
+		file, _ := mirror.FileOf(path.Base(l.Path))
+		_, named := sums[mirror.PathOf(file)]
+		return path.Ext(file) == mirror.CompactExt && !named
+	})
+	if len(known) == len(lines) {
+		return data, lines
+	}
+	return mirror.FormatList(known), known
 }
 
 // checkIndex compares index and meta, which may have come as signed copies, with the plain ones.
