@@ -156,6 +156,17 @@ func TestCompactDocuments(t *testing.T) {
 			t.Errorf("%s names them: %v, %v", doc, !want, err)
 		}
 	}
+	doc := filepath.Join(p.MirrorDir, "meta/puavo-os-amxa-buster-amd64.json")
+	for filter, want := range map[string]string{ // of installed clients
+		`[.[][][] | select(has("filename")) | .filename]`:                                 `["` + image2 + `","` + image3 + `","` + image4 + `"]`,
+		`[.[][][] | select(has("diffs")) | .diffs[].filename] | length`:                   "2",
+		`[.[][][] | select(has("diffs")) | .diffs[].filename | endswith(".rdiff")] | all`: "true",
+		`[.[][][] | .urls[]] | length`:                                                    "3",
+	} {
+		if got := strings.TrimSpace(string(testdata.Run(t, "jq", "-c", filter, doc))); got != want {
+			t.Errorf("jq %s: %s, want %s", filter, got, want)
+		}
+	}
 	p.Policy.Compact = plan.Compact{}
 	p.build()
 	without := newPlace(t, image2, image3, image4)

@@ -3,8 +3,11 @@ package pull
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"puavo-image-repository/imagerepo/internal/compacts/compacttest"
+	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/testdata"
 )
 
@@ -15,6 +18,7 @@ func TestBootserver(t *testing.T) {
 	testdata.Tool(t, "rdiff")
 	testdata.Tool(t, "aria2c")
 	p := newPlace(t, image1, image2, image3, other)
+	p.Compact.Mode = plan.CompactNewest
 	p.Build()
 	server := serveMirror(t, p.Dest)
 	o := p.options()
@@ -31,7 +35,11 @@ func TestBootserver(t *testing.T) {
 	steps("fetched " + image2 + "\nmade " + image3 + "\n")
 	p.PutFixture(image4)
 	p.Build()
+	compact := compacttest.Put(t, p.Mirror, image3, image4)
 	p.pull(o)
+	if !strings.Contains(string(p.Read("dest/meta/"+series+".json")), compact) {
+		t.Errorf("the meta of the copy does not name %s", compact)
+	}
 	steps("made " + image4 + "\n")
 	steps("")
 	for _, name := range []string{image2, image3, image4} {

@@ -77,6 +77,9 @@ func (c *copied) writeDocuments(ctx context.Context, m *mirror.Mirror, known *le
 	if err != nil {
 		return err
 	}
+	if err := m.Root.MkdirAll(mirror.CompactDir, 0o777); err != nil { // its list lies there
+		return err
+	}
 	docs.SetPage(published.Page{Ledger: known, Log: c.options.Log})
 	docs.Publish(withURLs(series, c.options.URL), nil, nil) // without torrents, whose seeds are the hosts of upstream
 	if _, err := docs.Write(ctx); err != nil {
