@@ -8,12 +8,13 @@
 //
 //	<image>.img          hard link to the image; where that cannot be, a reflink or a copy
 //	rdiffs/<delta>.rdiff see package delta
+//	compact/             <delta>.cdelta, if Policy.Compact wants them, see packages compacts and
+//	                     delta/compact
 //	meta/<series>.json   see package meta
 //	index.html           a page for people, see package page
 //	index.json           the series, see package meta
 //	CKSUMS               images and rdiff deltas, see package cksum
 //	SHA256SUMS           the files above that lie in the root, see package cksum
-//	compact/<delta>.cdelta  see packages compacts and delta/compact, if there are any
 //	rdiffs/SHA256SUMS    the deltas, if there are any
 //	compact/SHA256SUMS   the compact deltas, likewise
 //	meta/SHA256SUMS      the meta
@@ -136,7 +137,8 @@
 // Targets are the newest images of a series, bases all its others. A plan.Policy
 // changes that.
 //
-// Compact deltas are kept, and published, as Policy.Compact says. A build makes none.
+// Of the compact deltas that the mirror has, those are published that Policy.Compact wants. A
+// build makes none: that takes long, and is done when all else is published.
 package imagerepo
 
 import (

@@ -12,8 +12,8 @@ type TorrentsOf string
 
 // What can have torrents.
 const (
-	TorrentsOfDeltas TorrentsOf = "deltas"
-	TorrentsOfAll    TorrentsOf = "all" // images too
+	TorrentsOfDeltas TorrentsOf = "deltas" // compact ones too
+	TorrentsOfAll    TorrentsOf = "all"    // images too
 )
 
 // ParseTorrentsOf returns which files a word stands for: none, deltas or all.

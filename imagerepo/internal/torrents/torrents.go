@@ -1,5 +1,5 @@
 // Package torrents makes the torrents of a mirror, which clients find at the root of its
-// host: torrents/<file>.torrent for an image or a delta. Package torrent has their format.
+// host: torrents/<file>.torrent for an image or a delta, compact ones too. Package torrent has their format.
 //
 //	torrents/SHA256SUMS   names them, and no other document does
 //
