@@ -84,6 +84,9 @@ func (r *remover) orphans(p plan.Plan, failed planner.Files) map[string]plan.Rem
 // checkCompact finds out which compact deltas are right.
 func (r *run) checkCompact(ctx context.Context, progress *meter.Meter) error {
 	r.compacts = &compacts.Keeper{Root: r.mirror.Root, Ledger: r.ledger, Holds: r.holds, Progress: progress, Log: r.options.Log}
+	if r.budget.Memory < 192<<20 {
+		r.compacts.Cores = 1 // which takes half
+	}
 	e := r.edition()
 	return r.compacts.Check(ctx, e.wantedCompact(e.documents(r.ledger)), func(path string) bool { return slices.Contains(r.options.Suspect, path) })
 }

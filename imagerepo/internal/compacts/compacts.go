@@ -68,6 +68,7 @@ type Keeper struct {
 	Root     atomicfile.Dir // the mirror
 	Ledger   *ledger.Ledger
 	Holds    mirror.Inventory // what the mirror held before
+	Cores    int              // to check with; 0 is all that the process may use, in 128 MiB of memory
 	Progress *meter.Meter     // counts the bytes of targets that are made
 	Log      *slog.Logger
 
@@ -167,7 +168,7 @@ func (k *Keeper) left(ctx context.Context, c plan.CompactDelta, reason error) er
 // apply applies the compact delta in f, and returns what that takes.
 func (k *Keeper) apply(ctx context.Context, f *os.File, c plan.CompactDelta) (state.Compact, error) {
 	var base *os.File
-	images := Images{Target: k.Ledger.Of(c.Target.String()).Sums}
+	images := Images{Target: k.Ledger.Of(c.Target.String()).Sums, Cores: k.Cores}
 	if c.Base != (meta.Name{}) {
 		var err error
 		if base, err = k.Root.Open(c.Base.String()); err != nil {
