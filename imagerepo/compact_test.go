@@ -186,6 +186,7 @@ func TestCompactOfFailed(t *testing.T) {
 	}{
 		{"it stays", func(*place) {}, "4 2--4"},
 		{"a file is gone", func(p *place) { os.Remove(filepath.Join(p.MirrorDir, "compact", of24)) }, "4"},
+		{"a file was cut", func(p *place) { os.Truncate(filepath.Join(p.MirrorDir, "compact", of24), 200) }, "4 +2--4"},
 		{"its target changed in place", func(p *place) { p.overwrite(image4) }, "+2--4 +4"},
 	} {
 		for _, leave := range []bool{false, true} {

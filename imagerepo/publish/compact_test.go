@@ -1,15 +1,30 @@
 package publish
 
 import (
+	"errors"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"puavo-image-repository/imagerepo/internal/compacts/compacttest"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
+
+// A compact delta that the meta names, and no list, would not be sent.
+func TestUnlistedCompact(t *testing.T) {
+	p := newPlace(t, image1, image2)
+	p.Compact = plan.Compact{Mode: plan.CompactNewest}
+	p.build()
+	file := meta.CompactPath(compacttest.Put(t, p.mirror, image1, image2))
+	p.must(os.Remove(filepath.Join(p.mirror, "compact/SHA256SUMS")))
+	if _, _, err := Run(t.Context(), p.options()); !errors.Is(err, ErrMirror) || !strings.Contains(err.Error(), file) {
+		t.Error(err)
+	}
+}
 
 // Compact deltas are published as deltas are: sent before the documents, withdrawn before they
 // or their images change, and removed after their grace.

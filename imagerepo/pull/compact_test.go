@@ -11,6 +11,7 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/compacts/compacttest"
+	"puavo-image-repository/imagerepo/internal/diskspace"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/imagerepo/plan"
@@ -53,6 +54,18 @@ func TestWholeCompact(t *testing.T) {
 	}
 	if pl, s := p.pull(o); s.Changed {
 		t.Errorf("once more: %+v %+v", pl, s)
+	}
+	c, err := openToLook(t.Context(), o)
+	p.Must(err)
+	defer c.close()
+	var want int64
+	for name := range mirrortest.Tree(t, p.Dest) {
+		if ext := filepath.Ext(name); ext == ".img" || ext == ".rdiff" || ext == ".cdelta" {
+			want += diskspace.Used(c.root, name)
+		}
+	}
+	if got, err := c.owned(t.Context()); err != nil || got != want {
+		t.Errorf("images and deltas take %d bytes, want %d, %v", got, want, err)
 	}
 	p.Compact.Full = false
 	p.Build()

@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -179,6 +180,17 @@ func TestPlanCompact(t *testing.T) {
 			w.torrent(of24)
 			w.suspect = []string{meta.CompactPath(of24)}
 		}, "make 2--4, make 1--4 torrent, make 3--4 torrent, make 4 torrent, remove 2--4, remove torrents/2--4.torrent"},
+		{"from a base of a series that fails", func(w *world, p *plan.Policy) {
+			p.Compact = plan.Compact{Mode: plan.CompactAll}
+			w.images[other] = &fstest.MapFile{Data: []byte("x")}
+			w.mirror[other] = w.images[other]
+			w.records[other] = &state.Record{Stamp: w.stamp(w.images, other), Sums: sums(1, 55), Conf: map[string]json.RawMessage{}, Placed: true}
+			w.torrents = plan.Torrents{Of: plan.TorrentsOfDeltas, Seeds: []string{"https://a"}}
+			w.torrent(w.compact(other, image4))
+			amxa := meta.SeriesConfig{Name: "puavo-os-amxa-buster-amd64", Images: names(image4), Extra: map[meta.Name][]meta.Name{name(image4): names(other)}}
+			w.series = []meta.SeriesConfig{amxa, {Name: "puavo-os-free-buster-amd64", Images: names(other, "puavo-os-free-buster-2022-03-01-120000-amd64.img")}}
+			w.published = []meta.Series{{Name: "puavo-os-free-buster-amd64", Images: []meta.Image{{Name: name(other)}}}}
+		}, "keep puavo-os-free-buster-2022-02-04-140532--4 torrent, wait 1--4, wait 2--4, wait 3--4, wait 4"},
 		{"of a series that fails", func(w *world, p *plan.Policy) {
 			w.series = []meta.SeriesConfig{{Name: "puavo-os-amxa-buster-amd64", Images: []meta.Name{name(image5)}}}
 			p.Compact = plan.Compact{}

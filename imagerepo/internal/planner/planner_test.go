@@ -36,6 +36,7 @@ type world struct {
 	documents []string
 	listed    []string // names that other documents name
 	suspect   []string
+	published []meta.Series
 	adopt     bool
 	torrents  plan.Torrents
 }
@@ -111,7 +112,7 @@ func (w *world) plan(p plan.Policy) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	holds.All = w.adopt
-	return New(Input{Found: found, Series: series, Holds: holds, Policy: p, Now: now, Torrents: w.torrents, Suspect: w.suspect}), nil
+	return New(Input{Found: found, Series: series, Holds: holds, Policy: p, Now: now, Torrents: w.torrents, Suspect: w.suspect, Documents: w.published}), nil
 }
 
 // brief is a plan in words: what is not kept.
