@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"puavo-image-repository/imagerepo/internal/compacts/compacttest"
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
@@ -19,8 +20,8 @@ func TestUnlistedCompact(t *testing.T) {
 	p := newPlace(t, image1, image2)
 	p.Compact = plan.Compact{Mode: plan.CompactNewest}
 	p.build()
-	file := meta.CompactPath(compacttest.Put(t, p.mirror, image1, image2))
-	p.must(os.Remove(filepath.Join(p.mirror, "compact/SHA256SUMS")))
+	file := meta.CompactPath(compacttest.Put(t, p.Mirror, image1, image2))
+	p.Must(os.Remove(filepath.Join(p.Mirror, "compact/SHA256SUMS")))
 	if _, _, err := Run(t.Context(), p.options()); !errors.Is(err, ErrMirror) || !strings.Contains(err.Error(), file) {
 		t.Error(err)
 	}
@@ -33,7 +34,7 @@ func TestCompact(t *testing.T) {
 	p.Compact = plan.Compact{Mode: plan.CompactNewest, Full: true}
 	p.build()
 	p.publish(p.options())
-	of := func(base, target string) string { return meta.CompactPath(compacttest.Put(t, p.mirror, base, target)) }
+	of := func(base, target string) string { return meta.CompactPath(compacttest.Put(t, p.Mirror, base, target)) }
 	delta, full := of(image1, image2), of("", image2)
 	p.build() // with torrents
 	names := func(files []File) (all []string) {
@@ -44,10 +45,10 @@ func TestCompact(t *testing.T) {
 	}
 	same := func(what string) {
 		t.Helper()
-		if got, want := tree(t, p.dest), tree(t, p.mirror); !maps.Equal(got, want) {
+		if got, want := mirrortest.Tree(t, p.Dest), mirrortest.Tree(t, p.Mirror); !maps.Equal(got, want) {
 			t.Errorf("%s: it has %v, want %v", what, slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 		}
-		if err := holds(p.dest); err != nil {
+		if err := mirrortest.Holds(p.Dest); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		if pl, s := p.publish(p.options()); s.Changed || !pl.Nothing() {
@@ -60,7 +61,7 @@ func TestCompact(t *testing.T) {
 	}
 	same("two new ones")
 
-	p.replace(image1)
+	p.Replace(image1)
 	p.build()
 	if of(image1, image2) != delta {
 		t.Fatal("another name")
@@ -80,7 +81,7 @@ func TestCompact(t *testing.T) {
 	if got := names(pl.Remove); !slices.Contains(got, delta) || !slices.Contains(got, full) {
 		t.Errorf("none are wanted: %+v", pl)
 	}
-	if _, err := os.Stat(p.dest + "/compact/SHA256SUMS"); err == nil {
+	if _, err := os.Stat(p.Dest + "/compact/SHA256SUMS"); err == nil {
 		t.Error("the list is left")
 	}
 	same("none are wanted")
