@@ -254,7 +254,7 @@ func (r *run) remember(err error) error {
 	last := r.mirror.LastRun()
 	now := mirror.Run{
 		Began: r.start, Seconds: time.Since(r.start).Seconds(), Rate: last.Rate, Success: last.Success,
-		Flushed: last.Flushed, Options: last.Options,
+		Flushed: last.Flushed, Options: last.Options, CompactRate: last.CompactRate,
 	}
 	partly, ok := errors.AsType[*SeriesError](err)
 	if err != nil && !(ok && partly.Built > 0) {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // recorded returns the changes that do makes to a new directory, one a line.
@@ -212,19 +214,30 @@ func TestRenameNewByLink(t *testing.T) {
 	}
 }
 
-// A file without a name leaves none behind.
+// A file without a name leaves none behind, on file systems that cannot make one either.
 func TestScratch(t *testing.T) {
-	d := open(t, t.TempDir())
-	f, err := d.Scratch()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteString("text"); err != nil || names(t, d) != "" {
-		t.Errorf("%v, and there are %s", err, names(t, d))
-	}
-	if _, err := (Dir{path: filepath.Join(d.Name(), "none")}).Scratch(); err == nil {
-		t.Error("in no directory")
+	real := openUnnamed
+	defer func() { openUnnamed = real }()
+	refused := func(string, int, uint32) (int, error) { return -1, unix.EOPNOTSUPP }
+	for name, unnamed := range map[string]func(string, int, uint32) (int, error){"made so": real, "removed": refused} {
+		openUnnamed = unnamed
+		d := open(t, t.TempDir())
+		f, err := d.Scratch()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		_, writeErr := f.WriteString("text")
+		text := make([]byte, 4)
+		if _, err := f.ReadAt(text, 0); err != nil || writeErr != nil || string(text) != "text" || names(t, d) != "" {
+			t.Errorf("%s: %v, %v, and there are %s", name, writeErr, err, names(t, d))
+		}
+		if info, err := f.Stat(); err != nil || info.Mode() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+		if _, err := (Dir{path: filepath.Join(d.Name(), "none")}).Scratch(); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: in no directory: %v", name, err)
+		}
 	}
 }
 

@@ -63,8 +63,14 @@ func (d Dir) Resume(tmp, name string, size int64) (*File, error) {
 	return f, nil
 }
 
-// Scratch makes a file that has no name, for what is of no use after this process.
+// Scratch makes a file that has no name, for what is of no use after this process: where the
+// file system can, it never has one; else a process that is killed while it is made may leave
+// an empty one.
 func (d Dir) Scratch() (*os.File, error) {
+	fd, err := openUnnamed(d.path, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return os.NewFile(uintptr(fd), path.Join(d.path, "a scratch file")), nil
+	}
 	f, err := os.CreateTemp(d.path, ".scratch-")
 	if err != nil {
 		return nil, err
@@ -75,6 +81,9 @@ func (d Dir) Scratch() (*os.File, error) {
 	}
 	return f, nil
 }
+
+// openUnnamed is a variable since tests have one that fails as those of some file systems do.
+var openUnnamed = unix.Open
 
 // Read reads on, and Write writes on, at one place, see Resume.
 func (f *File) Read(p []byte) (int, error) { return f.f.Read(p) }

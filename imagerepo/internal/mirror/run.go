@@ -20,6 +20,9 @@ type Run struct {
 	// Rate is the bytes of work a second, as the builder counts them, of the last
 	// run that had enough to do to tell.
 	Rate float64 `json:"rate,omitempty"`
+	// CompactRate is the bytes of work a second of the last run that made compact deltas, as
+	// package compactdelta counts them; less than that of what it did not end in its time.
+	CompactRate float64 `json:"compact_rate,omitempty"`
 	// Error is why it failed, "" if it did not.
 	Error string `json:"error,omitempty"`
 	// Success is when the last run that did not fail ended, zero if none did.
