@@ -50,6 +50,7 @@ var arrows = []struct {
 	{"meta/...", []string{"cksum", "meta/..."}},
 	{"imagerepo", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/plan", "imagerepo/internal/..."}},
 	{"imagerepo/plan", []string{"meta", "meta/untrusted"}},
+	{"imagerepo/compactdelta", []string{"cksum", "delta", "delta/mmap", "delta/compact", "delta/compact/squashfs", "meta", "imagerepo/atomicfile", "imagerepo/plan", "imagerepo/internal/..."}},
 	{"imagerepo/atomicfile", []string{"meta/untrusted"}},
 	{"imagerepo/through", nil},
 	{"imagerepo/audit", []string{"cksum", "delta", "delta/mmap", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
@@ -81,7 +82,7 @@ var arrows = []struct {
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
 	{"cmd/rdiff", []string{"delta", "delta/compact", "delta/compact/squashfs", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units", "cmd/internal/version"}},
-	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/publish", "imagerepo/pull", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/...", "cmd/internal/completion", "cmd/internal/manpage"}},
+	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/compactdelta", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/publish", "imagerepo/pull", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/...", "cmd/internal/completion", "cmd/internal/manpage"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }
