@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"io"
-	"io/fs"
 	"math"
 	"net/url"
 	"path/filepath"
@@ -18,12 +17,12 @@ import (
 	"puavo-image-repository/cmd/internal/config"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/cmd/internal/units"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/compactcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/publishcmd"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/imagerepo/publish"
-	"puavo-image-repository/imagerepo/trust"
 )
 
 // The categories of the builder's flags, besides those that commands share.
@@ -48,7 +47,7 @@ func whatFlags() []cli.Flag {
 	return command.Category(whatToBuild, slices.Concat([]cli.Flag{
 		&cli.StringFlag{Name: "images-dir", Usage: "`DIR`: directory of the images, if IMAGE_DIR is not given"},
 		mirrorFlag(),
-	}, seriesFlags(), keepFlags(), torrentFlags(), []cli.Flag{
+	}, seriesFlags(), keepFlags(), torrentFlags(), compactcmd.Flags(), []cli.Flag{
 		&cli.StringSliceFlag{Name: "series", Usage: "build only the series whose names match `GLOB`; the others stay as they are (repeatable)", DefaultText: "all"},
 		&cli.BoolFlag{Name: "no-config", Aliases: []string{"n"}, Usage: "ignore series files; find the series by scanning IMAGE_DIR"},
 		&cli.IntFlag{Name: "targets", Value: 3, Usage: "make deltas to the newest `N` images of each series"},
@@ -151,9 +150,13 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 	if options.URL == "" {
 		options.Log.Warn("the URLs in the meta are relative, but bootservers need absolute ones; give --repository")
 	}
+	compact, err := compactcmd.New(c, options)
+	if err != nil {
+		return err
+	}
 	report := report{w: stdout, json: c.Bool("json"), quiet: c.Bool("quiet"), shared: screen.Shares(stdout)}
 	if c.Bool("dry-run") {
-		return dryRun(c, options, report)
+		return dryRun(c, options, compact, report)
 	}
 	to, destinations, err := publishTo(c, options)
 	if err != nil {
@@ -168,12 +171,12 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 		options.Sign, options.Root, to.Sign = keys.Sign, rootOf(keys), keys
 	}
 	start := time.Now()
-	summary, err := work(c, options, report, screen, func() (publishcmd.Outcomes, error) {
+	summary, made, err := work(c, options, compact, report, screen, func() (publishcmd.Outcomes, error) {
 		return publishcmd.ToAll(c.Context, to, destinations, screen)
 	})
 	signed := signedUntil(options, summary.Changed)
 	if file := c.String("metrics-file"); file != "" {
-		m := metrics{Summary: summary, end: time.Now(), duration: time.Since(start), failed: err != nil, signed: signed}
+		m := metrics{Summary: summary, compact: made, end: time.Now(), duration: time.Since(start), failed: err != nil, signed: signed}
 		m.exitCode = command.ExitCode(c.Context, err, badInput...)
 		failure := m.write(file, options.MirrorDir)
 		if err == nil {
@@ -196,21 +199,7 @@ func publishTo(c *cli.Context, o imagerepo.Options) (to publish.Options, destina
 	return to, destinations, publishcmd.Complete(c, &to, destinations)
 }
 
-// signedUntil returns the expiry of the mirror's signed metadata. It warns if the
-// run changed what another run signed.
-func signedUntil(o imagerepo.Options, changed bool) []trust.RoleStatus {
-	signed, err := trust.StatusOf(o.MirrorDir, time.Now())
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		o.Log.Warn("the signed metadata does not verify", "reason", err)
-	case o.Sign == nil && changed && signed != nil:
-		o.Log.Warn("this run changed a signed mirror without signing it: clients that check signatures keep the old state; give --sign-keys")
-	}
-	return signed
-}
-
-func dryRun(c *cli.Context, o imagerepo.Options, report report) (err error) {
+func dryRun(c *cli.Context, o imagerepo.Options, compact compactcmd.Maker, report report) (err error) {
 	if o.Config, err = loadConfig(c); err != nil {
 		return err
 	}
@@ -218,23 +207,32 @@ func dryRun(c *cli.Context, o imagerepo.Options, report report) (err error) {
 	if failed, ok := errors.AsType[*imagerepo.SeriesError](err); err != nil && !(ok && failed.Built > 0) {
 		return err
 	}
-	return errors.Join(report.plan(plan), err)
+	compacts, failure := compact.Plan(c.Context, plan)
+	if failure != nil {
+		return errors.Join(failure, err)
+	}
+	return errors.Join(report.plan(plan, compacts), err)
 }
 
-// work makes the mirror, publishes it, and reports what was done. Where some series could not
-// be built, the others are published.
-func work(c *cli.Context, o imagerepo.Options, report report, screen *ui.Screen, send func() (publishcmd.Outcomes, error)) (s imagerepo.Summary, err error) {
+// work makes the mirror, publishes it, makes compact deltas, publishes these, and reports what
+// was done. Where some series could not be built, the others are published.
+func work(c *cli.Context, o imagerepo.Options, compact compactcmd.Maker, report report, screen *ui.Screen, send func() (publishcmd.Outcomes, error)) (s imagerepo.Summary, made *compactcmd.Outcome, err error) {
 	if o.Config, err = loadConfig(c); err != nil {
-		return s, err
+		return s, nil, err
 	}
 	screen.Working("starting", "")
 	plan, s, err := imagerepo.Build(c.Context, o)
 	ended(screen, err)
 	if failed, ok := errors.AsType[*imagerepo.SeriesError](err); err != nil && !(ok && failed.Built > 0) {
-		return s, err
+		return s, nil, err
 	}
 	sent, failure := send()
-	return s, errors.Join(report.summary(plan, s, sent), failure, err)
+	made, compactErr := compact.Run(c.Context, o, screen)
+	if made.AddTo(&s) {
+		again, err := send()
+		sent, failure = append(sent, again...), errors.Join(failure, err)
+	}
+	return s, made, errors.Join(report.summary(plan, s, made, sent), failure, compactErr, err)
 }
 
 // ended removes the bar, and writes for programs how the work has ended.
@@ -278,6 +276,9 @@ func parse(c *cli.Context, settings *config.Settings) (imagerepo.Options, error)
 		return o, err
 	}
 	if o.Policy.Keep, err = retention(c); err != nil {
+		return o, err
+	}
+	if o.Policy.Compact, err = compactcmd.Policy(c); err != nil {
 		return o, err
 	}
 	if grace := c.String("grace"); grace != "" && grace != "0" {

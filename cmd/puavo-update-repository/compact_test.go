@@ -61,7 +61,7 @@ func TestReportCompact(t *testing.T) {
 		{File: "kept.cdelta", Action: plan.Keep, Size: 1024}, {File: "checked.cdelta", Action: plan.Check, Size: 1024},
 		{File: "awaited.cdelta", Action: plan.Await}, {File: "missing.cdelta", Action: plan.Make}, {File: "dropped.cdelta", Action: plan.Drop, Size: 2048},
 	}}
-	if err := (report{w: &w}).plan(p); err != nil {
+	if err := (report{w: &w}).plan(p, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"keep   1.0 KiB  kept.cdelta\n", "check  1.0 KiB  checked.cdelta\n", "await  ?        awaited.cdelta\n", "drop   2.0 KiB  dropped.cdelta\n"} {

@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
 	"puavo-image-repository/cmd/internal/textfile"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/compactcmd"
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/trust"
@@ -17,7 +20,8 @@ import (
 // label. A run that failed gives the numbers that it reached.
 type metrics struct {
 	imagerepo.Summary
-	mirror      string // an absolute path
+	compact     *compactcmd.Outcome // nil if no compact deltas are wanted
+	mirror      string              // an absolute path
 	end         time.Time
 	lastSuccess int64 // in seconds since 1970; 0 is never
 	duration    time.Duration
@@ -71,8 +75,28 @@ func (m metrics) format() []byte {
 	add("deltas_omitted", "Deltas that the last run could not make.", float64(m.Omitted))
 	add("series_failed", "Series that the last run could not build.", float64(len(m.Summary.Failed)))
 	add("errors", "Errors of the last run: 1 if it failed or was interrupted, else 0.", failed)
+	if m.compact != nil {
+		s := m.compact.Summary
+		add("compact_deltas_made", "Compact deltas that the last run made.", float64(s.Made))
+		add("compact_deltas_dropped", "Compact deltas that the last run did not publish, as hardly smaller than the others.", float64(s.Dropped))
+		add("compact_deltas_left", "Compact deltas that the last run left for another.", float64(s.Left))
+	}
 	appendExpiry(&b, m.mirror, m.signed)
 	return b.Bytes()
+}
+
+// signedUntil returns the expiry of the mirror's signed metadata. It warns if the
+// run changed what another run signed.
+func signedUntil(o imagerepo.Options, changed bool) []trust.RoleStatus {
+	signed, err := trust.StatusOf(o.MirrorDir, time.Now())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		o.Log.Warn("the signed metadata does not verify", "reason", err)
+	case o.Sign == nil && changed && signed != nil:
+		o.Log.Warn("this run changed a signed mirror without signing it: clients that check signatures keep the old state; give --sign-keys")
+	}
+	return signed
 }
 
 // appendExpiry appends when the signatures of a mirror expire.

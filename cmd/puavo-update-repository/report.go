@@ -10,8 +10,10 @@ import (
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/compactcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/publishcmd"
 	"puavo-image-repository/imagerepo"
+	"puavo-image-repository/imagerepo/compactdelta"
 	"puavo-image-repository/imagerepo/plan"
 )
 
@@ -34,10 +36,14 @@ func lines(screen *ui.Screen, verbose bool) (imageRead func(file string, size in
 	}
 }
 
-// plan prints what a run would do.
-func (r report) plan(p plan.Plan) error {
+// plan prints what a run would do. compact is nil if there are no compact deltas to be.
+func (r report) plan(p plan.Plan, compact *compactdelta.Plan) error {
 	if r.json {
-		return command.JSON(r.w, map[string]any{"plan": p})
+		all := map[string]any{"plan": p}
+		if compact != nil {
+			all["compact"] = map[string]any{"plan": compact}
+		}
+		return command.JSON(r.w, all)
 	}
 	t := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', 0)
 	for _, im := range p.Images {
@@ -80,7 +86,7 @@ func (r report) plan(p plan.Plan) error {
 	}
 	_, err := fmt.Fprintf(r.w, "Estimate: %v; reads %s, writes %s; up to %s of memory; %s of disk space, of %s free%s.\n",
 		time.Duration(e.Seconds*float64(time.Second)).Round(time.Second), ui.Bytes(e.Read), ui.Bytes(e.Write), ui.Bytes(e.Memory), ui.Bytes(e.Space), ui.Bytes(e.Free), copies(e))
-	return err
+	return cmp.Or(err, compactcmd.PrintPlan(r.w, compact))
 }
 
 // choices prints which images of each series are kept, and why.
@@ -176,16 +182,21 @@ func (r report) notes(p plan.Plan) error {
 }
 
 // summary prints what was done.
-func (r report) summary(p plan.Plan, s imagerepo.Summary, sent publishcmd.Outcomes) error {
+func (r report) summary(p plan.Plan, s imagerepo.Summary, made *compactcmd.Outcome, sent publishcmd.Outcomes) error {
 	switch {
-	case r.json && len(sent) > 0:
-		return command.JSON(r.w, map[string]any{"plan": p, "summary": s, "destinations": sent})
 	case r.json:
-		return command.JSON(r.w, map[string]any{"plan": p, "summary": s})
+		all := map[string]any{"plan": p, "summary": s}
+		if made != nil {
+			all["compact"] = made
+		}
+		if len(sent) > 0 {
+			all["destinations"] = sent
+		}
+		return command.JSON(r.w, all)
 	case r.quiet:
 		return nil
 	}
-	if err := r.built(p, s); err != nil {
+	if err := cmp.Or(r.built(p, s), made.Print(r.w, r.shared)); err != nil {
 		return err
 	}
 	return sent.Print(r.w, false)

@@ -52,8 +52,17 @@ func settingsText(a Answers, configs []string) ([]byte, error) {
 			fmt.Fprintf(&b, "%s = %s\n", key.flag, value)
 		}
 	}
+	b.WriteString(compactText)
 	return []byte(b.String()), nil
 }
+
+// compactText are settings about which nothing is asked.
+const compactText = `
+# Compact deltas, for clients that have puavo-update-image: to the newest image of each series.
+# They are made when all else is published, in this time; what is left, the next run makes.
+compact = newest
+compact-time = 2h
+`
 
 func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
 

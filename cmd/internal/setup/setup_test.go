@@ -121,8 +121,8 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%s: %v\n%s", c.name, err, &p.prompts)
 			continue
 		}
-		if got := p.read(settings); got != c.want {
-			t.Errorf("%s: got\n%s\nwant\n%s", c.name, got, c.want)
+		if got, want := p.read(settings), c.want+compactText; got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", c.name, got, want)
 		}
 		prompts := strings.ReplaceAll(p.prompts.String(), p.dir, "DIR")
 		for text, all := range map[string]string{prompts: c.asked, p.say.String(): c.says} {

@@ -58,6 +58,7 @@ func values(app *cli.App, source config.Source) completion.Values {
 		"--verify":     fixed("none", "size", "read"),
 		"--log-format": fixed("text", "json"),
 		"--torrents":   fixed("none", "deltas", "all"),
+		"--compact":    fixed("none", "newest", "all"),
 		"--deltas":     fixed("all", "none"),
 		"--reverify":   fixed("never", "size", "digest"),
 		"--timer":      fixed("hourly", "daily", "weekly"),
