@@ -25,6 +25,7 @@
 //	tuf/                 signed metadata, if Options.Sign makes it, see package trust
 //	.repo/               private to this package, not to be uploaded:
 //	  lock               held while a run works
+//	  making.lock        held while compact deltas are made, see package compactdelta
 //	  run.json           how the last run went, and the options that a repair needs
 //	  signed.json        when tuf was signed, if its version does not say, see package trust
 //	  state/             what is known of each file, see package state

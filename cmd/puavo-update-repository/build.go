@@ -228,6 +228,9 @@ func work(c *cli.Context, o imagerepo.Options, compact compactcmd.Maker, report 
 	}
 	sent, failure := send()
 	made, compactErr := compact.Run(c.Context, o, screen)
+	if made != nil {
+		ended(screen, compactErr)
+	}
 	if made.AddTo(&s) {
 		again, err := send()
 		sent, failure = append(sent, again...), errors.Join(failure, err)

@@ -47,7 +47,7 @@
 //
 //	48 MiB      the process
 //	index       an eighth of the content that is searched, about 2.5 times the base, at least
-//	            64 MiB, at most 2 GiB, rounded down to a power of two; half as often as needed
+//	            64 MiB, at most 2 GiB, rounded down to a power of two; halved as often as needed
 //	            where memory is short
 //	32 MiB      of each core while it searches; 192 MiB of each when streams are compressed, and
 //	            the index is gone

@@ -11,7 +11,8 @@
 // no lock: status, verify, a dry run, a server, an upload. So it may see the mirror
 // between two documents, and looks again if that matters. Work that takes long and
 // changes nothing that is published is done without the lock, which is then held only
-// to publish the result.
+// to publish the result: compact deltas are made so, with .repo/making.lock held. Files for
+// that have no names, see Scratch, since who takes the lock empties .repo/tmp.
 package mirror
 
 import (
