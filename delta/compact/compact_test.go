@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/iotest"
 
+	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/compact"
 	"puavo-image-repository/testdata"
 )
@@ -221,6 +224,33 @@ func TestEncodeErrors(t *testing.T) {
 		}
 		if _, err := compact.Encode(t.Context(), new(bytes.Buffer), base, target, o); !errors.Is(err, failed) {
 			t.Errorf("after %d files: %v", after, err)
+		}
+	}
+}
+
+// Where the file breaks off, all groups whose section has come are made.
+func TestBrokenOff(t *testing.T) {
+	t.Parallel()
+	o := options(t, 2)
+	o.Effort = delta.Fast
+	target := noise(1, 17<<20)
+	var file bytes.Buffer
+	if _, err := compact.Encode(t.Context(), &file, raw(nil), raw(target), o); err != nil {
+		t.Fatal(err)
+	}
+	d, err := compact.Open(bytes.NewReader(file.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	start, _ := d.Start(0)
+	broken := errors.New("broken")
+	for group := range d.Info().Groups {
+		at, made := d.Start(group)
+		r := io.MultiReader(bytes.NewReader(file.Bytes()[start:at+1]), iotest.ErrReader(broken))
+		var got bytes.Buffer
+		err := d.Decode(t.Context(), r, bytes.NewReader(nil), &got, compact.DecodeOptions{})
+		if !errors.Is(err, broken) || !bytes.Equal(got.Bytes(), target[:made]) {
+			t.Errorf("in the section of group %d: %d bytes, %v; want %d", group, got.Len(), err, made)
 		}
 	}
 }

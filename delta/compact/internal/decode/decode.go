@@ -120,9 +120,11 @@ func (m *making) run(ctx context.Context, r io.Reader, workers int) error {
 		}
 		all = append(all, w)
 	}
-	group.Go(func() error {
+	var unread error
+	group.Go(func() error { // groups whose section has come are made, even if the next does not come
 		defer close(jobs)
-		return sections.run(r)
+		unread = sections.run(r)
+		return nil
 	})
 	for _, w := range all {
 		group.Go(func() error { return w.run(jobs) })
@@ -131,5 +133,5 @@ func (m *making) run(ctx context.Context, r io.Reader, workers int) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return err
+	return cmp.Or(err, unread)
 }
