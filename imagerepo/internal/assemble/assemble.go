@@ -14,6 +14,7 @@
 //	source    SHA-512 of the file that is downloaded, a delta or the image itself
 //	position  where to continue: in the file, in the image, and within a literal
 //	idle      how many calls in a row have brought nothing
+//	head      of a compact delta: its head, in base64, so that it is not fetched again
 //	others    source, position and idle of files that were downloaded before this one
 //	wrong     files that did not make the image: SHA-512, and in which mirror
 //
@@ -41,6 +42,11 @@
 //	hasher   digest, compared at the end         saver   flush the image, then
 //	                                                     replace the journal
 //
+// A compact delta has a writer for each core, see package compact. They write a group of
+// the image in their turn, and offer a checkpoint behind each. The file is read by sections,
+// in which several groups are, and goes on where the section of a group begins. Since its
+// head says where that is, it can continue what any other file has made.
+//
 // The full image needs no writer: the caller copies from the mirror to the partial
 // image, a hasher takes its digest meanwhile, and a saver saves the checkpoints. The
 // digest of a delta has such buffers and a hasher too.
@@ -63,6 +69,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/atomicfile"
@@ -103,13 +110,17 @@ type Job struct {
 	Dir   atomicfile.Dir // holds the partial image, its journal and the base; no other process may change them
 	Image meta.Name      // names the partial image and its journal
 	Sums  cksum.Sums     // of the image, all from one document: size, SHA-512, and what else it names
-	Base  string         // file in Dir that the delta is applied to; "": the full image is downloaded
+	// Base is the file in Dir that the delta is applied to; "": there is none, and the full
+	// image is downloaded, unless Source is a compact delta.
+	Base string
 	// BaseDir holds the base, if Dir does not; the base must stay as it is. The zero Dir is Dir.
 	BaseDir atomicfile.Dir
 
 	Mirror     *fetch.Mirror
 	Source     string     // path in the mirror of the delta, or of the full image
 	SourceSums cksum.Sums // of that file, likewise
+	Compact    bool       // Source is a compact delta
+	BaseSums   cksum.Sums // of the base, for a compact delta, if the caller has compared them; zero: it is compared
 	Wrong      []Wrong    // files to remember, for Look
 
 	Log      *slog.Logger            // takes why the work continues or starts over; nil discards
@@ -117,6 +128,9 @@ type Job struct {
 	// Left, which may be nil, is called with the bytes that are left to fetch each time
 	// that some have come. Its error suspends the work, as the end of ctx does.
 	Left func(bytes int64) error
+	// Came, which may be nil, is called before it with the bytes that came, and how long that
+	// took. Both are called one at a time, in a goroutine that Make waits for.
+	Came func(n int, waited time.Duration)
 }
 
 // Make makes the partial image complete: all bytes verified, and flushed to the

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"puavo-image-repository/delta"
+	"puavo-image-repository/delta/compact"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/fetch"
 )
@@ -26,6 +27,10 @@ type attempt struct {
 	sourceVerifier *verifier
 	imageVerifier  *verifier // nil for the full image, which is its source
 
+	compact *compact.Delta // nil for what is none
+	head    []byte         // of it
+	group   int            // where this attempt has begun
+
 	start        journal // where this attempt has begun
 	journal      journal // how far it has got
 	advanced     bool    // beyond start
@@ -38,6 +43,9 @@ func (j Job) attempt(ctx context.Context, fresh bool) error {
 	if err := a.open(ctx); err != nil {
 		if a.resumed && errors.Is(err, fetch.ErrGivenUp) {
 			return a.suspend(err)
+		}
+		if a.Compact && isWrong(err) && !a.fresh && a.Mirror.Remote() {
+			return staleError{err}
 		}
 		return err
 	}
@@ -54,6 +62,9 @@ func (j Job) attempt(ctx context.Context, fresh bool) error {
 func (a *attempt) open(ctx context.Context) error {
 	if err := a.openBase(); err != nil {
 		return err
+	}
+	if a.Compact {
+		return a.openCompact(ctx)
 	}
 	a.begin()
 	if err := a.openSource(ctx); err != nil {
@@ -104,11 +115,18 @@ func (a *attempt) begin() {
 }
 
 // openSource opens the file in the mirror where the journal says.
-func (a *attempt) openSource(ctx context.Context) (err error) {
-	a.source, err = a.Mirror.Open(ctx, a.Source, fetch.Request{
-		Offset: a.journal.Position.Delta, Size: a.SourceSums.Size, Fresh: a.fresh,
-	})
+func (a *attempt) openSource(ctx context.Context) error {
+	return a.openSourceAt(ctx, a.journal.Position.Delta)
+}
+
+func (a *attempt) openSourceAt(ctx context.Context, offset int64) (err error) {
+	a.source, err = a.Mirror.Open(ctx, a.Source, fetch.Request{Offset: offset, Size: a.SourceSums.Size, Fresh: a.fresh})
 	return err
+}
+
+// reader returns what reads the source.
+func (a *attempt) reader(ctx context.Context) io.Reader {
+	return &verifyingReader{ctx: ctx, r: a.source, v: a.sourceVerifier, left: a.Left, came: a.Came}
 }
 
 // openPartial opens the partial image at the end of what the journal vouches for.
@@ -130,7 +148,10 @@ func (a *attempt) openPartial(ctx context.Context) (err error) {
 // run makes the rest of the image.
 func (a *attempt) run(ctx context.Context) error {
 	a.start = a.journal
-	in := &verifyingReader{ctx: ctx, r: a.source, v: a.sourceVerifier, left: a.Left}
+	if a.Compact {
+		return a.decode(ctx)
+	}
+	in := a.reader(ctx)
 	if a.base == nil {
 		return a.copy(in)
 	}
@@ -138,12 +159,16 @@ func (a *attempt) run(ctx context.Context) error {
 	if err := delta.Resume(ctx, out, base, in, a.Sums.Size, a.journal.Position, a.checkpoint); err != nil {
 		return err
 	}
-	if err := a.imageVerifier.check(); err != nil && a.sourceVerifier.passed {
+	return a.checkImage()
+}
+
+// checkImage compares the image that a delta has made.
+func (a *attempt) checkImage() error {
+	err := a.imageVerifier.check()
+	if err != nil && a.sourceVerifier.passed {
 		return fmt.Errorf("%w of %s: %w", ErrUnfit, a.Base, err)
-	} else if err != nil {
-		return err
 	}
-	return nil
+	return err
 }
 
 // localWriter marks the errors of a file as those of its directory.

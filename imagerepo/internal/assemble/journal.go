@@ -36,6 +36,7 @@ type point struct {
 	Source   cksum.Digest512 `json:"source"`
 	Position delta.Position  `json:"position"`
 	Idle     int             `json:"idle,omitempty"`
+	Head     []byte          `json:"head,omitempty"` // of a compact delta
 }
 
 // Wrong is a file of a mirror that did not make the image.
@@ -95,6 +96,28 @@ func (b Begun) Left(target cksum.Digest512, source cksum.Sums) int64 {
 	return max(source.Size-b.from(target, source).Position.Delta, 0)
 }
 
+// LeftOfCompact is Left for a compact delta. It can go on with what others have made; how
+// much of it that saves is an estimate.
+func (b Begun) LeftOfCompact(target, source cksum.Sums) int64 {
+	own := b.Left(target.SHA512, source)
+	made := b.made(target.SHA512)
+	if made <= 0 || target.Size <= 0 {
+		return own
+	}
+	rest := 1 - min(1, float64(made)/float64(target.Size))
+	return min(own, int64(rest*float64(source.Size)))
+}
+
+// made returns how many bytes of an image of this digest are made.
+func (b Begun) made(target cksum.Digest512) (most int64) {
+	if b.Target == target {
+		for _, p := range b.points() {
+			most = max(most, p.Position.Target)
+		}
+	}
+	return most
+}
+
 // IsByOthers reports whether others than a source have made a part of an image of this
 // digest, and the source has not.
 func (b Begun) IsByOthers(target, source cksum.Digest512) bool {
@@ -141,6 +164,7 @@ func (b Begun) continued(from point) journal {
 	j := journal{Target: b.Target, point: from}
 	for _, p := range b.points() {
 		if p.Source != from.Source && p.Position.Target <= from.Position.Target && len(j.Others) < maxOthers {
+			p.Head = nil // it would be too much of them
 			j.Others = append(j.Others, p)
 		}
 	}

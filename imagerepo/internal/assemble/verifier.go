@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"puavo-image-repository/cksum"
 )
@@ -68,13 +69,19 @@ type verifyingReader struct {
 	// left, which may be nil, is called with the bytes that are left. Its error ends
 	// the reading.
 	left func(bytes int64) error
+	// came, which may be nil, is called with the bytes of each read, and how long it took.
+	came func(n int, waited time.Duration)
 }
 
 func (r *verifyingReader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}
+	begun := time.Now()
 	n, err := r.r.Read(p)
+	if r.came != nil {
+		r.came(n, time.Since(begun))
+	}
 	if _, tooLong := r.v.Write(p[:n]); tooLong != nil {
 		return 0, tooLong
 	}
