@@ -63,8 +63,9 @@ var arrows = []struct {
 	{"imagerepo/pull/...", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/pull/internal/..."}},
 	{"imagerepo/internal/store/storetest", []string{"imagerepo/internal/store", "testdata"}}, // for tests only
 	{"imagerepo/trust", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
-	{"imagerepo/client", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
+	{"imagerepo/client", []string{"cksum", "delta", "delta/compact", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
 	{"imagerepo/client/internal/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/through", "imagerepo/internal/...", "imagerepo/client/internal/..."}},
+	{"imagerepo/internal/assemble", []string{"cksum", "delta", "delta/compact", "meta", "imagerepo/atomicfile", "imagerepo/internal/budget", "imagerepo/internal/fetch"}},
 	{"imagerepo/internal/base", []string{"cksum", "delta", "delta/mmap", "imagerepo/internal/meter"}},
 	{"imagerepo/internal/compacts/compacttest", []string{"cksum", "delta", "delta/compact", "delta/compact/squashfs", "meta", "imagerepo/internal/..."}}, // for tests only
 	{"imagerepo/internal/compacts", []string{"cksum", "delta/compact", "meta", "imagerepo/atomicfile", "imagerepo/plan", "imagerepo/internal/..."}},

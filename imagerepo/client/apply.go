@@ -14,17 +14,19 @@ import (
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
+	"puavo-image-repository/delta/compact"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/diskspace"
 )
 
 // ApplyOptions say what Apply does. Base, Deltas and Out are needed.
 type ApplyOptions struct {
-	Base   string   // path of the old image
-	Deltas []string // paths of the deltas, applied one after the other
+	Base   string   // path of the old image; "" if the first delta is a compact one that needs none
+	Deltas []string // paths of the deltas, rdiff or compact, applied one after the other
 	Out    string   // path of the new image, which must not exist
 	// Digests that the new image must have; zero ones are not known. Each that is given is
-	// computed and compared. If none is, no delta may make more than 64 GiB.
+	// computed and compared. If none is, no delta may make more than 64 GiB. A compact delta
+	// has the digests of its base and of what it makes, and they are always compared.
 	BLAKE3 cksum.Digest256
 	SHA256 cksum.Digest256
 	SHA512 cksum.Digest512
@@ -47,12 +49,10 @@ const maxUnknown = 64 << 30
 // name when it is complete and verified; images between two deltas have no name.
 // Nothing is written if there is no room for the largest two that follow each other;
 // the error then wraps syscall.ENOSPC. For a malformed delta it wraps
-// delta.ErrFormat, for a wrong result ErrVerify, and if the new image exists
-// fs.ErrExist.
+// delta.ErrFormat or ErrVerify, for a wrong base of a compact one and a wrong result
+// ErrVerify, and if the new image exists fs.ErrExist.
 func Apply(ctx context.Context, o ApplyOptions) error {
 	switch {
-	case o.Base == "":
-		return errors.New("ApplyOptions.Base: want the path of the old image")
 	case len(o.Deltas) == 0:
 		return errors.New("ApplyOptions.Deltas: no deltas to apply")
 	case o.Out == "":
@@ -63,11 +63,11 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	base, size, err := openRegular(o.Base)
+	a := &chain{options: o}
+	size, err := a.open()
 	if err != nil {
 		return err
 	}
-	a := &chain{options: o, base: base}
 	defer func() { a.base.Close() }()
 	if err := a.inspect(ctx, size); err != nil {
 		return err
@@ -80,6 +80,55 @@ func Apply(ctx context.Context, o ApplyOptions) error {
 		return err
 	}
 	return a.make(ctx)
+}
+
+// IsCompact reports whether a file is a compact delta, by how it begins. Such a delta has
+// the digest of what it makes, which Apply compares.
+func IsCompact(path string) bool {
+	f, _, err := openRegular(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	magic := make([]byte, len(compact.Magic))
+	_, err = io.ReadFull(f, magic)
+	return err == nil && string(magic) == compact.Magic
+}
+
+// readCompact reads the head of a compact delta. It returns nil for a file that is none.
+func readCompact(path string) (*compact.Delta, error) {
+	f, size, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	d, err := compact.Open(f)
+	switch {
+	case errors.Is(err, compact.ErrMagic):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w: %s: %w", ErrVerify, path, err)
+	case d.Info().Length != size:
+		return nil, fmt.Errorf("%w: %s has %d bytes, and says that it has %d", ErrVerify, path, size, d.Info().Length)
+	}
+	return d, nil
+}
+
+// open opens the old image, and returns its size.
+func (a *chain) open() (size int64, err error) {
+	if a.options.Base != "" {
+		a.base, size, err = openRegular(a.options.Base)
+		return size, err
+	}
+	first, err := readCompact(a.options.Deltas[0])
+	if err != nil {
+		return 0, err
+	}
+	if first == nil || first.Info().Base.Size > 0 {
+		return 0, fmt.Errorf("ApplyOptions.Base: %s needs a base; give the path of the old image", a.options.Deltas[0])
+	}
+	a.base, err = os.Open(os.DevNull)
+	return 0, err
 }
 
 // openRegular opens a regular file, and returns its size. Another kind of file is an
@@ -113,19 +162,18 @@ type chain struct {
 // each must fit the size of its base. size is that of the old image.
 func (a *chain) inspect(ctx context.Context, size int64) error {
 	for _, path := range a.options.Deltas {
-		f, _, err := openRegular(path)
+		d, err := readCompact(path)
 		if err != nil {
 			return err
 		}
-		stats, err := delta.Inspect(ctx, f)
-		f.Close()
+		if d == nil {
+			size, err = inspectRdiff(ctx, path, size)
+		} else {
+			size, err = inspectCompact(d, path, size)
+		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			return err
 		}
-		if stats.BaseEnd > size {
-			return fmt.Errorf("%s: %w: it needs a base of %d bytes, this one has %d", path, delta.ErrFormat, stats.BaseEnd, size)
-		}
-		size = stats.Target()
 		if a.options.sums() == (cksum.Sums{}) && size > maxUnknown {
 			return fmt.Errorf("%s makes %d bytes; without a digest of the new image, at most %d are allowed", path, size, int64(maxUnknown))
 		}
@@ -136,6 +184,32 @@ func (a *chain) inspect(ctx context.Context, size int64) error {
 		a.total += size
 	}
 	return nil
+}
+
+// inspectRdiff reads an rdiff delta, and returns the size of what it makes of a base of size
+// bytes.
+func inspectRdiff(ctx context.Context, path string, size int64) (int64, error) {
+	f, _, err := openRegular(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	stats, err := delta.Inspect(ctx, f)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	if stats.BaseEnd > size {
+		return 0, fmt.Errorf("%s: %w: it needs a base of %d bytes, this one has %d", path, delta.ErrFormat, stats.BaseEnd, size)
+	}
+	return stats.Target(), nil
+}
+
+// inspectCompact is inspectRdiff for a compact delta.
+func inspectCompact(d *compact.Delta, path string, size int64) (int64, error) {
+	if want := d.Info().Base.Size; want != size {
+		return 0, fmt.Errorf("%w: %s needs a base of %d bytes, this one has %d", ErrVerify, path, want, size)
+	}
+	return d.Info().Target.Size, nil
 }
 
 // checkRoom returns an error if there is no room for the images.
@@ -199,20 +273,40 @@ func (a *chain) between(ctx context.Context, i int) (*os.File, error) {
 
 // step applies one delta.
 func (a *chain) step(ctx context.Context, i int, w io.Writer) error {
-	f, _, err := openRegular(a.options.Deltas[i])
+	path := a.options.Deltas[i]
+	f, _, err := openRegular(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	d, err := compact.Open(f)
+	if err == nil {
+		if err := d.Decode(ctx, f, a.base, io.MultiWriter(w, a), compact.DecodeOptions{}); err != nil {
+			return fmt.Errorf("%s: %w", path, wrongAsVerify(err))
+		}
+		return nil
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
 	info, err := a.base.Stat()
 	if err != nil {
 		return err
 	}
 	base := io.NewSectionReader(a.base, 0, info.Size())
 	if err := delta.Patch(ctx, io.MultiWriter(w, a), base, f, a.sizes[i]); err != nil {
-		return fmt.Errorf("%s: %w", a.options.Deltas[i], err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// wrongAsVerify returns the error for a compact delta that is malformed, or for another
+// base, as an ErrVerify.
+func wrongAsVerify(err error) error {
+	if errors.Is(err, compact.ErrFormat) || errors.Is(err, compact.ErrBase) {
+		return fmt.Errorf("%w: %w", ErrVerify, err)
+	}
+	return err
 }
 
 // Write counts the bytes that are made.

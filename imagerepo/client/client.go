@@ -32,6 +32,7 @@
 //	rdiffs/<delta>.rdiff    a delta that the installed tools have left; it is used
 //	.trust                  what is known of the signed metadata, if a root is trusted
 //	.image_updates_known    computed digests of the images, by size, times and inode
+//	.image_updates_speed    how fast files came and compact deltas were applied
 //	.image_updates_hold     while it exists, no update is installed
 //	.image_updates_lock     flock(2)ed meanwhile, as by the installed tools
 //	<image>.default         labels of the default image and its backup for GRUB, without
@@ -73,6 +74,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"time"
 
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
@@ -150,7 +152,10 @@ type Options struct {
 
 	CACertificate string // path of a PEM file of certificates to trust besides the system's; read once
 	Rate          int64  // bytes a second to download at most; 0 is no limit
-	Patience      Patience
+	// Prefer says which of several ways to the image is the best: "time", also "", the one
+	// that is estimated to take the least time; "traffic" the one that fetches the least.
+	Prefer   string
+	Patience Patience
 	// MaxTime is how long the image may take; 0 is 12 hours. A source that cannot end
 	// within it is left for another.
 	MaxTime time.Duration
@@ -207,6 +212,14 @@ type Patience struct {
 	Stall    time.Duration // within which some bytes must come; 30 s
 }
 
+// Values of Options.Prefer.
+const (
+	PreferTime    = "time"
+	PreferTraffic = "traffic"
+)
+
+func (o Options) traffic() bool { return o.Prefer == PreferTraffic }
+
 // maxTime is the MaxTime that is used if none is given.
 const maxTime = 12 * time.Hour
 
@@ -234,6 +247,8 @@ func (o Options) checkedOffline() (Options, error) {
 		return o, errors.New("Options.Dir: want the images directory")
 	case o.GrubLabels && o.DefaultLink == "":
 		return o, errors.New("Options.GrubLabels: want a default link for the labels to follow, Options.DefaultLink")
+	case !slices.Contains([]string{"", PreferTime, PreferTraffic}, o.Prefer):
+		return o, fmt.Errorf("Options.Prefer: %q; want %s or %s", o.Prefer, PreferTime, PreferTraffic)
 	case o.Rate < 0:
 		return o, fmt.Errorf("Options.Rate: %d bytes per second, want 0 or more", o.Rate)
 	case o.MaxTime < 0:

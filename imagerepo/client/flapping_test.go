@@ -59,9 +59,16 @@ func (c *cutting) Flush() { c.ResponseWriter.(http.Flusher).Flush() }
 // fetches little more than the delta has.
 func TestKillFlapping(t *testing.T) {
 	t.Parallel()
+	for _, mirror := range []string{"huge", "compact huge"} {
+		t.Run(mirror, func(t *testing.T) { killFlapping(t, mirror) })
+	}
+}
+
+func killFlapping(t *testing.T, mirror string) {
+	t.Parallel()
 	random := newRandom(t)
 	kills := testdata.Scale(50, 5)
-	s := newBreakingFor(t, "huge", func(h http.Handler) http.Handler { return flapping(rand.Int64N)(slowly(h)) })
+	s := newBreakingFor(t, mirror, func(h http.Handler) http.Handler { return flapping(rand.Int64N)(slowly(h)) })
 	p := newPlace(t, huge1)
 	if err := os.Link(filepath.Join(p.dir, huge1), filepath.Join(p.dir, defaultLink)); err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ const childEnv = "CLIENT_TEST_UPDATE"
 
 func childOptions(mirror, dir, image string) client.Options {
 	return client.Options{
-		Mirrors: []string{mirror}, Dir: dir, Image: image, DefaultLink: defaultLink,
+		Mirrors: []string{mirror}, Dir: dir, Image: image, DefaultLink: defaultLink, Prefer: client.PreferTraffic,
 		Log: slog.New(slog.DiscardHandler),
 	}
 }
@@ -108,6 +108,8 @@ var killedUpdates = []killed{
 	{"huge", huge1, huge2, []string{deltaFile(huge1, huge2)}},
 	{"chain", chain1, chain3, []string{deltaFile(chain1, chain2), deltaFile(chain2, chain3)}},
 	{"chain", other, chain3, []string{chain3}},
+	{"compact huge", huge1, huge2, []string{compactFile(huge1, huge2)}},
+	{"compact chain", chain1, chain3, []string{compactFile(chain1, chain2), compactFile(chain2, chain3)}},
 }
 
 // An update that is killed at any instant leaves the default image whole, as it was
@@ -115,7 +117,7 @@ var killedUpdates = []killed{
 // that, and all ends as if nothing had happened.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	kills, parallel := testdata.Scale(51, 6), 10
+	kills, parallel := testdata.Scale(85, 10), 10
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -223,7 +225,7 @@ func (p *place) knows(file string) bool {
 // and with room the next run fetches only what is missing.
 func TestDiskGetsFull(t *testing.T) {
 	t.Parallel()
-	points := testdata.Scale(20, 6)
+	points := testdata.Scale(40, 10)
 	for i := range points {
 		k := killedUpdates[i%len(killedUpdates)]
 		disk := testdata.SmallDisk(t, 32<<20)

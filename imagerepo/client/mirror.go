@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"puavo-image-repository/imagerepo/client/internal/cost"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/source"
 	"puavo-image-repository/imagerepo/internal/fetch"
@@ -33,6 +34,7 @@ type mirrors struct {
 	root    []byte // to trust, nil for none
 	opened  map[string]*fetch.Mirror
 	fetched atomic.Int64 // bytes, but for those from the images directory
+	known   cost.Known
 	// authorities reads Options.CACertificate when it is first called: a pipe can be read
 	// only once.
 	authorities func() (*x509.CertPool, error)
@@ -41,7 +43,7 @@ type mirrors struct {
 func newMirrors(ctx context.Context, o Options, dir *imagedir.Dir) (*mirrors, error) {
 	root, err := readRoot(ctx, o.Trust)
 	authorities := sync.OnceValues(func() (*x509.CertPool, error) { return fetch.Authorities(ctx, o.CACertificate) })
-	return &mirrors{options: o, dir: dir, root: root, opened: make(map[string]*fetch.Mirror), authorities: authorities}, err
+	return &mirrors{options: o, dir: dir, root: root, opened: make(map[string]*fetch.Mirror), authorities: authorities, known: cost.Read(dir.Files)}, err
 }
 
 func (ms *mirrors) close() {

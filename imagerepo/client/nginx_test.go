@@ -238,21 +238,43 @@ func fileSize(t testing.TB, dir, file string) int64 {
 
 // way is a way to an image.
 type way struct {
-	name string
-	have []string
-	file string // what is fetched
+	name   string
+	have   []string
+	mirror string
+	file   string // what is fetched
 }
 
-// ways are the two ways to the second of the huge images.
+// ways are the ways to the second of the huge images.
 var ways = []way{
-	{"a delta", []string{huge1}, deltaFile(huge1, huge2)},
-	{"the full image", nil, huge2},
+	{"a delta", []string{huge1}, "huge", deltaFile(huge1, huge2)},
+	{"the full image", nil, "huge", huge2},
+	{"a compact delta", []string{huge1}, "compact huge", compactFile(huge1, huge2)},
 }
 
-// someWays returns the ways that the i-th row of a table is tried with: both, or, where
-// tests are to do less, the one or the other.
+// someWays returns the ways that the i-th row of a table is tried with: all, or, where
+// tests are to do less, one of them.
 func someWays(i int) []way {
-	return slices.Concat(ways, ways)[i%2:][:testdata.Scale(2, 1)]
+	return slices.Concat(ways, ways)[i%len(ways):][:testdata.Scale(len(ways), 1)]
+}
+
+// place returns an images directory that goes this way.
+func (w way) place(t testing.TB) *place {
+	p := newPlace(t, w.have...)
+	p.prefer = client.PreferTraffic
+	return p
+}
+
+// nginxes serve the mirrors of all ways.
+func nginxes(t testing.TB) map[string]*nginx {
+	t.Helper()
+	buildMirrors()
+	all := make(map[string]*nginx)
+	for _, w := range ways {
+		if all[w.mirror] == nil {
+			all[w.mirror] = newNginx(t, mirrorDir(w.mirror))
+		}
+	}
+	return all
 }
 
 // made is what the images directory holds at the end.
@@ -267,11 +289,11 @@ func made(have []string, image string) map[string]string {
 // Of nginx, the file is fetched by one request, as it lies there, and nothing else
 // but the meta.
 func TestNginx(t *testing.T) {
-	buildMirrors()
-	n := newNginx(t, mirrorDir("huge"))
+	all := nginxes(t)
 	for _, c := range ways {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPlace(t, c.have...)
+			n := all[c.mirror]
+			p := c.place(t)
 			if _, err := p.update(n.url+"/", huge2); err != nil {
 				t.Fatal(err)
 			}
@@ -296,13 +318,13 @@ func TestNginx(t *testing.T) {
 
 // The same run goes on where the connection was cut, by a range from that byte on.
 func TestNginxCut(t *testing.T) {
-	buildMirrors()
-	n := newNginx(t, mirrorDir("huge"))
+	all := nginxes(t)
 	for _, c := range ways {
 		t.Run(c.name, func(t *testing.T) {
+			n := all[c.mirror]
 			const at = 9<<20 + 12345
 			x := newProxy(t, n, first(cutAfter(at)))
-			p := newPlace(t, c.have...)
+			p := c.place(t)
 			if _, err := p.update(x.URL, huge2); err != nil {
 				t.Fatal(err)
 			}
@@ -319,9 +341,9 @@ func TestNginxStopped(t *testing.T) {
 	buildMirrors()
 	for _, c := range ways {
 		t.Run(c.name, func(t *testing.T) {
-			n := newNginx(t, mirrorDir("huge"))
+			n := newNginx(t, mirrorDir(c.mirror))
 			n.restart("limit_rate_after 4m; limit_rate 4m;") // not all may be on its way when it is stopped
-			p := newPlace(t, c.have...)
+			p := c.place(t)
 			o := p.options(n.url, huge2)
 			o.Patience.Attempts = 1
 			o.Progress = func(done, _ int64) {

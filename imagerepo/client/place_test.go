@@ -40,9 +40,11 @@ const (
 	huge2  = "puavo-os-huge-buster-2022-03-02-000000-amd64.img"
 
 	lockFile = ".image_updates_lock"
-	disable  = "DISABLE_IMAGE_UPDATES"
-	series   = "meta/puavo-os-amxa-buster-amd64.json"
-	fromFull = "the full image"
+	// speedFile has how fast files came and compact deltas were applied.
+	speedFile = ".image_updates_speed"
+	disable   = "DISABLE_IMAGE_UPDATES"
+	series    = "meta/puavo-os-amxa-buster-amd64.json"
+	fromFull  = "the full image"
 )
 
 func must[T any](v T, err error) T {
@@ -97,6 +99,10 @@ func makeImage(image string) []byte {
 	case huge2:
 		data := random(20 << 20)
 		return slices.Concat(data[15<<20:], data[:1<<20], data[4<<20:15<<20])
+	case words1:
+		return wordsOf(1 << 20)
+	case words2:
+		return append(wordsOf(12 << 20)[1<<20:], wordsOf(1<<20)...)
 	case chain1, chain2, chain3:
 		return chainData(image)
 	default:
@@ -153,6 +159,11 @@ var buildMirrors = sync.OnceFunc(func() {
 	build("huge", plan.Config{}, huge1, huge2)
 	build("chain", plan.Config{}, chain1, chain2, chain3)
 	onlyNeighbours(mirrorDir("chain"))
+	addCompact(mirrorDir("all"), "compact all", true, [2]string{"", image4}, [2]string{image1, image4}, [2]string{image2, image4}, [2]string{image3, image4}, [2]string{image1, image2})
+	build("words", plan.Config{}, words1, words2)
+	addCompact(mirrorDir("words"), "compact words", true, [2]string{words1, words2})
+	addCompact(mirrorDir("huge"), "compact huge", false, [2]string{huge1, huge2})
+	addCompact(mirrorDir("chain"), "compact chain", false, [2]string{chain1, chain2}, [2]string{chain2, chain3})
 	build("named", plan.Config{Series: []meta.SeriesConfig{
 		{Name: "a-first", Images: []meta.Name{name(image1)}},
 		{Name: "release", Images: []meta.Name{name(image2), name(image4)}, Extra: map[meta.Name][]meta.Name{name(image4): {name(other)}}},
@@ -245,9 +256,10 @@ var access = map[string]func(t testing.TB, mirror string) string{
 
 // place is an images directory.
 type place struct {
-	t   testing.TB
-	dir string
-	log bytes.Buffer
+	t      testing.TB
+	dir    string
+	prefer string // Options.Prefer
+	log    bytes.Buffer
 }
 
 func newPlace(t testing.TB, images ...string) *place {
@@ -286,6 +298,7 @@ func (p *place) files() map[string]string {
 	}
 	delete(files, lockFile)
 	delete(files, ".image_updates_known")
+	delete(files, speedFile)
 	return files
 }
 
@@ -323,7 +336,7 @@ func (p *place) update(mirror, image string) (client.Result, error) {
 
 func (p *place) options(mirror, image string) client.Options {
 	return client.Options{
-		Mirrors: []string{mirror}, Dir: p.dir, Image: image,
+		Mirrors: []string{mirror}, Dir: p.dir, Image: image, Prefer: p.prefer,
 		Patience: client.Patience{Attempts: 3, Wait: time.Millisecond, Stall: 5 * time.Second},
 		Log:      slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}

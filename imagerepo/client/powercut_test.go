@@ -47,15 +47,16 @@ func TestPowerCut(t *testing.T) {
 		{"over two in a row", "chain", chain1, chain3, 0},
 		{"the full image", "big", other, big2, 0},
 		{"and old images are removed", "all", image1, image4, 1},
+		{"over a compact delta", "compact all", image3, image4, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			mirror := access["directory"](t, c.mirror)
 			p := newPlace(t, c.have)
 			update := func(p *place, image string) error {
 				o := p.options(mirror, image)
-				o.DefaultLink, o.GrubLabels, o.Keep = defaultLink, true, c.keep
+				o.DefaultLink, o.GrubLabels, o.Keep, o.Prefer = defaultLink, true, c.keep, client.PreferTraffic
 				if image == c.have { // to have a default link
-					o.Mirrors = []string{access["directory"](t, map[string]string{big1: "big", chain1: "chain", other: "all", image1: "all"}[image])}
+					o.Mirrors = []string{access["directory"](t, map[string]string{big1: "big", chain1: "chain", other: "all", image1: "all", image3: "all"}[image])}
 				}
 				_, err := client.Update(t.Context(), o)
 				return err

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -68,7 +67,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Unlock()
 	defer x.end()
 	x.ask(r.Header.Get("Range"))
-	if ext := filepath.Ext(x.path); p.spoil == nil || ext != ".img" && ext != ".rdiff" {
+	if p.spoil == nil || !isPayload(x.path) {
 		x.pass()
 		return
 	}

@@ -47,7 +47,7 @@ func (s *breaking) countAgain() {
 // breaks is the handler around the one that serves the mirror.
 func (s *breaking) breaks(inner http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasSuffix(r.URL.Path, ".img") && !strings.HasSuffix(r.URL.Path, ".rdiff") {
+		if !isPayload(r.URL.Path) {
 			inner.ServeHTTP(w, r)
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/pace"
@@ -26,11 +27,13 @@ type search struct {
 	report  *report
 	offer   *offer
 	sources source.Sources
+	mirrors *mirrors  // that remember how fast files come
 	end     time.Time // when Options.MaxTime is over
 
 	failures *source.Failures
 	steps    int      // of a route at most
 	bad      []string // files that are no base
+	turns    int      // how often a step was left since another way is faster
 }
 
 // routeError is the error of a route that did not lead to the image, though another
@@ -60,6 +63,10 @@ func (w *search) run(ctx context.Context) (Route, error) {
 			return r, nil
 		case ctx.Err() != nil:
 			return Route{}, ctx.Err()
+		case errors.Is(err, errFaster):
+			w.turns++
+			w.options.Log.Info("another way is faster", "image", w.offer.Target.Name, "left", r, "rate", w.mirrors.known.Rate)
+			continue
 		case limited.Err() != nil:
 			return Route{}, permanent{fmt.Errorf("%s is not complete after %v (--max-time): %w", w.offer.Target.Name, w.options.MaxTime, ErrIncomplete)}
 		}
@@ -100,11 +107,16 @@ func (w *search) choose(failures *source.Failures) (Route, bool, error) {
 	if err != nil {
 		return Route{}, false, err
 	}
-	r, ok := source.Choice{
-		Wanted: &w.offer.Wanted, Sources: w.sources, Bases: bases, Begun: begun, Failures: failures,
-		Downgrades: w.options.Image != "", Steps: w.steps,
-	}.Route()
+	r, ok := w.choice(bases, begun, failures).Route()
 	return r, ok, nil
+}
+
+// choice returns what a route is chosen from.
+func (w *search) choice(bases []LocalImage, begun map[meta.Name]assemble.Begun, failures *source.Failures) source.Choice {
+	return source.Choice{
+		Wanted: &w.offer.Wanted, Sources: w.sources, Bases: bases, Begun: begun, Failures: failures,
+		Downgrades: w.options.Image != "", Steps: w.steps, Model: w.mirrors.model(),
+	}
 }
 
 // bases returns the local images that a route can start from. The target is none
@@ -179,27 +191,43 @@ func (w *search) makeStep(ctx context.Context, base string, r Route, i int) erro
 	s := r.Steps[i]
 	path, file := s.File()
 	phase := stats.RdiffFetch
-	if s.Diff == nil {
-		phase, base = stats.ImageDownload, ""
+	if s.IsFull() {
+		phase = stats.ImageDownload
+	}
+	if (s.Base() == meta.Name{}) {
+		base = ""
 	}
 	progress := stepProgress(w.options.Progress, r.Steps, i)
+	m := w.measure(r, i)
 	err := assemble.Make(ctx, assemble.Job{
 		Dir: w.dir.Files, Image: s.Image.Name, Sums: s.Image.Sums, Base: base,
 		Mirror: w.sources.Of(s).Mirror, Source: path, SourceSums: file.Sums, Wrong: w.failures.Wrong, Log: w.options.Log,
+		Compact: s.Compact != nil, BaseSums: w.sumsOf(s.Base()),
 		Progress: func(done, total int64) {
 			w.report.progress(phase, done, total)
 			progress(done, total)
 		},
-		Left: w.watch(r, i),
+		Left: m.left, Came: m.came,
 	})
+	m.end(err)
 	if errors.Is(err, fetch.ErrChanged) {
 		err = fmt.Errorf("%w: %w", ErrVerify, err)
 	}
-	if err == nil && s.Diff != nil { // both happened during the download
+	if err == nil && !s.IsFull() { // both happened during the download
 		w.report.passed(stats.RdiffChecksum)
 		w.report.passed(stats.ImagePatch)
 	}
 	return err
+}
+
+// sumsOf returns what the mirror says of the base of a step, which was compared with it;
+// zero if it does not say anything.
+func (w *search) sumsOf(base meta.Name) cksum.Sums {
+	im, ok := w.offer.Series.Image(base)
+	if !ok {
+		return cksum.Sums{}
+	}
+	return im.Sums
 }
 
 // watch returns what looks at the rate of a step. It ends a step that cannot end in
@@ -259,6 +287,8 @@ func (w *search) keepStep(im *meta.Image, rest []Step) error {
 // route would do better.
 func (w *search) exclude(err error, r Route, s Step) error {
 	switch {
+	case errors.Is(err, errFaster): // nothing is wrong with it
+		return err
 	case noRoom(err):
 		return w.excludeLong(err, r)
 	case isLocal(err): // the fault of no source
@@ -318,31 +348,4 @@ func (w *search) checkRoom(r Route) error {
 		return w.excludeLong(fmt.Errorf("%w: it needs %d bytes more, and %d are free", syscall.ENOSPC, need, free), r)
 	}
 	return nil
-}
-
-// roomFor returns how many bytes must be free for a route. While an image is made,
-// the one before it is needed. What an earlier run has made takes its room already.
-func roomFor(dir *imagedir.Dir, r Route) (most int64) {
-	var before int64
-	for _, s := range r.Steps {
-		left := s.Image.Sums.Size - diskspace.Used(dir.Files, assemble.PartialName(s.Image.Name))
-		most = max(most, before+left)
-		before = max(left, 0)
-	}
-	return most
-}
-
-// stepProgress returns the callback for one of several steps.
-func stepProgress(report func(done, total int64), steps []Step, step int) func(done, total int64) {
-	if report == nil {
-		return func(int64, int64) {}
-	}
-	var before, all int64
-	for i, s := range steps {
-		if i < step {
-			before += s.Image.Sums.Size
-		}
-		all += s.Image.Sums.Size
-	}
-	return func(done, _ int64) { report(before+done, all) }
 }

@@ -19,7 +19,7 @@ import (
 
 // isPayload reports whether a path is one of an image or a delta.
 func isPayload(path string) bool {
-	return strings.HasSuffix(path, ".img") || strings.HasSuffix(path, ".rdiff")
+	return strings.HasSuffix(path, ".img") || strings.HasSuffix(path, ".rdiff") || strings.HasSuffix(path, ".cdelta")
 }
 
 // newPayloadSite serves the payload of a mirror and nothing else, some of it wrongly.

@@ -1,12 +1,14 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"puavo-image-repository/imagerepo/client/internal/cost"
 	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/client/internal/discover"
 	"puavo-image-repository/imagerepo/client/internal/hold"
@@ -33,7 +35,7 @@ type update struct {
 // from updates from one mirror.
 func (u *update) from(ctx context.Context, m mirror) (Result, error) {
 	u.report.phase(stats.ChecksumsFetch)
-	of, err := fetchOffer(ctx, u.options, u.dir, m)
+	of, err := u.mirrors.offer(ctx, m)
 	if err != nil {
 		return Result{}, err
 	}
@@ -139,10 +141,88 @@ func (u *update) make(ctx context.Context, of *offer) (Route, error) {
 		return Route{}, err
 	}
 	w := &search{
-		options: u.options, dir: u.dir, report: &u.report, offer: of, sources: all, end: u.end,
+		options: u.options, dir: u.dir, report: &u.report, offer: of, sources: all, mirrors: u.mirrors, end: u.end,
 		failures: u.failures, steps: route.MaxSteps,
 	}
 	return w.run(ctx)
+}
+
+// errFaster suspends a step since another way turned out to be faster.
+var errFaster = errors.New("another way is faster")
+
+const (
+	// maxTurns is how often a search leaves a step for a faster way.
+	maxTurns = 2
+	// worthTurning is how much of the time another way must save.
+	worthTurning = 0.2
+)
+
+// measured measures a step of a route while it is made.
+type measured struct {
+	*search
+	route Route
+	at    int
+	takes cost.Step
+	meter *cost.Meter
+	slow  func(left int64) error // looks for a source that is too slow
+	rate  float64                // that is known since the last read, or 0
+}
+
+// measure begins to measure a step.
+func (w *search) measure(r Route, at int) *measured {
+	m := &measured{search: w, route: r, at: at, meter: cost.Start(), slow: w.watch(r, at)}
+	if begun, err := w.dir.Begun(); err == nil {
+		m.takes = w.choice(nil, begun, w.failures).Takes(r)[at]
+	}
+	return m
+}
+
+func (m *measured) came(n int, waited time.Duration) { m.rate = m.meter.Came(n, waited) }
+
+// left looks at the rate. Once that of the first megabytes is known, it ends a step if
+// another way to the image is faster, and compact deltas are among them.
+func (m *measured) left(bytes int64) error {
+	if m.rate > 0 {
+		m.mirrors.known.Rate, m.rate = m.rate, 0
+		if faster, err := m.isFaster(bytes); faster || err != nil {
+			return cmp.Or(err, errFaster)
+		}
+	}
+	return m.slow(bytes)
+}
+
+// isFaster reports whether a route that would be chosen now is faster than the rest of this
+// one, of which so many bytes of the current file are left.
+func (m *measured) isFaster(left int64) (bool, error) {
+	if m.options.traffic() || m.turns >= maxTurns || !m.sources.HasCompact(&m.offer.Wanted) {
+		return false, nil
+	}
+	other, ok, err := m.choose(m.failures)
+	if err != nil || !ok || other.Steps == nil || sameFile(other.Steps[0], m.route.Steps[m.at]) {
+		return false, err
+	}
+	begun, err := m.dir.Begun()
+	if err != nil {
+		return false, err
+	}
+	c := m.choice(nil, begun, m.failures)
+	rest := c.Takes(Route{Steps: m.route.Steps[m.at:]})
+	rest[0].Fetch = left
+	return m.mirrors.model().Sum(c.Takes(other)) < (1-worthTurning)*m.mirrors.model().Sum(rest), nil
+}
+
+// sameFile reports whether two steps fetch the same file of the same mirror.
+func sameFile(a, b Step) bool {
+	_, fa := a.File()
+	_, fb := b.File()
+	return a.Mirror == b.Mirror && fa.Sums.SHA512 == fb.Sums.SHA512
+}
+
+// end remembers what was measured. It is only an estimate that this serves, so an error of
+// the disk does not matter.
+func (m *measured) end(err error) {
+	m.mirrors.known = m.meter.End(m.mirrors.known, m.takes, err == nil)
+	_ = m.mirrors.known.Write(m.dir.Files)
 }
 
 // hasTarget reports whether the directory has the wanted image, and it is right.
@@ -180,12 +260,8 @@ func (u *update) prune(of *offer, protected ...meta.Name) ([]meta.Name, error) {
 
 // sources returns where the files of what a mirror offers can be fetched from, the
 // nearest first.
-func (ms *mirrors) sources(ctx context.Context, of *offer) (all source.Sources) {
-	if stored := source.Stored(ms.dir.Files); len(stored) > 0 {
-		if m, err := ms.open(ms.options.Dir, false); err == nil {
-			all = append(all, source.Source{Mirror: m, Images: of.Images, Stored: stored})
-		}
-	}
+func (ms *mirrors) sources(ctx context.Context, of *offer) source.Sources {
+	all := ms.stored(of)
 	for _, where := range ms.payload(ctx) {
 		m, err := ms.open(where, true)
 		if err != nil {
@@ -194,8 +270,26 @@ func (ms *mirrors) sources(ctx context.Context, of *offer) (all source.Sources) 
 		}
 		all = append(all, source.Source{Mirror: m, Images: of.Images})
 	}
-	all = append(all, source.Source{Mirror: of.mirror.Mirror, Images: of.Images})
+	all = append(all, of.source())
 	return append(all, ms.others(ctx, of)...)
+}
+
+// source returns the mirror that made the offer.
+func (of *offer) source() source.Source {
+	return source.Source{Mirror: of.mirror.Mirror, Images: of.Images}
+}
+
+// stored returns the images directory if it has deltas.
+func (ms *mirrors) stored(of *offer) source.Sources {
+	stored := source.Stored(ms.dir.Files)
+	if len(stored) == 0 {
+		return nil
+	}
+	m, err := ms.open(ms.options.Dir, false)
+	if err != nil {
+		return nil
+	}
+	return source.Sources{{Mirror: m, Images: of.Images, Stored: stored}}
 }
 
 // payload returns the hosts for payload: those of the options, and those that DNS

@@ -19,6 +19,7 @@
 //	ltsp.img                       the default link: a hard link of the image in use
 //	ltsp-backup.img                the backup link: the one that was the default before
 //	.image_updates_known           the digest cache
+//	.image_updates_speed           how fast ways to an image are, see package cost
 //	.image_updates_hold            while it exists, no update is installed, see package hold
 //	.image_updates_lock            flock(2)ed by who changes the directory
 //	.image_updates_link.ltsp.img   what is about to become the default link

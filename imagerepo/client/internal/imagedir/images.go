@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/client/internal/cost"
 	"puavo-image-repository/imagerepo/client/internal/digestcache"
 	"puavo-image-repository/imagerepo/client/internal/hold"
 	"puavo-image-repository/imagerepo/internal/assemble"
@@ -89,8 +90,8 @@ func (d *Dir) Install(n meta.Name, sums cksum.Sums) error {
 }
 
 // Sweep removes what dead processes have left: partial images other than those of
-// the wanted images, temporary links, and the temporary files of the digest cache and the
-// hold.
+// the wanted images, temporary links, and the temporary files of the digest cache, the
+// speeds and the hold.
 // Those processes are dead, for the lock is held.
 func (d *Dir) Sweep(wanted ...meta.Name) error {
 	if err := d.wantLock(); err != nil {
@@ -115,7 +116,7 @@ func (d *Dir) Sweep(wanted ...meta.Name) error {
 func (d *Dir) isLeftover(file string, wanted []meta.Name) bool {
 	n, suffix, ok := split(file)
 	if !ok {
-		return strings.HasPrefix(file, nextLink) || file == digestcache.TmpName || file == hold.TmpName
+		return strings.HasPrefix(file, nextLink) || file == digestcache.TmpName || file == hold.TmpName || file == cost.TmpName
 	}
 	return suffix != "" && !slices.Contains(wanted, n) && !exists(d.Files, n.String()+".lock") && !exists(d.Files, assemble.PartialName(n)+".lock")
 }

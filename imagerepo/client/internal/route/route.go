@@ -1,11 +1,10 @@
 // Package route chooses how a client gets from the images that it has to the one that
 // it wants.
 //
-// The images are nodes. A way leads from one to another: it is a delta in some mirror.
-// The full image is a way from nothing. A route is a row of ways from a local image, or
-// from nothing, to the target; the cheapest is taken. It costs the bytes that are still
-// to fetch and, since a step over a small delta is not free, a share of the size of each
-// image that is made.
+// The images are nodes. A way leads from one to another: it is a delta in some mirror, an
+// rdiff delta or a compact one. The full image is a way from nothing, and so is a compact
+// delta that needs no base. A route is a row of ways from a local image, or from nothing,
+// to the target; the cheapest is taken. What a way costs, package cost says.
 //
 // Choose is the algorithm of Bellman and Ford. After round n it knows the cheapest route
 // of at most n steps to each image, and n is bounded, so it takes time linear in the
@@ -25,18 +24,49 @@ const MaxSteps = 16
 
 // Step makes one image from a delta, or downloads the full image.
 type Step struct {
-	Image  *meta.Image
-	Diff   *meta.Diff // nil: the full image
-	Mirror string     // that the file comes from
+	Image   *meta.Image
+	Diff    *meta.Diff    // an rdiff delta; without one and without Compact: the full image
+	Compact *meta.Compact // a compact delta
+	Mirror  string        // that the file comes from
 }
 
 // File returns what the step downloads: its path in the mirror, and what the meta says
 // of it.
 func (s Step) File() (path string, f meta.File) {
-	if s.Diff == nil {
-		return s.Image.Name.String(), s.Image.File
+	switch {
+	case s.Compact != nil:
+		return meta.CompactPath(s.Compact.Filename), s.Compact.File
+	case s.Diff != nil:
+		return meta.DeltaPath(s.Diff.Filename), s.Diff.File
 	}
-	return meta.DeltaPath(s.Diff.Filename), s.Diff.File
+	return s.Image.Name.String(), s.Image.File
+}
+
+// Base returns the image that the step needs, the zero Name if it needs none.
+func (s Step) Base() meta.Name {
+	switch {
+	case s.Compact != nil:
+		return s.Compact.Base
+	case s.Diff != nil:
+		return s.Diff.Base
+	}
+	return meta.Name{}
+}
+
+// IsFull reports whether the step downloads the full image.
+func (s Step) IsFull() bool { return s.Diff == nil && s.Compact == nil }
+
+// String says what the step makes its image from.
+func (s Step) String() string {
+	switch {
+	case s.IsFull():
+		return "the full image"
+	case s.Diff != nil:
+		return fmt.Sprintf("the delta from %s", s.Diff.Base)
+	case s.Base() == meta.Name{}:
+		return "the compact full image"
+	}
+	return fmt.Sprintf("the compact delta from %s", s.Base())
 }
 
 // Route leads to an image: the full image, or deltas, each of which starts from
@@ -61,26 +91,34 @@ func (r Route) String() string {
 	switch {
 	case len(r.Steps) == 0:
 		return "the partial image of an earlier run"
-	case r.Steps[0].Diff == nil:
-		return "the full image"
 	case len(r.Steps) == 1:
-		return fmt.Sprintf("the delta from %s", r.Base.Name)
+		return r.Steps[0].String()
 	}
-	return fmt.Sprintf("%d deltas in a row from %s", len(r.Steps), r.Base.Name)
+	return fmt.Sprintf("%d deltas in a row from %s%s", len(r.Steps), r.Base.Name, r.mix())
+}
+
+// mix says how many of several deltas are compact.
+func (r Route) mix() string {
+	n := 0
+	for _, s := range r.Steps {
+		if s.Compact != nil {
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return ""
+	case len(r.Steps):
+		return ", all compact"
+	}
+	return fmt.Sprintf(", %d of them compact", n)
 }
 
 // Way is a step that can be taken.
 type Way struct {
 	Step
-	Fetch int64 // bytes that are still to fetch for it
+	Cost float64 // of any unit, the same for all
 }
-
-// diskWork is how many bytes of an image that is made cost as much as one byte that
-// is downloaded.
-const diskWork = 64
-
-// cost returns the cost of a way, in bytes to fetch.
-func (w Way) cost() float64 { return float64(w.Fetch) + float64(w.Image.Sums.Size)/diskWork }
 
 // label is the cheapest route to an image that was found so far.
 type label struct {
@@ -92,7 +130,7 @@ type label struct {
 
 // Choose returns the cheapest route to an image, of at most most steps, and false if
 // none exists. Of two that cost the same it takes the one with fewer steps, then the
-// full image, then the one whose ways come first.
+// one without a base, then the one whose ways come first.
 func Choose(target meta.Name, bases []imagedir.Image, ways []Way, most int) (Route, bool) {
 	g := graph{numbers: make(map[meta.Name]int)}
 	end := g.number(target)
@@ -102,10 +140,10 @@ func Choose(target meta.Name, bases []imagedir.Image, ways []Way, most int) (Rou
 	for i := range ways {
 		w := &ways[i]
 		switch {
-		case w.Diff != nil:
-			g.edges = append(g.edges, edge{g.number(w.Diff.Base), g.number(w.Image.Name), w})
+		case w.Base() != meta.Name{}:
+			g.edges = append(g.edges, edge{g.number(w.Base()), g.number(w.Image.Name), w})
 		case w.Image.Name == target:
-			improve(g.best, end, label{cost: w.cost(), way: w})
+			improve(g.best, end, label{cost: w.Cost, way: w})
 		}
 	}
 	for found := true; found && most > 0; most-- {
@@ -144,7 +182,7 @@ func (g *graph) extend() (found bool) {
 	next := slices.Clone(g.best) // so that no route gets two
 	for _, e := range g.edges {
 		if from := g.best[e.from]; from != nil {
-			found = improve(next, e.to, label{from.cost + e.way.cost(), e.way, from.base, from}) || found
+			found = improve(next, e.to, label{from.cost + e.way.Cost, e.way, from.base, from}) || found
 		}
 	}
 	g.best = next

@@ -35,14 +35,21 @@ func testSeries(size int64, images []string, edges []testDelta) *meta.Series {
 	return s
 }
 
+// diskWork is how many bytes of an image cost as much in a test as one byte of a delta.
+const diskWork = 64
+
+func costOf(im *meta.Image, fetch int64) float64 {
+	return float64(fetch) + float64(im.Sums.Size)/diskWork
+}
+
 // ways returns all ways of a series: those of its deltas, and the full images.
 func ways(s *meta.Series) (all []Way) {
 	for i := range s.Images {
 		im := &s.Images[i]
 		for j := range im.Diffs {
-			all = append(all, Way{Step{Image: im, Diff: &im.Diffs[j]}, im.Diffs[j].Sums.Size})
+			all = append(all, Way{Step{Image: im, Diff: &im.Diffs[j]}, costOf(im, im.Diffs[j].Sums.Size)})
 		}
-		all = append(all, Way{Step{Image: im}, im.Sums.Size})
+		all = append(all, Way{Step{Image: im}, costOf(im, im.Sums.Size)})
 	}
 	return all
 }
@@ -132,6 +139,8 @@ func TestRouteString(t *testing.T) {
 	full := Step{Image: im(image1)}
 	first := Step{Image: im(image2), Diff: &im(image2).Diffs[0]}
 	second := Step{Image: im(image3), Diff: &im(image3).Diffs[0]}
+	small := Step{Image: im(image2), Compact: &meta.Compact{File: file(3), Base: name(image1)}}
+	smaller := Step{Image: im(image3), Compact: &meta.Compact{File: file(4), Base: name(image2)}}
 	for _, c := range []struct {
 		route Route
 		bytes int64
@@ -141,6 +150,10 @@ func TestRouteString(t *testing.T) {
 		{Route{Steps: []Step{full}}, 100, "the full image"},
 		{Route{Base: local(image1, 100), Steps: []Step{first}}, 10, "the delta from " + image1},
 		{Route{Base: local(image1, 100), Steps: []Step{first, second}}, 30, "2 deltas in a row from " + image1},
+		{Route{Base: local(image1, 100), Steps: []Step{small}}, 3, "the compact delta from " + image1},
+		{Route{Steps: []Step{{Image: im(image2), Compact: &meta.Compact{File: file(5)}}}}, 5, "the compact full image"},
+		{Route{Base: local(image1, 100), Steps: []Step{small, second}}, 23, "2 deltas in a row from " + image1 + ", 1 of them compact"},
+		{Route{Base: local(image1, 100), Steps: []Step{small, smaller}}, 7, "2 deltas in a row from " + image1 + ", all compact"},
 	} {
 		if got := c.route.String(); got != c.want || c.route.Bytes() != c.bytes {
 			t.Errorf("%q of %d bytes, want %q of %d", got, c.route.Bytes(), c.want, c.bytes)

@@ -74,7 +74,7 @@ func (f *Failures) Add(s route.Step, err error) {
 // exclude reports whether a step must not be chosen.
 func (f *Failures) exclude(s route.Step, source cksum.Digest512) bool {
 	this := assemble.Wrong{Mirror: s.Mirror, Source: source}
-	return f.gone[s.Mirror] || f.slow[s.Mirror] || f.refused[this] || s.Diff != nil && f.count >= maxDeltas ||
+	return f.gone[s.Mirror] || f.slow[s.Mirror] || f.refused[this] || !s.IsFull() && f.count >= maxDeltas ||
 		slices.Contains(f.Wrong, this) || slices.Contains(f.Wrong, assemble.Wrong{Source: source})
 }
 

@@ -4,7 +4,7 @@
 // One mirror says which image is wanted and what its digest is. All others are sources
 // for images of the same SHA-512 only, so none of them can lead to another image:
 //
-//	images directory  deltas that the installed tools have left in rdiffs/
+//	images directory  rdiff deltas that the installed tools have left in rdiffs/
 //	payload mirror    is taken to have all files that the mirror names
 //	the mirror        has what it says
 //	another mirror    has what it says, as far as it means the same images
@@ -16,8 +16,10 @@ package source
 import (
 	"io/fs"
 	"path"
+	"slices"
 
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/client/internal/cost"
 	"puavo-image-repository/imagerepo/client/internal/imagedir"
 	"puavo-image-repository/imagerepo/client/internal/route"
 	"puavo-image-repository/imagerepo/internal/assemble"
@@ -88,17 +90,36 @@ func (s Source) steps(w *Wanted, downgrades bool) (all []route.Step) {
 		if !ok || theirs.Sums.SHA512 != im.Sums.SHA512 {
 			continue
 		}
+		usable := func(base meta.Name) bool {
+			return (downgrades || base.Version <= im.Name.Version) && s.means(w, base)
+		}
 		for j := range theirs.Diffs {
-			d := &theirs.Diffs[j]
-			if (downgrades || d.Base.Version <= im.Name.Version) && s.has(d) && s.means(w, d.Base) {
+			if d := &theirs.Diffs[j]; usable(d.Base) && s.has(d) {
 				all = append(all, route.Step{Image: im, Diff: d, Mirror: mirror})
 			}
 		}
-		if im == w.Target && s.Stored == nil {
+		if s.Stored != nil {
+			continue
+		}
+		for j := range theirs.Compact {
+			c := &theirs.Compact[j]
+			if full := c.Base == (meta.Name{}); full && im == w.Target || !full && usable(c.Base) {
+				all = append(all, route.Step{Image: im, Compact: c, Mirror: mirror})
+			}
+		}
+		if im == w.Target {
 			all = append(all, route.Step{Image: im, Mirror: mirror})
 		}
 	}
 	return all
+}
+
+// HasCompact reports whether any of the sources has a compact delta to an image of a
+// series.
+func (all Sources) HasCompact(w *Wanted) bool {
+	return slices.ContainsFunc(all, func(s Source) bool {
+		return slices.ContainsFunc(s.steps(w, true), func(step route.Step) bool { return step.Compact != nil })
+	})
 }
 
 // has reports whether the source has a delta, as far as that is known.
@@ -124,6 +145,7 @@ type Choice struct {
 	Failures   *Failures
 	Downgrades bool // allows steps to an older image
 	Steps      int  // of the route at most
+	Model      cost.Model
 }
 
 // Route returns the cheapest route to the wanted image of those that have not failed,
@@ -146,11 +168,11 @@ func (c Choice) ways() (all []route.Way) {
 			if c.Failures.exclude(step, file.Sums.SHA512) {
 				continue
 			}
-			fetch := c.Fetch(step)
+			takes := c.takes(step)
 			if c.Begun[step.Image.Name].IsByOthers(step.Image.Sums.SHA512, file.Sums.SHA512) {
-				fetch += worthIt
+				takes.Fetch += worthIt
 			}
-			all = append(all, route.Way{Step: step, Fetch: fetch})
+			all = append(all, route.Way{Step: step, Cost: c.Model.Of(takes)})
 		}
 	}
 	return all
@@ -163,8 +185,29 @@ const worthIt = 1 << 20
 // Fetch returns how many bytes a step would fetch over the network.
 func (c Choice) Fetch(s route.Step) int64 {
 	_, file := s.File()
-	if c.Sources.Of(s).Stored != nil {
+	switch {
+	case c.Sources.Of(s).Stored != nil:
 		return 0
+	case s.Compact != nil:
+		return c.Begun[s.Image.Name].LeftOfCompact(s.Image.Sums, file.Sums)
 	}
 	return c.Begun[s.Image.Name].Left(s.Image.Sums.SHA512, file.Sums)
+}
+
+// takes returns what a step takes.
+func (c Choice) takes(s route.Step) cost.Step {
+	_, file := s.File()
+	t := cost.Step{Fetch: c.Fetch(s), Size: file.Sums.Size, Makes: s.Image.Sums.Size}
+	if s.Compact != nil {
+		t.Compact, t.Coded, t.Unpacked = true, s.Compact.Coded, s.Compact.Unpacked
+	}
+	return t
+}
+
+// Takes returns what the steps of a route take.
+func (c Choice) Takes(r route.Route) (all []cost.Step) {
+	for _, s := range r.Steps {
+		all = append(all, c.takes(s))
+	}
+	return all
 }
