@@ -27,14 +27,18 @@ func apply(c *cli.Context, con console) error {
 	switch {
 	case c.NArg() > 0:
 		return command.Usage("unknown argument %q", c.Args().First())
-	case o.Base == "" || len(o.Deltas) == 0 || o.Out == "":
+	case len(o.Deltas) == 0 || o.Out == "" || o.Base == "" && !client.IsCompact(o.Deltas[0]):
 		return command.Usage("--base, --delta and --out are needed")
 	}
 	given, err := parseDigests(c, map[string]encoding.TextUnmarshaler{"blake3": &o.BLAKE3, "sha256": &o.SHA256, "sha512": &o.SHA512})
 	if err != nil {
 		return err
 	}
-	if len(given) == 0 && !c.Bool("unverified") {
+	compared := given
+	if client.IsCompact(o.Deltas[len(o.Deltas)-1]) && !c.IsSet("blake3") {
+		compared = append(compared, "blake3")
+	}
+	if len(compared) == 0 && !c.Bool("unverified") {
 		return command.Usage("nothing to check the new image against; give --blake3, --sha256 or --sha512, or else --unverified")
 	}
 	syscall.Umask(umask) // the new image is the caller's own
@@ -43,7 +47,7 @@ func apply(c *cli.Context, con console) error {
 	if err != nil {
 		return err
 	}
-	return con.print(c, applied{o.Out, given}, fmt.Sprintf("Made %s.\n", o.Out))
+	return con.print(c, applied{o.Out, compared}, fmt.Sprintf("Made %s.\n", o.Out))
 }
 
 // applied is what apply has done, for programs.

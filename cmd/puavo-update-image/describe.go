@@ -14,6 +14,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/completion"
 	"puavo-image-repository/cmd/internal/manpage"
+	"puavo-image-repository/imagerepo/client"
 	"puavo-image-repository/meta"
 )
 
@@ -38,6 +39,7 @@ func describeSelf(ctx context.Context, app *cli.App, args []string, stdout io.Wr
 	return completion.Print(app, completion.Values{
 		"IMAGE": images, "SERIES": series, "--series": series,
 		"--default-link": func(completion.Line) []string { return []string{"ltsp.img"} },
+		"--prefer":       func(completion.Line) []string { return []string{client.PreferTime, client.PreferTraffic} },
 		"--log-format":   func(completion.Line) []string { return []string{"text", "json"} },
 		"SHELL":          func(completion.Line) []string { return completion.Shells() },
 		"COMMAND": func(completion.Line) (names []string) {

@@ -62,7 +62,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
    puavo-update-image check|plan|list|verify --mirror DIR_OR_URL --images-dir DIR [options]
    puavo-update-image rollback --images-dir DIR --default-link NAME [options] [IMAGE]
    puavo-update-image hold|unhold --images-dir DIR [options]
-   puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img --blake3 HEX`,
+   puavo-update-image apply --base OLD.img --delta D.rdiff|D.cdelta [--delta D2 ...] --out NEW.img --blake3 HEX`,
 		Description: `Makes IMAGE in DIR by the cheapest route: one delta, several deltas in a row,
    or the full image. Without IMAGE, makes the newest image of a series: that of
    the default image, or else of the newest image in DIR. With a SERIES, DIR
@@ -157,7 +157,7 @@ func offlineCommands(stdout, stderr io.Writer) []*cli.Command {
 			Flags:     ours(), Action: action(stdout, stderr, unhold),
 		}, {
 			Name: "apply", Usage: "make an image from an old one and deltas, offline",
-			UsageText: "puavo-update-image apply --base OLD.img --delta D.rdiff [--delta D2.rdiff ...] --out NEW.img --blake3 HEX|--sha256 HEX|--sha512 HEX|--unverified",
+			UsageText: "puavo-update-image apply --base OLD.img --delta D.rdiff|D.cdelta [--delta D2 ...] --out NEW.img --blake3 HEX|--sha256 HEX|--sha512 HEX|--unverified",
 			Flags:     slices.Concat(applyFlags(), []cli.Flag{jsonFlag(), command.ProgressFlag()}, commonFlags()), Action: action(stdout, stderr, apply),
 		},
 	}
@@ -188,6 +188,7 @@ func mirrorFlags() []cli.Flag {
 func payloadFlags() []cli.Flag {
 	return command.Category(whatToFetch,
 		&cli.StringSliceFlag{Name: "payload-mirror", Usage: "fetch images and deltas, but no metadata, from `DIR_OR_URL` if it has them (repeatable, tried in order)"},
+		&cli.StringFlag{Name: "prefer", Category: command.Limits, Usage: "save `WHAT`: time, estimated for each route, or traffic, the bytes to fetch (default: time)"},
 		&cli.BoolFlag{Name: "discover", Usage: "find payload mirrors by DNS, as Puavo machines do: the school's bootserver"},
 	)
 }
@@ -238,11 +239,11 @@ func updateFlags() []cli.Flag {
 func applyFlags() []cli.Flag {
 	return command.Category("What to make",
 		&cli.StringFlag{Name: "base", Usage: "`FILE`: the old image"},
-		&cli.StringSliceFlag{Name: "delta", Usage: "`FILE`: a delta (repeatable, applied in order)"},
+		&cli.StringSliceFlag{Name: "delta", Usage: "`FILE`: a delta, rdiff or compact (repeatable, applied in order)"},
 		&cli.StringFlag{Name: "out", Usage: "`FILE`: the new image, which must not exist yet"},
 		&cli.StringFlag{Name: "blake3", Category: security, Usage: "`HEX`: BLAKE3 digest of the new image; the fastest to check"},
 		&cli.StringFlag{Name: "sha256", Category: security, Usage: "`HEX`: SHA-256 digest of the new image"},
 		&cli.StringFlag{Name: "sha512", Category: security, Usage: "`HEX`: SHA-512 digest of the new image; all digests given are checked"},
-		&cli.BoolFlag{Name: "unverified", Category: security, Usage: "make the new image even if no digest is given to check it"},
+		&cli.BoolFlag{Name: "unverified", Category: security, Usage: "make the new image even if no digest is given to check it; not needed if the last delta is compact"},
 	)
 }

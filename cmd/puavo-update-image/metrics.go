@@ -23,6 +23,7 @@ type lastRun struct {
 	begun   time.Time
 	offered meta.Name // zero if no mirror has answered
 	fetched int64     // bytes
+	compact int       // deltas that were applied
 	code    int       // that it ends with
 }
 
@@ -105,6 +106,7 @@ func (m *metrics) addRun(now time.Time) {
 	m.add("last_success_timestamp_seconds", "When the last update that succeeded ended, since 1970.", float64(now.Unix()), ran && !failed)
 	m.add("last_error_timestamp_seconds", "When the last update that failed or was interrupted ended, since 1970.", float64(now.Unix()), ran && failed)
 	m.add("duration_seconds", "How long the last update took.", now.Sub(r.begun).Round(time.Millisecond).Seconds(), ran)
+	m.add("compact_deltas", "Compact deltas that the last update that succeeded has applied.", float64(r.compact), ran && !failed)
 	m.add("fetched_bytes", "Bytes fetched from mirrors by the last update, documents included.", float64(r.fetched), ran)
 }
 

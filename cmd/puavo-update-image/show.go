@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -48,15 +49,34 @@ func planText(p client.Plan) string {
 	case len(p.Candidates) == 0:
 		fmt.Fprintf(&b, "%s is complete, and would be put to use.\n", p.Image)
 	default:
-		fmt.Fprintf(&b, "%s from %s (%s of disk space free):\n", p.Image, p.Mirror, ui.Bytes(p.Available))
-		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprint(w, "fetch\tdisk\t\n")
-		for _, candidate := range p.Candidates {
-			fmt.Fprintf(w, "%s\t%s\t  %s%s\n", ui.Bytes(candidate.Fetch), ui.Bytes(candidate.Disk), candidate, fromOther(p, candidate))
-		}
-		w.Flush()
+		fmt.Fprintf(&b, "%s from %s (%s of disk space free):\n%s", p.Image, p.Mirror, ui.Bytes(p.Available), waysText(p))
 	}
 	return b.String()
+}
+
+// waysText is the table of the candidates of a plan, with the rate that their times are of.
+func waysText(p client.Plan) string {
+	if len(p.Candidates) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(w, "fetch\ttime\tdisk\t\n")
+	for _, candidate := range p.Candidates {
+		fmt.Fprintf(w, "%s\t%s\t%s\t  %s%s\n", ui.Bytes(candidate.Fetch), seconds(candidate.Seconds), ui.Bytes(candidate.Disk), candidate, fromOther(p, candidate))
+	}
+	w.Flush()
+	rate := fmt.Sprintf("Times are for %s/s", ui.Bytes(p.Rate))
+	if !p.RateKnown {
+		rate += ", a guess: no download was measured yet"
+	}
+	return b.String() + rate + ".\n"
+}
+
+// seconds writes how long something takes, to the second.
+func seconds(n float64) string {
+	const most = 1e6 // a thousand hours
+	return time.Duration(math.Ceil(min(n, most)) * float64(time.Second)).String()
 }
 
 // heldText says since when updates are held, and what is missed.
@@ -111,7 +131,7 @@ func checkForUpdate(c *cli.Context, con console) error {
 	if err != nil {
 		return err
 	}
-	text, code := p.Image.String()+" is available.\n", error(nil)
+	text, code := p.Image.String()+" is available.\n"+waysText(p), error(nil)
 	switch {
 	case p.Disabled:
 		text, code = fmt.Sprintf("Updates are disabled by DISABLE_IMAGE_UPDATES in %s.\n", o.Dir), upToDate

@@ -26,7 +26,7 @@ type console struct {
 func options(c *cli.Context, con console) (client.Options, error) {
 	o := client.Options{
 		Mirrors: c.StringSlice("mirror"), Dir: c.String("images-dir"), Image: c.Args().First(), Series: c.String("series"),
-		PayloadMirrors: c.StringSlice("payload-mirror"), Discover: c.Bool("discover"),
+		PayloadMirrors: c.StringSlice("payload-mirror"), Discover: c.Bool("discover"), Prefer: c.String("prefer"),
 		Trust: c.String("trust"), AllowDowngrade: c.Bool("allow-downgrade"),
 		CACertificate: c.String("ca-certificate"), DefaultLink: c.String("default-link"), GrubLabels: c.Bool("grub-labels"),
 		PreInstall: hook(c.String("pre-install")), PostInstall: hook(c.String("post-install")), HookOutput: con.screen.Output(),
@@ -57,6 +57,8 @@ func check(c *cli.Context, o *client.Options) error {
 		return command.Usage("--mirror and --images-dir are needed")
 	case o.GrubLabels && o.DefaultLink == "":
 		return command.Usage("--grub-labels needs --default-link, which the labels follow")
+	case o.Prefer != "" && o.Prefer != client.PreferTime && o.Prefer != client.PreferTraffic:
+		return command.Usage("--prefer %q: want %s or %s", o.Prefer, client.PreferTime, client.PreferTraffic)
 	case o.Keep < 0:
 		return command.Usage("--keep %d, want 0 or more", o.Keep)
 	case c.NArg() > 1:
@@ -115,11 +117,21 @@ func update(c *cli.Context, con console) error {
 	}
 	result, err := client.Update(c.Context, o)
 	con.screen.Done()
-	err = measure(c, o, &lastRun{begun: begun, offered: result.Image, fetched: result.Fetched}, err)
+	err = measure(c, o, &lastRun{begun: begun, offered: result.Image, fetched: result.Fetched, compact: compactDeltas(result)}, err)
 	if err != nil {
 		return err
 	}
 	return con.print(c, result, describe(result, o))
+}
+
+// compactDeltas returns how many compact deltas were applied.
+func compactDeltas(r client.Result) (n int) {
+	for _, s := range r.Route.Steps {
+		if s.Compact != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // print prints a result: for programs, or as a text unless that is not wanted.
