@@ -8,11 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 
 	"puavo-image-repository/bench/internal/build"
-	"puavo-image-repository/bench/internal/compacting"
 	"puavo-image-repository/bench/internal/files"
 	"puavo-image-repository/bench/internal/generate"
 	"puavo-image-repository/meta"
@@ -143,25 +141,6 @@ func realPairs(dir string) ([]pair, error) {
 		{name: "large change: a release to its security updates", base: a, target: b},
 		{name: "small change: three applications fewer", base: c, target: b},
 	}, nil
-}
-
-// compactPairs returns the pairs of a corpus for compact deltas, whose names match: of real,
-// also the small change the other way round, and the second image alone.
-func compactPairs(o options, tmp string, names *regexp.Regexp) (all []compacting.Pair, err error) {
-	pairs, err := corpus(o, tmp)
-	if err != nil {
-		return nil, err
-	}
-	if o.corpus == "real" {
-		small := pairs[1]
-		pairs = append(pairs, pair{name: "three applications more", base: small.target, target: small.base}, pair{name: "an image alone", target: small.target})
-	}
-	for _, p := range pairs {
-		if names.MatchString(p.name) {
-			all = append(all, compacting.Pair{Name: p.name, Base: p.base, Target: p.target})
-		}
-	}
-	return all, nil
 }
 
 // small returns pairs of the test images and generated ones.

@@ -113,6 +113,14 @@
 // With --write the results are written to bench/COMPACT.md, of repacked to
 // bench/REPACKED.md.
 //
+//	go -C bench run . breakeven [flags]
+//
+// updates by puavo-update-image over rdiff deltas and over compact ones of the same
+// corpora, from a local nginx at several rates, and shows which of them the client chooses.
+// The deltas are made first, which takes hours, and kept in the directory of --deltas.
+//
+// With --write the results are written to bench/BREAKEVEN.md.
+//
 // # Pictures
 //
 //	go -C bench run . draw
@@ -137,7 +145,6 @@ import (
 	"strings"
 	"syscall"
 
-	"puavo-image-repository/bench/internal/compacting"
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/peer"
 	"puavo-image-repository/bench/internal/pictures"
@@ -170,12 +177,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 // commands are the subcommands; without one, pairs are compared.
 var commands = map[string]func(ctx context.Context, args []string, stdout, stderr io.Writer) error{
-	"compact": runCompact,
-	"repo":    runRepo,
-	"client":  runClient,
-	"reads":   runReads,
-	"publish": runPublish,
-	"draw":    runDraw,
+	"compact":   runCompact,
+	"breakeven": runBreakeven,
+	"repo":      runRepo,
+	"client":    runClient,
+	"reads":     runReads,
+	"publish":   runPublish,
+	"draw":      runDraw,
 }
 
 // runDraw draws the pictures of the reports in the folder bench again.
@@ -252,41 +260,6 @@ func runPublish(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	return err
 }
 
-// runCompact compares compact deltas with others.
-func runCompact(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var o options
-	flags := flag.NewFlagSet("bench compact", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.StringVar(&o.corpus, "corpus", "real", "real, repacked, raw, or a directory of images")
-	flags.StringVar(&o.dir, "dir", "", "the directory that bench/corpus.sh filled, for real ("+realDir+"), bench/repack.sh, for repacked ("+repackedDir+"), or bench/raw.sh, for raw ("+rawDir+")")
-	flags.StringVar(&o.only, "only", "", "run only the deltas that match this regular expression, and our rdiff")
-	only := flags.String("pairs", "", "compare only the pairs whose names match this regular expression")
-	tmp := flags.String("tmp", "/var/tmp", "work in this directory, which needs several times the space of two images")
-	flags.BoolVar(&o.write, "write", false, "write bench/COMPACT.md too, of repacked REPACKED.md")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(*tmp, "bench-*")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	names, err := regexp.Compile(*only)
-	if err != nil {
-		return err
-	}
-	pairs, err := compactPairs(o, dir, names)
-	if err != nil {
-		return err
-	}
-	var b strings.Builder
-	err = compacting.Measure(ctx, compacting.Options{Corpus: o.corpus, Pairs: pairs, Only: o.only, Tmp: dir, Log: stderr}, io.MultiWriter(stdout, &b))
-	if err == nil && o.write {
-		err = writeReport(compactReportOf(o.corpus), b.String())
-	}
-	return err
-}
-
 // build builds our command and the mirror.
 func (o publishOptions) build(ctx context.Context, tmp string) (p publishing.Options, err error) {
 	if tmp, err = filepath.Abs(tmp); err != nil {
@@ -359,14 +332,6 @@ func runPairs(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return writeReport(reportOf(o.corpus), b.String())
 	}
 	return nil
-}
-
-// compactReportOf returns the name of the report on compact deltas of a corpus.
-func compactReportOf(corpus string) string {
-	if corpus == "repacked" {
-		return "REPACKED.md"
-	}
-	return "COMPACT.md"
 }
 
 // reportOf returns the name of the report of a corpus.

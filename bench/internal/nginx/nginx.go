@@ -41,8 +41,9 @@ type Server struct {
 }
 
 // Start serves dir until Stop is called or ctx ends. The directory prefix must not
-// be there yet; the server's own files are put into it, and left there.
-func Start(ctx context.Context, dir, prefix string) (*Server, error) {
+// be there yet; the server's own files are put into it, and left there. more are lines of
+// its configuration, such as "limit_rate 100k;".
+func Start(ctx context.Context, dir, prefix string, more ...string) (*Server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func Start(ctx context.Context, dir, prefix string) (*Server, error) {
 		return nil, err
 	}
 	config := filepath.Join(s.prefix, "nginx.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, configuration, dir, port), 0o666); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, configuration, strings.Join(more, "\n    "), dir, port), 0o666); err != nil {
 		return nil, err
 	}
 	ctx, s.stop = context.WithCancel(ctx)
@@ -81,7 +82,7 @@ func Start(ctx context.Context, dir, prefix string) (*Server, error) {
 	return s, nil
 }
 
-// configuration is of a directory and a port. All paths but the directory's are
+// configuration is of lines more, a directory and a port. All paths but the directory's are
 // below the prefix.
 const configuration = `daemon off;
 master_process off;
@@ -98,6 +99,7 @@ http {
     scgi_temp_path scgi;
     sendfile on;
     tcp_nopush on;
+    %s
     root "%s";
     server {
         listen 127.0.0.1:%d;
