@@ -85,17 +85,67 @@ func runBreakeven(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		return err
 	}
 	return o.measure(report, stdout, func(dir string, pairs []compacting.Pair, w io.Writer) error {
-		b.Corpus, b.Tmp, b.Client, b.Rdiff = o.corpus, dir, filepath.Join(dir, "puavo-update-image"), filepath.Join(dir, "rdiff")
+		b.Corpus, b.Tmp = o.corpus, dir
 		for _, p := range pairs {
 			b.Pairs = append(b.Pairs, breakeven.Pair(p))
 		}
-		for _, command := range []string{b.Client, b.Rdiff} {
-			if err := build.Command(ctx, filepath.Base(command), command); err != nil {
-				return err
-			}
+		if err := buildInto(ctx, &b); err != nil {
+			return err
 		}
 		return breakeven.Measure(ctx, b, w)
 	})
+}
+
+// runYear measures what a year of a school takes.
+func runYear(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var corpus clientOptions
+	b, s := breakeven.Options{Log: stderr}, breakeven.School{}
+	flags := flag.NewFlagSet("bench year", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&corpus.corpus, "corpus", "real", "real, small, or a directory of images, which are the releases in turn")
+	flags.StringVar(&corpus.dir, "dir", "", "the directory that bench/corpus.sh filled, for real ("+realDir+")")
+	flags.IntVar(&s.Releases, "releases", 26, "releases in a year")
+	flags.IntVar(&s.Laptops, "laptops", 100, "laptops of the school")
+	flags.IntVar(&s.Rate, "rate", 10, "rate of the school's line in Mbit/s")
+	flags.StringVar(&b.Deltas, "deltas", "/var/tmp/year", "keep the deltas in this directory, and use those that are there")
+	tmp := flags.String("tmp", "/var/tmp", "work in this directory, on the file system of the images")
+	write := flags.Bool("write", false, "write bench/YEAR.md too")
+	err := flags.Parse(args)
+	if err != nil {
+		return err
+	}
+	if b.Tmp, err = os.MkdirTemp(*tmp, "bench-*"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.Tmp)
+	b.Corpus = corpus.corpus
+	images, _, err := clientCorpus(ctx, corpus, b.Tmp)
+	if err != nil {
+		return err
+	}
+	if s.Images, _, err = imagesOf(images); err != nil {
+		return err
+	}
+	if err := buildInto(ctx, &b); err != nil {
+		return err
+	}
+	var text strings.Builder
+	err = breakeven.Year(ctx, b, s, io.MultiWriter(stdout, &text))
+	if err == nil && *write {
+		err = writeReport("YEAR.md", text.String())
+	}
+	return err
+}
+
+// buildInto builds the client and rdiff in the directory of the options.
+func buildInto(ctx context.Context, b *breakeven.Options) error {
+	b.Client, b.Rdiff = filepath.Join(b.Tmp, "puavo-update-image"), filepath.Join(b.Tmp, "rdiff")
+	for _, command := range []string{b.Client, b.Rdiff} {
+		if err := build.Command(ctx, filepath.Base(command), command); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // compactReportOf returns the name of the report on compact deltas of a corpus.

@@ -121,6 +121,12 @@
 //
 // With --write the results are written to bench/BREAKEVEN.md.
 //
+//	go -C bench run . year [flags]
+//
+// counts what the updates of a school in a year take of its line and of its laptops: with
+// deltas of rdiff -b 128, with ours, and with compact ones. With --write the results are
+// written to bench/YEAR.md.
+//
 // # Pictures
 //
 //	go -C bench run . draw
@@ -179,6 +185,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 var commands = map[string]func(ctx context.Context, args []string, stdout, stderr io.Writer) error{
 	"compact":   runCompact,
 	"breakeven": runBreakeven,
+	"year":      runYear,
 	"repo":      runRepo,
 	"client":    runClient,
 	"reads":     runReads,

@@ -15,29 +15,42 @@ import (
 	"puavo-image-repository/testdata"
 )
 
-// The whole of it, over the test images, with a base and without.
-func TestMeasure(t *testing.T) {
-	testdata.Tool(t, nginx.Command)
-	path := func(name string) string {
-		p, err := filepath.Abs(filepath.Join("../..", build.Top, "testdata/images", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
+const (
+	image1 = "puavo-os-amxa-buster-2022-01-17-120001-amd64.img"
+	image2 = "puavo-os-amxa-buster-2022-01-20-173248-amd64.img"
+)
+
+// path returns the path of a test image.
+func path(t *testing.T, name string) string {
+	p, err := filepath.Abs(filepath.Join("../..", build.Top, "testdata/images", name))
+	if err != nil {
+		t.Fatal(err)
 	}
+	return p
+}
+
+// options returns options with the programs, which are built.
+func options(t *testing.T) Options {
+	testdata.Tool(t, nginx.Command)
 	dir := t.TempDir()
 	o := Options{
 		Corpus: "test", Rates: []int{40, 0}, Cores: 2, Client: filepath.Join(dir, "puavo-update-image"), Rdiff: filepath.Join(dir, "rdiff"),
 		Deltas: filepath.Join(dir, "deltas"), Tmp: dir, Log: io.Discard,
-		Pairs: []Pair{
-			{"a day", path("puavo-os-amxa-buster-2022-01-17-120001-amd64.img"), path("puavo-os-amxa-buster-2022-01-20-173248-amd64.img")},
-			{"alone", "", path("puavo-os-amxa-buster-2022-01-20-173248-amd64.img")},
-		},
 	}
 	for _, command := range []string{o.Client, o.Rdiff} {
 		if err := build.Go(t.Context(), filepath.Join("../..", build.Top), "build", "-o", command, "./cmd/"+filepath.Base(command)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	return o
+}
+
+// The whole of it, over the test images, with a base and without.
+func TestMeasure(t *testing.T) {
+	o := options(t)
+	o.Pairs = []Pair{
+		{"a day", path(t, image1), path(t, image2)},
+		{"alone", "", path(t, image2)},
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -54,6 +67,38 @@ func TestMeasure(t *testing.T) {
 	} {
 		if !regexp.MustCompile(`(?m)^ *` + want).MatchString(b.String()) {
 			t.Errorf("nothing of %s in\n%s", want, &b)
+		}
+	}
+}
+
+func TestYear(t *testing.T) {
+	o := options(t)
+	testdata.Tool(t, "rdiff")
+	s := School{Images: []string{path(t, image1), path(t, image2)}, Releases: 4, Laptops: 10, Rate: 10}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Year(cancelled, o, s, io.Discard); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	var b strings.Builder
+	if err := Year(t.Context(), o, s, &b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`10 laptops behind a line of 10 Mbit/s get 4 releases, of 2 images in turn: 3 updates each\.`,
+		`\| +rdiff -b 128, as installed \| .* \| +1\.00 \|`, `\| +ours, rdiff \| .* \| +0\.\d\d \|`, `\| +ours, compact \| .* \| +0\.\d\d \|`,
+	} {
+		if !regexp.MustCompile(`(?m)^ *` + want).MatchString(b.String()) {
+			t.Errorf("nothing of %s in\n%s", want, &b)
+		}
+	}
+}
+
+// Each image is followed by the next, the last by the first.
+func TestUpdates(t *testing.T) {
+	for releases, want := range map[int][]int{1: {0, 0, 0}, 2: {1, 0, 0}, 5: {2, 1, 1}, 26: {9, 8, 8}} {
+		if got := (School{Images: make([]string, 3), Releases: releases}).updates(); !slices.Equal(got, want) {
+			t.Errorf("%d releases: %v, want %v", releases, got, want)
 		}
 	}
 }
