@@ -1,17 +1,18 @@
 // Package compactdelta makes the compact deltas of a mirror, after package imagerepo has built
-// it and its rdiff deltas are published.
+// the mirror and published its rdiff deltas.
 //
 //	documents, records -> Plan -> for each: encode -> decode, compare -> drop or publish
 //
-// What a compact delta is, package delta/compact says; where it lies in a mirror and what is
-// recorded of it, package imagerepo. A build keeps those that there are, and makes none.
+// Package delta/compact describes the format, and package imagerepo where the files lie in a
+// mirror and what is recorded of them. A build keeps the compact deltas that exist, and makes
+// none.
 //
 // # The plan
 //
-// A Plan has all compact deltas that the policy wants: those that there are, those that were
-// made of these images before and not worth having, and those to make, the largest expected
-// saving in bytes first. That is the size of the rdiff delta of the same images, or, for one
-// that needs no base, a quarter of its image.
+// A Plan has all compact deltas that the policy wants: those that exist, those that an earlier
+// run made of the same images and dropped because they save too little, and those to make, the
+// largest expected saving in bytes first. The saving is estimated as the size of the rdiff delta
+// between the same images, or, for one that needs no base, as a quarter of its image.
 //
 // # What is done
 //
@@ -25,23 +26,22 @@
 //	                                                                    documents, signed
 //
 // One is made at a time, on all cores that the memory permits. It is published when it is
-// ready, so a run that is killed loses the one that it works on. Scratch files have no names:
-// they go with the process. So no run finds anything of one that was killed, but, if it was
-// about to publish, a copy that mirror.Open removes, or a file that a record says is the
-// tool's own and the next run replaces.
+// ready, so a run that is killed loses only the one in work. Scratch files have no names, and
+// vanish with the process. A run that is killed while it publishes leaves a copy, which
+// mirror.Open removes, or a file that its record marks as the tool's own, which the next run
+// replaces.
 //
-// Who makes compact deltas holds .repo/making.lock besides, so that two runs do not make the
-// same: the one that comes second makes none. Another process may build, repair or sign the
-// mirror meanwhile. So the images are compared again when the lock is taken to publish: a
-// compact delta is published only if the documents have both images with the digests of those
-// it was made of, and want it still.
+// A run that makes compact deltas also holds .repo/making.lock, so that two runs do not make
+// the same ones: the second makes none. Another process may build, repair or sign the mirror
+// meanwhile. So a compact delta is published only if the documents, read again under the
+// mirror's lock, still want it, and have both images with the digests that it was made of.
 //
 // # Time
 //
-// A run has Options.Time. When it is over, the compact delta that it works on is given up. One
-// that is expected to take longer than is left is not begun, by the rate that runs before have
-// recorded; smaller ones are made in its place. Of one that was given up the rate is recorded
-// too, so that a run that has no more time does not begin it again.
+// A run takes Options.Time at most, and then gives up the compact delta in work. One that is
+// expected to take longer than what is left, by the rate that earlier runs recorded, is not
+// begun; smaller ones are made in its place. The rate of one that was given up is recorded too,
+// so that a later run with as little time does not begin it again.
 //
 // # Memory and space
 //
@@ -72,7 +72,7 @@ import (
 	"puavo-image-repository/imagerepo/plan"
 )
 
-// ErrLocked is wrapped by the error for a mirror that another process changed all the time.
+// ErrLocked is wrapped by the error for a mirror whose lock another process held all the time.
 var ErrLocked = lockfile.ErrHeld
 
 // Options say what Run does. MirrorDir must be given. URL, Policy, Series, Torrents, NoPage,
@@ -102,7 +102,7 @@ type Options struct {
 	Done func(Result)
 }
 
-// check returns an error for options that are missing or do not do, and completes the others.
+// check returns an error for options that are missing or invalid, and completes the others.
 func (o *Options) check() error {
 	if o.MirrorDir == "" {
 		return errors.New("compactdelta.Options: MirrorDir must be given")

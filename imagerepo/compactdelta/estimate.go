@@ -37,7 +37,7 @@ const (
 func MinMemory() int64 { return processMemory + packMemory }
 
 func errTooLittle(memory int64) error {
-	return fmt.Errorf("to make compact deltas takes %d MiB of memory or more, not %d", MinMemory()>>20, memory>>20)
+	return fmt.Errorf("making compact deltas takes %d MiB of memory or more, not %d", MinMemory()>>20, memory>>20)
 }
 
 // Need is what it is expected to take to make a compact delta.

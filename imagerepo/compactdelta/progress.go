@@ -41,7 +41,7 @@ func (w *work) making(d Delta) (end func()) {
 	ended := w.meter.Begin("compact_make", d.path())
 	stop, all := make(chan struct{}), int64(encoding*float64(w.of))
 	var waiting sync.WaitGroup
-	waiting.Go(func() { // beside Encode, which takes minutes
+	waiting.Go(func() { // concurrently with Encode, which takes minutes
 		tick := time.NewTicker(500 * time.Millisecond)
 		defer tick.Stop()
 		begin := time.Now()
