@@ -274,7 +274,7 @@ func TestCompactAfterOthers(t *testing.T) {
 			if left <= 0 || left >= int64(len(c.second)) {
 				t.Errorf("left are %d of %d bytes", left, len(c.second))
 			}
-			s, url = newSite(t, c.second)
+			_, url = newSite(t, c.second)
 			if err := p.make(t.Context(), url, c.second, whole.target, true, c.changes[1]); err != nil {
 				t.Fatal(err)
 			}

@@ -75,8 +75,8 @@ func (m *Meter) End(before Known, s Step, done bool) Known {
 // busy returns how many seconds one core would have worked. If the work waited for the disk,
 // the processor's time alone says too little, and if the download was slow, the other time.
 func (m *Meter) busy(all time.Duration) float64 {
-	cores := time.Duration(Model{}.cores())
-	return max(processTime()-m.cpu, (all-m.waited)*cores, time.Microsecond).Seconds()
+	whole := (all - m.waited).Seconds() * float64(Model{}.cores())
+	return max((processTime() - m.cpu).Seconds(), whole, 1e-6)
 }
 
 // processTime returns how much processor time the process has used.
