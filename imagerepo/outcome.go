@@ -362,7 +362,7 @@ func (r *run) leaveOthers() error {
 		}
 	}
 	if len(others) == len(names) {
-		return fmt.Errorf("%w: no series matches %s; the series are %s", plan.ErrConfig, strings.Join(globs, " or "), strings.Join(names, ", "))
+		return fmt.Errorf("%w %s; the series are %s", plan.ErrNoSeries, strings.Join(globs, " or "), strings.Join(names, ", "))
 	}
 	slices.SortFunc(r.series, func(a, b meta.SeriesConfig) int { return strings.Compare(a.Name, b.Name) })
 	r.failed.leave(others)

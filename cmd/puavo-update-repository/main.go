@@ -41,7 +41,7 @@ func main() {
 }
 
 // badInput are the errors for unusable input.
-var badInput = []error{plan.ErrInput, plan.ErrConfig, audit.ErrNoMirror, imagediff.ErrImage, publish.ErrMirror, pull.ErrInput, pull.ErrUntrusted, pull.ErrRemoval, pullcmd.ErrKeepList}
+var badInput = []error{plan.ErrInput, plan.ErrConfig, plan.ErrNoSeries, audit.ErrNoMirror, imagediff.ErrImage, publish.ErrMirror, pull.ErrInput, pull.ErrUntrusted, pull.ErrRemoval, pullcmd.ErrKeepList}
 
 // ourUmask lets others read what this makes, and not write it; umask is the one that this
 // process inherited.

@@ -20,6 +20,8 @@ var (
 	ErrInput = errors.New("unusable input")
 	// ErrConfig is wrapped by the errors for a series file that is wrong.
 	ErrConfig = errors.New("wrong series file")
+	// ErrNoSeries is wrapped by the error for a choice of series that no series fits.
+	ErrNoSeries = errors.New("no series matches")
 	// ErrSpace is wrapped by the error for a disk that probably has too little free space.
 	ErrSpace = errors.New("not enough free space")
 	// ErrRemoval is wrapped by the error for a run that would remove too many images.
