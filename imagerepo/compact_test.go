@@ -96,7 +96,7 @@ func TestCompactCarriedOver(t *testing.T) {
 			os.WriteFile(there(p), data, 0o666)
 		}, "4 +2--4", "it starts from another base"},
 		{"a record is gone", func(p *place) { os.Remove(state(p, of24)) }, "4 2--4", ""},
-		{"a record is damaged", func(p *place) { damage(t, state(p, of24)) }, "4 2--4", "a damaged record"},
+		{"a record is damaged", func(p *place) { damage(t, state(p, of24)) }, "4 2--4", "a record is damaged"},
 		{"all records are gone", func(p *place) { os.RemoveAll(filepath.Join(p.MirrorDir, mirror.Private)) }, "4 2--4", ""},
 		{"a record is gone, and its file damaged", func(p *place) {
 			os.Remove(state(p, of24))
