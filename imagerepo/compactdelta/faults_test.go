@@ -31,7 +31,7 @@ func TestEachWriteFails(t *testing.T) {
 	want.build()
 	want.run()
 	failed := make(map[atomicfile.Kind]int)
-	for at := int64(1); ; at += int64(testdata.Scale(1, 15)) {
+	for at := int64(1); ; at += int64(pick(1, 5, 15)) {
 		p := newPlace(t, image1, image3, image4)
 		p.Torrents, p.NoSync = torrents, false
 		var n atomic.Int64

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo/plan"
-	"puavo-image-repository/testdata"
 )
 
 // TestMain is a run itself where childEnv is set, for the tests that kill it.
@@ -66,7 +65,7 @@ func TestKill(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d, an undisturbed run takes %v", seed, length)
 	random := rand.New(rand.NewPCG(seed, 0))
-	for i := range testdata.Scale(50, 5) {
+	for i := range pick(50, 10, 5) {
 		p := ready()
 		cmd := child(p.MirrorDir)
 		if err := cmd.Start(); err != nil {

@@ -24,6 +24,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
+	"puavo-image-repository/testdata"
 )
 
 const (
@@ -290,4 +291,13 @@ func (p *place) left() (all []string) {
 		}
 	}
 	return all
+}
+
+// pick returns how often a test does something: all of it where COMPACT_FAULTS is set, as
+// .ci/long does.
+func pick(all, usual, short int) int {
+	if os.Getenv("COMPACT_FAULTS") != "" {
+		return all
+	}
+	return testdata.Scale(usual, short)
 }
