@@ -27,14 +27,34 @@ import (
 )
 
 // treeReader reads trees that a power cut may leave. It takes the digests of a content
-// once.
+// once, and reads a document once.
 type treeReader struct {
 	digests map[*powercut.Content]cksum.Sums
 	pieces  map[*powercut.Content][]byte // of files, by one length: that of small ones
+	claims  map[document]claims
+}
+
+// document is a content at a path.
+type document struct {
+	path    string
+	content *powercut.Content
+}
+
+// claims are what a document says of files: what their digests are, or that they are those
+// of a torrent.
+type claims struct {
+	files   []claim
+	torrent *torrent.Torrent
+	err     error // it does not parse
+}
+
+type claim struct {
+	file string
+	same func(cksum.Sums) bool
 }
 
 func newTreeReader() *treeReader {
-	return &treeReader{make(map[*powercut.Content]cksum.Sums), make(map[*powercut.Content][]byte)}
+	return &treeReader{make(map[*powercut.Content]cksum.Sums), make(map[*powercut.Content][]byte), make(map[document]claims)}
 }
 
 func (r *treeReader) sums(c *powercut.Content) cksum.Sums {
@@ -51,11 +71,7 @@ func (r *treeReader) sums(c *powercut.Content) cksum.Sums {
 
 // wrongTorrent returns an error for a torrent that is not of its file as it is there, which
 // clients find without the documents.
-func (r *treeReader) wrongTorrent(t powercut.Tree, name string) error {
-	got, err := torrent.Parse(t[name].Data)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
+func (r *treeReader) wrongTorrent(t powercut.Tree, name string, got *torrent.Torrent) error {
 	file := t[mirror.PathOf(got.Name)]
 	if file == nil {
 		return fmt.Errorf("%s is of %s, which is not there", name, got.Name)
@@ -71,49 +87,71 @@ func (r *treeReader) wrongTorrent(t powercut.Tree, name string) error {
 	return nil
 }
 
+// read returns what a document claims.
+func (r *treeReader) read(doc string, c *powercut.Content) claims {
+	is, ok := r.claims[document{doc, c}]
+	if !ok {
+		is = claimsOf(doc, c.Data)
+		r.claims[document{doc, c}] = is
+	}
+	return is
+}
+
+func claimsOf(doc string, data []byte) (is claims) {
+	add := func(file string, same func(cksum.Sums) bool) { is.files = append(is.files, claim{file, same}) }
+	switch {
+	case slices.Contains(mirror.Lists(), doc):
+		lines, err := mirror.ParseList(doc, data)
+		is.err = err
+		for _, l := range lines {
+			if ext := path.Ext(l.Path); ext == ".img" || ext == ".rdiff" || ext == ".cdelta" || ext == ".torrent" {
+				add(l.Path, func(is cksum.Sums) bool { return is.SHA256 == l.SHA256 })
+			}
+		}
+	case path.Dir(doc) == mirror.MetaDir:
+		s, err := meta.ParseSeries(data)
+		is.err = err
+		for _, im := range s.Images {
+			add(im.Name.String(), func(is cksum.Sums) bool { return is == im.Sums })
+			for _, d := range im.Diffs {
+				add(meta.DeltaPath(d.Filename), func(is cksum.Sums) bool { return is == d.Sums })
+			}
+			for _, d := range im.Compact {
+				add(meta.CompactPath(d.Filename), func(is cksum.Sums) bool { return is == d.Sums })
+			}
+		}
+	case path.Dir(doc) == mirror.TorrentDir:
+		got, err := torrent.Parse(data)
+		if err != nil {
+			return claims{err: fmt.Errorf("%s: %w", doc, err)}
+		}
+		is.torrent = &got
+	case doc == mirror.Index:
+		_, is.err = meta.ParseIndex(data)
+	case doc == mirror.CKSUMS:
+		lines, err := cksum.ParseCKSUMS(bytes.NewReader(data))
+		is.err = err
+		for _, l := range lines {
+			add(mirror.PathOf(l.Name), func(is cksum.Sums) bool { return is.CRC == l.CRC && is.Size == l.Size })
+		}
+	}
+	return is
+}
+
 // wrong returns an error for a tree in which a document does not parse, or names what
 // is not there, or is not as it says.
 func (r *treeReader) wrong(t powercut.Tree) error {
 	var all []error
-	compare := func(doc, file string, same func(cksum.Sums) bool) {
-		if t[file] == nil {
-			all = append(all, fmt.Errorf("%s names %s, which is not there", doc, file))
-		} else if !same(r.sums(t[file])) {
-			all = append(all, fmt.Errorf("%s names %s, which has other %d bytes", doc, file, len(t[file].Data)))
-		}
-	}
 	for doc, c := range t {
-		switch {
-		case slices.Contains(mirror.Lists(), doc):
-			lines, err := mirror.ParseList(doc, c.Data)
-			all = append(all, err)
-			for _, l := range lines {
-				if ext := path.Ext(l.Path); ext == ".img" || ext == ".rdiff" || ext == ".cdelta" || ext == ".torrent" {
-					compare(doc, l.Path, func(is cksum.Sums) bool { return is.SHA256 == l.SHA256 })
-				}
-			}
-		case path.Dir(doc) == mirror.MetaDir:
-			s, err := meta.ParseSeries(c.Data)
-			all = append(all, err)
-			for _, im := range s.Images {
-				compare(doc, im.Name.String(), func(is cksum.Sums) bool { return is == im.Sums })
-				for _, d := range im.Diffs {
-					compare(doc, meta.DeltaPath(d.Filename), func(is cksum.Sums) bool { return is == d.Sums })
-				}
-				for _, d := range im.Compact {
-					compare(doc, meta.CompactPath(d.Filename), func(is cksum.Sums) bool { return is == d.Sums })
-				}
-			}
-		case path.Dir(doc) == mirror.TorrentDir:
-			all = append(all, r.wrongTorrent(t, doc))
-		case doc == mirror.Index:
-			_, err := meta.ParseIndex(c.Data)
-			all = append(all, err)
-		case doc == mirror.CKSUMS:
-			lines, err := cksum.ParseCKSUMS(bytes.NewReader(c.Data))
-			all = append(all, err)
-			for _, l := range lines {
-				compare(doc, mirror.PathOf(l.Name), func(is cksum.Sums) bool { return is.CRC == l.CRC && is.Size == l.Size })
+		says := r.read(doc, c)
+		if all = append(all, says.err); says.torrent != nil {
+			all = append(all, r.wrongTorrent(t, doc, says.torrent))
+		}
+		for _, f := range says.files {
+			if t[f.file] == nil {
+				all = append(all, fmt.Errorf("%s names %s, which is not there", doc, f.file))
+			} else if !f.same(r.sums(t[f.file])) {
+				all = append(all, fmt.Errorf("%s names %s, which has other %d bytes", doc, f.file, len(t[f.file].Data)))
 			}
 		}
 	}

@@ -37,6 +37,9 @@ type Tree map[string]*Content
 // Content is the content of a file.
 type Content struct{ Data []byte }
 
+// nothing is the content of files that were not flushed.
+var nothing = new(Content)
+
 // Disk is what is known of a directory that is being changed. Its methods can be
 // called concurrently.
 type Disk struct {
@@ -230,7 +233,7 @@ func (d *Disk) tree(pick func(name string, n int) int) Tree {
 		if !f.dir && reachable(picked, path.Dir(name)) {
 			t[name] = f.flushed
 			if f.flushed == nil {
-				t[name] = new(Content)
+				t[name] = nothing
 			}
 		}
 	}
