@@ -28,7 +28,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	remove := testdata.InMemory()
+	code := m.Run()
+	remove()
+	os.Exit(code)
 }
 
 const childEnv = "IMAGEREPO_BUILD_IN"
@@ -46,7 +49,7 @@ func (p *place) child() *exec.Cmd {
 // for runs that replace and remove.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	kills := testdata.Scale(50, 4)
+	kills := testdata.Short(testdata.Scale(50, 4), 2)
 	want := newPlace(t, image2, image3, image4)
 	want.write(image3, want.read(other))
 	start := time.Now()

@@ -55,9 +55,11 @@ var began = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 var builds string
 
 func TestMain(m *testing.M) {
+	remove := testdata.InMemory()
 	builds = must(os.MkdirTemp("", "audit"))
 	code := m.Run()
 	os.RemoveAll(builds)
+	remove()
 	os.Exit(code)
 }
 

@@ -126,13 +126,14 @@ func TestMain(m *testing.M) {
 	if words := os.Getenv(childEnv); words != "" {
 		os.Exit(runChild(words))
 	}
+	remove := testdata.InMemory()
 	mirrors = must(os.MkdirTemp("", "the mirrors")) // with a space, which URLs must escape
-	flag.Parse()
 	if at := flag.Lookup("test.parallel"); at.Value.String() == at.DefValue {
 		at.Value.Set("4") // tests that run in parallel wait most of the time
 	}
 	code := m.Run()
 	os.RemoveAll(mirrors)
+	remove()
 	os.Exit(code)
 }
 

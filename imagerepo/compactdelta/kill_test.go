@@ -26,7 +26,10 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	encode = real
-	os.Exit(m.Run())
+	remove := testdata.InMemory()
+	code := m.Run()
+	remove()
+	os.Exit(code)
 }
 
 const childEnv = "COMPACTDELTA_RUN_IN"

@@ -32,8 +32,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	remove := testdata.InMemory()
 	code := m.Run()
 	mirrortest.RemoveKeys()
+	remove()
 	os.Exit(code)
 }
 
@@ -152,9 +154,9 @@ func (c killed) test(p *place) {
 	p.build()
 	whole := p.CopyDest("whole")
 	changes, _ := p.child(whole, keys, 0)
-	few := testdata.Scale(40, 4)
+	few := testdata.Short(testdata.Scale(40, 4), 2)
 	if c.keys {
-		few = testdata.Scale(12, 2) // each reads keys, which is slow by design
+		few = testdata.Short(testdata.Scale(12, 2), 1) // each reads keys, which is slow by design
 	}
 	kills := 0
 	for _, at := range points(changes, few) {
@@ -246,7 +248,7 @@ func TestKilledWithdrawal(t *testing.T) {
 	if len(left()) > 0 || changes < 10 {
 		t.Fatalf("a run that ends leaves %v after %d changes", left(), changes)
 	}
-	for _, at := range points(changes-1, 5) { // the last is the removal
+	for _, at := range points(changes-1, testdata.Short(5, 2)) { // the last is the removal
 		if _, killed := p.child(p.CopyDest(fmt.Sprint("killed-", at)), "", at); !killed || len(left()) != 1 {
 			t.Errorf("killed at %d of %d: %v, %v", at, changes, killed, left())
 		}

@@ -165,7 +165,7 @@ func TestServersKill(t *testing.T) {
 			publish(first, to)
 			through.count.Store(0)
 			publish(second, to)
-			all := points(int(through.count.Load()), testdata.Scale(12, 2))
+			all := points(int(through.count.Load()), testdata.Short(testdata.Scale(12, 2), 1))
 			kills := 0
 			for _, at := range all {
 				to, dir := s.place(fmt.Sprint("killed-", at), through.port)

@@ -261,7 +261,7 @@ func TestOldDestination(t *testing.T) {
 	p.Put(image3, append(data, make([]byte, 4096)...))
 	p.build()
 	changes, _ := p.child(p.CopyDest("whole"), "", 0)
-	for _, at := range points(changes, testdata.Scale(30, 6)) {
+	for _, at := range points(changes, testdata.Short(testdata.Scale(30, 6), 2)) {
 		dest := p.CopyDest("killed")
 		p.child(dest, "", at)
 		p.served(dest, fmt.Sprint("killed at ", at))

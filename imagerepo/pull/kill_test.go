@@ -32,8 +32,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	remove := testdata.InMemory()
 	code := m.Run()
 	mirrortest.RemoveKeys()
+	remove()
 	os.Exit(code)
 }
 

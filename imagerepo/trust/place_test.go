@@ -24,11 +24,13 @@ import (
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/testdata"
 )
 
 // TestMain has the keys of firstKeys encrypted as they are, with the least work, and
 // all others but marked, by their passphrase.
 func TestMain(m *testing.M) {
+	remove := testdata.InMemory()
 	encrypt = func(text, passphrase []byte) ([]byte, error) {
 		return encrypted.EncryptWithCustomKDFParameters(text, passphrase, encrypted.Legacy)
 	}
@@ -52,6 +54,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	os.RemoveAll(keysDir)
+	remove()
 	os.Exit(code)
 }
 

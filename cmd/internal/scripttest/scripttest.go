@@ -53,7 +53,15 @@ func Main(m *testing.M, name string, main func()) {
 	os.Setenv("GORACE", gorace)
 	// Scripts wait for disks and for each other's processes; -parallel overrides it.
 	flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
-	testscript.Main(m, map[string]func(){name: main})
+	testscript.Main(tests{m}, map[string]func(){name: main})
+}
+
+// tests are those of a command. The short ones have their files in memory.
+type tests struct{ *testing.M }
+
+func (t tests) Run() int {
+	defer testdata.InMemory()()
+	return t.M.Run()
 }
 
 // Run runs the scripts in testdata with these variables, NAME=VALUE, in their
