@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"puavo-image-repository/imagerepo/plan"
+	"puavo-image-repository/testdata"
 )
 
 // TestMain is a run itself where childEnv is set, for the tests that kill it.
