@@ -286,45 +286,54 @@ func TestCompactAfterOthers(t *testing.T) {
 }
 
 // Whatever change of the directory fails, the error is the directory's, and the next call
-// makes the image.
+// makes the image. Of the changes, the first and the last fail, and some of those between, which
+// write one group like the other.
 func TestCompactWriteFails(t *testing.T) {
 	whole := makeCompactCase(t, true, 100_000)
-	for fails := 0; ; fails++ {
-		p := newPlace(t, whole.base)
-		var mu sync.Mutex
-		n := 0
-		stop := atomicfile.Observe(p.path, func(atomicfile.Change) error {
-			mu.Lock()
-			defer mu.Unlock()
-			if n++; n == fails+1 {
-				return syscall.EIO
-			}
-			return nil
-		})
-		p.dir.Close()
-		p.dir, _ = atomicfile.Open(p.path) // one that is observed
-		mirror := mirrors["directory"](t, whole.delta)
-		err := p.make(t.Context(), mirror, whole.delta, whole.target, true, whole.job(true))
-		stop()
-		if n <= fails {
-			if fails < 5 {
-				t.Errorf("only %d changes", fails)
-			}
-			return
+	all, _ := failAt(t, whole, -1)
+	ends, between := testdata.Scale(12, 2), testdata.Scale(16, 3)
+	if all < 2*ends+between {
+		t.Fatalf("only %d changes", all)
+	}
+	for fails := 0; fails < all; fails++ {
+		if fails >= ends && fails < all-ends {
+			fails = min(fails+(all-2*ends)/between, all-ends)
 		}
-		if err != nil {
-			if _, local := errors.AsType[*LocalError](err); !local || !errors.Is(err, syscall.EIO) {
-				t.Errorf("change %d fails: %v", fails, err)
-			}
-			err = p.make(t.Context(), mirror, whole.delta, whole.target, true, whole.job(true))
-		}
-		if err != nil || !bytes.Equal(p.made(), whole.target) {
-			t.Errorf("after change %d failed: %v", fails, err)
-		}
-		if fails >= testdata.Scale(1000, 12) { // the writes of groups are alike
-			return
+		if n, failed := failAt(t, whole, fails); n <= fails || !failed && n < all {
+			t.Errorf("change %d of %d fails: %d were made, and nothing says so", fails, all, n)
 		}
 	}
+}
+
+// failAt makes an image from a compact delta with one change that fails, and again without. It
+// returns how many changes the first call made, and whether that failed.
+func failAt(t *testing.T, whole compactCase, fails int) (n int, failed bool) {
+	t.Helper()
+	p := newPlace(t, whole.base)
+	var mu sync.Mutex
+	stop := atomicfile.Observe(p.path, func(atomicfile.Change) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if n++; n == fails+1 {
+			return syscall.EIO
+		}
+		return nil
+	})
+	p.dir.Close()
+	p.dir, _ = atomicfile.Open(p.path) // one that is observed
+	mirror := mirrors["directory"](t, whole.delta)
+	err := p.make(t.Context(), mirror, whole.delta, whole.target, true, whole.job(true))
+	stop()
+	if failed = err != nil; failed {
+		if _, local := errors.AsType[*LocalError](err); !local || !errors.Is(err, syscall.EIO) {
+			t.Errorf("change %d fails: %v", fails, err)
+		}
+		err = p.make(t.Context(), mirror, whole.delta, whole.target, true, whole.job(true))
+	}
+	if err != nil || !bytes.Equal(p.made(), whole.target) {
+		t.Errorf("after change %d failed: %v", fails, err)
+	}
+	return n, failed
 }
 
 // On a machine with little memory, few workers apply a compact delta.
