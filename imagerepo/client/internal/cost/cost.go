@@ -55,9 +55,9 @@ const (
 	// UsualRate is the rate in bytes a second that counts as long as none is known: that of
 	// a line on which rdiff deltas are faster than compact ones.
 	UsualRate = 12.5e6
-	// usualSpeed is the speed that counts likewise, in bytes a second and core. It is less
-	// than that of slow machines.
-	usualSpeed = 10e6
+	// usualSpeed is the speed that counts likewise, in bytes a second and core: three quarters
+	// of that of a server.
+	usualSpeed = 15e6
 	// diskRate is how many bytes of an image are written and verified in a second.
 	diskRate = 200e6
 	// diskShare is how many bytes of an image that is written cost as much as one that is
