@@ -149,12 +149,15 @@ type DecodeOptions struct {
 	From int
 	// Trusted says that the caller has compared the base's size and digest with Info.
 	Trusted bool
+	// Compared says that the caller compares the digest of the whole target, so that Decode
+	// need not take it as well.
+	Compared bool
 }
 
 // Decode writes to w the target, or what is left of it from a group on. It reads r from where
 // Start says. Unless the caller vouches for the base, all of it is read first. A group is
-// written when its digest was compared, and a target that was made from its start has the
-// digest of Info, or there is an error. Errors are those of ctx, r, base and w; ErrBase, before
+// written when its digest was compared. A target that was made from its start has the digest
+// of Info, unless the caller compares that, or there is an error. Errors are those of ctx, r, base and w; ErrBase, before
 // anything is written; and those that wrap ErrFormat.
 func (d *Delta) Decode(ctx context.Context, r io.Reader, base io.ReaderAt, w io.Writer, o DecodeOptions) error {
 	return d.d.Decode(ctx, r, base, w, decode.Options(o))

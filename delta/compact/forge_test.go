@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -182,5 +183,21 @@ func TestLimits(t *testing.T) {
 		if err == nil || len(got) > 0 || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %d bytes, %v, want %q", c.name, len(got), err, c.want)
 		}
+	}
+}
+
+// The digest of the target is compared, unless the caller does that.
+func TestTargetDigest(t *testing.T) {
+	t.Parallel()
+	base, target := noise(1, 5000), noise(2, 5000)
+	f := forge(t, encode(t, raw(base), raw(target), 2))
+	f.head.Target.BLAKE3[0] ^= 1
+	file := f.bytes(t)
+	if _, err := decode(t, file, base, compact.DecodeOptions{}); !errors.Is(err, compact.ErrFormat) || !strings.Contains(err.Error(), "a target with another digest") {
+		t.Errorf("by Decode: %v", err)
+	}
+	got, err := decode(t, file, base, compact.DecodeOptions{Compared: true})
+	if err != nil || !bytes.Equal(got, target) {
+		t.Errorf("by the caller: %d bytes, %v", len(got), err)
 	}
 }

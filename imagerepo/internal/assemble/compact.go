@@ -135,6 +135,7 @@ func (a *attempt) decode(ctx context.Context) error {
 	}
 	o := compact.DecodeOptions{
 		Cores: workers(a.compact.Info(), budget.Free()), From: a.group, Trusted: a.BaseSums.BLAKE3 != cksum.Digest256{},
+		Compared: true, // by the verifier of the image
 	}
 	out := &groupWriter{attempt: a, w: io.MultiWriter(localWriter{a.partial}, a.imageVerifier), at: a.position(a.group).Target, group: a.group}
 	if err := a.compact.Decode(ctx, in, base, out, o); err != nil {

@@ -25,6 +25,8 @@ type Options struct {
 	From int
 	// Trusted says that the caller has compared the base's digest.
 	Trusted bool
+	// Compared says that the caller compares the target's digest.
+	Compared bool
 }
 
 // ErrBase is the error for a base that is not the one which the delta is for.
@@ -42,7 +44,7 @@ func (d *Delta) Decode(ctx context.Context, r io.Reader, base io.ReaderAt, w io.
 		}
 	}
 	m := &making{Delta: d, base: base, w: w, from: o.From, free: make(chan *section, 2)}
-	if o.From == 0 {
+	if o.From == 0 && !o.Compared {
 		m.sum = cksum.NewBLAKE3()
 	}
 	if err := m.run(ctx, r, d.workers(o)); err != nil {
@@ -83,7 +85,7 @@ type making struct {
 	base     io.ReaderAt
 	w        io.Writer
 	from     int
-	sum      hash.Hash     // of what was written; nil if not from the start
+	sum      hash.Hash     // of what was written; nil if not from the start, or the caller's
 	free     chan *section // those that are not used
 	frees    []func()
 	unpacked atomic.Int64 // bytes of content of blocks of the base
