@@ -2,13 +2,18 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
+	"puavo-image-repository/bench/internal/breakeven"
+	"puavo-image-repository/bench/internal/build"
+	"puavo-image-repository/bench/internal/compacting"
 	"puavo-image-repository/bench/internal/files"
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/peer"
@@ -129,3 +134,164 @@ func anonymous(f measure.Figures) float64 { return float64(f.Anonymous) }
 
 // ratioOf writes the median of ratios.
 func ratioOf(values []float64) string { return report.Thousandths(measure.Median(values)) }
+
+// compactOptions are the options of both comparisons of compact deltas.
+type compactOptions struct {
+	options
+	pairs, tmp string
+}
+
+// flags returns the flags of a command that writes a report.
+func (o *compactOptions) flags(command, report string, stderr io.Writer) *flag.FlagSet {
+	flags := flag.NewFlagSet("bench "+command, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.corpus, "corpus", "real", "real, repacked, raw, or a directory of images")
+	flags.StringVar(&o.dir, "dir", "", "the directory that bench/corpus.sh filled, for real ("+realDir+"), bench/repack.sh, for repacked ("+repackedDir+"), or bench/raw.sh, for raw ("+rawDir+")")
+	flags.StringVar(&o.pairs, "pairs", "", "compare only the pairs whose names match this regular expression")
+	flags.StringVar(&o.tmp, "tmp", "/var/tmp", "work in this directory, on the file system of the images; it takes several times the space of two images")
+	flags.BoolVar(&o.write, "write", false, "write bench/"+report+" too")
+	return flags
+}
+
+// measure has the pairs measured in a directory of their own, and writes the report.
+func (o *compactOptions) measure(report string, stdout io.Writer, measure func(dir string, pairs []compacting.Pair, w io.Writer) error) error {
+	names, err := regexp.Compile(o.pairs)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(o.tmp, "bench-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	pairs, err := compactPairs(o.options, dir, names)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	err = measure(dir, pairs, io.MultiWriter(stdout, &text))
+	if err == nil && o.write {
+		err = writeReport(report, text.String())
+	}
+	return err
+}
+
+// runCompact compares compact deltas with others.
+func runCompact(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var o compactOptions
+	flags := o.flags("compact", "COMPACT.md, or, of repacked, REPACKED.md,", stderr)
+	flags.StringVar(&o.only, "only", "", "run only the deltas that match this regular expression, and our rdiff")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	return o.measure(compactReportOf(o.corpus), stdout, func(dir string, pairs []compacting.Pair, w io.Writer) error {
+		return compacting.Measure(ctx, compacting.Options{Corpus: o.corpus, Pairs: pairs, Only: o.only, Tmp: dir, Log: stderr}, w)
+	})
+}
+
+// runBreakeven measures at which rates compact deltas are faster.
+func runBreakeven(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var o compactOptions
+	b := breakeven.Options{Log: stderr}
+	const report = "BREAKEVEN.md"
+	flags := o.flags("breakeven", report, stderr)
+	rates := flags.String("rates", "2,10,40,100,0", "rates of the line in Mbit/s; 0 is no limit")
+	flags.IntVar(&b.Cores, "cores", 0, "how many cores the client may use; 0 is all")
+	flags.StringVar(&b.Deltas, "deltas", "/var/tmp/breakeven", "keep the deltas in this directory, and use those that are there")
+	err := flags.Parse(args)
+	if err != nil {
+		return err
+	}
+	if b.Rates, err = breakeven.ParseRates(*rates); err != nil {
+		return err
+	}
+	return o.measure(report, stdout, func(dir string, pairs []compacting.Pair, w io.Writer) error {
+		b.Corpus, b.Tmp = o.corpus, dir
+		for _, p := range pairs {
+			b.Pairs = append(b.Pairs, breakeven.Pair(p))
+		}
+		if err := buildInto(ctx, &b); err != nil {
+			return err
+		}
+		return breakeven.Measure(ctx, b, w)
+	})
+}
+
+// runYear measures what a year of a school takes.
+func runYear(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var corpus clientOptions
+	b, s := breakeven.Options{Log: stderr}, breakeven.School{}
+	flags := flag.NewFlagSet("bench year", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&corpus.corpus, "corpus", "real", "real, small, or a directory of images, which are the releases in turn")
+	flags.StringVar(&corpus.dir, "dir", "", "the directory that bench/corpus.sh filled, for real ("+realDir+")")
+	flags.IntVar(&s.Releases, "releases", 26, "releases in a year")
+	flags.IntVar(&s.Laptops, "laptops", 100, "laptops of the school")
+	flags.IntVar(&s.Rate, "rate", 10, "rate of the school's line in Mbit/s")
+	flags.StringVar(&b.Deltas, "deltas", "/var/tmp/year", "keep the deltas in this directory, and use those that are there")
+	tmp := flags.String("tmp", "/var/tmp", "work in this directory, on the file system of the images")
+	write := flags.Bool("write", false, "write bench/YEAR.md too")
+	err := flags.Parse(args)
+	if err != nil {
+		return err
+	}
+	if b.Tmp, err = os.MkdirTemp(*tmp, "bench-*"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.Tmp)
+	b.Corpus = corpus.corpus
+	images, _, err := clientCorpus(ctx, corpus, b.Tmp)
+	if err != nil {
+		return err
+	}
+	if s.Images, _, err = imagesOf(images); err != nil {
+		return err
+	}
+	if err := buildInto(ctx, &b); err != nil {
+		return err
+	}
+	var text strings.Builder
+	err = breakeven.Year(ctx, b, s, io.MultiWriter(stdout, &text))
+	if err == nil && *write {
+		err = writeReport("YEAR.md", text.String())
+	}
+	return err
+}
+
+// buildInto builds the client and rdiff in the directory of the options.
+func buildInto(ctx context.Context, b *breakeven.Options) error {
+	b.Client, b.Rdiff = filepath.Join(b.Tmp, "puavo-update-image"), filepath.Join(b.Tmp, "rdiff")
+	for _, command := range []string{b.Client, b.Rdiff} {
+		if err := build.Command(ctx, filepath.Base(command), command); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compactReportOf returns the name of the report on compact deltas of a corpus.
+func compactReportOf(corpus string) string {
+	if corpus == "repacked" {
+		return "REPACKED.md"
+	}
+	return "COMPACT.md"
+}
+
+// compactPairs returns the pairs of a corpus for compact deltas, whose names match: of real,
+// also the small change the other way round, and the second image alone.
+func compactPairs(o options, tmp string, names *regexp.Regexp) (all []compacting.Pair, err error) {
+	pairs, err := corpus(o, tmp)
+	if err != nil {
+		return nil, err
+	}
+	if o.corpus == "real" {
+		small := pairs[1]
+		pairs = append(pairs, pair{name: "three applications more", base: small.target, target: small.base}, pair{name: "an image alone", target: small.target})
+	}
+	for _, p := range pairs {
+		if names.MatchString(p.name) {
+			all = append(all, compacting.Pair{Name: p.name, Base: p.base, Target: p.target})
+		}
+	}
+	return all, nil
+}

@@ -9,10 +9,12 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +24,7 @@ import (
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/internal/compacts"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/mirrortest"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 	"puavo-image-repository/testdata"
@@ -259,20 +262,9 @@ func (p *place) makes(c meta.Compact, im meta.Image) {
 func (p *place) tree() string {
 	p.t.Helper()
 	var b strings.Builder
-	root := os.DirFS(p.MirrorDir)
-	err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			if path == mirror.Private {
-				return fs.SkipDir
-			}
-			return err
-		}
-		data, err := fs.ReadFile(root, path)
-		fmt.Fprintf(&b, "%s %d %s\n", path, len(data), cksum.Digest256(sha256.Sum256(data)))
-		return err
-	})
-	if err != nil {
-		p.t.Fatal(err)
+	all := mirrortest.Tree(p.t, p.MirrorDir)
+	for _, file := range slices.Sorted(maps.Keys(all)) {
+		fmt.Fprintf(&b, "%s %d %x\n", file, len(all[file]), sha256.Sum256([]byte(all[file])))
 	}
 	return b.String()
 }
