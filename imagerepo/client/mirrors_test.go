@@ -262,7 +262,7 @@ func TestCertificatesFromAPipe(t *testing.T) {
 	o.Mirrors, o.CACertificate = append(o.Mirrors, secure.URL+"/other"), pipe
 	testdata.Promptly(t, "a pipe", func() {
 		_, err := client.Update(t.Context(), o)
-		if got := strings.Count(fmt.Sprint(err), "404"); got != 2 {
+		if got := strings.Count(fmt.Sprint(err), "(404 at"); got != 2 {
 			t.Errorf("%d mirrors answer, want 2: %v", got, err)
 		}
 	})
