@@ -208,7 +208,8 @@ func (m *measured) isFaster(left int64) (bool, error) {
 	c := m.choice(nil, begun, m.failures)
 	rest := c.Takes(Route{Steps: m.route.Steps[m.at:]})
 	rest[0].Fetch = left
-	return m.mirrors.model().Sum(c.Takes(other)) < (1-worthTurning)*m.mirrors.model().Sum(rest), nil
+	model := m.mirrors.model()
+	return model.Time(c.Takes(other)) < (1-worthTurning)*model.Time(rest), nil
 }
 
 // sameFile reports whether two steps fetch the same file of the same mirror.

@@ -18,8 +18,9 @@
 //
 // To compare ways, an image that is written counts as a share of its bytes to fetch,
 // however fast the disk is: so among rdiff deltas and full images it is always the bytes
-// that decide, whatever the rate. Where all that counts is traffic, the cost is the bytes to
-// fetch alone.
+// that decide, whatever the rate. Whether a step that was begun is left for another way is
+// decided by seconds. Where all that counts is traffic, the cost is the bytes to fetch
+// alone.
 //
 // # The file
 //
@@ -159,6 +160,14 @@ func (m Model) Bandwidth() float64 {
 // Seconds returns how long a step takes.
 func (m Model) Seconds(s Step) float64 {
 	return overlapped(s, m.fetch(s), m.work(s)+float64(s.Makes)/diskRate)
+}
+
+// Time returns how long steps that follow each other take, in seconds.
+func (m Model) Time(steps []Step) (sum float64) {
+	for _, s := range steps {
+		sum += m.Seconds(s)
+	}
+	return sum
 }
 
 // fetch returns how long the download of a step takes, in seconds.

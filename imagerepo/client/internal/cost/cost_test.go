@@ -93,6 +93,22 @@ func TestSeconds(t *testing.T) {
 	}
 }
 
+// On a slow line a small rdiff delta that was begun is left for a compact one, though the image
+// that both write is much larger than they.
+func TestTime(t *testing.T) {
+	rest := []Step{begun(smallRdiff, 500e3)}
+	for rate, less := range map[float64]bool{2 * mbit: true, 100 * mbit: false} {
+		m := Model{Known: Known{Rate: rate}, Cores: 2}
+		if got := m.Time([]Step{smallCompact}) < 0.8*m.Time(rest); got != less {
+			t.Errorf("at %v bytes a second: %v s instead of %v s", rate, m.Time([]Step{smallCompact}), m.Time(rest))
+		}
+	}
+	m := Model{Cores: 2}
+	if got, want := m.Time([]Step{full, compact}), m.Seconds(full)+m.Seconds(compact); got != want {
+		t.Errorf("%v s, want %v", got, want)
+	}
+}
+
 func TestFile(t *testing.T) {
 	path := t.TempDir()
 	dir, err := atomicfile.Open(path)
@@ -160,6 +176,8 @@ func TestMeter(t *testing.T) {
 		"little":              {second, []int{1000}, second, rdiff, true, 0, 5, false},
 		"a download":          {3 * second, []int{2 << 20, 2 << 20, 4 << 20}, second, rdiff, true, 2 << 20, 8 << 20 / 3., false},
 		"held up":             {300 * second, []int{4 << 20, 4 << 20}, second, compact, true, 4 << 20, 4 << 20, true},
+		"slow, and little":    {2 * second, []int{300 << 10, 300 << 10}, second, rdiff, false, 300 << 10, 5, false},
+		"slow, and too early": {second / 2, []int{300 << 10}, second / 2, rdiff, false, 0, 5, false},
 		"slow":                {20 * second, []int{1 << 20, 1 << 20}, 10 * second, rdiff, false, 1 << 20 / 10., 1 << 20 / 10., false},
 		"not to its end":      {300 * second, []int{4 << 20}, second, compact, false, 4 << 20, 4 << 20, false},
 		"too little work":     {second, nil, 0, Step{Size: 1, Fetch: 1, Compact: true, Coded: 1000}, true, 0, 5, false},

@@ -9,10 +9,11 @@ import (
 const (
 	// enough is how many bytes must come before a rate is believed.
 	enough = 1 << 20
-	// early is how many bytes have come when a rate is looked at the first time, or how long
-	// it takes, if that is less.
+	// A rate is looked at the first time when early bytes have come; on a slow line when
+	// earlySlow have, but not before earlyTime.
 	early     = 4 << 20
-	earlyTime = 2 * time.Second
+	earlySlow = 256 << 10
+	earlyTime = time.Second
 	// enoughWork is how much work, in bytes, a speed is believed of.
 	enoughWork = 16 << 20
 )
@@ -34,10 +35,10 @@ func Start() *Meter { return &Meter{began: time.Now(), cpu: processTime()} }
 func (m *Meter) Came(n int, waited time.Duration) (rate float64) {
 	m.came += int64(n)
 	m.waited += waited
-	if m.first > 0 || m.came < early && (m.came < enough || time.Since(m.began) < earlyTime) {
+	if m.first > 0 || m.came < early && (m.came < earlySlow || time.Since(m.began) < earlyTime) {
 		return 0
 	}
-	m.first = m.rate()
+	m.first = rateOf(m.came, m.waited)
 	return m.first
 }
 
@@ -47,12 +48,11 @@ func RateOf(bytes int64, in time.Duration) float64 {
 	if bytes < enough {
 		return 0
 	}
-	return min(float64(bytes)/max(in.Seconds(), 1e-9), fastest)
+	return rateOf(bytes, in)
 }
 
-// rate returns how fast came what has come.
-func (m *Meter) rate() float64 {
-	return RateOf(m.came, m.waited)
+func rateOf(bytes int64, in time.Duration) float64 {
+	return min(float64(bytes)/max(in.Seconds(), 1e-9), fastest)
 }
 
 // End returns what is known after a step, given what was known before. s is the step as it
@@ -62,7 +62,7 @@ func (m *Meter) End(before Known, s Step, done bool) Known {
 	switch {
 	case m.came < enough:
 	case m.waited*2 >= all || m.first == 0:
-		before.Rate = m.rate()
+		before.Rate = rateOf(m.came, m.waited)
 	default: // while the work held up the download, the system has buffered some of it
 		before.Rate = m.first
 	}
