@@ -177,7 +177,7 @@ func TestMeter(t *testing.T) {
 		"a download":          {3 * second, []int{2 << 20, 2 << 20, 4 << 20}, second, rdiff, true, 2 << 20, 8 << 20 / 3., false},
 		"held up":             {300 * second, []int{4 << 20, 4 << 20}, second, compact, true, 4 << 20, 4 << 20, true},
 		"slow, and little":    {2 * second, []int{300 << 10, 300 << 10}, second, rdiff, false, 300 << 10, 5, false},
-		"slow, and too early": {second / 2, []int{300 << 10}, second / 2, rdiff, false, 0, 5, false},
+		"slow, and too early": {2 * second, []int{300 << 10}, second / 2, rdiff, false, 0, 5, false},
 		"slow":                {20 * second, []int{1 << 20, 1 << 20}, 10 * second, rdiff, false, 1 << 20 / 10., 1 << 20 / 10., false},
 		"not to its end":      {300 * second, []int{4 << 20}, second, compact, false, 4 << 20, 4 << 20, false},
 		"too little work":     {second, nil, 0, Step{Size: 1, Fetch: 1, Compact: true, Coded: 1000}, true, 0, 5, false},

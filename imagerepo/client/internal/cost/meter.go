@@ -10,7 +10,7 @@ const (
 	// enough is how many bytes must come before a rate is believed.
 	enough = 1 << 20
 	// A rate is looked at the first time when early bytes have come; on a slow line when
-	// earlySlow have, but not before earlyTime.
+	// earlySlow have, which were waited for earlyTime.
 	early     = 4 << 20
 	earlySlow = 256 << 10
 	earlyTime = time.Second
@@ -35,7 +35,7 @@ func Start() *Meter { return &Meter{began: time.Now(), cpu: processTime()} }
 func (m *Meter) Came(n int, waited time.Duration) (rate float64) {
 	m.came += int64(n)
 	m.waited += waited
-	if m.first > 0 || m.came < early && (m.came < earlySlow || time.Since(m.began) < earlyTime) {
+	if m.first > 0 || m.came < early && (m.came < earlySlow || m.waited < earlyTime) {
 		return 0
 	}
 	m.first = rateOf(m.came, m.waited)
