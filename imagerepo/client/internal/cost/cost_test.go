@@ -188,9 +188,7 @@ func TestMeter(t *testing.T) {
 		m.began = m.began.Add(-c.ago)
 		var early float64
 		for _, n := range c.came {
-			if rate := m.Came(n, c.waited); rate > 0 && early > 0 {
-				t.Errorf("%s: a rate twice", name)
-			} else if rate > 0 {
+			if rate := m.Came(n, c.waited); early == 0 {
 				early = rate
 			}
 		}
@@ -198,6 +196,35 @@ func TestMeter(t *testing.T) {
 		if early != min(c.early, fastest) || k.Rate < 0.99*c.rate || k.Rate > 1.01*c.rate || (k.Speed != old.Speed) != c.speed {
 			t.Errorf("%s: %v, then %+v", name, early, k)
 		}
+	}
+}
+
+// A rate is looked at again when four times as much has come: then it is that of the bytes since,
+// unless the work has held them up.
+func TestMeterAgain(t *testing.T) {
+	const second = time.Second
+	now := time.Now()
+	m := &Meter{now: func() time.Time { return now }, began: now}
+	for i, c := range []struct {
+		came           int
+		waited, passed time.Duration
+		want           float64
+	}{
+		{2 << 20, second, second, 2 << 20}, // of a line that is slow
+		{4 << 20, second, second, 0},
+		{4 << 20, second, 2 * second, 4 << 20},
+		{30 << 20, second, 5 * second, 0}, // held up
+		{119 << 20, 10 * second, 10 * second, 0},
+		{1 << 20, 10 * second, 10 * second, 6 << 20},
+	} {
+		now = now.Add(c.passed)
+		if got := m.Came(c.came, c.waited); got != c.want {
+			t.Errorf("%d: %v, want %v", i, got, c.want)
+		}
+	}
+	now = now.Add(100 * second)
+	if k := m.End(Known{}, Step{}, true); k.Rate != 6<<20 {
+		t.Errorf("in the end %v", k.Rate)
 	}
 }
 
