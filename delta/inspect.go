@@ -92,6 +92,23 @@ func (c *commands) skip(ctx context.Context, cmd command) error {
 	return nil
 }
 
+// leap passes over all but the end of a long literal without reading it, if in reads from
+// seeker, which may be nil, and returns what is left of the literal: a byte at least, which
+// shows that the delta goes so far.
+func (c *commands) leap(cmd command, in *counted, seeker io.Seeker) (command, error) {
+	ahead := cmd.length - int64(c.r.Buffered()) - 1
+	if seeker == nil || !cmd.literal || ahead < patchBuffer {
+		return cmd, nil
+	}
+	if _, err := seeker.Seek(ahead, io.SeekCurrent); err != nil {
+		return cmd, err
+	}
+	in.n += ahead
+	cmd.length = 1
+	c.r.Reset(in)
+	return cmd, nil
+}
+
 // Stats says what a delta consists of.
 type Stats struct {
 	Copies, Literals        int64 // commands
@@ -118,26 +135,64 @@ func (s *Stats) add(c command) {
 // wrap ErrFormat; if one wraps ErrTrailing, the Stats are those of the delta before it.
 func Inspect(ctx context.Context, delta io.Reader) (Stats, error) {
 	var s Stats
-	cs, err := newCommands(delta, true)
+	err := walk(ctx, delta, func(c command, _ int64) error {
+		s.add(c)
+		return nil
+	})
+	return s, err
+}
+
+// Command makes the next Length bytes of a target.
+type Command struct {
+	Literal bool
+	// From is where the bytes are: of a literal in the delta, of a copy in the base.
+	From, Length int64
+}
+
+// Walk calls emit with the commands of a delta, in their order. Where delta is an
+// io.Seeker too, which must stand at its start, it does not read long literals. The
+// bytes that a copy needs may lie beyond the base: Walk does not know it. Errors are
+// those of Inspect, and the first of emit.
+func Walk(ctx context.Context, delta io.Reader, emit func(Command) error) error {
+	return walk(ctx, delta, func(c command, at int64) error {
+		if c.literal {
+			return emit(Command{Literal: true, From: at, Length: c.length})
+		}
+		return emit(Command{From: c.offset, Length: c.length})
+	})
+}
+
+// walk calls emit with each command, and with where in the delta its header ends.
+func walk(ctx context.Context, delta io.Reader, emit func(command, int64) error) error {
+	in := &counted{r: delta}
+	cs, err := newCommands(in, true)
 	if err != nil {
-		return s, err
+		return err
 	}
+	seeker, _ := delta.(io.Seeker)
+	var target int64
 	for {
 		if err := ctx.Err(); err != nil {
-			return s, err
+			return err
 		}
 		c, err := cs.next()
 		if err == io.EOF {
-			return s, nil
+			return nil
 		} else if err != nil {
-			return s, err
+			return err
 		}
-		if c.offset+c.length < 0 || s.Target()+c.length < 0 {
-			return s, malformed("command %d makes it a target, or needs a base, of 2^63 bytes or more", cs.n)
+		if c.offset+c.length < 0 || target+c.length < 0 {
+			return malformed("command %d makes it a target, or needs a base, of 2^63 bytes or more", cs.n)
 		}
-		s.add(c)
+		target += c.length
+		if err := emit(c, in.n-int64(cs.r.Buffered())); err != nil {
+			return err
+		}
+		if c, err = cs.leap(c, in, seeker); err != nil {
+			return err
+		}
 		if err := cs.skip(ctx, c); err != nil {
-			return s, err
+			return err
 		}
 	}
 }
