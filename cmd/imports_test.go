@@ -55,6 +55,12 @@ var arrows = []struct {
 	{"imagerepo/through", nil},
 	{"imagerepo/audit", []string{"cksum", "delta", "delta/mmap", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/internal/..."}},
 	{"imagerepo/imagediff", []string{"meta/untrusted", "imagerepo/internal/puavoconf/squashfs"}},
+	{"imagerepo/archive", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/through", "imagerepo/archive/internal/...", "imagerepo/internal/..."}},
+	{"imagerepo/archive/internal/chain", nil},
+	{"imagerepo/archive/internal/retention", nil},
+	{"imagerepo/archive/internal/catalog", []string{"cksum", "meta", "meta/untrusted", "imagerepo/atomicfile"}},
+	{"imagerepo/archive/internal/maker", []string{"cksum", "delta", "delta/compact", "delta/compact/squashfs", "delta/mmap", "imagerepo/atomicfile", "imagerepo/archive/internal/catalog"}},
+	{"imagerepo/archive/internal/...", []string{"cksum", "delta", "delta/compact", "delta/mmap", "imagerepo/atomicfile", "imagerepo/archive/internal/..."}},
 	{"imagerepo/serve", []string{"imagerepo/atomicfile", "imagerepo/internal/mediatype", "imagerepo/internal/mirror", "imagerepo/internal/state"}},
 	{"imagerepo/publish", []string{"meta/untrusted", "imagerepo/internal/..."}},
 	{"imagerepo/internal/mirrortest", []string{"cksum", "meta", "imagerepo", "imagerepo/atomicfile", "imagerepo/client", "imagerepo/plan", "imagerepo/trust", "imagerepo/internal/mirror", "testdata"}}, // for tests only
@@ -83,7 +89,7 @@ var arrows = []struct {
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
 	{"cmd/rdiff", []string{"delta", "delta/compact", "delta/compact/squashfs", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units", "cmd/internal/version"}},
-	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/audit", "imagerepo/client", "imagerepo/compactdelta", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/publish", "imagerepo/pull", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/...", "cmd/internal/completion", "cmd/internal/manpage"}},
+	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/archive", "imagerepo/audit", "imagerepo/client", "imagerepo/compactdelta", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/publish", "imagerepo/pull", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/...", "cmd/internal/completion", "cmd/internal/manpage"}},
 	{"testdata", nil},
 	{"bench/...", []string{"..."}},
 }
@@ -313,6 +319,7 @@ func TestOneSeam(t *testing.T) {
 		"cmd/internal/ui/passphrase.go":       "OpenFile", // of the terminal
 		"cmd/rdiff/files.go":                  "Remove",   // of what is copied from a pipe, which has no name then
 		"delta/mmap/mmap.go":                  "OpenFile", // for reading
+		"imagerepo/archive/restore.go":        "OpenFile", // of a device, to write through
 		"imagerepo/client/apply.go":           "OpenFile", // for reading
 		"imagerepo/internal/mirror/mirror.go": "MkdirAll", // of the mirror itself
 		"imagerepo/through/through.go":        "OpenFile", // of a device or a pipe, to write through

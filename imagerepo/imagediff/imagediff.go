@@ -102,6 +102,25 @@ func Compare(ctx context.Context, older, newer string, report func(Change) error
 	return compare(ctx, a, b, report)
 }
 
+// Image is an image that is no file. Name is for messages.
+type Image struct {
+	io.ReaderAt
+	Name string
+	Size int64 // bytes
+}
+
+// CompareImages does what Compare does.
+func CompareImages(ctx context.Context, older, newer Image, report func(Change) error) (same int, err error) {
+	var sides [2]*image
+	for i, from := range []Image{older, newer} {
+		sides[i] = &image{path: from.Name}
+		if err := sides[i].use(ctx, from, from.Size, workOf(from.Size)); err != nil {
+			return 0, sides[i].fault(ctx, err)
+		}
+	}
+	return compare(ctx, sides[0], sides[1], report)
+}
+
 func compare(ctx context.Context, a, b *image, report func(Change) error) (same int, err error) {
 	w := &walk{ctx: ctx, sides: [2]*image{a, b}, contents: squashfs.Compare(a.reader, b.reader), report: report}
 	err = w.both("", a.root, b.root)
@@ -145,8 +164,11 @@ func (i *image) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return i.use(ctx, i.file, size, squashfs.Work+workOfByte*int(size))
+	return i.use(ctx, i.file, size, workOf(size))
 }
+
+// workOf returns how much work is allowed for an image of size bytes.
+func workOf(size int64) int { return squashfs.Work + workOfByte*int(size) }
 
 // use begins to read an image of size bytes, with so much work.
 func (i *image) use(ctx context.Context, from io.ReaderAt, size int64, work int) (err error) {

@@ -20,11 +20,23 @@ func Likely(file, dir string) Way {
 		return Copy
 	case from.sameMount(to) && from.sameDevice(to) && from.mayLink(file):
 		return Link
-	case from.reflinks() && from.kind == to.kind && from.sameDisk(to):
+	case from.likelyReflinks(to):
 		return Reflink
 	default:
 		return Copy
 	}
+}
+
+// Reflinks reports whether a reflink of a file can most likely be made in a directory that
+// exists. It writes nothing.
+func Reflinks(file, dir string) bool {
+	from, fromErr := look(file)
+	to, toErr := look(dir)
+	return fromErr == nil && toErr == nil && from.likelyReflinks(to)
+}
+
+func (i inode) likelyReflinks(other inode) bool {
+	return i.reflinks() && i.kind == other.kind && i.sameDisk(other)
 }
 
 // inode is what is known of a file or a directory.

@@ -1,0 +1,171 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/archive/internal/catalog"
+	"puavo-image-repository/imagerepo/archive/internal/content"
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/meta/untrusted"
+)
+
+// group is an open group.
+type group struct {
+	dir   atomicfile.Dir
+	name  string
+	c     *catalog.Catalog
+	wrong []string // copies of the catalog that are damaged, missing or behind
+}
+
+func (g *group) close() { g.dir.Close() }
+
+// path returns what makes a version.
+func (g *group) path(version string) ([]catalog.Step, error) {
+	if _, ok := g.c.Find(version); !ok {
+		var all []string
+		for _, v := range g.c.Versions {
+			all = append(all, v.Version)
+		}
+		hint := fmt.Sprintf("; it has %d, from %s to %s", len(all), all[0], all[len(all)-1])
+		if near := untrusted.Nearest(version, all); near != "" {
+			hint = "; did you mean " + near + "?"
+		}
+		return nil, fmt.Errorf("version %s of %s is %w%s", untrusted.Quote(version), g.name, ErrUnknown, hint)
+	}
+	return g.c.Path(version)
+}
+
+// commit switches to another catalog, whose new files are complete, flushed, and named with
+// ".new". After an error the one before or the other holds; the next change completes it.
+func (g *group) commit(ctx context.Context, next *catalog.Catalog) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	files := next.Files()
+	next.Obsolete = nil
+	for file := range g.c.Files() {
+		if !files[file] {
+			next.Obsolete = append(next.Obsolete, file)
+		}
+	}
+	for _, file := range g.c.Obsolete {
+		if _, err := g.dir.Lstat(file); err == nil && !files[file] && !slices.Contains(next.Obsolete, file) {
+			next.Obsolete = append(next.Obsolete, file)
+		}
+	}
+	slices.Sort(next.Obsolete)
+	if err := errors.Join(g.dir.SyncDir("."), g.list(next)); err != nil {
+		return err
+	}
+	if err := catalog.Save(g.dir, next); err != nil {
+		return err
+	}
+	g.c = next
+	return g.settle(ctx)
+}
+
+// list writes SHA256SUMS, with the versions that were there before too.
+func (g *group) list(next *catalog.Catalog) error {
+	sums := make(map[string]cksum.Digest256)
+	for _, c := range []*catalog.Catalog{g.c, next} {
+		for _, v := range c.Versions {
+			sums[v.Version] = v.SHA256
+		}
+		for _, p := range c.Trash {
+			sums[p.Version.Version] = p.SHA256
+		}
+	}
+	var lines []cksum.SHA256Line
+	for version, sum := range sums {
+		lines = append(lines, cksum.SHA256Line{SHA256: sum, Path: version + ".img"})
+	}
+	_, err := g.dir.Replace(catalog.SumsFile+catalog.New, catalog.SumsFile, cksum.AppendSHA256SUMS(nil, lines))
+	return err
+}
+
+// settle completes what the catalog says: files get their names, what was pruned goes to the
+// trash, and what is obsolete, or was never named, is removed. It can be repeated.
+func (g *group) settle(ctx context.Context) error {
+	if err := g.moveToTrash(); err != nil {
+		return err
+	}
+	entries, err := fs.ReadDir(g.dir.FS(), ".")
+	if err != nil {
+		return err
+	}
+	changed := false
+	for _, e := range entries {
+		if name, isNew := strings.CutSuffix(e.Name(), catalog.New); isNew && isOurs(name) {
+			changed = true
+			if err := g.settleNew(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	files := g.c.Files()
+	for _, file := range g.c.Obsolete {
+		if _, err := g.dir.Lstat(file); files[file] || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		changed = true
+		if err := g.dir.Remove(file); err != nil {
+			return err
+		}
+	}
+	if changed {
+		return g.dir.SyncDir(".")
+	}
+	return nil
+}
+
+// isOurs reports whether a file has a name that this package gives.
+func isOurs(name string) bool {
+	_, _, isVersion := catalog.ParseFile(name)
+	return isVersion || name == catalog.File || name == catalog.Backup || name == catalog.SumsFile
+}
+
+// settleNew gives a file its name, or removes it if it is not what the catalog means by that.
+func (g *group) settleNew(ctx context.Context, name string) error {
+	version, _, _ := catalog.ParseFile(name)
+	if i := g.c.Index(version); i >= 0 && g.c.Versions[i].File() == name {
+		step := catalog.Step{Version: g.c.Versions[i], File: name}
+		found, err := content.Locate(ctx, g.dir, step)
+		if err != nil {
+			return err
+		}
+		if found != name {
+			return g.dir.Rename(found, name)
+		}
+	}
+	return g.dir.Remove(name + catalog.New)
+}
+
+// moveToTrash moves the files of what was pruned.
+func (g *group) moveToTrash() error {
+	moved := false
+	for i := range g.c.Trash {
+		p := &g.c.Trash[i]
+		if _, err := g.dir.Lstat(p.File()); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := g.dir.MkdirAll(catalog.Trash, 0o777); err != nil {
+			return err
+		}
+		if err := g.dir.Rename(p.Version.File(), p.File()); errors.Is(err, fs.ErrNotExist) {
+			continue // it is lost, as verify reports
+		} else if err != nil {
+			return err
+		}
+		moved = true
+	}
+	if moved {
+		return errors.Join(g.dir.SyncDir(catalog.Trash), g.dir.SyncDir("."))
+	}
+	return nil
+}

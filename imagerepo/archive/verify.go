@@ -1,0 +1,255 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"puavo-image-repository/cksum"
+	"puavo-image-repository/imagerepo/archive/internal/catalog"
+	"puavo-image-repository/imagerepo/archive/internal/content"
+	"puavo-image-repository/imagerepo/archive/internal/rebuild"
+	"puavo-image-repository/imagerepo/internal/meter"
+	"puavo-image-repository/imagerepo/plan"
+)
+
+// VerifyOptions say what is verified.
+type VerifyOptions struct {
+	Groups plan.Globs
+	// Deep makes each version from the files and compares its digest. Without it, the files
+	// are read and compared with the digests that the catalog has of them.
+	Deep   bool
+	Sample float64 // percent of the versions of each group, chosen at random; 0 is all
+}
+
+// Finding is something that is wrong.
+type Finding struct {
+	Group   string `json:"group"`
+	Version string `json:"version,omitempty"`
+	Problem string `json:"problem"`
+	// Hurt are the versions that cannot be made because of it.
+	Hurt []string `json:"hurt,omitempty"`
+}
+
+// Report is what Verify found.
+type Report struct {
+	Groups   int       `json:"groups"`
+	Versions int       `json:"versions"` // that were looked at
+	Bytes    int64     `json:"bytes"`    // that were read, or made
+	Findings []Finding `json:"findings"`
+}
+
+// Verify looks for damage. It takes no lock and changes nothing. The error wraps ErrWrong if
+// something was found.
+func (s *Store) Verify(ctx context.Context, o VerifyOptions) (r Report, err error) {
+	r.Findings = []Finding{}
+	names, err := s.chosen(o.Groups)
+	if err != nil {
+		return r, err
+	}
+	m := s.meter(0)
+	for _, name := range names {
+		r.Groups++
+		if err := s.verifyGroup(ctx, name, o, &r, m); err != nil {
+			return r, err
+		}
+	}
+	if len(r.Findings) > 0 {
+		return r, fmt.Errorf("%d problems: %w", len(r.Findings), ErrWrong)
+	}
+	return r, ctx.Err()
+}
+
+// verifyGroup verifies a group, again if it was changed meanwhile.
+func (s *Store) verifyGroup(ctx context.Context, name string, o VerifyOptions, r *Report, m *meter.Meter) error {
+	for try := 0; ; try++ {
+		g, err := s.open(name)
+		if errors.Is(err, ErrDamaged) {
+			r.Findings = append(r.Findings, Finding{Group: name, Problem: err.Error()})
+			return nil
+		} else if err != nil {
+			return err
+		}
+		part := *r
+		part.Findings = nil
+		err = s.verifyVersions(ctx, g, o, &part, m)
+		now, _, loadErr := catalog.Load(g.dir, name)
+		g.close()
+		if err != nil {
+			return err
+		}
+		if len(part.Findings) == 0 || try == retries || loadErr == nil && now.Generation == g.c.Generation {
+			part.Findings = append(r.Findings, part.Findings...)
+			*r = part
+			return nil
+		}
+	}
+}
+
+// verifyVersions verifies what the catalog of a group has.
+func (s *Store) verifyVersions(ctx context.Context, g *group, o VerifyOptions, r *Report, m *meter.Meter) error {
+	for _, file := range g.wrong {
+		r.Findings = append(r.Findings, Finding{Group: g.name, Problem: file + " is damaged, missing or old; the other copy is right, and the next change writes both"})
+	}
+	versions := g.sample(o.Sample)
+	var work int64
+	for _, v := range versions {
+		step, _ := g.c.Find(v)
+		if o.Deep {
+			work += step.Size * meter.Apply
+		} else {
+			work += step.Stored.Size * meter.Compare
+		}
+	}
+	m.At(1).Expect(work)
+	for _, version := range versions {
+		r.Versions++
+		err := s.verifyVersion(ctx, g, version, o.Deep, r, m)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			r.Findings = append(r.Findings, Finding{Group: g.name, Version: version, Problem: err.Error(), Hurt: g.hurt(version)})
+		}
+	}
+	return g.strangers(r)
+}
+
+// verifyVersion verifies a version.
+func (s *Store) verifyVersion(ctx context.Context, g *group, version string, deep bool, r *Report, m *meter.Meter) error {
+	defer m.Begin("archive_verify", g.name+"/"+version)()
+	step, _ := g.c.Find(version)
+	if !deep {
+		name, err := content.Locate(ctx, g.dir, step)
+		if err != nil {
+			return err
+		}
+		r.Bytes += step.Stored.Size
+		return content.Check(ctx, g.dir, name, step.Stored, m.At(meter.Compare).Add)
+	}
+	c, err := s.contentOf(ctx, g, version, g.dir)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	r.Bytes += step.Size
+	from := m.At(meter.Apply).Reader(ctx, io.NewSectionReader(c, 0, c.Size()))
+	got, err := content.Digest(ctx, from, cksum.Sums{BLAKE3: step.BLAKE3}, nil)
+	if err == nil && got.BLAKE3 != step.BLAKE3 {
+		err = fmt.Errorf("%w: its BLAKE3 is %s, not %s", ErrWrong, got.BLAKE3, step.BLAKE3)
+	}
+	return err
+}
+
+// sample returns a share of the versions, of the trash too, but at least one.
+func (g *group) sample(percent float64) (versions []string) {
+	for _, v := range g.c.Versions {
+		versions = append(versions, v.Version)
+	}
+	for _, p := range g.c.Trash {
+		versions = append(versions, p.Version.Version)
+	}
+	if percent <= 0 || percent >= 100 {
+		return versions
+	}
+	rand.Shuffle(len(versions), func(i, j int) { versions[i], versions[j] = versions[j], versions[i] })
+	return versions[:int(math.Ceil(float64(len(versions))*percent/100))]
+}
+
+// hurt returns the versions that are made through another, and that itself.
+func (g *group) hurt(version string) (hurt []string) {
+	for _, v := range g.sample(0) {
+		steps, _ := g.c.Path(v)
+		for _, step := range steps {
+			if step.Version.Version == version {
+				hurt = append(hurt, v)
+			}
+		}
+	}
+	return hurt
+}
+
+// strangers reports files that no version has.
+func (g *group) strangers(r *Report) error {
+	files := g.c.Files()
+	for _, dir := range []string{".", catalog.Trash} {
+		entries, err := fs.ReadDir(g.dir.FS(), dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			file := e.Name()
+			if dir != "." {
+				file = dir + "/" + file
+			}
+			if _, _, ok := catalog.ParseFile(file); ok && !files[file] {
+				r.Findings = append(r.Findings, Finding{Group: g.name, Problem: file + " is not in the catalog; if a run was broken off, the next one completes it"})
+			}
+		}
+	}
+	return nil
+}
+
+// rebuiltGrace is how long stays in the trash what was found there without a catalog.
+const rebuiltGrace = 7 * 24 * time.Hour
+
+// Rebuild makes the catalogs again of the groups of which no right copy is left, from the files
+// and from SHA256SUMS. Notes and what is protected are lost. It returns the names of the groups,
+// and what could not be used.
+func (s *Store) Rebuild(ctx context.Context) (rebuilt, lost []string, err error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unlock()
+	names, err := s.names()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range names {
+		g, err := s.open(name)
+		if err == nil {
+			g.close()
+			continue
+		}
+		if !errors.Is(err, ErrDamaged) {
+			return rebuilt, lost, err
+		}
+		left, err := s.rebuildGroup(ctx, name)
+		if err != nil {
+			return rebuilt, lost, fmt.Errorf("group %s: %w", name, err)
+		}
+		rebuilt = append(rebuilt, name)
+		lost = append(lost, left...)
+	}
+	return rebuilt, lost, ctx.Err()
+}
+
+// rebuildGroup makes the catalog of a group again.
+func (s *Store) rebuildGroup(ctx context.Context, name string) (lost []string, err error) {
+	dir, err := s.dir.Sub(name)
+	if err != nil {
+		return nil, err
+	}
+	g := &group{dir: dir, name: name}
+	defer g.close()
+	defer s.meter(0).Begin("archive_rebuild", name)()
+	now := s.o.Now().UTC().Round(time.Second)
+	if g.c, lost, err = rebuild.Catalog(ctx, dir, name, now, now.Add(rebuiltGrace), s.reading()); err != nil {
+		return lost, err
+	}
+	for i, file := range lost {
+		lost[i] = name + "/" + file
+	}
+	if err := catalog.Save(dir, g.c); err != nil {
+		return lost, err
+	}
+	return lost, g.settle(ctx)
+}
