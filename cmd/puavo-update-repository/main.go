@@ -23,11 +23,13 @@ import (
 	"puavo-image-repository/cmd/internal/notify"
 	"puavo-image-repository/cmd/internal/setup"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/archivecmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/describe"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/diffcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/publishcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/pullcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/servecmd"
+	"puavo-image-repository/imagerepo/archive"
 	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/imagediff"
 	"puavo-image-repository/imagerepo/plan"
@@ -41,7 +43,7 @@ func main() {
 }
 
 // badInput are the errors for unusable input.
-var badInput = []error{plan.ErrInput, plan.ErrConfig, plan.ErrNoSeries, audit.ErrNoMirror, imagediff.ErrImage, publish.ErrMirror, pull.ErrInput, pull.ErrUntrusted, pull.ErrRemoval, pullcmd.ErrKeepList}
+var badInput = []error{plan.ErrInput, plan.ErrConfig, plan.ErrNoSeries, audit.ErrNoMirror, imagediff.ErrImage, publish.ErrMirror, pull.ErrInput, pull.ErrUntrusted, pull.ErrRemoval, pullcmd.ErrKeepList, archive.ErrStore, archive.ErrDamaged}
 
 // ourUmask lets others read what this makes, and not write it; umask is the one that this
 // process inherited.
@@ -54,7 +56,7 @@ var configuration = config.Source{
 	File: "/etc/puavo-update-repository.conf", Dir: "/etc/puavo-update-repository",
 	Prefix: "PUAVO_UPDATE_REPOSITORY_", Option: "settings",
 	Others:  map[string]string{"repository": "PUAVO_REPOSITORY_URL"},
-	Without: []string{"init"},
+	Without: []string{"init", "archive"}, // what a build keeps is not what an archive keeps
 }
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
@@ -75,6 +77,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		"publish":       func(names []string) bool { return true },
 		"pull":          func(names []string) bool { return true },
 		"config":        func(names []string) bool { return slices.Equal(names, []string{"show"}) },
+		"archive":       func(names []string) bool { return len(names) >= 1 && archivecmd.Is(names[0]) },
 	})
 	if err != nil {
 		return err
@@ -128,6 +131,7 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 			pullcmd.New(pulling(settings), stdout, stderr),
 			servecmd.New(mirrorDir, []cli.Flag{mirrorFlag(), settingsFlag()}, stdout, stderr),
 			diffcmd.New(stdout, stderr),
+			archivecmd.New(archiving(), stdout, stderr),
 			keysCommand(stdout, stderr),
 			config.Command("puavo-update-repository", settings, flags(), stdout),
 			completion.Command("puavo-update-repository", stdout),
@@ -202,6 +206,15 @@ func pulling(settings *config.Settings) pullcmd.Tools {
 			&cli.StringFlag{Name: "sign-keys", Category: signing, Usage: "sign the copy's own documents with the keys in `DIR`"},
 			passphraseFlag(), ignoreClockFlag(),
 		}, expireFlags(), []cli.Flag{notifyFlag(), settingsFlag()}),
+	}
+}
+
+// archiving returns what the command archive takes from here.
+func archiving() archivecmd.Tools {
+	return archivecmd.Tools{
+		Reporting: reporting,
+		ExitCode:  func(c *cli.Context, err error) int { return command.ExitCode(c.Context, err, badInput...) },
+		Notify:    notifyFlag(),
 	}
 }
 

@@ -221,7 +221,7 @@ func (s *Store) Add(ctx context.Context, dir string) (AddPlan, error) {
 	if err != nil {
 		return p, err
 	}
-	unlock, err := s.lock()
+	unlock, err := s.lock(ctx)
 	if err != nil {
 		return p, err
 	}
@@ -270,7 +270,7 @@ func (s *Store) addOne(ctx context.Context, from *source.Dir, a Addition, m *met
 	if at == len(next.Versions)-1 {
 		free = at - 1
 	}
-	changes := arrangement(next.Versions, free, s.o.MaxChain)
+	changes := arrangement(g.c, next.Versions, free, s.o.MaxChain)
 	arrange := &arranger{s, g, next.Versions, map[string]catalog.Version{v.Version: v}, m, nil}
 	if err := arrange.work(ctx, changes); err != nil {
 		return err

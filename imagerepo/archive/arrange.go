@@ -24,22 +24,19 @@ type change struct {
 }
 
 // arrangement returns what must change about the files of versions, of which some may have
-// come or gone: each delta starts from the next newer version, the newest version is whole,
-// and no more than most deltas make one. free is the one that is whole and need not be, or -1.
-func arrangement(versions []catalog.Version, free, most int) (changes []change) {
-	is := make([]bool, len(versions))
-	for i, v := range versions {
-		is[i] = v.Stored.Form == catalog.Whole
-	}
+// come or gone since those of the catalog: each delta starts from the next newer version, the
+// newest version is whole, and no more than most deltas make one, but as many as do already.
+// free is the one that is whole and need not be, or -1.
+func arrangement(before *catalog.Catalog, versions []catalog.Version, free, most int) (changes []change) {
+	is, was := wholes(versions), wholes(before.Versions)
 	most = max(most, 1)
 	if free >= 0 && chain.CanBeDelta(is, free, most) {
 		is[free] = false
 	}
-	longest := most // that of an archive that was made with longer ones stays
-	for i := range versions {
-		longest = max(longest, chain.Length(is, i))
+	for i := range was {
+		most = max(most, chain.Length(was, i))
 	}
-	for i, whole := range chain.Arrange(is, longest) {
+	for i, whole := range chain.Arrange(is, most) {
 		s := versions[i].Stored
 		switch {
 		case whole && s.Form != catalog.Whole:
@@ -49,6 +46,15 @@ func arrangement(versions []catalog.Version, free, most int) (changes []change) 
 		}
 	}
 	return changes
+}
+
+// wholes returns which versions are stored whole.
+func wholes(versions []catalog.Version) []bool {
+	is := make([]bool, len(versions))
+	for i, v := range versions {
+		is[i] = v.Stored.Form == catalog.Whole
+	}
+	return is
 }
 
 // maxRatio is the largest share of its version that a delta is worth.

@@ -157,7 +157,11 @@ func (g *group) moveToTrash() error {
 		if err := g.dir.MkdirAll(catalog.Trash, 0o777); err != nil {
 			return err
 		}
-		if err := g.dir.Rename(p.Version.File(), p.File()); errors.Is(err, fs.ErrNotExist) {
+		err := g.dir.Rename(p.Version.File(), p.File())
+		if errors.Is(err, fs.ErrNotExist) {
+			err = g.dir.Rename(p.Version.File()+catalog.New, p.File())
+		}
+		if errors.Is(err, fs.ErrNotExist) {
 			continue // it is lost, as verify reports
 		} else if err != nil {
 			return err

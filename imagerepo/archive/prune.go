@@ -86,7 +86,7 @@ func (s *Store) planGroup(p *PrunePlan, g *group) error {
 			p.Bytes += stored
 		}
 	}
-	changes := arrangement(next, -1, s.o.MaxChain)
+	changes := arrangement(g.c, next, -1, s.o.MaxChain)
 	for _, c := range changes {
 		if version := next[c.at].Version; c.whole {
 			to.Whole = append(to.Whole, version)
@@ -120,7 +120,7 @@ func pruned(c *catalog.Catalog, policy Policy) (kept []catalog.Version, choices 
 // Prune puts the versions that a policy does not keep into the trash, for the time grace. The
 // versions that were made from them are first made from others. It returns what it planned.
 func (s *Store) Prune(ctx context.Context, policy Policy, groups plan.Globs, grace time.Duration) (PrunePlan, error) {
-	unlock, err := s.lock()
+	unlock, err := s.lock(ctx)
 	if err != nil {
 		return PrunePlan{}, err
 	}
@@ -160,7 +160,7 @@ func (s *Store) pruneGroup(ctx context.Context, to GroupPrune, due time.Time) er
 		return nil
 	}
 	slices.SortFunc(next.Trash, func(a, b catalog.Pruned) int { return cmp.Compare(a.Version.Version, b.Version.Version) })
-	changes := arrangement(next.Versions, -1, s.o.MaxChain)
+	changes := arrangement(g.c, next.Versions, -1, s.o.MaxChain)
 	arrange := &arranger{s, g, next.Versions, nil, s.meter(units(next.Versions, changes)), nil}
 	if err := arrange.work(ctx, changes); err != nil {
 		return err
@@ -188,7 +188,7 @@ type Collected struct {
 func (s *Store) GC(ctx context.Context, dryRun bool) (r Collected, err error) {
 	r = Collected{Removed: []InTrash{}, Waiting: []InTrash{}}
 	if !dryRun {
-		unlock, err := s.lock()
+		unlock, err := s.lock(ctx)
 		if err != nil {
 			return r, err
 		}
@@ -267,7 +267,7 @@ func (s *Store) Note(ctx context.Context, group, version, note string) error {
 
 // edit changes what the catalog says of a version.
 func (s *Store) edit(ctx context.Context, name, version string, change func(*catalog.Version)) error {
-	unlock, err := s.lock()
+	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
 	}

@@ -193,8 +193,9 @@ func (s *Store) Close() error {
 	return s.dir.Close()
 }
 
-// lock takes the lock of the archive, and makes that if it is missing.
-func (s *Store) lock() (unlock func(), err error) {
+// lock takes the lock of the archive, which it makes if it is missing, and completes what a run
+// that died has begun.
+func (s *Store) lock(ctx context.Context) (unlock func(), err error) {
 	if s.dir.IsZero() {
 		if s.dir, err = create(s.path); err != nil {
 			return nil, err
@@ -205,11 +206,27 @@ func (s *Store) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	names, err := s.names()
+	for _, name := range names {
+		g, openErr := s.change(ctx, name)
+		if openErr == nil {
+			g.close()
+		} else if !errors.Is(openErr, ErrDamaged) { // that is for Rebuild
+			err = cmp.Or(err, openErr)
+		}
+	}
+	if err != nil {
+		l.Release()
+		return nil, err
+	}
 	return func() { l.Release() }, nil
 }
 
 // names returns the names of all groups, sorted.
-func (s *Store) names() (names []string, err error) {
+func (s *Store) names() (names []string, err error) { return s.directories(s.isGroup) }
+
+// directories returns the names that a group can have of directories that fit, sorted.
+func (s *Store) directories(fits func(name string) bool) (names []string, err error) {
 	if s.dir.IsZero() {
 		return nil, nil
 	}
@@ -218,7 +235,7 @@ func (s *Store) names() (names []string, err error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		if _, err := meta.ParseSeriesName(e.Name()); err == nil && e.IsDir() && s.isGroup(e.Name()) {
+		if _, err := meta.ParseSeriesName(e.Name()); err == nil && e.IsDir() && fits(e.Name()) {
 			names = append(names, e.Name())
 		}
 	}

@@ -204,12 +204,15 @@ const rebuiltGrace = 7 * 24 * time.Hour
 // and from SHA256SUMS. Notes and what is protected are lost. It returns the names of the groups,
 // and what could not be used.
 func (s *Store) Rebuild(ctx context.Context) (rebuilt, lost []string, err error) {
-	unlock, err := s.lock()
+	unlock, err := s.lock(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer unlock()
-	names, err := s.names()
+	names, err := s.directories(func(name string) bool {
+		_, err := s.dir.Lstat(name + "/" + catalog.SumsFile)
+		return err == nil || s.isGroup(name)
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -219,7 +222,7 @@ func (s *Store) Rebuild(ctx context.Context) (rebuilt, lost []string, err error)
 			g.close()
 			continue
 		}
-		if !errors.Is(err, ErrDamaged) {
+		if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrUnknown) { // nothing there has its name yet
 			return rebuilt, lost, err
 		}
 		left, err := s.rebuildGroup(ctx, name)

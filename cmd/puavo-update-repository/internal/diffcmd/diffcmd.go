@@ -32,14 +32,19 @@ func New(stdout, stderr io.Writer) *cli.Command {
 
    Exit codes: ` + command.ExitCodes + `;
    0 whether or not the images differ.`,
-		Flags: append([]cli.Flag{
-			&cli.IntFlag{Name: "depth", Usage: "add up changes by directory, `N` levels deep", DefaultText: "list each file"},
-			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print the changes as JSON"},
-		}, command.Flags("has no effect")...),
+		Flags: append(Flags(), command.Flags("has no effect")...),
 		Action: func(c *cli.Context) error {
 			command.Start(c, stderr)
 			return run(c, stdout)
 		},
+	}
+}
+
+// Flags returns the flags that say how differences are printed.
+func Flags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "depth", Usage: "add up changes by directory, `N` levels deep", DefaultText: "list each file"},
+		&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print the changes as JSON"},
 	}
 }
 
@@ -53,6 +58,14 @@ func run(c *cli.Context, stdout io.Writer) error {
 	if c.NArg() != 2 || c.Args().Get(0) == "" || c.Args().Get(1) == "" {
 		return command.Usage("want OLD.img and NEW.img, got %d arguments", c.NArg())
 	}
+	return Print(c, stdout, func(report func(imagediff.Change) error) (int, error) {
+		return imagediff.Compare(c.Context, c.Args().Get(0), c.Args().Get(1), report)
+	})
+}
+
+// Print prints what a comparison reports, as Flags say. compare returns how many files are the
+// same.
+func Print(c *cli.Context, stdout io.Writer, compare func(report func(imagediff.Change) error) (int, error)) error {
 	depth := c.Int("depth")
 	if depth < 0 {
 		return command.Usage("--depth %d, want 0 or more", depth)
@@ -70,7 +83,7 @@ func run(c *cli.Context, stdout io.Writer) error {
 		p = &jsonList{w: w}
 	}
 	var total imagediff.Sum
-	same, err := imagediff.Compare(c.Context, c.Args().Get(0), c.Args().Get(1), func(change imagediff.Change) error {
+	same, err := compare(func(change imagediff.Change) error {
 		total.Add(change)
 		return p.change(change)
 	})

@@ -157,15 +157,16 @@ func (b *builder) version(ctx context.Context, version string, files []string) e
 		files = slices.DeleteFunc(slices.Clone(files), func(f string) bool { return strings.HasSuffix(f, catalog.New) })
 		slices.Reverse(files)
 	}
-	for _, file := range files {
-		_, form, _ := catalog.ParseFile(strings.TrimSuffix(file, catalog.New))
-		parents := len(b.live)
-		if form == catalog.Whole {
-			parents = 1
-		} else if !known {
-			parents = min(1, parents)
-		}
-		for back := range parents {
+	parents := len(b.live)
+	if !known {
+		parents = min(1, parents)
+	}
+	for back := range max(parents, 1) {
+		for _, file := range files {
+			_, form, _ := catalog.ParseFile(strings.TrimSuffix(file, catalog.New))
+			if isWhole := form == catalog.Whole; isWhole && back > 0 || !isWhole && back >= parents {
+				continue
+			}
 			step, err := b.try(ctx, version, file, form, len(b.live)-1-back)
 			if ctx.Err() != nil {
 				return ctx.Err()
