@@ -217,7 +217,7 @@ func (s *Store) addSpace(p AddPlan) (most int64) {
 // first. Each is complete before the next begins. It returns what it planned. Where some were
 // refused, the error wraps ErrRefused.
 func (s *Store) Add(ctx context.Context, dir string) (AddPlan, error) {
-	p, from, err := s.planAdd(ctx, dir) // first of all without changing anything
+	p, err := s.PlanAdd(ctx, dir) // first of all without changing anything
 	if err != nil {
 		return p, err
 	}
@@ -226,7 +226,8 @@ func (s *Store) Add(ctx context.Context, dir string) (AddPlan, error) {
 		return p, err
 	}
 	defer unlock()
-	if p, from, err = s.planAdd(ctx, dir); err != nil {
+	p, from, err := s.planAdd(ctx, dir)
+	if err != nil {
 		return p, err
 	}
 	if _, err := s.checkSpace(s.dir, p.Space); err != nil {

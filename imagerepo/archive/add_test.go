@@ -108,7 +108,7 @@ func TestAddErrors(t *testing.T) {
 			p.must(os.WriteFile(filepath.Join(p.images, "os-"+versionOf(2)+"-amd64.img"), nil, 0o666))
 		}, ErrRefused, "is empty", "rW"},
 		{"another content of a version", t.Context(), func(p *place) { p.write("os-amd64", 0, []byte("other")) }, ErrRefused, "give the image a new version", "rW"},
-		{"no images", t.Context(), func(p *place) { p.leave() }, plan.ErrInput, "no images there", "W"},
+		{"no images", t.Context(), func(p *place) { p.leave() }, plan.ErrInput, "no images (files named", "W"},
 		{"the archive itself", t.Context(), func(p *place) { p.images = p.store }, nil, "give another directory", "W"},
 		{"too large for the disk", t.Context(), func(p *place) {
 			p.must(os.Truncate(filepath.Join(p.images, "os-"+versionOf(1)+"-amd64.img"), 1<<43))
@@ -117,7 +117,7 @@ func TestAddErrors(t *testing.T) {
 			l, err := lockfile.Acquire(p.store, lockName)
 			p.must(err)
 			p.t.Cleanup(func() { l.Release() })
-		}, ErrLocked, "wait for its end", "W"},
+		}, ErrLocked, "wait until it has finished", "W"},
 		{"cancelled", cancelled, func(*place) {}, context.Canceled, "", "W"},
 	} {
 		p := newPlace(t)

@@ -146,6 +146,14 @@ func (g *group) settleNew(ctx context.Context, name string) error {
 	return g.dir.Remove(name + catalog.New)
 }
 
+// makeTrash makes the directory of the trash, which is there for good before a file is.
+func (g *group) makeTrash() error {
+	if _, err := g.dir.Lstat(catalog.Trash); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(g.dir.MkdirAll(catalog.Trash, 0o777), g.dir.SyncDir("."))
+}
+
 // moveToTrash moves the files of what was pruned.
 func (g *group) moveToTrash() error {
 	moved := false
@@ -154,7 +162,7 @@ func (g *group) moveToTrash() error {
 		if _, err := g.dir.Lstat(p.File()); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := g.dir.MkdirAll(catalog.Trash, 0o777); err != nil {
+		if err := g.makeTrash(); err != nil {
 			return err
 		}
 		err := g.dir.Rename(p.Version.File(), p.File())

@@ -26,7 +26,6 @@ type place struct {
 	last          map[string][]byte // the newest content of each group
 	random        *rand.Rand
 	noise         *rand.ChaCha8
-	day           int
 	now           time.Time
 }
 

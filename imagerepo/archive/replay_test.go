@@ -13,6 +13,7 @@ import (
 
 	"puavo-image-repository/imagerepo/archive/internal/catalog"
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/powercut"
 	"puavo-image-repository/testdata"
 )
 
@@ -104,7 +105,7 @@ func TestYear(t *testing.T) {
 	p := newPlace(t)
 	p.o.MaxChain = 6
 	count := make(map[string]int)
-	for day := range testdata.Scale(61, 6) {
+	for day := range testdata.Scale(61, 4) {
 		p.put("os-amd64", day*6)
 		if day%2 == 1 {
 			p.put("os-amd64", day*6-3) // an older one, that comes later
@@ -114,7 +115,7 @@ func TestYear(t *testing.T) {
 		}
 		for _, run := range []func() error{p.addOrFail, p.pruneOrFail, p.gcOrFail} {
 			f := faults[p.random.IntN(len(faults))]
-			if p.suffer(f, int64(1+p.random.IntN(30)), run) {
+			if p.suffer(f, int64(1+p.random.IntN(20)), run) {
 				count[f.name]++
 				p.restoreAll(f.name)
 			}
@@ -179,7 +180,7 @@ func TestEveryChange(t *testing.T) {
 				p.now = p.now.Add(48 * time.Hour)
 			}, (*place).gcOrFail},
 		} {
-			for at := int64(1); ; at += int64(testdata.Scale(1, 7)) {
+			for at := int64(1); ; at += int64(testdata.Scale(1, 11)) {
 				p := newPlace(t)
 				c.before(p)
 				met := p.suffer(f, at, func() error { return c.run(p) })
@@ -228,4 +229,52 @@ func (p *place) survive(when string) {
 	if len(before) > 0 {
 		q.restoreAll(when + ", with its catalog made again")
 	}
+}
+
+// Whenever the power is cut, what the catalog names can be restored, and that is every version
+// that was there before, unless it was about to be removed.
+func TestPowerCut(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.o.NoSync = false
+	p.days("os-amd64", 1, 2, 3)
+	p.must(p.open().Protect(t.Context(), "os-amd64", versionOf(1), true))
+	p.put("os-amd64", 4)
+	n, cuts := 0, 0
+	disk := powercut.Watch(t, p.store, func(_ atomicfile.Change, trees func() []powercut.Tree) error {
+		if n++; n%testdata.Scale(1, 9) == 0 {
+			for _, tree := range trees() {
+				cuts++
+				p.cut(tree)
+			}
+		}
+		return nil
+	})
+	for _, run := range []func() error{p.addOrFail, func() error {
+		_, err := p.open().Prune(t.Context(), Policy{Last: 1}, nil, time.Hour)
+		return err
+	}, func() error {
+		p.now = p.now.Add(2 * time.Hour)
+		return p.gcOrFail()
+	}} {
+		p.must(run())
+	}
+	disk.Stop()
+	t.Logf("%d changes, %d trees", n, cuts)
+	p.check()
+}
+
+// cut checks what a power cut leaves.
+func (p *place) cut(tree powercut.Tree) {
+	p.t.Helper()
+	q := *p
+	q.store = filepath.Join(p.t.TempDir(), "cut")
+	p.must(tree.Lay(q.store))
+	p.must(os.MkdirAll(filepath.Join(q.store, private), 0o777))
+	q.restoreAll("a power cut")
+	path, err := q.open().Show("os-amd64", versionOf(1))
+	if err != nil || len(path) < 2 {
+		p.t.Fatalf("the oldest version: %v", err)
+	}
+	p.must(os.RemoveAll(q.store))
 }

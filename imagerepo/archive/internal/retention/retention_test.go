@@ -10,7 +10,7 @@ import (
 )
 
 func items(versions string) (all []Item) {
-	for _, v := range strings.Fields(versions) {
+	for v := range strings.FieldsSeq(versions) {
 		version, protected := strings.CutSuffix(v, "!")
 		all = append(all, Item{version, protected})
 	}
