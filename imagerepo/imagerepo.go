@@ -207,6 +207,9 @@ type Options struct {
 	// Sign, which may be nil, is called when all is published, to sign it, and
 	// reports whether it changed anything. Orphans are removed after it.
 	Sign func(ctx context.Context, mirror atomicfile.Dir) (changed bool, err error)
+	// Archive, which may be nil, is called when all is published, before orphans are removed. If
+	// it fails, none is removed, and the error wraps ErrArchive.
+	Archive func(ctx context.Context) error
 	// NoPage leaves out index.html, the page for people, and removes one that a run before
 	// has made.
 	NoPage bool

@@ -24,6 +24,10 @@ import (
 	"puavo-image-repository/meta"
 )
 
+// ErrArchive is wrapped by the error for images that could not be archived. The mirror is
+// published, and nothing was removed from it.
+var ErrArchive = errors.New("the images could not be archived, so nothing was removed")
+
 // SeriesError is the error of a run that could not build some series. It wraps
 // their errors only if no series was left.
 type SeriesError struct {

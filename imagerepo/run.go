@@ -238,6 +238,11 @@ func (r *run) carryOut(ctx context.Context, s stages) error {
 	if err := s.publisher.publish(ctx, r.edition(), orphans); err != nil {
 		return err
 	}
+	if archive := r.options.Archive; archive != nil {
+		if err := archive(ctx); err != nil {
+			return fmt.Errorf("%w: %w", ErrArchive, err)
+		}
+	}
 	return s.remover.remove(ctx, orphans, kept)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"io"
 	"math"
@@ -17,6 +18,7 @@ import (
 	"puavo-image-repository/cmd/internal/config"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/cmd/internal/units"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/archivecmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/compactcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/publishcmd"
 	"puavo-image-repository/delta"
@@ -54,6 +56,7 @@ func whatFlags() []cli.Flag {
 		&cli.IntFlag{Name: "bases", Usage: "make deltas only from the nearest `N` images", DefaultText: "all"},
 		&cli.BoolFlag{Name: "no-downgrades", Usage: "do not make deltas to older images"},
 		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "drop deltas larger than `R` times their image, at most 1"},
+		&cli.StringFlag{Name: "archive", Usage: "put the images into the archive `STORE`, see archive --help, before anything is removed"},
 		&cli.StringFlag{Name: "effort", Value: string(delta.Default), Usage: "`EFFORT`: how hard to search for small deltas: fast, default or best"},
 		&cli.BoolFlag{Name: "keep-signatures", Usage: "keep rdiff signatures of images that leave IMAGE_DIR, so that deltas from them can still be made; set it before an image leaves"},
 		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "wait `TIME` (e.g. 36h, 7d) before deleting files that are no longer referenced; 0 deletes them at once"},
@@ -147,6 +150,9 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 	}
 	options.Log, options.Progress, options.Stage = screen.Log(), screen.Progress, screen.Working
 	options.ImageRead, options.DeltaMade = lines(screen, c.Bool("verbose"))
+	if store := c.String("archive"); store != "" {
+		options.Archive = func(ctx context.Context) error { return archivecmd.Add(ctx, options, store) }
+	}
 	if options.URL == "" {
 		options.Log.Warn("the URLs in the meta are relative, but bootservers need absolute ones; give --repository")
 	}
@@ -223,7 +229,7 @@ func work(c *cli.Context, o imagerepo.Options, compact compactcmd.Maker, report 
 	screen.Working("starting", "")
 	plan, s, err := imagerepo.Build(c.Context, o)
 	ended(screen, err)
-	if failed, ok := errors.AsType[*imagerepo.SeriesError](err); err != nil && !(ok && failed.Built > 0) {
+	if failed, ok := errors.AsType[*imagerepo.SeriesError](err); err != nil && !(ok && failed.Built > 0) && !errors.Is(err, imagerepo.ErrArchive) {
 		return s, nil, err
 	}
 	sent, failure := send()

@@ -2,6 +2,8 @@ package archivecmd
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/cmd/internal/units"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/diffcmd"
+	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/archive"
 	"puavo-image-repository/imagerepo/imagediff"
 	"puavo-image-repository/imagerepo/plan"
@@ -305,4 +308,18 @@ func (c call) measured(s *archive.Store, start time.Time, err error, print func(
 		return err
 	}
 	return cmp.Or(err, failure)
+}
+
+// Add puts the images of a build into an archive. Its error is none of those for unusable input,
+// which are about the images and the mirror.
+func Add(ctx context.Context, o imagerepo.Options, store string) error {
+	s, err := archive.Open(store, archive.Options{Create: true, Memory: o.Memory, NoSync: o.NoSync, IgnoreSpace: o.IgnoreSpace, Log: o.Log})
+	if err == nil {
+		defer s.Close()
+		_, err = s.Add(ctx, o.ImageDir)
+	}
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return errors.New(err.Error())
 }

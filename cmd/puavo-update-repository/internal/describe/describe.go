@@ -61,6 +61,7 @@ func values(app *cli.App, source config.Source) completion.Values {
 		"--compact":    fixed("none", "newest", "all"),
 		"--deltas":     fixed("all", "none"),
 		"--reverify":   fixed("never", "size", "digest"),
+		"--format":     fixed("rdiff", "compact"),
 		"--timer":      fixed("hourly", "daily", "weekly"),
 		"COMMAND": func(completion.Line) (names []string) {
 			for _, c := range app.Commands {
