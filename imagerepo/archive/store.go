@@ -30,7 +30,7 @@
 // New files are written, flushed and verified under names that end in ".new"; then both copies
 // of the catalog are replaced; then the files get their names, what was pruned is moved, and
 // what no version needs is removed. What a run that died has not completed, the next change
-// does. Who reads takes no lock: it opens the files of one state of the catalog, and finds them
+// does. Reading takes no lock: it opens the files of one state of the catalog, and finds them
 // under either name.
 //
 // A delta is applied by an independent decoder, and what it makes has the digest of the

@@ -293,15 +293,15 @@ func (c call) diff() error {
 	})
 }
 
-// measured writes the metrics file that is asked for, prints, and returns the error of the run,
+// measured writes the metrics file that is asked for, shows the outcome, and returns the error of the run,
 // or else that of these.
-func (c call) measured(s *archive.Store, start time.Time, err error, print func() error) error {
+func (c call) measured(s *archive.Store, start time.Time, err error, show func() error) error {
 	var failure error
 	if file := command.Own(c.Context, "metrics-file"); file != "" {
 		failure = c.writeMetrics(s, file, start, err)
 	}
 	if err == nil || c.shows(err) {
-		failure = cmp.Or(failure, print())
+		failure = cmp.Or(failure, show())
 	}
 	if err != nil && failure != nil {
 		c.screen.Log().Error("no report of this run", "reason", failure)

@@ -1,6 +1,6 @@
 // Package chain says which versions of a group are stored whole, and which as a delta from
 // the next newer one. The newest is whole. A version is made through the deltas that lead to
-// it from the nearest newer version that is whole, and of those there are at most so many.
+// it from the nearest newer version that is whole, and the number of those is bounded.
 //
 // Versions are given from the oldest to the newest, as whether each is stored whole.
 package chain

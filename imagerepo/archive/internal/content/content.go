@@ -43,8 +43,8 @@ const (
 	patchMemory   = 4 << 20
 )
 
-// PlanOf returns what it takes to read the version that steps make, with so much memory for
-// the commands of deltas.
+// PlanOf returns what it takes to read the version that steps make. memory is for the
+// commands of deltas, in bytes.
 func PlanOf(steps []catalog.Step, memory int64) (p Plan) {
 	var commands, below int64 // in memory, and the temporary file below them
 	for _, s := range steps {
@@ -117,8 +117,8 @@ func (f file) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// Open returns the version that files make, with so much memory for the commands of deltas,
-// and temporary files in dir. Whoever calls it closes it. The files can be closed, and removed,
+// Open returns the version that files make, with temporary files in dir. memory is for the
+// commands of deltas, in bytes. Whoever calls it closes it. The files can be closed, and removed,
 // before.
 func Open(ctx context.Context, dir atomicfile.Dir, files Files, memory int64) (*Content, error) {
 	c := &Content{}

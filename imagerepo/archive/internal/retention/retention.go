@@ -14,9 +14,9 @@ import (
 // Layout is the form of a version, for package time. Versions are times in UTC.
 const Layout = "2006-01-02-150405"
 
-// Policy says which versions of a group are kept: so many of the newest, and the newest of so
-// many of the latest hours, days, weeks, months and years that have versions; and those of the
-// time Within before the newest. A version is kept if one rule keeps it. A week is that of ISO
+// Policy says which versions of a group are kept: the newest ones, as many as Last says; the
+// newest of each of the latest hours, days, weeks, months and years that have versions, as many
+// as the fields of these say; and those of the time Within before the newest. A version is kept if one rule keeps it. A week is that of ISO
 // 8601.
 type Policy struct {
 	Last    int           `json:"last,omitempty"`
@@ -67,7 +67,7 @@ type Choice struct {
 // Kept reports whether the version is kept.
 func (c Choice) Kept() bool { return len(c.Reasons) > 0 }
 
-// rule keeps the newest version of each of so many periods.
+// rule keeps the newest version of each of the latest periods.
 type rule struct {
 	reason string
 	left   int
