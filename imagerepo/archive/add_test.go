@@ -78,6 +78,24 @@ func TestSame(t *testing.T) {
 	p.check()
 }
 
+// What an image turns out to be counts, and not what it was planned to be.
+func TestSameChanged(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.days("os-amd64", 1)
+	s := p.open()
+	g, err := s.create(t.Context(), "copy-amd64")
+	p.must(err)
+	defer g.close()
+	same := Addition{Group: "copy-amd64", Version: versionOf(1), Same: "os-amd64/" + versionOf(1)}
+	for content, want := range map[string]bool{"another": false, string(p.last["os-amd64"]): true} {
+		_, linked, err := s.bringSame(t.Context(), g, strings.NewReader(content), same, "file", s.meter(0))
+		if linked != want || err != nil {
+			t.Errorf("%d bytes: %v, %v, want %v", len(content), linked, err, want)
+		}
+	}
+}
+
 // An image is never shared with the directory it comes from.
 func TestAddIsNoLink(t *testing.T) {
 	t.Parallel()

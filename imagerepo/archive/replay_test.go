@@ -236,10 +236,12 @@ func (p *place) survive(when string) {
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	p.o.NoSync = false
-	p.days("os-amd64", 1, 2, 3)
-	p.must(p.open().Protect(t.Context(), "os-amd64", versionOf(1), true))
-	p.put("os-amd64", 4)
+	p.o.NoSync, p.o.MaxChain = false, 2
+	p.days("os-amd64", 1, 2, 3, 4, 5)
+	for _, day := range []int{1, 2, 4, 5} {
+		p.must(p.open().Protect(t.Context(), "os-amd64", versionOf(day), true))
+	}
+	p.put("os-amd64", 6)
 	n, cuts := 0, 0
 	disk := powercut.Watch(t, p.store, func(_ atomicfile.Change, trees func() []powercut.Tree) error {
 		if n++; n%testdata.Scale(1, 9) == 0 {
@@ -260,6 +262,9 @@ func TestPowerCut(t *testing.T) {
 		p.must(run())
 	}
 	disk.Stop()
+	if got := p.forms("os-amd64"); got != "rWrrW" {
+		t.Errorf("%s", got)
+	}
 	t.Logf("%d changes, %d trees", n, cuts)
 	p.check()
 }

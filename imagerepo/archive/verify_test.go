@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"puavo-image-repository/imagerepo/archive/internal/catalog"
+	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/imagediff"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/testdata"
@@ -110,6 +111,34 @@ func TestRebuild(t *testing.T) {
 	if _, _, err := p.open().Rebuild(cancelled); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
+}
+
+// Where an insertion died, and one of its files is lost too, what was there before is rebuilt, and
+// what came goes to the trash.
+func TestRebuildSkipped(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.days("os-amd64", 1, 3)
+	p.put("os-amd64", 2)
+	dead := false
+	stop := p.observe(func(c atomicfile.Change) error {
+		if dead = dead || c.Kind == atomicfile.Rename && c.To == catalog.File; dead {
+			return errDead
+		}
+		return nil
+	})
+	if err := p.addOrFail(); !errors.Is(err, errDead) {
+		t.Fatal(err)
+	}
+	stop()
+	dir := filepath.Join(p.store, "os-amd64")
+	for _, file := range []string{catalog.File, catalog.Backup, versionOf(1) + ".rdiff" + catalog.New} {
+		p.must(os.Remove(filepath.Join(dir, file)))
+	}
+	if _, _, err := p.open().Rebuild(t.Context()); err != nil || p.forms("os-amd64") != "rW r" {
+		t.Errorf("%v, %s", err, p.forms("os-amd64"))
+	}
+	p.check()
 }
 
 // Two versions are compared without restoring them.

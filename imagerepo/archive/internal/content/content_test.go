@@ -191,6 +191,11 @@ func TestWrongFiles(t *testing.T) {
 			s[1].Size = 9
 			return os.WriteFile(path(1), []byte("rs\x02\x36\x4d\x7f\xff\xff\xff\x09\x00"), 0o666)
 		}, delta.ErrFormat},
+		{"a copy across the end of the base", t.Context(), func(s []catalog.Step, path func(int) string) error {
+			s[1].Size, s[1].Stored.Commands = 9, 1
+			n := s[0].Size - 5
+			return os.WriteFile(path(1), []byte{'r', 's', 2, 0x36, 0x4d, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n), 9, 0}, 0o666)
+		}, delta.ErrFormat},
 		{"cancelled", cancelled, func([]catalog.Step, func(int) string) error { return nil }, context.Canceled},
 	} {
 		for _, memory := range []int64{0, 1 << 20} {
