@@ -17,6 +17,7 @@ import (
 	"puavo-image-repository/imagerepo/archive/internal/content"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/diskspace"
+	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/through"
 )
@@ -38,8 +39,11 @@ type Restored struct {
 	Free    int64 `json:"free"`    // bytes; of a device its size
 }
 
-// partialSuffix is what the name of a partial file ends in.
-const partialSuffix = ".restoring"
+// partialSuffix is what the name of a partial file ends in, and lockSuffix that of its lock.
+const (
+	partialSuffix = ".restoring"
+	lockSuffix    = partialSuffix + ".lock"
+)
 
 // retries is how often a group is opened again that another process changes meanwhile.
 const retries = 5
@@ -148,13 +152,39 @@ func openTarget(out string, overwrite bool) (*target, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	case err == nil && !overwrite:
-		return nil, &fs.PathError{Op: "restore to", Path: out, Err: fmt.Errorf("%w; replace it by --overwrite", fs.ErrExist)}
+		return nil, errExists(out)
 	case err == nil && isBlockDevice(info):
 		f, err := openDevice(out)
 		return &target{device: f}, err
 	}
 	dir, err := atomicfile.Open(filepath.Dir(file))
 	return &target{dir: dir, name: filepath.Base(file)}, err
+}
+
+// errExists returns the error for a path at which something is that may not be overwritten.
+func errExists(out string) error {
+	return &fs.PathError{Op: "restore to", Path: out, Err: fmt.Errorf("%w; replace it by --overwrite", fs.ErrExist)}
+}
+
+// lock takes the lock of a file that is restored, which is removed when it is given back. A
+// device was opened exclusively, and needs none.
+func (t *target) lock(out string, overwrite bool) (unlock func(), err error) {
+	if t.device != nil {
+		return func() {}, nil
+	}
+	l, err := lockfile.Acquire(t.dir.Name(), t.name+lockSuffix)
+	if err != nil {
+		return nil, err
+	}
+	unlock = func() {
+		t.dir.Remove(t.name + lockSuffix) // whoever has it open sees that it is another's, and tries again
+		l.Release()
+	}
+	if _, err := t.dir.Lstat(t.name); err == nil && !overwrite { // one that was restored meanwhile
+		unlock()
+		return nil, errExists(out)
+	}
+	return unlock, nil
 }
 
 // measure compares what is needed with what there is.
@@ -176,9 +206,9 @@ func (s *Store) measure(r *Restored, t *target) (err error) {
 
 // Restore writes a version, of the trash too, to the path out: a file, which appears when it
 // is complete, or a block device that nobody uses. What exists must be meant to be overwritten.
-// Where an earlier call has left a part, that is compared, and the work goes on from there. It
-// takes no lock. The error wraps ErrWrong where the digest is wrong; then a file does not
-// appear.
+// Where an earlier call has left a part, that is compared, and the work goes on from there. The
+// archive is not locked. The error wraps ErrWrong where the digest is wrong; then a file does not
+// appear. It wraps ErrLocked where another process restores to the same file.
 func (s *Store) Restore(ctx context.Context, group, version, out string, overwrite bool) (Restored, error) {
 	r, o, t, err := s.planRestore(ctx, group, version, out, overwrite)
 	if err != nil {
@@ -186,6 +216,11 @@ func (s *Store) Restore(ctx context.Context, group, version, out string, overwri
 	}
 	defer o.close()
 	defer t.close()
+	unlock, err := t.lock(out, overwrite)
+	if err != nil {
+		return r, err
+	}
+	defer unlock()
 	scratch := t.dir
 	if t.device != nil {
 		scratch = o.g.dir

@@ -11,7 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
+
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/testdata"
 )
 
@@ -118,6 +121,57 @@ func TestRestoreErrors(t *testing.T) {
 	}
 }
 
+// Of several restores to one file at a time one writes, and the others are refused: what
+// appears is a version that was asked for, whole.
+func TestRestoreTwice(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.days("os-amd64", 1, 2, 3, 4)
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
+	for round := range testdata.Scale(50, 5) {
+		var work errgroup.Group
+		var done [4]error
+		for i := range done {
+			s := p.open()
+			work.Go(func() error {
+				_, done[i] = s.Restore(t.Context(), "os-amd64", versionOf(i+1), out, round%2 == 0)
+				return nil
+			})
+		}
+		work.Wait()
+		got, err := os.ReadFile(out)
+		p.must(err)
+		written := 0
+		for i, err := range done {
+			if err == nil && bytes.Equal(got, p.contents["os-amd64/"+versionOf(i+1)]) {
+				written++
+			} else if err != nil && !errors.Is(err, ErrLocked) && !errors.Is(err, fs.ErrExist) {
+				t.Errorf("round %d, version %d: %v", round, i+1, err)
+			}
+		}
+		if written != 1 {
+			t.Errorf("round %d: the file is that of %d restores; %v", round, written, done)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+			t.Errorf("round %d: left are %v, %v", round, left, err)
+		}
+		p.must(os.Remove(out))
+	}
+	l, err := lockfile.Acquire(dir, "out"+lockSuffix)
+	p.must(err)
+	p.must(os.WriteFile(out+partialSuffix, []byte("of another"), 0o666))
+	_, err = p.open().Restore(t.Context(), "os-amd64", versionOf(1), out, true)
+	left, _ := os.ReadFile(out + partialSuffix)
+	if !errors.Is(err, ErrLocked) || string(left) != "of another" {
+		t.Errorf("while another restores: %v, its file is %q", err, left)
+	}
+	p.must(l.Release())
+	if _, err := p.open().Restore(t.Context(), "os-amd64", versionOf(1), out, true); err != nil {
+		t.Errorf("after another has restored: %v", err)
+	}
+}
+
 // A device that nobody uses gets what it lacks.
 func TestRestoreDevice(t *testing.T) {
 	p := newPlace(t)
@@ -144,6 +198,13 @@ func TestRestoreDevice(t *testing.T) {
 			t.Errorf("%s: the device has something else, %v", c.name, err)
 		}
 	}
+	device := loop(t, 1<<20)
+	first, err := openDevice(device)
+	p.must(err)
+	if _, err := p.open().Restore(t.Context(), "os-amd64", versionOf(1), device, true); err == nil || !strings.Contains(err.Error(), "used otherwise") {
+		t.Errorf("a device that another restore writes to: %v", err)
+	}
+	first.Close()
 	disk := testdata.NewDisk(t, "ext4")
 	mounts, err := os.ReadFile("/proc/mounts")
 	p.must(err)
