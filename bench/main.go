@@ -96,6 +96,23 @@
 //
 // With --write the results are written to bench/PUBLISH.md.
 //
+// # Archives
+//
+//	go -C bench run . archive [flags]
+//
+// stores several versions of an image by puavo-update-repository archive, with rdiff and with
+// compact deltas, by restic, and by desync: bytes, time and memory of adding and restoring.
+// Generated versions show what a restore through many deltas takes. Tools that are not
+// installed are named in the report.
+//
+// Corpora:
+//
+//	real    DIR/*.img, see --dir
+//	small   two generated images of 64 MB
+//	DIR     your own images, of which the series with the most versions is taken
+//
+// With --write the results are written to bench/ARCHIVE.md.
+//
 // # Compact deltas
 //
 //	go -C bench run . compact [flags]
@@ -190,6 +207,7 @@ var commands = map[string]func(ctx context.Context, args []string, stdout, stder
 	"client":    runClient,
 	"reads":     runReads,
 	"publish":   runPublish,
+	"archive":   runArchive,
 	"draw":      runDraw,
 }
 
