@@ -48,7 +48,7 @@ func (s *Store) PlanPrune(ctx context.Context, policy Policy, groups plan.Globs,
 	if err := policy.Check(); err != nil {
 		return p, err
 	}
-	p = PrunePlan{Policy: policy, Groups: []GroupPrune{}, Due: s.o.Now().UTC().Add(grace).Round(time.Second)}
+	p = PrunePlan{Policy: policy, Groups: []GroupPrune{}, Due: s.o.Now().UTC().Add(grace).Truncate(time.Second)}
 	names, err := s.chosen(groups)
 	if err != nil {
 		return p, err
