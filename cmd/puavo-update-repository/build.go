@@ -56,7 +56,7 @@ func whatFlags() []cli.Flag {
 		&cli.IntFlag{Name: "bases", Usage: "make deltas only from the nearest `N` images", DefaultText: "all"},
 		&cli.BoolFlag{Name: "no-downgrades", Usage: "do not make deltas to older images"},
 		&cli.Float64Flag{Name: "max-delta-ratio", Value: 0.9, Usage: "drop deltas larger than `R` times their image, at most 1"},
-		&cli.StringFlag{Name: "archive", Usage: "put the images into the archive `STORE`, see archive --help, before anything is removed"},
+		&cli.StringFlag{Name: "archive", Usage: "add the images to the archive `STORE` before anything is removed, see archive --help"},
 		&cli.StringFlag{Name: "effort", Value: string(delta.Default), Usage: "`EFFORT`: how hard to search for small deltas: fast, default or best"},
 		&cli.BoolFlag{Name: "keep-signatures", Usage: "keep rdiff signatures of images that leave IMAGE_DIR, so that deltas from them can still be made; set it before an image leaves"},
 		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "wait `TIME` (e.g. 36h, 7d) before deleting files that are no longer referenced; 0 deletes them at once"},

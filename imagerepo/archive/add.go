@@ -52,7 +52,7 @@ type AddPlan struct {
 }
 
 // ErrRefused is wrapped by the error for images that could not be added, while others were.
-var ErrRefused = errors.New("images are not in the archive")
+var ErrRefused = errors.New("some images were not added")
 
 // PlanAdd returns what Add would do. It changes nothing. It reads an image where another has
 // the same size.
@@ -64,7 +64,7 @@ func (s *Store) PlanAdd(ctx context.Context, dir string) (AddPlan, error) {
 func (s *Store) planAdd(ctx context.Context, dir string) (p AddPlan, from *source.Dir, err error) {
 	p = AddPlan{Store: s.path, Dir: dir, Add: []Addition{}}
 	if apart.Overlap(dir, s.path) && !strictlyInside(s.path, dir) {
-		return p, nil, fmt.Errorf("the images %s are in the archive %s, or the same; give another directory", dir, s.path)
+		return p, nil, fmt.Errorf("the images %s are in the archive %s, or the same; choose another directory", dir, s.path)
 	}
 	if from, err = source.Open(dir, true); err != nil {
 		return p, nil, err
@@ -116,7 +116,7 @@ func (s *Store) planImage(p *AddPlan, from *source.Dir, n meta.Name) error {
 	stamp := from.Stamp(n)
 	a := Addition{Group: n.Series(), Version: n.Version, File: n.String(), Size: stamp.Size}
 	if slices.ContainsFunc(p.Add, func(o Addition) bool { return o.Group == a.Group && o.Version == a.Version }) {
-		p.Refused = append(p.Refused, fmt.Sprintf("%s: another image is version %s of %s; rename one", n, a.Version, a.Group))
+		p.Refused = append(p.Refused, fmt.Sprintf("%s: another image is version %s of %s too; rename one", n, a.Version, a.Group))
 		return nil
 	}
 	if !s.isGroup(a.Group) {

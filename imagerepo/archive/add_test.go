@@ -127,7 +127,7 @@ func TestAddErrors(t *testing.T) {
 		}, ErrRefused, "is empty", "rW"},
 		{"another content of a version", t.Context(), func(p *place) { p.write("os-amd64", 0, []byte("other")) }, ErrRefused, "give the image a new version", "rW"},
 		{"no images", t.Context(), func(p *place) { p.leave() }, plan.ErrInput, "no images (files named", "W"},
-		{"the archive itself", t.Context(), func(p *place) { p.images = p.store }, nil, "give another directory", "W"},
+		{"the archive itself", t.Context(), func(p *place) { p.images = p.store }, nil, "choose another directory", "W"},
 		{"too large for the disk", t.Context(), func(p *place) {
 			p.must(os.Truncate(filepath.Join(p.images, "os-"+versionOf(1)+"-amd64.img"), 1<<43))
 		}, ErrSpace, "make room", "W"},

@@ -232,7 +232,7 @@ func (s *Store) checkSpace(dir atomicfile.Dir, need int64) (free int64, err erro
 		return 0, err
 	}
 	if need > free && !s.o.IgnoreSpace {
-		return free, fmt.Errorf("%w in %s: about %d MiB are needed, %d MiB are free; make room, or begin all the same by --ignore-space",
+		return free, fmt.Errorf("%w in %s: about %d MiB are needed, and %d MiB are free; make room, or try it with --ignore-space",
 			ErrSpace, dir.Name(), (need+1<<20-1)>>20, free>>20)
 	}
 	return free, nil

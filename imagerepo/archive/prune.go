@@ -283,7 +283,7 @@ func (s *Store) edit(ctx context.Context, name, version string, change func(*cat
 	next := g.c.Clone()
 	i := next.Index(version)
 	if i < 0 {
-		return fmt.Errorf("version %s of %s is %w but for the trash", version, name, ErrUnknown)
+		return fmt.Errorf("version %s of %s is %w, only in its trash", version, name, ErrUnknown)
 	}
 	before := next.Versions[i]
 	change(&next.Versions[i])

@@ -71,7 +71,7 @@ func (s *Store) openVersion(ctx context.Context, group, version string) (*opened
 				return o, nil
 			}
 			o.close()
-			err = fmt.Errorf("the group %s changes all the time; run again", group)
+			err = fmt.Errorf("the group %s keeps changing; run the command again", group)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -163,7 +163,7 @@ func openTarget(out string, overwrite bool) (*target, error) {
 
 // errExists returns the error for a path at which something is that may not be overwritten.
 func errExists(out string) error {
-	return &fs.PathError{Op: "restore to", Path: out, Err: fmt.Errorf("%w; replace it by --overwrite", fs.ErrExist)}
+	return &fs.PathError{Op: "restore to", Path: out, Err: fmt.Errorf("%w; use --overwrite to replace it", fs.ErrExist)}
 }
 
 // lock takes the lock of a file that is restored, which is removed when it is given back. A
@@ -356,7 +356,7 @@ func isBlockDevice(info fs.FileInfo) bool {
 func openDevice(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_EXCL, 0)
 	if errors.Is(err, unix.EBUSY) {
-		err = fmt.Errorf("%w: it is mounted, or used otherwise; unmount it", err)
+		err = fmt.Errorf("%w: it is mounted or otherwise in use; unmount it", err)
 	}
 	return f, err
 }

@@ -201,7 +201,7 @@ func TestRestoreDevice(t *testing.T) {
 	device := loop(t, 1<<20)
 	first, err := openDevice(device)
 	p.must(err)
-	if _, err := p.open().Restore(t.Context(), "os-amd64", versionOf(1), device, true); err == nil || !strings.Contains(err.Error(), "used otherwise") {
+	if _, err := p.open().Restore(t.Context(), "os-amd64", versionOf(1), device, true); err == nil || !strings.Contains(err.Error(), "otherwise in use") {
 		t.Errorf("a device that another restore writes to: %v", err)
 	}
 	first.Close()

@@ -153,13 +153,13 @@ func (s *Store) openDir() error {
 	entries, err := os.ReadDir(s.path)
 	switch {
 	case !s.o.Create && (err == nil || errors.Is(err, fs.ErrNotExist)):
-		return fmt.Errorf("%s is %w: it has no %s; make one by: archive add DIR %s", s.path, ErrStore, private, s.path)
+		return fmt.Errorf("%s is %w: it has no %s; create one with: archive add DIR %s", s.path, ErrStore, private, s.path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	for _, e := range entries {
 		if e.Name() != "lost+found" {
-			return fmt.Errorf("%s is %w, and not empty: it has %s; give another directory", s.path, ErrStore, untrusted.Quote(e.Name()))
+			return fmt.Errorf("%s is %w, and not empty: it contains %s; choose another directory", s.path, ErrStore, untrusted.Quote(e.Name()))
 		}
 	}
 	return nil
@@ -265,7 +265,7 @@ func (s *Store) chosen(globs plan.Globs) (names []string, err error) {
 		}
 	}
 	if err == nil && len(names) == 0 && len(globs) > 0 {
-		err = fmt.Errorf("no group that matches is %w; it has %d groups", ErrUnknown, len(all))
+		err = fmt.Errorf("a matching group is %w, which has %d groups", ErrUnknown, len(all))
 	}
 	return names, err
 }
@@ -289,7 +289,7 @@ func (s *Store) open(name string) (*group, error) {
 	}
 	c, wrong, err := catalog.Load(dir, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("group %s: %w: it has versions and no catalog", name, ErrDamaged)
+		err = fmt.Errorf("group %s: %w: it has versions, but no catalog", name, ErrDamaged)
 	}
 	if err != nil {
 		dir.Close()

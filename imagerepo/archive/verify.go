@@ -94,7 +94,7 @@ func (s *Store) verifyGroup(ctx context.Context, name string, o VerifyOptions, r
 // verifyVersions verifies what the catalog of a group has.
 func (s *Store) verifyVersions(ctx context.Context, g *group, o VerifyOptions, r *Report, m *meter.Meter) error {
 	for _, file := range g.wrong {
-		r.Findings = append(r.Findings, Finding{Group: g.name, Problem: file + " is damaged, missing or old; the other copy is right, and the next change writes both"})
+		r.Findings = append(r.Findings, Finding{Group: g.name, Problem: file + " is damaged, missing or old; the other copy is good, and the next command that changes the archive rewrites both"})
 	}
 	versions := g.sample(o.Sample)
 	var work int64
@@ -190,7 +190,7 @@ func (g *group) strangers(r *Report) error {
 				file = dir + "/" + file
 			}
 			if _, _, ok := catalog.ParseFile(file); ok && !files[file] {
-				r.Findings = append(r.Findings, Finding{Group: g.name, Problem: file + " is not in the catalog; if a run was broken off, the next one completes it"})
+				r.Findings = append(r.Findings, Finding{Group: g.name, Problem: file + " is not in the catalog; if a run was interrupted, the next one completes it"})
 			}
 		}
 	}

@@ -46,9 +46,10 @@ func New(t Tools, stdout, stderr io.Writer) *cli.Command {
 		Usage:     "keep every version of the images in a fraction of their size",
 		UsageText: "puavo-update-repository archive COMMAND [options] STORE ...",
 		Description: `An archive keeps the newest version of each series whole, and the others as
-   deltas that make each from the next newer one. rdiff patch restores all of
-   them without this program. One flipped bit in the newest hurts all older
-   ones: run archive verify by a timer, and keep a second archive.
+   deltas that make each from the next newer one. librsync's rdiff patch
+   restores all of them without this program. One wrong bit in the newest
+   damages all older ones: run archive verify from a timer, and keep a second
+   archive.
 
    Example:
       puavo-update-repository archive add images /srv/archive
@@ -60,31 +61,31 @@ func New(t Tools, stdout, stderr io.Writer) *cli.Command {
 
    Exit codes: ` + command.ExitCodes,
 		Subcommands: []*cli.Command{
-			a.command("add", "DIR STORE", "put the images of a directory, or a mirror, into an archive", call.add,
+			a.command("add", "DIR STORE", "add the images of a directory or a mirror to an archive", call.add,
 				limits(), planned(), reports(t), making(), []cli.Flag{
-					&cli.BoolFlag{Name: "ignore-space", Category: command.Limits, Usage: "begin even if the free space will probably not suffice"},
+					&cli.BoolFlag{Name: "ignore-space", Category: command.Limits, Usage: "start even if free space is probably insufficient"},
 				}),
 			a.command("list", "STORE [GROUP]", "print the versions", call.list, printed()),
-			a.command("show", "STORE GROUP VERSION", "print all about a version, and how rdiff restores it", call.show, printed()),
+			a.command("show", "STORE GROUP VERSION", "print the details of a version, and how rdiff restores it", call.show, printed()),
 			a.command("restore", "STORE GROUP VERSION", "write a version to a file or a device", call.restore,
 				limits(), planned(), []cli.Flag{
-					&cli.StringFlag{Name: "out", Usage: "write it to `FILE`, or to a block device that nobody uses"},
-					&cli.BoolFlag{Name: "overwrite", Usage: "replace the file, or what the device has"},
-					&cli.BoolFlag{Name: "ignore-space", Category: command.Limits, Usage: "begin even if the free space will probably not suffice"},
+					&cli.StringFlag{Name: "out", Usage: "write the version to `FILE`, or to a block device that is not in use"},
+					&cli.BoolFlag{Name: "overwrite", Usage: "replace an existing file, or the contents of a device"},
+					&cli.BoolFlag{Name: "ignore-space", Category: command.Limits, Usage: "start even if free space is probably insufficient"},
 					command.ProgressFlag(),
 				}),
 			a.command("verify", "STORE", "look for damage", call.verify, limits(), printed(), reports(t), []cli.Flag{
-				&cli.BoolFlag{Name: "deep", Usage: "make each version, and compare its digest, instead of that of its file"},
+				&cli.BoolFlag{Name: "deep", Usage: "restore each version in memory and check its digest, not only that of its file"},
 				&cli.StringFlag{Name: "sample", Usage: "verify `N%` of the versions of each group, chosen at random", DefaultText: "all"},
-				&cli.BoolFlag{Name: "rebuild-catalog", Usage: "first make catalogs again of which no right copy is left"},
+				&cli.BoolFlag{Name: "rebuild-catalog", Usage: "first rebuild the catalogs of which both copies are damaged"},
 			}),
-			a.command("protect", "STORE GROUP VERSION", "keep a version whatever prune is asked for", call.protect),
+			a.command("protect", "STORE GROUP VERSION", "exempt a version from prune", call.protect),
 			a.command("unprotect", "STORE GROUP VERSION", "let prune remove a version again", call.unprotect),
 			a.command("note", "STORE GROUP VERSION TEXT", "set the note of a version; an empty one removes it", call.note),
-			a.command("prune", "STORE", "put versions into the trash by a policy", call.prune, keep(), limits(), planned(), reports(t), making(), []cli.Flag{
-				&cli.BoolFlag{Name: "ignore-space", Category: command.Limits, Usage: "begin even if the free space will probably not suffice"},
+			a.command("prune", "STORE", "move versions to the trash by a policy", call.prune, keep(), limits(), planned(), reports(t), making(), []cli.Flag{
+				&cli.BoolFlag{Name: "ignore-space", Category: command.Limits, Usage: "start even if free space is probably insufficient"},
 			}),
-			a.command("gc", "STORE", "remove what is due in the trash", call.gc, planned()),
+			a.command("gc", "STORE", "remove versions from the trash when their grace has ended", call.gc, planned()),
 			a.command("diff", "STORE GROUP VERSION VERSION", "print which files of two versions differ, as diff does", call.diff, diffcmd.Flags(), limits()),
 		},
 		Action: command.NoCommand,
@@ -130,28 +131,28 @@ func (t tool) command(name, args, usage string, run func(call) error, flags ...[
 
 // keep returns the flags of a policy.
 func keep() []cli.Flag {
-	flags := []cli.Flag{&cli.IntFlag{Name: "keep-last", Usage: "keep the newest `N` versions of each group, and those that other --keep options keep"}}
+	flags := []cli.Flag{&cli.IntFlag{Name: "keep-last", Usage: "keep the newest `N` versions of each group; a version stays if one of the --keep options keeps it"}}
 	for _, period := range []struct{ name, of string }{{"hourly", "hour"}, {"daily", "day"}, {"weekly", "week"}, {"monthly", "month"}, {"yearly", "year"}} {
 		flags = append(flags, &cli.IntFlag{Name: "keep-" + period.name, Usage: "keep the newest version of each of the `N` latest " + period.of + "s that have versions"})
 	}
 	return append(flags,
 		&cli.StringFlag{Name: "keep-within", Usage: "keep the versions that are less than `AGE`, such as 30d, older than the newest"},
 		&cli.StringSliceFlag{Name: "group", Usage: "prune the groups whose names match `GLOB` (can be given several times)", DefaultText: "all"},
-		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "leave what is pruned in the trash for this `TIME`; gc removes it then"})
+		&cli.StringFlag{Name: "grace", Value: "7d", Usage: "leave pruned versions in the trash for `TIME`; then gc removes them"})
 }
 
 // making returns the flags that say how deltas are made.
 func making() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "format", Value: "rdiff", Usage: "store deltas in this `FORMAT`: rdiff, or compact, which takes less space and longer"},
-		&cli.IntFlag{Name: "max-chain", Value: 16, Usage: "let a version take at most `N` deltas: one between stays whole"},
+		&cli.StringFlag{Name: "format", Value: "rdiff", Usage: "store deltas in this `FORMAT`: rdiff, or compact, which is smaller and slower"},
+		&cli.IntFlag{Name: "max-chain", Value: 16, Usage: "restore no version through more than `N` deltas: keep some versions whole"},
 	}
 }
 
 // limits returns the flags that say what a command may take.
 func limits() []cli.Flag {
 	return command.Category(command.Limits,
-		&cli.StringFlag{Name: "memory", Usage: "take at most `SIZE` of memory, such as 1g, besides mapped files", DefaultText: "about 512 MiB"},
+		&cli.StringFlag{Name: "memory", Usage: "use at most `SIZE` of memory, such as 1g, besides mapped files", DefaultText: "about 512 MiB"},
 		&cli.BoolFlag{Name: "no-sync", Usage: "do not flush files to the disk: for RAM disks and tests"})
 }
 

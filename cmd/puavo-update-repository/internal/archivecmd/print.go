@@ -45,11 +45,11 @@ func printAdd(w io.Writer, p archive.AddPlan, planned bool) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(w, "%s: gets %d versions, has %d of these already; %s are stored once that are there twice; needs about %s, %s are free.\n",
+		_, err = fmt.Fprintf(w, "%s: %d versions to add, %d already there; %s of duplicates are stored once; needs about %s, %s are free.\n",
 			store, len(p.Add), p.Kept, ui.Bytes(p.Saved), ui.Bytes(p.Space), ui.Bytes(p.Free))
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%s: %d versions added, %d were there.\n", store, len(p.Add), p.Kept)
+	_, err := fmt.Fprintf(w, "%s: %d versions added, %d already there.\n", store, len(p.Add), p.Kept)
 	return err
 }
 
@@ -131,7 +131,7 @@ func printRestore(w io.Writer, r archive.Restored) error {
 	if r.Device {
 		kind = "device"
 	}
-	_, err := fmt.Fprintf(w, "%s: the %s gets %s of version %s of %s, by %d deltas; needs %s of memory, %s of temporary files, %s of room, %s are there.\n",
+	_, err := fmt.Fprintf(w, "%s: the %s gets %s, version %s of %s, through %d deltas; needs %s of memory, and %s on the disk for temporary files, %s in all; %s are free.\n",
 		untrusted.Show(r.Out), kind, ui.Bytes(r.Size), r.Version, r.Group, r.Deltas, ui.Bytes(r.Memory), ui.Bytes(r.Temporary), ui.Bytes(r.Space), ui.Bytes(r.Free))
 	return err
 }

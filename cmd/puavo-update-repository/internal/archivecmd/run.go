@@ -145,7 +145,7 @@ func (c call) restore() error {
 		return err
 	}
 	return c.print(r, func() error {
-		return c.line("%s: %s of version %s, by %d deltas, %s of it there before; %v.", untrusted.Show(out), ui.Bytes(r.Size),
+		return c.line("%s: %s, version %s, through %d deltas, %s kept from an earlier run; %v.", untrusted.Show(out), ui.Bytes(r.Size),
 			r.Version, r.Deltas, ui.Bytes(r.Resumed), time.Since(start).Round(10*time.Millisecond))
 	})
 }
@@ -179,10 +179,10 @@ func (c call) verify() error {
 func (c call) rebuild(s *archive.Store) error {
 	groups, lost, err := s.Rebuild(c.ctx)
 	for _, g := range groups {
-		c.screen.Log().Warn("the catalog was made again; notes and what was protected are lost", "group", g)
+		c.screen.Log().Warn("the catalog was rebuilt; notes and protection are lost", "group", g)
 	}
 	for _, file := range lost {
-		c.screen.Log().Warn("no version can be made from this file", "file", file)
+		c.screen.Log().Warn("no version can be restored from this file", "file", file)
 	}
 	return err
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // ErrDamaged is wrapped by the error for a group of which no right copy of the catalog is left.
-var ErrDamaged = errors.New("the catalog is damaged; make it again by: archive verify STORE --rebuild-catalog")
+var ErrDamaged = errors.New("the catalog is damaged; rebuild it with: archive verify STORE --rebuild-catalog")
 
 const (
 	format     = 1
