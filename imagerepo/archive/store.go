@@ -80,7 +80,7 @@ var (
 	ErrUnknown = errors.New("not in the archive")
 	// ErrSpace is wrapped by the error for a disk that will most likely not do.
 	ErrSpace = plan.ErrSpace
-	// ErrLocked is wrapped by the error for an archive in which another run works.
+	// ErrLocked is wrapped by the error for an archive, or a file to restore to, that another run writes.
 	ErrLocked = lockfile.ErrHeld
 )
 
