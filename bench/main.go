@@ -101,7 +101,7 @@
 //	go -C bench run . archive [flags]
 //
 // stores several versions of an image by puavo-update-repository archive, with rdiff and with
-// compact deltas, by restic, and by desync: bytes, time and memory of adding and restoring.
+// compact deltas, by restic, desync, and casync: bytes, time and memory of adding and restoring.
 // Generated versions show what a restore through many deltas takes. Tools that are not
 // installed are named in the report.
 //

@@ -1,5 +1,5 @@
 // Package archiving measures what stores of many versions of an image take: our archive, with
-// rdiff and with compact deltas, restic, and desync. It measures the bytes of a store, the
+// rdiff and with compact deltas, restic, desync, and casync. It measures the bytes of a store, the
 // time of adding, and how fast versions come out again, which are compared with the images.
 package archiving
 

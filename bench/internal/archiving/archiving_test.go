@@ -36,6 +36,7 @@ func place(t *testing.T) Options {
 // The whole of it, over the test images.
 func TestMeasure(t *testing.T) {
 	testdata.Tool(t, "restic")
+	testdata.Tool(t, "casync")
 	o := place(t)
 	var out strings.Builder
 	if err := Measure(t.Context(), o, &out); err != nil {
@@ -43,9 +44,9 @@ func TestMeasure(t *testing.T) {
 	}
 	figures := `( \| +(-|\d+\.\d+)){9} \|`
 	for _, want := range []string{
-		`(?m)^- restic \d`, `(?m)^- (not installed: )?desync`,
+		`(?m)^- restic \d`, `(?m)^- (not installed: )?desync`, `(?m)^- casync \d`,
 		`(?m)^## Stores\n\n2 versions of \d+ \d+ bytes in all\.$`,
-		`\| +whole images \| +0\.6 \| 1\.000 \|`, `\| +ours, rdiff` + figures, `\| +ours, compact` + figures, `\| +restic` + figures,
+		`\| +whole images \| +0\.6 \| 1\.000 \|`, `\| +ours, rdiff` + figures, `\| +ours, compact` + figures, `\| +restic` + figures, `\| +casync` + figures,
 		`(?m)^## Chains\n\n3 generated versions of about 1 048 576 bytes each\.$`,
 		`\| +ours, rdiff, version 1 \| +0 \| `, `\| +ours, rdiff, version 3 \| +2 \| `, `\| +ours, compact, version 3 \| +2 \| `,
 	} {

@@ -26,7 +26,7 @@ type store struct {
 }
 
 // stores returns all stores.
-func stores(o Options) []store { return append(ours(o), restic(o), desync()) }
+func stores(o Options) []store { return append(ours(o), restic(o), chunked("desync"), chunked("casync")) }
 
 // ours returns our archive, in both formats.
 func ours(o Options) (all []store) {
@@ -61,18 +61,19 @@ func restic(o Options) store {
 	}
 }
 
-func desync() store {
-	chunks := func(dir string) string { return filepath.Join(dir, "chunks") }
+// chunked returns the store of desync, or of casync, which made its format.
+func chunked(tool string) store {
+	chunks := func(dir string) string { return filepath.Join(dir, "chunks.castr") }
 	index := func(dir, image string) string { return filepath.Join(dir, filepath.Base(image)+".caibx") }
 	return store{
-		name: "desync", tool: "desync", version: []string{"desync", "--version"},
+		name: tool, tool: tool, version: []string{tool, "--version"},
 		begin: []func(string) []string{func(dir string) []string { return []string{"mkdir", chunks(dir)} }},
 		add: func(dir, image string) []string {
-			return []string{"desync", "make", "--store", chunks(dir), index(dir, image), image}
+			return []string{tool, "make", "--store", chunks(dir), index(dir, image), image}
 		},
 		restore: func(dir, image, out string) ([]string, string) {
 			file := filepath.Join(out, "image")
-			return []string{"desync", "extract", "--store", chunks(dir), index(dir, image), file}, file
+			return []string{tool, "extract", "--store", chunks(dir), index(dir, image), file}, file
 		},
 	}
 }
