@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -48,8 +49,12 @@ func options(t *testing.T) Options {
 // The whole of it, over the test images, with a base and without.
 func TestMeasure(t *testing.T) {
 	o := options(t)
+	link := filepath.Join(o.Tmp, "link")
+	if err := os.Symlink(path(t, image1), link); err != nil {
+		t.Fatal(err)
+	}
 	o.Pairs = []Pair{
-		{"a day", path(t, image1), path(t, image2)},
+		{"a day", link, path(t, image2)},
 		{"alone", "", path(t, image2)},
 	}
 	cancelled, cancel := context.WithCancel(t.Context())

@@ -204,8 +204,13 @@ func (m *mirror) all() []string {
 	return all
 }
 
-// linkOrCopy gives a file another name, or a copy of it where it cannot have one.
+// linkOrCopy gives a file another name, or a copy of it where it cannot have one. A symbolic link
+// is followed, since the client takes none for an image.
 func linkOrCopy(ctx context.Context, from, to string) error {
+	from, err := filepath.EvalSymlinks(from)
+	if err != nil {
+		return err
+	}
 	_ = os.Remove(to)
 	if os.Link(from, to) == nil {
 		return nil
