@@ -96,6 +96,15 @@ func (f *File) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
+// WriteAt writes at a place of its own, and leaves that of Write.
+func (f *File) WriteAt(p []byte, off int64) (n int, err error) {
+	err = f.dir.change(Change{Kind: Write, Name: f.tmp}, func() (err error) {
+		n, err = f.f.WriteAt(p, off)
+		return err
+	})
+	return n, err
+}
+
 // Truncate cuts the file to size bytes. Write goes on there.
 func (f *File) Truncate(size int64) error {
 	return f.dir.change(Change{Kind: Write, Name: f.tmp}, func() error {
