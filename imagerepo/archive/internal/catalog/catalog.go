@@ -180,14 +180,14 @@ func (c *Catalog) Clone() *Catalog {
 
 // Version and its limits.
 const (
-	layout  = "2006-01-02-150405"
+	Layout  = "2006-01-02-150405" // of a version, for package time
 	maxNote = 4096 // bytes
 	maxSize = 1 << 48
 )
 
 // ParseVersion checks a version, such as 2024-01-31-120000.
 func ParseVersion(s string) (string, error) {
-	if t, err := time.Parse(layout, s); err != nil || t.Format(layout) != s {
+	if t, err := time.Parse(Layout, s); err != nil || t.Format(Layout) != s {
 		return "", fmt.Errorf("%s is not a version, such as 2024-01-31-120000", untrusted.Quote(s))
 	}
 	return s, nil
