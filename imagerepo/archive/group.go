@@ -70,22 +70,43 @@ func (g *group) commit(ctx context.Context, next *catalog.Catalog) error {
 	return g.settle(ctx)
 }
 
-// list writes SHA256SUMS, with the versions that were there before too.
+// list writes SHA256SUMS, with the versions that were there before too, and BLAKE3SUMS, if there
+// are versions of disks.
 func (g *group) list(next *catalog.Catalog) error {
-	sums := make(map[string]cksum.Digest256)
-	for _, c := range []*catalog.Catalog{g.c, next} {
-		for _, v := range c.Versions {
+	sums, others := make(map[string]cksum.Digest256), make(map[string]cksum.Digest256)
+	add := func(v *catalog.Version) {
+		if v.SHA256 != (cksum.Digest256{}) {
 			sums[v.Version] = v.SHA256
-		}
-		for _, p := range c.Trash {
-			sums[p.Version.Version] = p.SHA256
+		} else {
+			others[v.Version] = v.BLAKE3
 		}
 	}
+	for _, c := range []*catalog.Catalog{g.c, next} {
+		for i := range c.Versions {
+			add(&c.Versions[i])
+		}
+		for i := range c.Trash {
+			add(&c.Trash[i].Version)
+		}
+	}
+	if len(others) > 0 {
+		if err := g.writeSums(catalog.BLAKE3File, others); err != nil {
+			return err
+		}
+	}
+	if len(sums) == 0 {
+		return nil
+	}
+	return g.writeSums(catalog.SumsFile, sums)
+}
+
+// writeSums writes a list of digests by versions. Both kinds have the same form.
+func (g *group) writeSums(file string, sums map[string]cksum.Digest256) error {
 	var lines []cksum.SHA256Line
 	for version, sum := range sums {
 		lines = append(lines, cksum.SHA256Line{SHA256: sum, Path: version + ".img"})
 	}
-	_, err := g.dir.Replace(catalog.SumsFile+catalog.New, catalog.SumsFile, cksum.AppendSHA256SUMS(nil, lines))
+	_, err := g.dir.Replace(file+catalog.New, file, cksum.AppendSHA256SUMS(nil, lines))
 	return err
 }
 
@@ -127,7 +148,7 @@ func (g *group) settle(ctx context.Context) error {
 // isOurs reports whether a file has a name that this package gives.
 func isOurs(name string) bool {
 	_, _, isVersion := catalog.ParseFile(name)
-	return isVersion || name == catalog.File || name == catalog.Backup || name == catalog.SumsFile
+	return isVersion || name == catalog.File || name == catalog.Backup || name == catalog.SumsFile || name == catalog.BLAKE3File
 }
 
 // settleNew gives a file its name, or removes it if it is not what the catalog means by that.

@@ -19,7 +19,7 @@ type Version struct {
 	Name      string          `json:"name"` // of the image's file
 	Size      int64           `json:"size"` // bytes
 	BLAKE3    cksum.Digest256 `json:"blake3"`
-	SHA256    cksum.Digest256 `json:"sha256"`
+	SHA256    cksum.Digest256 `json:"sha256,omitzero"`  // zero for the disk of a guest
 	Form      catalog.Form    `json:"form"`             // whole, rdiff or compact
 	Stored    int64           `json:"stored"`           // bytes of its file
 	File      string          `json:"file"`             // in the archive

@@ -203,6 +203,11 @@ func (s *Store) GC(ctx context.Context, dryRun bool) (r Collected, err error) {
 			return r, err
 		}
 	}
+	if !dryRun {
+		if err := s.collectGuests(ctx); err != nil {
+			return r, err
+		}
+	}
 	return r, ctx.Err()
 }
 

@@ -9,6 +9,7 @@
 //	<group>/SHA256SUMS         of all versions, as <version>.img, also of those that are deltas
 //	<group>/catalog.json       what the group holds; .bak, the same
 //	<group>/trash/             what was pruned and waits for its removal
+//	<guest>/<disk>/            the same for the disk of a guest: its group is <guest>/<disk>
 //
 // A group is a series: its name is that of the series, <prefix>-<arch>, and a version that in
 // the image's name. Package catalog specifies the files.
@@ -67,7 +68,6 @@ import (
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/plan"
-	"puavo-image-repository/meta"
 	"puavo-image-repository/meta/untrusted"
 )
 
@@ -225,7 +225,8 @@ func (s *Store) lock(ctx context.Context) (unlock func(), err error) {
 // names returns the names of all groups, sorted.
 func (s *Store) names() (names []string, err error) { return s.directories(s.isGroup) }
 
-// directories returns the names that a group can have of directories that fit, sorted.
+// directories returns the names that a group can have of directories that fit, sorted. The disks
+// of a guest are directories in that of the guest.
 func (s *Store) directories(fits func(name string) bool) (names []string, err error) {
 	if s.dir.IsZero() {
 		return nil, nil
@@ -235,8 +236,22 @@ func (s *Store) directories(fits func(name string) bool) (names []string, err er
 		return nil, err
 	}
 	for _, e := range entries {
-		if _, err := meta.ParseSeriesName(e.Name()); err == nil && e.IsDir() && fits(e.Name()) {
-			names = append(names, e.Name())
+		name := e.Name()
+		if _, err := catalog.ParseGroup(name); err != nil || !e.IsDir() {
+			continue
+		}
+		if fits(name) {
+			names = append(names, name)
+			continue
+		}
+		disks, err := fs.ReadDir(s.dir.FS(), name)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range disks {
+			if disk := name + "/" + d.Name(); d.IsDir() && catalog.CheckDisk(d.Name()) == nil && fits(disk) {
+				names = append(names, disk)
+			}
 		}
 	}
 	return names, nil
@@ -272,7 +287,7 @@ func (s *Store) chosen(globs plan.Globs) (names []string, err error) {
 
 // open opens a group to read it.
 func (s *Store) open(name string) (*group, error) {
-	if _, err := meta.ParseSeriesName(name); err != nil {
+	if _, err := catalog.ParseGroup(name); err != nil {
 		return nil, err
 	}
 	if !s.isGroup(name) {
@@ -322,6 +337,9 @@ func (s *Store) change(ctx context.Context, name string) (*group, error) {
 func (s *Store) create(ctx context.Context, name string) (*group, error) {
 	if s.isGroup(name) {
 		return s.change(ctx, name)
+	}
+	if s.isGuest(name) {
+		return nil, fmt.Errorf("%s is a guest in this archive, and cannot be a group of images", name)
 	}
 	if err := errors.Join(s.dir.MkdirAll(name, 0o777), s.dir.SyncDir(".")); err != nil {
 		return nil, err

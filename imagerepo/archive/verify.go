@@ -211,7 +211,8 @@ func (s *Store) Rebuild(ctx context.Context) (rebuilt, lost []string, err error)
 	defer unlock()
 	names, err := s.directories(func(name string) bool {
 		_, err := s.dir.Lstat(name + "/" + catalog.SumsFile)
-		return err == nil || s.isGroup(name)
+		_, diskErr := s.dir.Lstat(name + "/" + catalog.BLAKE3File)
+		return err == nil || diskErr == nil || s.isGroup(name)
 	})
 	if err != nil {
 		return nil, nil, err

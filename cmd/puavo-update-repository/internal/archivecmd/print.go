@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"puavo-image-repository/cksum"
 	"puavo-image-repository/cmd/internal/textfile"
 	"puavo-image-repository/cmd/internal/ui"
 	"puavo-image-repository/imagerepo/archive"
@@ -83,7 +84,11 @@ func printList(w io.Writer, all []archive.Version) error {
 func printVersion(w io.Writer, path []archive.Version) error {
 	v := path[len(path)-1]
 	err := table(w, func(t io.Writer) {
-		fmt.Fprintf(t, "version\t%s of %s\nimage\t%s\nsize\t%d bytes\nsha256\t%s\nblake3\t%s\n", v.Version, v.Group, v.Name, v.Size, v.SHA256, v.BLAKE3)
+		fmt.Fprintf(t, "version\t%s of %s\nimage\t%s\nsize\t%d bytes\n", v.Version, v.Group, v.Name, v.Size)
+		if v.SHA256 != (cksum.Digest256{}) {
+			fmt.Fprintf(t, "sha256\t%s\n", v.SHA256)
+		}
+		fmt.Fprintf(t, "blake3\t%s\n", v.BLAKE3)
 		fmt.Fprintf(t, "stored\t%s, %d bytes, %s\nadded\t%s\n", v.Form, v.Stored, v.File, v.Added.Local().Format(time.DateTime))
 		if !v.Modified.IsZero() {
 			fmt.Fprintf(t, "modified\t%s\n", v.Modified.Local().Format(time.DateTime))

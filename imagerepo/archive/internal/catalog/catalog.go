@@ -28,6 +28,8 @@
 //	trash/<version>.img, trash/<version>--<parent>.rdiff or .cdelta
 //	                     those of what was pruned
 //	SHA256SUMS           of all versions, as <version>.img, for sha256sum -c of what rdiff patch makes
+//	BLAKE3SUMS           the same for b3sum -c, of versions that have no SHA-256
+//	<version>.pieces     of the newest version of a guest's disk, see package pieces
 package catalog
 
 import (
@@ -49,8 +51,10 @@ const (
 	File     = "catalog.json"
 	Backup   = "catalog.json.bak"
 	SumsFile = "SHA256SUMS"
-	Trash    = "trash"
-	New      = ".new"
+	// BLAKE3File has the versions without a SHA-256.
+	BLAKE3File = "BLAKE3SUMS"
+	Trash      = "trash"
+	New        = ".new"
 )
 
 // Form is how a version is stored.
@@ -78,11 +82,12 @@ type Stored struct {
 
 // Version is one version of a group.
 type Version struct {
-	Version   string          `json:"version"` // such as 2024-01-31-120000
-	Name      string          `json:"name"`    // of the image's file
-	Size      int64           `json:"size"`    // bytes
-	BLAKE3    cksum.Digest256 `json:"blake3"`
-	SHA256    cksum.Digest256 `json:"sha256"`
+	Version string          `json:"version"` // such as 2024-01-31-120000
+	Name    string          `json:"name"`    // of the image's file
+	Size    int64           `json:"size"`    // bytes
+	BLAKE3  cksum.Digest256 `json:"blake3"`
+	// SHA256 is zero for the disk of a guest, of which not all is read.
+	SHA256    cksum.Digest256 `json:"sha256,omitzero"`
 	Stored    Stored          `json:"stored"`
 	Added     time.Time       `json:"added"`
 	Modified  time.Time       `json:"modified,omitzero"` // the file that was added
@@ -181,7 +186,7 @@ func (c *Catalog) Clone() *Catalog {
 // Version and its limits.
 const (
 	Layout  = "2006-01-02-150405" // of a version, for package time
-	maxNote = 4096 // bytes
+	maxNote = 4096                // bytes
 	maxSize = 1 << 48
 )
 
@@ -191,6 +196,33 @@ func ParseVersion(s string) (string, error) {
 		return "", fmt.Errorf("%s is not a version, such as 2024-01-31-120000", untrusted.Quote(s))
 	}
 	return s, nil
+}
+
+// ParseGroup checks the name of a group: that of a series, or of a guest and its disk, with a
+// slash between.
+func ParseGroup(s string) (string, error) {
+	guest, disk, isDisk := strings.Cut(s, "/")
+	if _, err := meta.ParseSeriesName(guest); err != nil {
+		return "", err
+	}
+	if isDisk {
+		return s, CheckDisk(disk)
+	}
+	return s, nil
+}
+
+// CheckDisk returns an error for what cannot be the name of a guest's disk.
+func CheckDisk(s string) error {
+	if _, err := ParseVersion(s); err == nil || s == Trash {
+		return fmt.Errorf("a disk cannot have the name %s; give another", s)
+	}
+	_, err := meta.ParseSeriesName(s)
+	return err
+}
+
+// DiskName returns the name of the file of a version of a guest's disk.
+func DiskName(group, version string) string {
+	return strings.ReplaceAll(group, "/", "-") + "-" + version + "-disk.img"
 }
 
 // CheckNote returns an error for what cannot be a note.
@@ -206,7 +238,7 @@ func CheckNote(s string) error {
 
 // Check returns an error for a catalog that contradicts itself.
 func (c *Catalog) Check() error {
-	if _, err := meta.ParseSeriesName(c.Group); err != nil {
+	if _, err := ParseGroup(c.Group); err != nil {
 		return err
 	}
 	if c.Generation < 1 || len(c.Versions) == 0 {

@@ -358,5 +358,8 @@ var zeroes [pieces.Size]byte
 
 func isZero(p []byte) bool { return bytes.Equal(p, zeroes[:len(p)]) }
 
+// ChangedBytes returns how many bytes the pieces have that changed.
+func (r *Result) ChangedBytes() int64 { return r.Changed * pieces.Size }
+
 // Digest returns the digest of a version that was made.
 func (r *Result) Digest() cksum.Digest256 { return r.List.Digest() }

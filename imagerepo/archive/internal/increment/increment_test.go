@@ -164,6 +164,17 @@ func join(m extents.Map, e extents.Extent) extents.Map {
 	return append(m, e)
 }
 
+// ranges returns a map of ranges that end at these places. The first is clean, and each second
+// dirty.
+func ranges(ends ...int64) (m extents.Map) {
+	at := int64(0)
+	for i, end := range ends {
+		m = append(m, extents.Extent{Offset: at, Length: end - at, Set: i%2 == 1})
+		at = end
+	}
+	return m
+}
+
 // Random writes on disks of random sizes: new file, digest and delta are right, by a bitmap and
 // without one.
 func TestRandom(t *testing.T) {
@@ -229,7 +240,7 @@ func TestReads(t *testing.T) {
 	now := bytes.Clone(old)
 	now[5*mib+100] ^= 1
 	now[10*mib] = 1
-	dirty := extents.Map{{0, 5 * mib, false}, {5 * mib, block, true}, {5*mib + block, 5*mib - block, false}, {10 * mib, block, true}, {10*mib + block, 10*mib - block, false}}
+	dirty := ranges(5*mib, 5*mib+block, 10*mib, 10*mib+block, 20*mib)
 	for _, c := range []struct {
 		name    string
 		dirty   extents.Map
@@ -298,8 +309,8 @@ func TestWrongBitmap(t *testing.T) {
 		dirty  extents.Map
 		sample int
 	}{
-		{"a range of a piece that is read", extents.Map{{0, mib, false}, {mib, block, true}, {mib + block, 5*mib - block, false}}, 0},
-		{"a piece that is compared", extents.Map{{0, 6 * mib, false}}, 6},
+		{"a range of a piece that is read", ranges(mib, mib+block, 6*mib), 0},
+		{"a piece that is compared", ranges(6 * mib), 6},
 	} {
 		r := p.make(Job{File: "new", Delta: "delta", Disk: bytes.NewReader(now), Size: 6 * mib, Dirty: c.dirty, Parent: parent, Sample: c.sample}, now)
 		if r.Full == "" || r.Read != 6*mib || r.Changed != 2 {
@@ -333,7 +344,7 @@ func TestErrors(t *testing.T) {
 		{"cancelled", cancelled, Job{Disk: bytes.NewReader(now)}, context.Canceled},
 		{"the disk is shorter", t.Context(), Job{Disk: bytes.NewReader(now[:3*mib])}, nil},
 		{"a limit ends it", t.Context(), Job{Disk: bytes.NewReader(now), Read: func(context.Context, int) error { return broken }}, broken},
-		{"the archive is damaged", t.Context(), Job{Disk: bytes.NewReader(now), Parent: damaged, Dirty: extents.Map{{0, 2 * mib, false}, {2 * mib, mib, true}, {3 * mib, mib, false}}}, ErrWrong},
+		{"the archive is damaged", t.Context(), Job{Disk: bytes.NewReader(now), Parent: damaged, Dirty: ranges(2*mib, 3*mib, 4*mib)}, ErrWrong},
 	} {
 		j := c.job
 		j.Dir, j.File, j.Delta, j.Size = p.dir, "new", "delta", 4*mib

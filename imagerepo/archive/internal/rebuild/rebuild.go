@@ -33,7 +33,8 @@ type builder struct {
 	group  string
 	now    time.Time
 	memory int64
-	sums   map[string]cksum.Digest256 // by version
+	sums   map[string]cksum.Digest256 // SHA-256 by version
+	others map[string]cksum.Digest256 // BLAKE3 of those without one
 	live   []catalog.Step             // that were found, the newest first
 	used   map[string]bool            // files
 }
@@ -90,23 +91,45 @@ func versionOf(file string) string {
 // maxSums bounds SHA256SUMS, in bytes.
 const maxSums = 64 << 20
 
-// readSums reads SHA256SUMS.
-func (b *builder) readSums() error {
-	b.sums = make(map[string]cksum.Digest256)
-	data, err := b.dir.ReadFile(catalog.SumsFile, maxSums)
+// readSums reads SHA256SUMS and BLAKE3SUMS.
+func (b *builder) readSums() (err error) {
+	if b.sums, err = b.readList(catalog.SumsFile); err == nil {
+		b.others, err = b.readList(catalog.BLAKE3File)
+	}
+	return err
+}
+
+// readList reads a list of digests by versions. One that is missing or damaged has none.
+func (b *builder) readList(file string) (map[string]cksum.Digest256, error) {
+	sums := make(map[string]cksum.Digest256)
+	data, err := b.dir.ReadFile(file, maxSums)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return sums, nil
 	} else if err != nil {
-		return err
+		return nil, err
 	}
 	lines, err := cksum.ParseSHA256SUMS(bytes.NewReader(data))
 	if err != nil {
-		return nil // it is damaged too
+		return sums, nil
 	}
 	for _, l := range lines {
-		b.sums[strings.TrimSuffix(l.Path, ".img")] = l.SHA256
+		sums[strings.TrimSuffix(l.Path, ".img")] = l.SHA256
 	}
-	return nil
+	return sums, nil
+}
+
+// known reports whether a list says what a version must be.
+func (b *builder) known(version string) bool {
+	_, sha256 := b.sums[version]
+	_, blake3 := b.others[version]
+	return sha256 || blake3
+}
+
+// right reports whether digests are those that the lists have of a version.
+func (b *builder) right(version string, made cksum.Sums) bool {
+	sha256, has := b.sums[version]
+	blake3, other := b.others[version]
+	return (!has || sha256 == made.SHA256) && (!other || blake3 == made.BLAKE3)
 }
 
 // files returns the files of a directory by versions: deltas first, and what has no final name
@@ -152,7 +175,7 @@ func newestFirst(files map[string][]string) (versions []string) {
 
 // version finds what makes a version.
 func (b *builder) version(ctx context.Context, version string, files []string) error {
-	_, known := b.sums[version]
+	known := b.known(version)
 	if !known { // a whole file needs no guess
 		files = slices.DeleteFunc(slices.Clone(files), func(f string) bool { return strings.HasSuffix(f, catalog.New) })
 		slices.Reverse(files)
@@ -213,10 +236,13 @@ func (b *builder) try(ctx context.Context, version, file string, form catalog.Fo
 	if err != nil {
 		return step, err
 	}
-	if want, known := b.sums[version]; known && want != made.SHA256 {
+	if !b.right(version, made) {
 		return step, errOther
 	}
 	step.Size, step.BLAKE3, step.SHA256 = made.Size, made.BLAKE3, made.SHA256
+	if _, other := b.others[version]; other {
+		step.SHA256 = cksum.Digest256{}
+	}
 	return step, nil
 }
 
@@ -268,6 +294,9 @@ func (b *builder) digest(ctx context.Context, path []catalog.Step) (cksum.Sums, 
 // nameOf returns the name of a version's image: the group has no other architecture than what
 // follows its last hyphen.
 func nameOf(group, version string) string {
+	if strings.Contains(group, "/") {
+		return catalog.DiskName(group, version)
+	}
 	if i := strings.LastIndex(group, "-"); i > 0 {
 		return group[:i] + "-" + version + group[i:] + ".img"
 	}
@@ -310,7 +339,7 @@ func (b *builder) trash(ctx context.Context, c *catalog.Catalog) error {
 	}
 	live := slices.Clone(b.live)
 	for _, version := range newestFirst(files) {
-		if _, known := b.sums[version]; !known || has(c, version) {
+		if !b.known(version) || has(c, version) {
 			continue
 		}
 		file := files[version][0]

@@ -1,0 +1,338 @@
+package archive
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"puavo-image-repository/imagerepo/archive/internal/attached"
+	"puavo-image-repository/imagerepo/archive/internal/catalog"
+	"puavo-image-repository/imagerepo/archive/internal/disk"
+	"puavo-image-repository/imagerepo/archive/internal/guest"
+	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/internal/meter"
+	"puavo-image-repository/imagerepo/internal/throttle"
+	"puavo-image-repository/meta/untrusted"
+)
+
+// ErrDisk is wrapped by the error for a disk that is not backed up, whatever its content.
+var ErrDisk = disk.ErrRefused
+
+// BackupOptions say what Backup does.
+type BackupOptions struct {
+	Guest string
+	// Disks are [NAME=]SOURCE each, SOURCE a path, raw:PATH, qcow2:PATH, or the address of an NBD
+	// export: nbd://HOST:PORT/EXPORT or nbd+unix:///EXPORT?socket=PATH.
+	Disks   []string
+	Attach  []string // files to keep with the version
+	Version string   // such as 2024-01-31-120000; "" is the present time, in UTC
+	Rate    int64    // bytes a second that are read of the disks at most; 0 is no limit
+}
+
+// BackupPlan is what Backup does.
+type BackupPlan struct {
+	Store   string       `json:"store"`
+	Guest   string       `json:"guest"`
+	Version string       `json:"version"`
+	Disks   []BackupDisk `json:"disks"`
+	Space   int64        `json:"space"` // bytes of the archive's disk that are needed at most
+	Free    int64        `json:"free"`  // bytes
+}
+
+// BackupDisk is what becomes of a disk.
+type BackupDisk struct {
+	guest.Plan
+	Changed int64 `json:"changed"` // bytes that differ from the parent, once it is known
+}
+
+// backup is a run of Backup.
+type backup struct {
+	s      *Store
+	o      BackupOptions
+	dir    atomicfile.Dir // of the guest; zero if it is missing
+	dirs   []atomicfile.Dir
+	disks  []*guest.Disk
+	before []string // the newest version of each disk, "" for none
+	stays  []bool   // whether that stays whole
+	plan   BackupPlan
+	made   []guest.Made
+}
+
+// PlanBackup returns what Backup would do. It changes nothing.
+func (s *Store) PlanBackup(ctx context.Context, o BackupOptions) (BackupPlan, error) {
+	b, err := s.openBackup(ctx, o)
+	if err != nil {
+		return BackupPlan{}, err
+	}
+	b.close()
+	return b.plan, nil
+}
+
+// openBackup opens the disks, and the versions before.
+func (s *Store) openBackup(ctx context.Context, o BackupOptions) (*backup, error) {
+	specs, err := s.checkBackup(&o)
+	if err != nil {
+		return nil, err
+	}
+	b := &backup{s: s, o: o, plan: BackupPlan{Store: s.path, Guest: o.Guest, Version: o.Version}}
+	for _, spec := range specs {
+		if err := b.open(ctx, spec); err != nil {
+			b.close()
+			return nil, err
+		}
+	}
+	if b.plan.Free, err = freeAt(s.path); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// checkBackup checks the options, and sets the version.
+func (s *Store) checkBackup(o *BackupOptions) (specs []disk.Spec, err error) {
+	if o.Version == "" {
+		o.Version = s.o.Now().UTC().Format(catalog.Layout)
+	}
+	_, err = catalog.ParseVersion(o.Version)
+	if _, groupErr := catalog.ParseGroup(o.Guest); groupErr != nil || strings.Contains(o.Guest, "/") {
+		err = fmt.Errorf("%s cannot be the name of a guest; take letters and digits", untrusted.Quote(o.Guest))
+	}
+	switch err = cmp.Or(err, attached.Check(o.Attach)); {
+	case err != nil:
+		return nil, err
+	case s.isGroup(o.Guest):
+		return nil, fmt.Errorf("%s is a group of images in this archive; give the guest another name", o.Guest)
+	case len(o.Disks) == 0:
+		return nil, errors.New("no disk is given")
+	}
+	for _, text := range o.Disks {
+		spec, err := disk.ParseSpec(text)
+		if err == nil {
+			err = catalog.CheckDisk(spec.Name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(specs, func(o disk.Spec) bool { return o.Name == spec.Name }) {
+			return nil, fmt.Errorf("two disks have the name %s; give others, such as vda=%s", spec.Name, untrusted.Show(spec.Source))
+		}
+		specs = append(specs, spec)
+	}
+	return specs, nil
+}
+
+// open opens a disk, and the version before.
+func (b *backup) open(ctx context.Context, spec disk.Spec) error {
+	name := b.o.Guest + "/" + spec.Name
+	var newest *catalog.Version
+	var dir atomicfile.Dir
+	stays := false
+	if b.s.isGroup(name) {
+		g, err := b.s.open(name)
+		if err != nil {
+			return err
+		}
+		b.dirs = append(b.dirs, g.dir)
+		dir, newest = g.dir, g.c.Newest()
+		if newest.Version >= b.o.Version {
+			return fmt.Errorf("%s has version %s already, which is not older than %s; is the clock right?", name, newest.Version, b.o.Version)
+		}
+		stays = b.s.stays(g, b.o.Version)
+	}
+	d, err := guest.Open(ctx, dir, newest, spec)
+	if err != nil {
+		return err
+	}
+	before := ""
+	if newest != nil {
+		before = newest.Version
+	}
+	b.disks, b.stays, b.before = append(b.disks, d), append(b.stays, stays), append(b.before, before)
+	p := d.Plan(name, filepath.Join(b.s.path, name))
+	b.plan.Disks = append(b.plan.Disks, BackupDisk{Plan: p})
+	b.plan.Space += p.Space
+	return nil
+}
+
+// stays reports whether the newest version of a group stays whole when another comes.
+func (s *Store) stays(g *group, version string) bool {
+	next := append(slices.Clone(g.c.Versions), catalog.Version{Version: version, Stored: catalog.Stored{Form: catalog.Whole}})
+	at := len(next) - 2
+	return !slices.Contains(arrangement(g.c, next, at, s.o.MaxChain), change{at, false})
+}
+
+func (b *backup) close() {
+	for _, d := range b.disks {
+		d.Close()
+	}
+	for _, dir := range b.dirs {
+		dir.Close()
+	}
+	if !b.dir.IsZero() {
+		b.dir.Close()
+	}
+}
+
+// Backup adds a version of each disk of a guest. The version before becomes a delta, of those
+// parts that changed: where a bitmap says which, only these are read, or else all. It returns
+// what it did. After an error no disk has the version, unless the last step failed, and the log
+// is in <guest>/<version>.failed.
+func (s *Store) Backup(ctx context.Context, o BackupOptions) (BackupPlan, error) {
+	if _, err := s.checkBackup(&o); err != nil {
+		return BackupPlan{}, err
+	}
+	dir, unlock, err := s.lockGuest(ctx, o.Guest)
+	if err != nil {
+		return BackupPlan{}, err
+	}
+	defer unlock()
+	r, err := attached.Begin(dir, o.Version, s.o.Now)
+	if err != nil {
+		dir.Close()
+		return BackupPlan{}, err
+	}
+	b, err := s.openBackup(ctx, o)
+	if err != nil {
+		err = errors.Join(err, r.Fail(err))
+		dir.Close()
+		return BackupPlan{}, err
+	}
+	b.dir = dir
+	defer b.close()
+	if err := b.run(ctx, r); err != nil {
+		return b.plan, errors.Join(err, b.clean(), r.Fail(err))
+	}
+	return b.plan, nil
+}
+
+// run makes the versions and names them.
+func (b *backup) run(ctx context.Context, r *attached.Record) error {
+	s := b.s
+	r.Logf("backup of %s, version %s", b.o.Guest, b.o.Version)
+	if _, err := s.checkSpace(s.dir, b.plan.Space); err != nil {
+		return err
+	}
+	for _, file := range b.o.Attach {
+		if err := r.Attach(ctx, file); err != nil {
+			return err
+		}
+		r.Logf("attached %s", filepath.Base(file))
+	}
+	var total int64
+	for _, d := range b.plan.Disks {
+		total += d.Size
+	}
+	limit, m := throttle.New(b.o.Rate), s.meter(total)
+	for i := range b.disks {
+		if err := b.make(ctx, i, limit, m, r); err != nil {
+			return fmt.Errorf("%s: %w", b.plan.Disks[i].Group, err)
+		}
+	}
+	if err := r.Keep(); err != nil {
+		return err
+	}
+	unlock, err := s.waitLock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for i := range b.made {
+		if err := b.commit(ctx, i, m); err != nil {
+			return fmt.Errorf("%s: %w", b.plan.Disks[i].Group, err)
+		}
+	}
+	return nil
+}
+
+// make makes the version of a disk.
+func (b *backup) make(ctx context.Context, i int, limit *throttle.Limit, m *meter.Meter, r *attached.Record) error {
+	p := &b.plan.Disks[i]
+	defer m.Begin("archive_backup", p.Group+"/"+b.o.Version)()
+	if err := errors.Join(b.s.dir.MkdirAll(p.Group, 0o777), b.dir.SyncDir(".")); err != nil {
+		return err
+	}
+	dir, err := b.s.dir.Sub(p.Group)
+	if err != nil {
+		return err
+	}
+	b.dirs = append(b.dirs, dir)
+	if p.Full == "" {
+		r.Logf("%s: %d bytes, those that changed since %s, by the bitmap %s", p.Group, p.Size, p.Parent, p.Bitmap)
+	} else {
+		r.Logf("%s: %d bytes, all read: %s", p.Group, p.Size, p.Full)
+	}
+	o := guest.Options{Version: b.o.Version, Stays: b.stays[i], Progress: m.Add}
+	if limit != nil {
+		o.Read = limit.Wait
+	}
+	made, err := b.disks[i].Make(ctx, dir, o)
+	if err != nil {
+		return err
+	}
+	if made.Full != "" {
+		p.Full, p.Bitmap = made.Full, ""
+		r.Logf("%s: all read: %s", p.Group, made.Full)
+	}
+	p.Read, p.Changed = made.Read, made.ChangedBytes()
+	r.Logf("%s: %d bytes read, %d changed, delta of %d bytes, BLAKE3 %s", p.Group, p.Read, p.Changed, made.Delta.Size, made.Version.BLAKE3)
+	b.made = append(b.made, made)
+	return nil
+}
+
+// commit names the version of a disk. The archive is locked.
+func (b *backup) commit(ctx context.Context, i int, m *meter.Meter) error {
+	s, made := b.s, b.made[i]
+	name := b.plan.Disks[i].Group
+	g, err := s.create(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer g.close()
+	newest := ""
+	if len(g.c.Versions) > 0 {
+		newest = g.c.Newest().Version
+	}
+	if newest != b.before[i] {
+		return fmt.Errorf("the newest version is %s, and was %s when the backup began; run it again", cmp.Or(newest, "none"), cmp.Or(b.before[i], "none"))
+	}
+	v := made.Version
+	v.Name, v.Added = catalog.DiskName(name, v.Version), s.o.Now().UTC().Round(time.Second)
+	if err := guest.Present(g.dir, made); err != nil {
+		return err
+	}
+	next := g.c.Clone()
+	next.Versions = append(next.Versions, v)
+	if err := s.arrangeBackup(ctx, g, next, made, m); err != nil {
+		return err
+	}
+	if err := g.commit(ctx, next); err != nil {
+		return err
+	}
+	s.o.Log.Info("backed up", "group", name, "version", v.Version, "size", v.Size)
+	return guest.Forget(g.dir, v.Version)
+}
+
+// arrangeBackup lets the version before be the delta that was made, and makes other deltas that
+// are needed.
+func (s *Store) arrangeBackup(ctx context.Context, g *group, next *catalog.Catalog, made guest.Made, m *meter.Meter) error {
+	before := len(next.Versions) - 2
+	var others []change
+	for _, c := range arrangement(g.c, next.Versions, before, s.o.MaxChain) {
+		switch v := &next.Versions[c.at]; {
+		case c != change{before, false}:
+			others = append(others, c)
+		case made.Lost || float64(made.Delta.Size) > maxRatio*float64(v.Size): // it stays
+		case made.Delta.Size > 0:
+			v.Stored = made.Delta
+		default:
+			others = append(others, c)
+		}
+	}
+	fresh := map[string]catalog.Version{made.Version.Version: next.Versions[before+1]}
+	return (&arranger{s, g, next.Versions, fresh, m, nil}).work(ctx, others)
+}
