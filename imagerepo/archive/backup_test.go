@@ -339,3 +339,129 @@ func (g *guestDisk) content() []byte {
 	g.must(err)
 	return b
 }
+
+// round writes a file system's worth of changes, and backs up: the next bitmap begins at the
+// point in time, and that of the version before goes if the backup succeeded.
+func (g *guestDisk) round(day int) BackupDisk {
+	g.t.Helper()
+	bitmap := func(do string, day int) {
+		testdata.Run(g.t, "qemu-img", "bitmap", do, g.file, "puavo-"+versionOf(day))
+	}
+	bitmap("--add", day)
+	r := g.backup(day, g.content())
+	if day > 0 {
+		bitmap("--remove", day-1)
+	}
+	return r
+}
+
+// change changes files of the file system.
+func (g *guestDisk) change(day int) {
+	g.t.Helper()
+	raw := filepath.Join(g.t.TempDir(), "raw")
+	g.must(os.WriteFile(raw, g.content(), 0o666))
+	file := filepath.Join(g.t.TempDir(), "file")
+	g.must(os.WriteFile(file, g.bytes(50000+g.random.IntN(400000)), 0o666))
+	commands := []string{"write " + file + " f" + strconv.Itoa(day)}
+	if day > 3 {
+		commands = append(commands, "rm f"+strconv.Itoa(day-3))
+	}
+	for _, c := range commands {
+		testdata.Run(g.t, "debugfs", "-w", "-R", c, raw)
+	}
+	g.copyIn(raw)
+}
+
+// A file system is written to in ten rounds, with a persistent bitmap; each version restores, is
+// sound, and was read only where it changed. A middle one is pruned.
+func TestBackupGuest(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it runs QEMU's tools many times")
+	}
+	const rounds = 10
+	g := newGuest(t, "64M")
+	var increments, full int64
+	for day := range rounds {
+		if day > 0 {
+			g.change(day)
+		}
+		r := g.round(day)
+		if day == 0 {
+			full = r.Read
+			continue
+		}
+		increments += r.Read
+		if r.Full != "" || r.Bitmap != "puavo-"+versionOf(day-1) || r.Read >= r.Size {
+			t.Errorf("round %d: %+v", day, r)
+		}
+	}
+	t.Logf("full: %d bytes read; %d increments: %d", full, rounds-1, increments)
+	g.restoresAll()
+	g.sound()
+	g.prune(versionOf(rounds / 2))
+	g.restoresAll()
+	g.resized(rounds)
+}
+
+// prune removes a version in the middle.
+func (v *vm) prune(version string) {
+	v.t.Helper()
+	s, err := Open(v.store, v.o)
+	v.must(err)
+	defer s.Close()
+	for other := range v.states {
+		if other != version {
+			v.must(s.Protect(v.t.Context(), "web/vda", other, true))
+		}
+	}
+	p, err := s.Prune(v.t.Context(), Policy{Last: 1}, nil, 0)
+	v.must(err)
+	if p.Remove != 1 {
+		v.t.Errorf("%d versions are pruned", p.Remove)
+	}
+	_, err = s.GC(v.t.Context(), false)
+	v.must(err)
+	delete(v.states, version)
+}
+
+// sound checks the file systems of all versions.
+func (g *guestDisk) sound() {
+	g.t.Helper()
+	for version, content := range g.states {
+		file := filepath.Join(g.t.TempDir(), "fs")
+		g.must(os.WriteFile(file, content, 0o666))
+		if out, err := exec.Command("e2fsck", "-fn", file).CombinedOutput(); err != nil {
+			g.t.Errorf("%s: %v: %s", version, err, out)
+		}
+	}
+}
+
+// resized lets the disk grow and shrink, takes wrong bitmaps, and loses the version before.
+func (g *guestDisk) resized(day int) {
+	g.t.Helper()
+	g.change(day)
+	testdata.Run(g.t, "qemu-img", "resize", "-q", "-f", "qcow2", g.file, "+3M")
+	if r := g.round(day); r.Full != "" || r.Read >= r.Size {
+		g.t.Errorf("grown: %+v", r)
+	}
+	for _, args := range [][]string{{"bitmap", "--remove", g.file, "puavo-" + versionOf(day)}, {"resize", "-q", "--shrink", "-f", "qcow2", g.file, "-3M"}} {
+		testdata.Run(g.t, "qemu-img", args...)
+	}
+	r := g.backup(day+1, g.content())
+	if !strings.Contains(r.Full, "no bitmap puavo-"+versionOf(day)) {
+		g.t.Errorf("shrunk, without a bitmap: %+v", r)
+	}
+	// A bitmap of the right name that began later misses changes.
+	g.change(day + 2)
+	testdata.Run(g.t, "qemu-img", "bitmap", "--add", g.file, "puavo-"+versionOf(day+1))
+	g.change(day + 3)
+	if r := g.backup(day+2, g.content()); !strings.Contains(r.Full, "misses changes") {
+		g.t.Logf("a wrong bitmap: %+v", r) // whether a piece was compared is chance
+	}
+	g.must(os.Remove(filepath.Join(g.store, "web/vda", versionOf(day+2)+".img")))
+	testdata.Run(g.t, "qemu-img", "bitmap", "--add", g.file, "puavo-"+versionOf(day+2))
+	if r := g.backup(day+3, g.content()); !strings.Contains(r.Full, "missing or damaged") || r.Parent != "" {
+		g.t.Errorf("a missing parent: %+v", r)
+	}
+}

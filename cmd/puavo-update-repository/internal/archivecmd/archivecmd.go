@@ -4,6 +4,7 @@ package archivecmd
 import (
 	"context"
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -65,6 +66,7 @@ func New(t Tools, stdout, stderr io.Writer) *cli.Command {
 				limits(), planned(), reports(t), making(), []cli.Flag{
 					&cli.BoolFlag{Name: "ignore-space", Category: command.Limits, Usage: "start even if free space is probably insufficient"},
 				}),
+			a.backup(),
 			a.command("list", "STORE [GROUP]", "print the versions", call.list, printed()),
 			a.command("show", "STORE GROUP VERSION", "print the details of a version, and how rdiff restores it", call.show, printed()),
 			a.command("restore", "STORE GROUP VERSION", "write a version to a file or a device", call.restore,
@@ -102,9 +104,12 @@ func unused(string, io.Writer, func(*cli.Context, *ui.Screen) error) cli.ActionF
 // command returns a command whose arguments have these names; those in brackets can be left out.
 func (t tool) command(name, args, usage string, run func(call) error, flags ...[]cli.Flag) *cli.Command {
 	want := strings.Fields(args)
-	least := len(want)
+	least, most := len(want), len(want)
 	for least > 0 && strings.HasPrefix(want[least-1], "[") {
 		least--
+	}
+	if strings.HasSuffix(args, "...") {
+		most = math.MaxInt
 	}
 	all := []cli.Flag{}
 	for _, some := range flags {
@@ -116,12 +121,12 @@ func (t tool) command(name, args, usage string, run func(call) error, flags ...[
 		Flags:     append(all, command.Flags("print more")...),
 		Action: t.Reporting("archive "+name, t.stderr, func(c *cli.Context, screen *ui.Screen) error {
 			given := c.Args().Slice()
-			if len(given) < least || len(given) > len(want) {
+			if len(given) < least || len(given) > most {
 				return command.Usage("want %s, got %d arguments", args, len(given))
 			}
 			for i, arg := range given {
-				if arg == "" && want[i] != "TEXT" {
-					return command.Usage("%s is empty", strings.Trim(want[i], "[]"))
+				if name := want[min(i, len(want)-1)]; arg == "" && name != "TEXT" {
+					return command.Usage("%s is empty", strings.Trim(name, "[]."))
 				}
 			}
 			return run(call{c, t, c.Context, screen, given})

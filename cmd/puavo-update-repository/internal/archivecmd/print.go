@@ -216,7 +216,11 @@ func (call) shows(err error) bool {
 
 // writeMetrics writes the metrics of a run.
 func (c call) writeMetrics(s *archive.Store, file string, start time.Time, err error) error {
-	dir, pathErr := filepath.Abs(c.args[len(c.args)-1])
+	store := c.args[len(c.args)-1]
+	if c.Command.Name == "backup" {
+		store = c.args[0]
+	}
+	dir, pathErr := filepath.Abs(store)
 	if pathErr != nil {
 		return fmt.Errorf("metrics file %s: %w", file, pathErr)
 	}

@@ -31,6 +31,8 @@ import (
 	"puavo-image-repository/imagerepo/archive/internal/nbd"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/meta/untrusted"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrRefused is wrapped by the error for a disk that is not read.
@@ -186,21 +188,21 @@ func (d *Disk) qcow2(ctx context.Context, s Spec, bitmap string) error {
 	if err != nil {
 		return err
 	}
-	why := d.Why
-	if err := d.connect(ctx, address, bitmap); err != nil {
-		return err
-	}
-	if why != "" {
-		d.Why = why
-	}
-	return nil
+	return d.connect(ctx, address, bitmap)
 }
 
-// server starts qemu-nbd for a qcow2 file.
-func (d *Disk) server(ctx context.Context, s Spec, bitmap string) (nbd.Address, error) {
-	dir, err := os.MkdirTemp("", "puavo-nbd-")
+// maxSocket bounds paths of sockets, in bytes.
+const maxSocket = 100
+
+// server starts qemu-nbd for a qcow2 file, and waits until it can be connected to.
+func (d *Disk) server(ctx context.Context, s Spec, bitmap string) (a nbd.Address, err error) {
+	above := os.TempDir()
+	if len(above) > maxSocket/2 {
+		above = "/tmp"
+	}
+	dir, err := os.MkdirTemp(above, "puavo-nbd-")
 	if err != nil {
-		return nbd.Address{}, err
+		return a, err
 	}
 	d.ends = append(d.ends, func() { removeAll(dir) })
 	socket := filepath.Join(dir, "s")
@@ -213,25 +215,32 @@ func (d *Disk) server(ctx context.Context, s Spec, bitmap string) (nbd.Address, 
 	cmd := exec.CommandContext(ctx, "qemu-nbd", append(args, node("qcow2", s.Source))...)
 	cmd.Env, cmd.Stderr = environment(), &bounded{w: &stderr, left: maxStderr}
 	if err := cmd.Start(); err != nil {
-		return nbd.Address{}, missing("qemu-nbd", err)
+		return a, missing("qemu-nbd", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }() // it ends when the process does, which Close sees to
+	var exit error
+	ended := make(chan struct{})
+	go func() { // it ends when the process does, which Close sees to
+		exit = cmd.Wait()
+		close(ended)
+	}()
 	d.ends = append(d.ends, func() { cmd.Process.Kill(); <-ended })
-	for start := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+	a = nbd.Unix(socket)
+	for start := time.Now(); time.Since(start) < nbd.Patience; time.Sleep(5 * time.Millisecond) {
 		select {
-		case err := <-ended:
-			ended <- err
-			return nbd.Address{}, failed("qemu-nbd", err, stderr.String())
+		case <-ended:
+			return a, failed("qemu-nbd", exit, stderr.String())
 		default:
 		}
-		if _, err := os.Stat(socket); err == nil {
-			return nbd.Unix(socket), nil
+		c, err := nbd.Dial(ctx, a) // the first connection, which the server must not lose
+		if err == nil {
+			d.ends = append(d.ends, func() { c.Close() })
+			return a, nil
 		}
-		if time.Since(start) > nbd.Patience {
-			return nbd.Address{}, errors.New("qemu-nbd does not begin to serve")
+		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED) {
+			return a, err
 		}
 	}
+	return a, errors.New("qemu-nbd does not begin to serve")
 }
 
 // removeAll removes a temporary directory.
@@ -276,7 +285,7 @@ func (d *Disk) connect(ctx context.Context, a nbd.Address, bitmap string) error 
 		}
 	}
 	switch {
-	case bitmap == "":
+	case bitmap == "": // Why may be known
 	case !slices.Contains(e.Contexts, dirty+bitmap):
 		d.Why = "the export has no bitmap " + bitmap
 	default:

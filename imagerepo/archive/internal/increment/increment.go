@@ -191,7 +191,7 @@ func (m *maker) mustRead(off, n int64) bool {
 	return m.Dirty == nil || !m.whole(off, n) || m.Dirty.Any(off, off+n)
 }
 
-// sample chooses clean pieces to compare.
+// sample chooses clean pieces to compare, of those that are not zero.
 func (m *maker) sample() map[int64]bool {
 	chosen := make(map[int64]bool)
 	if m.Dirty == nil {
@@ -200,7 +200,7 @@ func (m *maker) sample() map[int64]bool {
 	var clean []int64
 	for i := range pieces.Count(m.Size) {
 		off := i * pieces.Size
-		if n := min(pieces.Size, m.Size-off); !m.mustRead(off, n) {
+		if n := min(pieces.Size, m.Size-off); !m.mustRead(off, n) && !m.Zero.All(off, off+n) {
 			clean = append(clean, i)
 		}
 	}
