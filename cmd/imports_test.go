@@ -64,6 +64,8 @@ var arrows = []struct {
 	{"imagerepo/archive/internal/pieces", []string{"cksum"}},
 	{"imagerepo/archive/internal/nbd", []string{"meta/untrusted"}},
 	{"imagerepo/archive/internal/disk", []string{"meta", "meta/untrusted", "imagerepo/atomicfile", "imagerepo/archive/internal/extents", "imagerepo/archive/internal/nbd"}},
+	{"imagerepo/archive/internal/attached", []string{"meta/untrusted", "imagerepo/atomicfile", "imagerepo/archive/internal/catalog"}},
+	{"imagerepo/archive/internal/guest", []string{"imagerepo/atomicfile", "imagerepo/internal/sharing", "imagerepo/archive/internal/..."}},
 	{"imagerepo/archive/internal/increment", []string{"cksum", "delta", "imagerepo/atomicfile", "imagerepo/archive/internal/catalog", "imagerepo/archive/internal/extents", "imagerepo/archive/internal/pieces"}},
 	{"imagerepo/archive/internal/...", []string{"cksum", "delta", "delta/compact", "delta/mmap", "imagerepo/atomicfile", "imagerepo/archive/internal/..."}},
 	{"imagerepo/serve", []string{"imagerepo/atomicfile", "imagerepo/internal/mediatype", "imagerepo/internal/mirror", "imagerepo/internal/state"}},

@@ -39,23 +39,32 @@ func TestBackupKilled(t *testing.T) {
 	}
 	v := newVM(t)
 	content := v.bytes(8 * mib)
-	took := 200 * time.Millisecond // of a backup that is not killed
-	killed := 0
+	took := time.Minute // of a backup that is not killed: the first is not
+	killed, named := 0, 0
 	for day := 0; killed < *backupKills; day++ {
 		v.noise.Read(content[v.random.IntN(7*mib):][:300000])
 		v.raw(content)
 		start := time.Now()
-		end, err := v.child(day, time.Duration(v.random.Int64N(int64(took*5/4))))
+		after := took
+		if day > 0 {
+			after = time.Duration(v.random.Int64N(int64(took * 5 / 4)))
+		}
+		end, err := v.child(day, after)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if end {
-			took = (took + time.Since(start)) / 2
+			took = time.Since(start)
 		} else {
 			killed++
 		}
+		before := len(v.states)
 		v.settles(day, content, end)
+		if !end {
+			named += len(v.states) - before
+		}
 	}
+	t.Logf("%d backups killed, %d of them after the version was named; %d versions", killed, named, len(v.states))
 	v.restoresAll()
 }
 
