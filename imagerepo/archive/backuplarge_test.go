@@ -25,7 +25,7 @@ func TestBackupLarge(t *testing.T) {
 		size  int
 	}{
 		{"reflinks", filepath.Join(testdata.NewDisk(t, "xfs").Dir, "store"), 128 * mib},
-		{"copies", "", 1024 * mib},
+		{"copies", "", 256 * mib},
 	} {
 		t.Run(c.name, func(t *testing.T) { measure(t, c.store, c.size) })
 	}
