@@ -10,11 +10,10 @@
 //	                 |---- nbdinfo: what is zero, what changed
 //
 // A qcow2 file that rests on another file is refused: a guest or whoever made it can name any
-// file of this machine.
+// file of this machine. Its header is read before a tool opens it, which would open the other.
 package disk
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,17 +21,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"puavo-image-repository/imagerepo/archive/internal/extents"
 	"puavo-image-repository/imagerepo/archive/internal/nbd"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/meta/untrusted"
-
-	"golang.org/x/sys/unix"
 )
 
 // ErrRefused is wrapped by the error for a disk that is not read.
@@ -86,9 +81,6 @@ func Open(ctx context.Context, s Spec, bitmap string) (*Disk, error) {
 	return d, nil
 }
 
-// qcow2Magic is what a qcow2 file begins with.
-const qcow2Magic = "QFI\xfb"
-
 // raw opens a file or a block device.
 func (d *Disk) raw(ctx context.Context, s Spec, _ string) error {
 	info, err := os.Stat(s.Source)
@@ -133,7 +125,7 @@ func sameFile(f *os.File, before fs.FileInfo) error {
 
 // holes finds what is zero of a raw file. Where that fails, all is read.
 func (d *Disk) holes(ctx context.Context, s Spec) error {
-	out, err := run(ctx, "qemu-img", "map", "--output=json", "--force-share", node("raw", s.Source))
+	out, err := run(ctx, extents.MaxOutput, "qemu-img", "map", "--output=json", "--force-share", node("raw", s.Source))
 	if err == nil {
 		d.Zero, err = extents.ImageZeros(out, d.Size)
 	}
@@ -160,97 +152,6 @@ func node(format, path string) string {
 	return "json:" + string(data)
 }
 
-// qcow2 serves a qcow2 file.
-func (d *Disk) qcow2(ctx context.Context, s Spec, bitmap string) error {
-	if info, err := os.Stat(s.Source); err != nil {
-		return err
-	} else if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: it is %s; give an NBD export of it", ErrRefused, atomicfile.Describe(info.Mode()))
-	}
-	out, err := run(ctx, "qemu-img", "info", "--output=json", "--force-share", node("qcow2", s.Source))
-	if err != nil {
-		return err
-	}
-	image, err := extents.ParseImage(out, "qcow2")
-	switch {
-	case err != nil:
-		return fmt.Errorf("qemu-img: %w", err)
-	case image.Outside != "":
-		return fmt.Errorf("%w: it rests on another file, %s, which it could choose freely; make it whole by qemu-img convert, or give an NBD export", ErrRefused, untrusted.Quote(image.Outside))
-	case image.Encrypted:
-		return fmt.Errorf("%w: it is encrypted; give an NBD export", ErrRefused)
-	case bitmap != "" && slices.Contains(image.Broken, bitmap):
-		d.Why, bitmap = "the bitmap "+bitmap+" is not complete: the guest was not shut down properly", ""
-	case bitmap != "" && !slices.Contains(image.Bitmaps, bitmap):
-		d.Why, bitmap = "the disk has no bitmap "+bitmap, ""
-	}
-	address, err := d.server(ctx, s, bitmap)
-	if err != nil {
-		return err
-	}
-	return d.connect(ctx, address, bitmap)
-}
-
-// maxSocket bounds paths of sockets, in bytes.
-const maxSocket = 100
-
-// server starts qemu-nbd for a qcow2 file, and waits until it can be connected to.
-func (d *Disk) server(ctx context.Context, s Spec, bitmap string) (a nbd.Address, err error) {
-	above := os.TempDir()
-	if len(above) > maxSocket/2 {
-		above = "/tmp"
-	}
-	dir, err := os.MkdirTemp(above, "puavo-nbd-")
-	if err != nil {
-		return a, err
-	}
-	d.ends = append(d.ends, func() { removeAll(dir) })
-	socket := filepath.Join(dir, "s")
-	// Without --persistent it ends with its last connection, however this process ends.
-	args := []string{"--read-only", "--shared=8", "--socket=" + socket}
-	if bitmap != "" {
-		args = append(args, "--bitmap="+bitmap)
-	}
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, "qemu-nbd", append(args, node("qcow2", s.Source))...)
-	cmd.Env, cmd.Stderr = environment(), &bounded{w: &stderr, left: maxStderr}
-	if err := cmd.Start(); err != nil {
-		return a, missing("qemu-nbd", err)
-	}
-	var exit error
-	ended := make(chan struct{})
-	go func() { // it ends when the process does, which Close sees to
-		exit = cmd.Wait()
-		close(ended)
-	}()
-	d.ends = append(d.ends, func() { cmd.Process.Kill(); <-ended })
-	a = nbd.Unix(socket)
-	for start := time.Now(); time.Since(start) < nbd.Patience; time.Sleep(5 * time.Millisecond) {
-		select {
-		case <-ended:
-			return a, failed("qemu-nbd", exit, stderr.String())
-		default:
-		}
-		c, err := nbd.Dial(ctx, a) // the first connection, which the server must not lose
-		if err == nil {
-			d.ends = append(d.ends, func() { c.Close() })
-			return a, nil
-		}
-		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED) {
-			return a, err
-		}
-	}
-	return a, errors.New("qemu-nbd does not begin to serve")
-}
-
-// removeAll removes a temporary directory.
-func removeAll(dir string) {
-	if above, err := atomicfile.Open(filepath.Dir(dir)); err == nil {
-		above.RemoveAll(filepath.Base(dir))
-		above.Close()
-	}
-}
-
 // export opens an NBD export.
 func (d *Disk) export(ctx context.Context, s Spec, bitmap string) error {
 	a, err := nbd.ParseURI(s.Source)
@@ -267,7 +168,7 @@ func (d *Disk) connect(ctx context.Context, a nbd.Address, bitmap string) error 
 		return err
 	}
 	d.from, d.Size, d.ends = c, c.Size(), append(d.ends, func() { c.Close() })
-	out, err := run(ctx, "nbdinfo", "--json", a.URI())
+	out, err := run(ctx, maxInfo, "nbdinfo", "--json", a.URI())
 	if err != nil {
 		return err
 	}
@@ -296,7 +197,7 @@ func (d *Disk) connect(ctx context.Context, a nbd.Address, bitmap string) error 
 
 // contextMap returns a map of an export.
 func contextMap(ctx context.Context, a nbd.Address, name string, size int64, parse func([]byte, int64) (extents.Map, error)) (extents.Map, error) {
-	out, err := run(ctx, "nbdinfo", "--json", "--map="+name, a.URI())
+	out, err := run(ctx, extents.MaxOutput, "nbdinfo", "--json", "--map="+name, a.URI())
 	if err != nil {
 		return nil, err
 	}

@@ -23,10 +23,13 @@ const maxStderr = 4 << 10
 // environment is that of a tool: its messages are English.
 func environment() []string { return append(os.Environ(), "LC_ALL=C") }
 
-// run runs a tool and returns what it prints.
-func run(ctx context.Context, name string, args ...string) ([]byte, error) {
+// maxInfo bounds what a tool prints about a disk, in bytes; its maps are larger.
+const maxInfo = 16 << 20
+
+// run runs a tool and returns what it prints, at most most bytes. One that prints more is ended.
+func run(ctx context.Context, most int, name string, args ...string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
-	out := &bounded{w: &stdout, left: extents.MaxOutput}
+	out := &bounded{w: &stdout, left: most, ends: true}
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = environment(), out, &bounded{w: &stderr, left: maxStderr}
 	err := cmd.Run()
@@ -35,10 +38,10 @@ func run(ctx context.Context, name string, args ...string) ([]byte, error) {
 		return nil, ctx.Err()
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, missing(name, err)
+	case out.cut:
+		return nil, fmt.Errorf("%s: %w: it prints more than %d MiB", name, extents.ErrFormat, most>>20)
 	case err != nil:
 		return nil, failed(name, err, stderr.String())
-	case out.cut:
-		return nil, fmt.Errorf("%s prints more than %d MiB", name, extents.MaxOutput>>20)
 	}
 	return stdout.Bytes(), nil
 }
@@ -54,10 +57,11 @@ func failed(name string, err error, stderr string) error {
 	return fmt.Errorf("%s: %w: %s", name, err, untrusted.ShowLines(strings.TrimSpace(stderr)))
 }
 
-// bounded passes on at most left bytes, and drops what follows.
+// bounded passes on at most left bytes, and drops what follows, or fails there if it ends.
 type bounded struct {
 	w    io.Writer
 	left int
+	ends bool
 	cut  bool
 }
 
@@ -67,6 +71,9 @@ func (b *bounded) Write(p []byte) (int, error) {
 	b.left -= n
 	if _, err := b.w.Write(p[:n]); err != nil {
 		return 0, err
+	}
+	if b.cut && b.ends {
+		return n, io.ErrShortWrite
 	}
 	return len(p), nil
 }

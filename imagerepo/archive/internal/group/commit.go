@@ -1,9 +1,8 @@
-package archive
+package group
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -11,68 +10,40 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/archive/internal/catalog"
 	"puavo-image-repository/imagerepo/archive/internal/content"
-	"puavo-image-repository/imagerepo/atomicfile"
-	"puavo-image-repository/meta/untrusted"
 )
 
-// group is an open group.
-type group struct {
-	dir   atomicfile.Dir
-	name  string
-	c     *catalog.Catalog
-	wrong []string // copies of the catalog that are damaged, missing or behind
-}
-
-func (g *group) close() { g.dir.Close() }
-
-// path returns what makes a version.
-func (g *group) path(version string) ([]catalog.Step, error) {
-	if _, ok := g.c.Find(version); !ok {
-		var all []string
-		for _, v := range g.c.Versions {
-			all = append(all, v.Version)
-		}
-		hint := fmt.Sprintf("; it has %d, from %s to %s", len(all), all[0], all[len(all)-1])
-		if near := untrusted.Nearest(version, all); near != "" {
-			hint = "; did you mean " + near + "?"
-		}
-		return nil, fmt.Errorf("version %s of %s is %w%s", untrusted.Quote(version), g.name, ErrUnknown, hint)
-	}
-	return g.c.Path(version)
-}
-
-// commit switches to another catalog, whose new files are complete, flushed, and named with
+// Commit switches to another catalog, whose new files are complete, flushed, and named with
 // ".new". After an error the one before or the other holds; the next change completes it.
-func (g *group) commit(ctx context.Context, next *catalog.Catalog) error {
+func (g *Group) Commit(ctx context.Context, next *catalog.Catalog) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	files := next.Files()
 	next.Obsolete = nil
-	for file := range g.c.Files() {
+	for file := range g.C.Files() {
 		if !files[file] {
 			next.Obsolete = append(next.Obsolete, file)
 		}
 	}
-	for _, file := range g.c.Obsolete {
-		if _, err := g.dir.Lstat(file); err == nil && !files[file] && !slices.Contains(next.Obsolete, file) {
+	for _, file := range g.C.Obsolete {
+		if _, err := g.Dir.Lstat(file); err == nil && !files[file] && !slices.Contains(next.Obsolete, file) {
 			next.Obsolete = append(next.Obsolete, file)
 		}
 	}
 	slices.Sort(next.Obsolete)
-	if err := errors.Join(g.dir.SyncDir("."), g.list(next)); err != nil {
+	if err := errors.Join(g.Dir.SyncDir("."), g.list(next)); err != nil {
 		return err
 	}
-	if err := catalog.Save(g.dir, next); err != nil {
+	if err := catalog.Save(g.Dir, next); err != nil {
 		return err
 	}
-	g.c = next
-	return g.settle(ctx)
+	g.C = next
+	return g.Settle(ctx)
 }
 
 // list writes SHA256SUMS, with the versions that were there before too, and BLAKE3SUMS, if there
 // are versions of disks.
-func (g *group) list(next *catalog.Catalog) error {
+func (g *Group) list(next *catalog.Catalog) error {
 	sums, others := make(map[string]cksum.Digest256), make(map[string]cksum.Digest256)
 	add := func(v *catalog.Version) {
 		if v.SHA256 != (cksum.Digest256{}) {
@@ -81,7 +52,7 @@ func (g *group) list(next *catalog.Catalog) error {
 			others[v.Version] = v.BLAKE3
 		}
 	}
-	for _, c := range []*catalog.Catalog{g.c, next} {
+	for _, c := range []*catalog.Catalog{g.C, next} {
 		for i := range c.Versions {
 			add(&c.Versions[i])
 		}
@@ -101,22 +72,22 @@ func (g *group) list(next *catalog.Catalog) error {
 }
 
 // writeSums writes a list of digests by versions. Both kinds have the same form.
-func (g *group) writeSums(file string, sums map[string]cksum.Digest256) error {
+func (g *Group) writeSums(file string, sums map[string]cksum.Digest256) error {
 	var lines []cksum.SHA256Line
 	for version, sum := range sums {
 		lines = append(lines, cksum.SHA256Line{SHA256: sum, Path: version + ".img"})
 	}
-	_, err := g.dir.Replace(file+catalog.New, file, cksum.AppendSHA256SUMS(nil, lines))
+	_, err := g.Dir.Replace(file+catalog.New, file, cksum.AppendSHA256SUMS(nil, lines))
 	return err
 }
 
-// settle completes what the catalog says: files get their names, what was pruned goes to the
+// Settle completes what the catalog says: files get their names, what was pruned goes to the
 // trash, and what is obsolete, or was never named, is removed. It can be repeated.
-func (g *group) settle(ctx context.Context) error {
+func (g *Group) Settle(ctx context.Context) error {
 	if err := g.moveToTrash(); err != nil {
 		return err
 	}
-	entries, err := fs.ReadDir(g.dir.FS(), ".")
+	entries, err := fs.ReadDir(g.Dir.FS(), ".")
 	if err != nil {
 		return err
 	}
@@ -129,18 +100,18 @@ func (g *group) settle(ctx context.Context) error {
 			}
 		}
 	}
-	files := g.c.Files()
-	for _, file := range g.c.Obsolete {
-		if _, err := g.dir.Lstat(file); files[file] || errors.Is(err, fs.ErrNotExist) {
+	files := g.C.Files()
+	for _, file := range g.C.Obsolete {
+		if _, err := g.Dir.Lstat(file); files[file] || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		changed = true
-		if err := g.dir.Remove(file); err != nil {
+		if err := g.Dir.Remove(file); err != nil {
 			return err
 		}
 	}
 	if changed {
-		return g.dir.SyncDir(".")
+		return g.Dir.SyncDir(".")
 	}
 	return nil
 }
@@ -152,43 +123,43 @@ func isOurs(name string) bool {
 }
 
 // settleNew gives a file its name, or removes it if it is not what the catalog means by that.
-func (g *group) settleNew(ctx context.Context, name string) error {
+func (g *Group) settleNew(ctx context.Context, name string) error {
 	version, _, _ := catalog.ParseFile(name)
-	if i := g.c.Index(version); i >= 0 && g.c.Versions[i].File() == name {
-		step := catalog.Step{Version: g.c.Versions[i], File: name}
-		found, err := content.Locate(ctx, g.dir, step)
+	if i := g.C.Index(version); i >= 0 && g.C.Versions[i].File() == name {
+		step := catalog.Step{Version: g.C.Versions[i], File: name}
+		found, err := content.Locate(ctx, g.Dir, step)
 		if err != nil {
 			return err
 		}
 		if found != name {
-			return g.dir.Rename(found, name)
+			return g.Dir.Rename(found, name)
 		}
 	}
-	return g.dir.Remove(name + catalog.New)
+	return g.Dir.Remove(name + catalog.New)
 }
 
 // makeTrash makes the directory of the trash, which is there for good before a file is.
-func (g *group) makeTrash() error {
-	if _, err := g.dir.Lstat(catalog.Trash); !errors.Is(err, fs.ErrNotExist) {
+func (g *Group) makeTrash() error {
+	if _, err := g.Dir.Lstat(catalog.Trash); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return errors.Join(g.dir.MkdirAll(catalog.Trash, 0o777), g.dir.SyncDir("."))
+	return errors.Join(g.Dir.MkdirAll(catalog.Trash, 0o777), g.Dir.SyncDir("."))
 }
 
 // moveToTrash moves the files of what was pruned.
-func (g *group) moveToTrash() error {
+func (g *Group) moveToTrash() error {
 	moved := false
-	for i := range g.c.Trash {
-		p := &g.c.Trash[i]
-		if _, err := g.dir.Lstat(p.File()); !errors.Is(err, fs.ErrNotExist) {
+	for i := range g.C.Trash {
+		p := &g.C.Trash[i]
+		if _, err := g.Dir.Lstat(p.File()); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err := g.makeTrash(); err != nil {
 			return err
 		}
-		err := g.dir.Rename(p.Version.File(), p.File())
+		err := g.Dir.Rename(p.Version.File(), p.File())
 		if errors.Is(err, fs.ErrNotExist) {
-			err = g.dir.Rename(p.Version.File()+catalog.New, p.File())
+			err = g.Dir.Rename(p.Version.File()+catalog.New, p.File())
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it is lost, as verify reports
@@ -198,7 +169,7 @@ func (g *group) moveToTrash() error {
 		moved = true
 	}
 	if moved {
-		return errors.Join(g.dir.SyncDir(catalog.Trash), g.dir.SyncDir("."))
+		return errors.Join(g.Dir.SyncDir(catalog.Trash), g.Dir.SyncDir("."))
 	}
 	return nil
 }
