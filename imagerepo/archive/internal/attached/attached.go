@@ -112,15 +112,32 @@ func (r *Record) Keep() error {
 	return errors.Join(r.dir.Rename(r.version+part, r.version), r.dir.SyncDir("."))
 }
 
-// Fail ends the record of a backup that failed, for a reason: nothing but the log stays.
+// Fail ends the record of a backup that failed, for a reason, also after Keep: nothing but the
+// log stays.
 func (r *Record) Fail(reason error) error {
-	if _, err := r.dir.Lstat(r.version + part); err == nil {
-		r.Logf("failed: %v", reason)
-		r.log.Sync()
-		r.log.Keep()
-		return fail(r.dir, r.version, r.version+part)
+	from := r.version + part
+	if _, err := r.dir.Lstat(from); err != nil {
+		from = r.version
+		r.reopen(from + "/" + Log)
 	}
-	return fail(r.dir, r.version, r.version)
+	r.Logf("failed: %v", reason)
+	r.log.Sync()
+	r.log.Keep()
+	return fail(r.dir, r.version, from)
+}
+
+// reopen opens the log again. Without it the reason is not in it.
+func (r *Record) reopen(name string) {
+	info, err := r.dir.Lstat(name)
+	if err != nil {
+		return
+	}
+	f, err := r.dir.Resume(name, name, info.Size())
+	if err != nil {
+		return
+	}
+	r.log = f
+	f.Truncate(info.Size()) // writing goes on there
 }
 
 // fail leaves only the log of a directory, under the name that failed ones have.
@@ -185,11 +202,4 @@ func each(dir atomicfile.Dir, do func(version, suffix string) error) error {
 		}
 	}
 	return nil
-}
-
-// Is reports whether a directory has the name of a record.
-func Is(name string) bool {
-	version, _, _ := strings.Cut(name, ".")
-	_, err := catalog.ParseVersion(version)
-	return err == nil
 }
