@@ -14,6 +14,7 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/archive/internal/catalog"
 	"puavo-image-repository/imagerepo/archive/internal/content"
+	"puavo-image-repository/imagerepo/archive/internal/group"
 	"puavo-image-repository/imagerepo/archive/internal/maker"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/apart"
@@ -127,15 +128,15 @@ func (s *Store) planImage(p *AddPlan, from *source.Dir, n meta.Name) error {
 	if err != nil {
 		return err
 	}
-	defer g.close()
-	has, ok := g.c.Find(a.Version)
+	defer g.Close()
+	has, ok := g.C.Find(a.Version)
 	switch {
 	case ok && (has.Size != a.Size || has.Name != a.File):
 		p.Refused = append(p.Refused, fmt.Sprintf("%s: the archive has another version %s of %s, of %d bytes; give the image a new version", n, a.Version, a.Group, has.Size))
 	case ok:
 		p.Kept++
 	default:
-		a.Inserted = a.Version < g.c.Newest().Version
+		a.Inserted = a.Version < g.C.Newest().Version
 		p.Add = append(p.Add, a)
 	}
 	return nil
@@ -150,8 +151,8 @@ func (s *Store) findSame(ctx context.Context, p *AddPlan, from *source.Dir) erro
 	}
 	bySize := make(map[int64][]known)
 	for g := range s.others("") {
-		v := g.c.Newest()
-		bySize[v.Size] = append(bySize[v.Size], known{g.name + "/" + v.Version, v.BLAKE3})
+		v := g.C.Newest()
+		bySize[v.Size] = append(bySize[v.Size], known{g.Name + "/" + v.Version, v.BLAKE3})
 	}
 	sizes := make(map[int64]int)
 	for _, a := range p.Add {
@@ -194,7 +195,7 @@ func (s *Store) addSpace(p AddPlan) (most int64) {
 	var grown int64
 	last := make(map[string]int64) // the size of the newest of each group
 	for g := range s.others("") {
-		last[g.name] = g.c.Newest().Size
+		last[g.Name] = g.C.Newest().Size
 	}
 	for _, a := range p.Add {
 		comes := a.Size
@@ -255,7 +256,7 @@ func (s *Store) addOne(ctx context.Context, from *source.Dir, a Addition, m *met
 	if err != nil {
 		return err
 	}
-	defer g.close()
+	defer g.Close()
 	name, err := meta.ParseName(a.File)
 	if err != nil {
 		return err
@@ -264,19 +265,19 @@ func (s *Store) addOne(ctx context.Context, from *source.Dir, a Addition, m *met
 	if err != nil {
 		return err
 	}
-	next := g.c.Clone()
+	next := g.C.Clone()
 	at, _ := slices.BinarySearchFunc(next.Versions, v, func(o, v catalog.Version) int { return strings.Compare(o.Version, v.Version) })
 	next.Versions = slices.Insert(next.Versions, at, v)
 	free := at
 	if at == len(next.Versions)-1 {
 		free = at - 1
 	}
-	changes := arrangement(g.c, next.Versions, free, s.o.MaxChain)
+	changes := arrangement(g.C, next.Versions, free, s.o.MaxChain)
 	arrange := &arranger{s, g, next.Versions, map[string]catalog.Version{v.Version: v}, m, nil}
 	if err := arrange.work(ctx, changes); err != nil {
 		return err
 	}
-	if err := g.commit(ctx, next); err != nil {
+	if err := g.Commit(ctx, next); err != nil {
 		return err
 	}
 	s.o.Log.Info("added", "group", a.Group, "version", a.Version, "size", a.Size)
@@ -284,7 +285,7 @@ func (s *Store) addOne(ctx context.Context, from *source.Dir, a Addition, m *met
 }
 
 // bring brings an image into its group, as <version>.img.new, flushed.
-func (s *Store) bring(ctx context.Context, g *group, from *source.Dir, name meta.Name, a Addition, m *meter.Meter) (v catalog.Version, err error) {
+func (s *Store) bring(ctx context.Context, g *group.Group, from *source.Dir, name meta.Name, a Addition, m *meter.Meter) (v catalog.Version, err error) {
 	defer m.Begin("archive_copy", a.Group+"/"+a.Version+".img")()
 	file := a.Version + ".img" + catalog.New
 	in, err := from.Open(name)
@@ -315,7 +316,7 @@ var wanted = cksum.Sums{SHA256: cksum.Digest256{1}, BLAKE3: cksum.Digest256{1}}
 
 // bringSame links an image from another group that has the same content, and reports whether
 // it did.
-func (s *Store) bringSame(ctx context.Context, g *group, in io.Reader, a Addition, file string, m *meter.Meter) (sums cksum.Sums, linked bool, err error) {
+func (s *Store) bringSame(ctx context.Context, g *group.Group, in io.Reader, a Addition, file string, m *meter.Meter) (sums cksum.Sums, linked bool, err error) {
 	name, version, ok := strings.Cut(a.Same, "/")
 	if !ok || name == a.Group {
 		return sums, false, nil
@@ -324,12 +325,12 @@ func (s *Store) bringSame(ctx context.Context, g *group, in io.Reader, a Additio
 	if err != nil {
 		return sums, false, err
 	}
-	defer other.close()
-	i := other.c.Index(version)
-	if i < 0 || other.c.Versions[i].Stored.Form != catalog.Whole {
+	defer other.Close()
+	i := other.C.Index(version)
+	if i < 0 || other.C.Versions[i].Stored.Form != catalog.Whole {
 		return sums, false, nil
 	}
-	has := other.c.Versions[i]
+	has := other.C.Versions[i]
 	if sums, err = content.Digest(ctx, in, wanted, m.At(meter.Compare).Add); err != nil || sums.BLAKE3 != has.BLAKE3 {
 		return sums, false, err
 	}
@@ -341,11 +342,11 @@ func (s *Store) bringSame(ctx context.Context, g *group, in io.Reader, a Additio
 }
 
 // copy makes a reflink of an image, or copies it, and returns its digests.
-func (s *Store) copy(ctx context.Context, g *group, in *os.File, file string, m *meter.Meter) (sums cksum.Sums, err error) {
+func (s *Store) copy(ctx context.Context, g *group.Group, in *os.File, file string, m *meter.Meter) (sums cksum.Sums, err error) {
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
 		return sums, err
 	}
-	f, err := g.dir.Begin(file, file)
+	f, err := g.Dir.Begin(file, file)
 	if err != nil {
 		return sums, err
 	}

@@ -86,7 +86,7 @@ func TestSameChanged(t *testing.T) {
 	s := p.open()
 	g, err := s.create(t.Context(), "copy-amd64")
 	p.must(err)
-	defer g.close()
+	defer g.Close()
 	same := Addition{Group: "copy-amd64", Version: versionOf(1), Same: "os-amd64/" + versionOf(1)}
 	for content, want := range map[string]bool{"another": false, string(p.last["os-amd64"]): true} {
 		_, linked, err := s.bringSame(t.Context(), g, strings.NewReader(content), same, "file", s.meter(0))

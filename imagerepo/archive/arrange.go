@@ -11,6 +11,7 @@ import (
 	"puavo-image-repository/imagerepo/archive/internal/catalog"
 	"puavo-image-repository/imagerepo/archive/internal/chain"
 	"puavo-image-repository/imagerepo/archive/internal/content"
+	"puavo-image-repository/imagerepo/archive/internal/group"
 	"puavo-image-repository/imagerepo/archive/internal/maker"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/diskspace"
@@ -63,7 +64,7 @@ const maxRatio = 0.9
 // arranger makes the files of an arrangement.
 type arranger struct {
 	s        *Store
-	g        *group
+	g        *group.Group
 	versions []catalog.Version          // as they will be
 	fresh    map[string]catalog.Version // versions that are whole, in a file that is named with ".new"
 	meter    *meter.Meter
@@ -85,7 +86,7 @@ func (a *arranger) work(ctx context.Context, changes []change) error {
 			stored, err = a.whole(ctx, v)
 		}
 		if err != nil {
-			return fmt.Errorf("version %s of %s: %w", v.Version, a.g.name, err)
+			return fmt.Errorf("version %s of %s: %w", v.Version, a.g.Name, err)
 		}
 		v.Stored = stored
 	}
@@ -106,21 +107,21 @@ func (a *arranger) bytes(ctx context.Context, v *catalog.Version) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	return c.Bytes(ctx, a.g.dir)
+	return c.Bytes(ctx, a.g.Dir)
 }
 
 // content opens a version.
 func (a *arranger) content(ctx context.Context, v *catalog.Version) (c *content.Content, err error) {
 	if fresh, ok := a.fresh[v.Version]; ok {
 		var files content.Files
-		files, err = content.OpenFiles(ctx, a.g.dir, []catalog.Step{{Version: fresh, File: fresh.File() + catalog.New}})
+		files, err = content.OpenFiles(ctx, a.g.Dir, []catalog.Step{{Version: fresh, File: fresh.File() + catalog.New}})
 		if err != nil {
 			return nil, err
 		}
 		defer files.Close()
-		c, err = content.Open(ctx, a.g.dir, files, 0)
+		c, err = content.Open(ctx, a.g.Dir, files, 0)
 	} else {
-		c, err = a.s.contentOf(ctx, a.g, v.Version, a.g.dir)
+		c, err = a.s.contentOf(ctx, a.g, v.Version, a.g.Dir)
 	}
 	if err == nil {
 		a.opened = append(a.opened, c)
@@ -132,7 +133,7 @@ func (a *arranger) content(ctx context.Context, v *catalog.Version) (c *content.
 func (a *arranger) delta(ctx context.Context, v, parent *catalog.Version) (s catalog.Stored, worth bool, err error) {
 	defer a.close()
 	file := catalog.Version{Version: v.Version, Stored: catalog.Stored{Form: a.s.o.Format}}
-	defer a.meter.Begin("archive_delta", a.g.name+"/"+file.File())()
+	defer a.meter.Begin("archive_delta", a.g.Name+"/"+file.File())()
 	if s, ok := a.s.linkDelta(ctx, a.g, v, parent, file.File()); ok {
 		return s, true, nil
 	}
@@ -146,7 +147,7 @@ func (a *arranger) delta(ctx context.Context, v, parent *catalog.Version) (s cat
 	}
 	count := a.meter.At(meter.Diff)
 	return maker.Make(ctx, maker.Job{
-		Dir: a.g.dir, File: file.File() + catalog.New, Form: a.s.o.Format, Parent: parent.Version,
+		Dir: a.g.Dir, File: file.File() + catalog.New, Form: a.s.o.Format, Parent: parent.Version,
 		Base: base, Target: target, BLAKE3: v.BLAKE3, Most: int64(maxRatio * float64(v.Size)),
 		Memory: a.s.index(parent.Size), Progress: count.Add,
 	})
@@ -164,8 +165,8 @@ func (a *arranger) whole(ctx context.Context, v *catalog.Version) (s catalog.Sto
 		return s, err
 	}
 	name := v.Version + ".img" + catalog.New
-	defer a.meter.Begin("archive_restore", a.g.name+"/"+v.Version+".img")()
-	f, err := a.g.dir.Begin(name, name)
+	defer a.meter.Begin("archive_restore", a.g.Name+"/"+v.Version+".img")()
+	f, err := a.g.Dir.Begin(name, name)
 	if err != nil {
 		return s, err
 	}
@@ -198,7 +199,7 @@ const deltaShare = 4
 
 // room returns how many bytes of the disk changes take, before anything is removed, and how
 // many of them are temporary files.
-func (s *Store) room(g *group, versions []catalog.Version, changes []change) (files, temporary int64) {
+func (s *Store) room(g *group.Group, versions []catalog.Version, changes []change) (files, temporary int64) {
 	for _, c := range changes {
 		v := versions[c.at]
 		if c.whole {
@@ -214,8 +215,8 @@ func (s *Store) room(g *group, versions []catalog.Version, changes []change) (fi
 
 // temporary returns how many bytes the temporary files for a version of the catalog take, and
 // for all its bytes in one file.
-func (s *Store) temporary(g *group, version string, all bool) int64 {
-	steps, err := g.c.Path(version)
+func (s *Store) temporary(g *group.Group, version string, all bool) int64 {
+	steps, err := g.C.Path(version)
 	if err != nil { // it is fresh
 		return 0
 	}
@@ -240,15 +241,15 @@ func (s *Store) checkSpace(dir atomicfile.Dir, need int64) (free int64, err erro
 
 // linkDelta gives a delta its name that another group has already, of the same versions, and
 // reports whether there is one.
-func (s *Store) linkDelta(ctx context.Context, g *group, v, parent *catalog.Version, file string) (catalog.Stored, bool) {
-	for other := range s.others(g.name) {
-		i := slices.IndexFunc(other.c.Versions, func(o catalog.Version) bool { return o.BLAKE3 == v.BLAKE3 && o.Stored.Form == s.o.Format })
-		if i < 0 || i+1 >= len(other.c.Versions) || other.c.Versions[i+1].BLAKE3 != parent.BLAKE3 {
+func (s *Store) linkDelta(ctx context.Context, g *group.Group, v, parent *catalog.Version, file string) (catalog.Stored, bool) {
+	for other := range s.others(g.Name) {
+		i := slices.IndexFunc(other.C.Versions, func(o catalog.Version) bool { return o.BLAKE3 == v.BLAKE3 && o.Stored.Form == s.o.Format })
+		if i < 0 || i+1 >= len(other.C.Versions) || other.C.Versions[i+1].BLAKE3 != parent.BLAKE3 {
 			continue
 		}
-		stored := other.c.Versions[i].Stored
+		stored := other.C.Versions[i].Stored
 		stored.Parent = parent.Version
-		if s.link(ctx, other, g, other.c.Versions[i].File(), file+catalog.New, stored) == nil {
+		if s.link(ctx, other, g, other.C.Versions[i].File(), file+catalog.New, stored) == nil {
 			return stored, true
 		}
 	}
@@ -256,8 +257,8 @@ func (s *Store) linkDelta(ctx context.Context, g *group, v, parent *catalog.Vers
 }
 
 // others returns the other groups, open.
-func (s *Store) others(name string) func(yield func(*group) bool) {
-	return func(yield func(*group) bool) {
+func (s *Store) others(name string) func(yield func(*group.Group) bool) {
+	return func(yield func(*group.Group) bool) {
 		names, _ := s.names()
 		for _, other := range names {
 			if other == name {
@@ -268,7 +269,7 @@ func (s *Store) others(name string) func(yield func(*group) bool) {
 				continue // that is another's fault, as verify reports
 			}
 			goOn := yield(g)
-			g.close()
+			g.Close()
 			if !goOn {
 				return
 			}
@@ -277,14 +278,14 @@ func (s *Store) others(name string) func(yield func(*group) bool) {
 }
 
 // link gives a file of a group a name in another, if it is what the catalog says.
-func (s *Store) link(ctx context.Context, from, to *group, file, name string, want catalog.Stored) error {
-	if err := content.Check(ctx, from.dir, file, want, nil); err != nil {
+func (s *Store) link(ctx context.Context, from, to *group.Group, file, name string, want catalog.Stored) error {
+	if err := content.Check(ctx, from.Dir, file, want, nil); err != nil {
 		return err
 	}
-	if _, err := to.dir.Lstat(name); err == nil {
-		if err := to.dir.Remove(name); err != nil {
+	if _, err := to.Dir.Lstat(name); err == nil {
+		if err := to.Dir.Remove(name); err != nil {
 			return err
 		}
 	}
-	return s.dir.Link(from.name+"/"+file, to.name+"/"+name)
+	return s.dir.Link(from.Name+"/"+file, to.Name+"/"+name)
 }

@@ -13,6 +13,7 @@ import (
 	"puavo-image-repository/imagerepo/archive/internal/attached"
 	"puavo-image-repository/imagerepo/archive/internal/catalog"
 	"puavo-image-repository/imagerepo/archive/internal/disk"
+	"puavo-image-repository/imagerepo/archive/internal/group"
 	"puavo-image-repository/imagerepo/archive/internal/guest"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/meter"
@@ -52,15 +53,14 @@ type BackupDisk struct {
 
 // backup is a run of Backup.
 type backup struct {
-	s      *Store
-	o      BackupOptions
-	dir    atomicfile.Dir // of the guest; zero if it is missing
-	dirs   []atomicfile.Dir
-	disks  []*guest.Disk
-	before []string // the newest version of each disk, "" for none
-	stays  []bool   // whether that stays whole
-	plan   BackupPlan
-	made   []guest.Made
+	s     *Store
+	o     BackupOptions
+	dir   atomicfile.Dir // of the guest; zero if it is missing
+	dirs  []atomicfile.Dir
+	disks []*guest.Disk
+	stays []bool // whether that stays whole
+	plan  BackupPlan
+	made  []guest.Waiting
 }
 
 // PlanBackup returns what Backup would do. It changes nothing.
@@ -137,8 +137,8 @@ func (b *backup) open(ctx context.Context, spec disk.Spec) error {
 		if err != nil {
 			return err
 		}
-		b.dirs = append(b.dirs, g.dir)
-		dir, newest = g.dir, g.c.Newest()
+		b.dirs = append(b.dirs, g.Dir)
+		dir, newest = g.Dir, g.C.Newest()
 		if newest.Version >= b.o.Version {
 			return fmt.Errorf("%s has version %s already, which is not older than %s; is the clock right?", name, newest.Version, b.o.Version)
 		}
@@ -148,11 +148,7 @@ func (b *backup) open(ctx context.Context, spec disk.Spec) error {
 	if err != nil {
 		return err
 	}
-	before := ""
-	if newest != nil {
-		before = newest.Version
-	}
-	b.disks, b.stays, b.before = append(b.disks, d), append(b.stays, stays), append(b.before, before)
+	b.disks, b.stays = append(b.disks, d), append(b.stays, stays)
 	p := d.Plan(name, filepath.Join(b.s.path, name))
 	b.plan.Disks = append(b.plan.Disks, BackupDisk{Plan: p})
 	b.plan.Space += p.Space
@@ -160,10 +156,10 @@ func (b *backup) open(ctx context.Context, spec disk.Spec) error {
 }
 
 // stays reports whether the newest version of a group stays whole when another comes.
-func (s *Store) stays(g *group, version string) bool {
-	next := append(slices.Clone(g.c.Versions), catalog.Version{Version: version, Stored: catalog.Stored{Form: catalog.Whole}})
+func (s *Store) stays(g *group.Group, version string) bool {
+	next := append(slices.Clone(g.C.Versions), catalog.Version{Version: version, Stored: catalog.Stored{Form: catalog.Whole}})
 	at := len(next) - 2
-	return !slices.Contains(arrangement(g.c, next, at, s.o.MaxChain), change{at, false})
+	return !slices.Contains(arrangement(g.C, next, at, s.o.MaxChain), change{at, false})
 }
 
 func (b *backup) close() {
@@ -180,8 +176,9 @@ func (b *backup) close() {
 
 // Backup adds a version of each disk of a guest. The version before becomes a delta, of those
 // parts that changed: where a bitmap says which, only these are read, or else all. It returns
-// what it did. After an error no disk has the version, unless the last step failed, and the log
-// is in <guest>/<version>.failed.
+// what it did. All disks get the version, or none: after an error none has it, and the log is in
+// <guest>/<version>.failed; or, where this process dies or the disk fails between the catalogs of
+// two disks, the next call that changes the archive gives it to the others.
 func (s *Store) Backup(ctx context.Context, o BackupOptions) (BackupPlan, error) {
 	if _, err := s.checkBackup(&o); err != nil {
 		return BackupPlan{}, err
@@ -204,7 +201,11 @@ func (s *Store) Backup(ctx context.Context, o BackupOptions) (BackupPlan, error)
 	}
 	b.dir = dir
 	defer b.close()
-	if err := b.run(ctx, r); err != nil {
+	err = b.run(ctx, r)
+	switch {
+	case err != nil && guest.IsDecided(dir):
+		return b.plan, fmt.Errorf("the backup is complete, but not all disks have the version; the next command that changes the archive gives it to them: %w", err)
+	case err != nil:
 		return b.plan, errors.Join(err, b.clean(), r.Fail(err))
 	}
 	return b.plan, nil
@@ -233,20 +234,23 @@ func (b *backup) run(ctx context.Context, r *attached.Record) error {
 			return fmt.Errorf("%s: %w", b.plan.Disks[i].Group, err)
 		}
 	}
-	if err := r.Keep(); err != nil {
-		return err
-	}
-	unlock, err := s.waitLock(ctx)
+	return b.commit(ctx, r)
+}
+
+// commit names the versions of all disks.
+func (b *backup) commit(ctx context.Context, r *attached.Record) error {
+	unlock, err := b.s.waitLock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	for i := range b.made {
-		if err := b.commit(ctx, i, m); err != nil {
-			return fmt.Errorf("%s: %w", b.plan.Disks[i].Group, err)
-		}
+	if err := r.Keep(); err != nil {
+		return err
 	}
-	return nil
+	if err := guest.Decide(b.dir, b.made); err != nil {
+		return errors.Join(err, guest.Settled(b.dir))
+	}
+	return b.s.finish(ctx, b.dir, b.o.Guest)
 }
 
 // make makes the version of a disk.
@@ -276,63 +280,15 @@ func (b *backup) make(ctx context.Context, i int, limit *throttle.Limit, m *mete
 	}
 	if made.Full != "" {
 		p.Full, p.Bitmap = made.Full, ""
+		if made.Waiting.Lost {
+			p.Parent = ""
+		}
 		r.Logf("%s: all read: %s", p.Group, made.Full)
 	}
 	p.Read, p.Changed = made.Read, made.ChangedBytes()
-	r.Logf("%s: %d bytes read, %d changed, delta of %d bytes, BLAKE3 %s", p.Group, p.Read, p.Changed, made.Delta.Size, made.Version.BLAKE3)
-	b.made = append(b.made, made)
+	w := made.Waiting
+	w.Group, w.Version.Name, w.Version.Added = p.Group, catalog.DiskName(p.Group, b.o.Version), b.s.o.Now().UTC().Round(time.Second)
+	b.made = append(b.made, w)
+	r.Logf("%s: %d bytes read, %d changed, delta of %d bytes, BLAKE3 %s", p.Group, p.Read, p.Changed, w.Delta.Size, w.Version.BLAKE3)
 	return nil
-}
-
-// commit names the version of a disk. The archive is locked.
-func (b *backup) commit(ctx context.Context, i int, m *meter.Meter) error {
-	s, made := b.s, b.made[i]
-	name := b.plan.Disks[i].Group
-	g, err := s.create(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer g.close()
-	newest := ""
-	if len(g.c.Versions) > 0 {
-		newest = g.c.Newest().Version
-	}
-	if newest != b.before[i] {
-		return fmt.Errorf("the newest version is %s, and was %s when the backup began; run it again", cmp.Or(newest, "none"), cmp.Or(b.before[i], "none"))
-	}
-	v := made.Version
-	v.Name, v.Added = catalog.DiskName(name, v.Version), s.o.Now().UTC().Round(time.Second)
-	if err := guest.Present(g.dir, made); err != nil {
-		return err
-	}
-	next := g.c.Clone()
-	next.Versions = append(next.Versions, v)
-	if err := s.arrangeBackup(ctx, g, next, made, m); err != nil {
-		return err
-	}
-	if err := g.commit(ctx, next); err != nil {
-		return err
-	}
-	s.o.Log.Info("backed up", "group", name, "version", v.Version, "size", v.Size)
-	return guest.Forget(g.dir, v.Version)
-}
-
-// arrangeBackup lets the version before be the delta that was made, and makes other deltas that
-// are needed.
-func (s *Store) arrangeBackup(ctx context.Context, g *group, next *catalog.Catalog, made guest.Made, m *meter.Meter) error {
-	before := len(next.Versions) - 2
-	var others []change
-	for _, c := range arrangement(g.c, next.Versions, before, s.o.MaxChain) {
-		switch v := &next.Versions[c.at]; {
-		case c != change{before, false}:
-			others = append(others, c)
-		case made.Lost || float64(made.Delta.Size) > maxRatio*float64(v.Size): // it stays
-		case made.Delta.Size > 0:
-			v.Stored = made.Delta
-		default:
-			others = append(others, c)
-		}
-	}
-	fresh := map[string]catalog.Version{made.Version.Version: next.Versions[before+1]}
-	return (&arranger{s, g, next.Versions, fresh, m, nil}).work(ctx, others)
 }

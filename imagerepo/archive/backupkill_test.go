@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"puavo-image-repository/imagerepo/atomicfile"
 )
 
 // backupKills is how often backups are killed.
@@ -21,57 +25,83 @@ func TestBackupChild(t *testing.T) {
 	if store == "" {
 		return // it is only of use there
 	}
+	if at, _ := strconv.Atoi(os.Getenv("PUAVO_BACKUP_CHANGE")); at > 0 {
+		n := 0
+		atomicfile.Observe(store, func(c atomicfile.Change) error {
+			if c.Kind != atomicfile.Write {
+				n++
+			}
+			if n == at {
+				syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
+			}
+			return nil
+		})
+	}
 	s, err := Open(store, Options{Create: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.Backup(t.Context(), BackupOptions{Guest: "web", Disks: []string{os.Getenv("PUAVO_BACKUP_DISK")}, Version: os.Getenv("PUAVO_BACKUP_VERSION")}); err != nil {
+	o := BackupOptions{Guest: "web", Disks: strings.Split(os.Getenv("PUAVO_BACKUP_DISKS"), "\n"), Version: os.Getenv("PUAVO_BACKUP_VERSION")}
+	if _, err := s.Backup(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Backups are killed at random. After each, every version that the catalog names restores with
-// its digest, and nothing is left that the next does not end.
+// Backups of two disks are killed at random times, and at random changes. After each, every
+// version that the catalogs name restores with its digest; the next command leaves the disks with
+// the same versions, and nothing else.
 func TestBackupKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts many processes")
 	}
-	v := newVM(t)
-	content := v.bytes(8 * mib)
+	p := newPair(t)
 	took := time.Minute // of a backup that is not killed: the first is not
-	killed, named := 0, 0
-	for day := 0; killed < *backupKills; day++ {
-		v.noise.Read(content[v.random.IntN(7*mib):][:300000])
-		v.raw(content)
-		start := time.Now()
-		after := took
-		if day > 0 {
-			after = time.Duration(v.random.Int64N(int64(took * 5 / 4)))
+	killed, named, half := 0, 0, 0
+	for day := 1; killed < *backupKills; day++ {
+		p.change(day)
+		after, change := took, 0
+		switch {
+		case day > 1 && day%2 == 0:
+			after = time.Duration(p.random.Int64N(int64(took * 5 / 4)))
+		case day > 1:
+			change = 1 + p.random.IntN(60)
 		}
-		end, err := v.child(day, after)
+		start := time.Now()
+		end, err := p.child(day, after, change)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if end {
-			took = time.Since(start)
-		} else {
-			killed++
+		before := p.versions("killed")
+		if len(before[0]) != len(before[1]) {
+			half++
 		}
-		before := len(v.states)
-		v.settles(day, content, end)
-		if !end {
-			named += len(v.states) - before
+		has := p.settles(fmt.Sprintf("after backup %d", day), day)
+		switch {
+		case !end:
+			killed++
+			if has {
+				named++
+			}
+		case !has:
+			t.Fatalf("backup %d succeeded, and its version is missing", day)
+		default:
+			took = time.Since(start)
 		}
 	}
-	t.Logf("%d backups killed, %d of them after the version was named; %d versions", killed, named, len(v.states))
-	v.restoresAll()
+	t.Logf("%d backups killed, %d of them after the versions were decided on, %d between two disks; %d versions", killed, named, half, len(p.had))
+	s := p.open()
+	if r, err := s.Verify(t.Context(), VerifyOptions{Deep: true}); err != nil || r.Versions != 2*len(p.had) {
+		t.Errorf("%+v, %v", r, err)
+	}
 }
 
-// child backs up in a process, which is killed after a time, and reports whether it came to its end before.
-func (v *vm) child(day int, after time.Duration) (end bool, err error) {
+// child backs up in a process, which is killed after a time, or at a change, and reports whether
+// it came to its end before.
+func (p *pair) child(day int, after time.Duration, change int) (end bool, err error) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestBackupChild$")
-	cmd.Env = append(os.Environ(), "PUAVO_BACKUP_STORE="+v.store, "PUAVO_BACKUP_DISK="+v.disk, "PUAVO_BACKUP_VERSION="+versionOf(day))
+	cmd.Env = append(os.Environ(), "PUAVO_BACKUP_STORE="+p.store, "PUAVO_BACKUP_DISKS="+strings.Join(p.disks[:], "\n"), "PUAVO_BACKUP_VERSION="+versionOf(day), "PUAVO_BACKUP_CHANGE="+strconv.Itoa(change))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
@@ -88,41 +118,4 @@ func (v *vm) child(day int, after time.Duration) (end bool, err error) {
 		err = fmt.Errorf("%w: %s", err, out.Bytes())
 	}
 	return true, err
-}
-
-// settles checks the archive after a backup, which may have been killed after it named the version.
-func (v *vm) settles(day int, content []byte, end bool) {
-	v.t.Helper()
-	s, err := Open(v.store, v.o)
-	v.must(err)
-	defer s.Close()
-	all, err := s.List(nil)
-	v.must(err)
-	version := versionOf(day)
-	if n := len(all); n > 0 && all[n-1].Version == version {
-		v.states[version] = bytes.Clone(content)
-	} else if end {
-		v.t.Fatalf("%s is missing", version)
-	}
-	if len(all) != len(v.states) {
-		v.t.Fatalf("%d versions, want %d", len(all), len(v.states))
-	}
-	if len(all) > 0 {
-		_, err = s.Verify(v.t.Context(), VerifyOptions{Deep: true})
-		// Files that a killed run has left are reported until the next ends it.
-		if err != nil {
-			_, err = s.GC(v.t.Context(), false)
-			v.must(err)
-			_, err = s.Verify(v.t.Context(), VerifyOptions{Deep: true})
-			v.must(err)
-		}
-		out := filepath.Join(v.t.TempDir(), "out")
-		for version, want := range v.states {
-			_, err := s.Restore(v.t.Context(), "web/vda", version, out, true)
-			v.must(err)
-			if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, want) {
-				v.t.Errorf("%s has another content, %v", version, err)
-			}
-		}
-	}
 }

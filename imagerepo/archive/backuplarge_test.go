@@ -11,12 +11,13 @@ import (
 	"puavo-image-repository/testdata"
 )
 
-var backupLarge = flag.Bool("backup-large", false, "whether TestBackupLarge runs")
+// backupLarge is how large the disk is that is copied in full.
+var backupLarge = flag.Int("backup-large", 0, "how many MiB the disk of TestBackupLarge has, 0 to skip it")
 
 // An increment of a large disk reads little, and takes little time: bytes and times are logged,
 // where files share blocks and where they do not.
 func TestBackupLarge(t *testing.T) {
-	if !*backupLarge {
+	if *backupLarge == 0 {
 		t.Skip("only with -backup-large")
 	}
 	for _, c := range []struct {
@@ -25,7 +26,7 @@ func TestBackupLarge(t *testing.T) {
 		size  int
 	}{
 		{"reflinks", filepath.Join(testdata.NewDisk(t, "xfs").Dir, "store"), 128 * mib},
-		{"copies", "", 256 * mib},
+		{"copies", "", *backupLarge * mib},
 	} {
 		t.Run(c.name, func(t *testing.T) { measure(t, c.store, c.size) })
 	}

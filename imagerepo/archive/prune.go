@@ -3,13 +3,16 @@ package archive
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"puavo-image-repository/imagerepo/archive/internal/catalog"
+	"puavo-image-repository/imagerepo/archive/internal/group"
 	"puavo-image-repository/imagerepo/archive/internal/retention"
 	"puavo-image-repository/imagerepo/plan"
+	"puavo-image-repository/meta/untrusted"
 )
 
 // Policy says which versions of each group Prune keeps.
@@ -62,7 +65,7 @@ func (s *Store) PlanPrune(ctx context.Context, policy Policy, groups plan.Globs,
 			return p, err
 		}
 		err = s.planGroup(&p, g)
-		g.close()
+		g.Close()
 		if err != nil {
 			return p, err
 		}
@@ -72,21 +75,21 @@ func (s *Store) PlanPrune(ctx context.Context, policy Policy, groups plan.Globs,
 }
 
 // planGroup adds a group to the plan.
-func (s *Store) planGroup(p *PrunePlan, g *group) error {
-	next, choices, err := pruned(g.c, p.Policy)
+func (s *Store) planGroup(p *PrunePlan, g *group.Group) error {
+	next, choices, err := pruned(g.C, p.Policy)
 	if err != nil {
-		return fmt.Errorf("group %s: %w", g.name, err)
+		return fmt.Errorf("group %s: %w", g.Name, err)
 	}
-	to := GroupPrune{Group: g.name, Rebase: []string{}, Whole: []string{}}
+	to := GroupPrune{Group: g.Name, Rebase: []string{}, Whole: []string{}}
 	for i, c := range choices {
-		stored := g.c.Versions[i].Stored.Size
+		stored := g.C.Versions[i].Stored.Size
 		to.Versions = append(to.Versions, Choice{c, stored})
 		if !c.Kept() {
 			p.Remove++
 			p.Bytes += stored
 		}
 	}
-	changes := arrangement(g.c, next, -1, s.o.MaxChain)
+	changes := arrangement(g.C, next, -1, s.o.MaxChain)
 	for _, c := range changes {
 		if version := next[c.at].Version; c.whole {
 			to.Whole = append(to.Whole, version)
@@ -146,26 +149,26 @@ func (s *Store) pruneGroup(ctx context.Context, to GroupPrune, due time.Time) er
 	if err != nil {
 		return err
 	}
-	defer g.close()
-	next := g.c.Clone()
+	defer g.Close()
+	next := g.C.Clone()
 	next.Versions = nil
-	for i, v := range g.c.Versions {
+	for i, v := range g.C.Versions {
 		if to.Versions[i].Kept() {
 			next.Versions = append(next.Versions, v)
 		} else {
 			next.Trash = append(next.Trash, catalog.Pruned{Version: v, Pruned: s.o.Now().UTC().Round(time.Second), Due: due})
 		}
 	}
-	if len(next.Versions) == len(g.c.Versions) {
+	if len(next.Versions) == len(g.C.Versions) {
 		return nil
 	}
 	slices.SortFunc(next.Trash, func(a, b catalog.Pruned) int { return cmp.Compare(a.Version.Version, b.Version.Version) })
-	changes := arrangement(g.c, next.Versions, -1, s.o.MaxChain)
+	changes := arrangement(g.C, next.Versions, -1, s.o.MaxChain)
 	arrange := &arranger{s, g, next.Versions, nil, s.meter(units(next.Versions, changes)), nil}
 	if err := arrange.work(ctx, changes); err != nil {
 		return err
 	}
-	return g.commit(ctx, next)
+	return g.Commit(ctx, next)
 }
 
 // InTrash is a version in the trash.
@@ -213,7 +216,7 @@ func (s *Store) GC(ctx context.Context, dryRun bool) (r Collected, err error) {
 
 // collect empties the trash of a group.
 func (s *Store) collect(ctx context.Context, name string, dryRun bool, r *Collected) error {
-	open := func(name string) (*group, error) { return s.change(ctx, name) }
+	open := func(name string) (*group.Group, error) { return s.change(ctx, name) }
 	if dryRun {
 		open = s.open
 	}
@@ -221,11 +224,11 @@ func (s *Store) collect(ctx context.Context, name string, dryRun bool, r *Collec
 	if err != nil {
 		return err
 	}
-	defer g.close()
-	next := g.c.Clone()
+	defer g.Close()
+	next := g.C.Clone()
 	next.Trash = nil
-	waits := waiting(g.c, s.o.Now())
-	for _, p := range g.c.Trash {
+	waits := waiting(g.C, s.o.Now())
+	for _, p := range g.C.Trash {
 		item := InTrash{name, p.Version.Version, p.Stored.Size, p.Due}
 		if waits[p.Version.Version] {
 			next.Trash = append(next.Trash, p)
@@ -235,10 +238,10 @@ func (s *Store) collect(ctx context.Context, name string, dryRun bool, r *Collec
 			r.Bytes += item.Size
 		}
 	}
-	if dryRun || len(next.Trash) == len(g.c.Trash) {
+	if dryRun || len(next.Trash) == len(g.C.Trash) {
 		return nil
 	}
-	return g.commit(ctx, next)
+	return g.Commit(ctx, next)
 }
 
 // waiting returns which versions of the trash stay: those that are not due, and those on which
@@ -257,12 +260,14 @@ func waiting(c *catalog.Catalog, now time.Time) map[string]bool {
 	return waits
 }
 
-// Protect says whether a version stays whatever the policy.
+// Protect says whether a version stays whatever the policy. The name of a guest stands for all
+// its disks.
 func (s *Store) Protect(ctx context.Context, group, version string, protected bool) error {
 	return s.edit(ctx, group, version, func(v *catalog.Version) { v.Protected = protected })
 }
 
-// Note sets the note of a version: a line of at most 4 KiB, "" for none.
+// Note sets the note of a version: a line of at most 4 KiB, "" for none. The name of a guest
+// stands for all its disks.
 func (s *Store) Note(ctx context.Context, group, version, note string) error {
 	if err := catalog.CheckNote(note); err != nil {
 		return err
@@ -270,22 +275,43 @@ func (s *Store) Note(ctx context.Context, group, version, note string) error {
 	return s.edit(ctx, group, version, func(v *catalog.Version) { v.Note = note })
 }
 
-// edit changes what the catalog says of a version.
+// edit changes what the catalog says of a version, of all disks of a guest that have it.
 func (s *Store) edit(ctx context.Context, name, version string, change func(*catalog.Version)) error {
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	names := []string{name}
+	if disks := s.disksOf(name); len(disks) > 0 {
+		names = disks
+	}
+	changed := 0
+	for _, name := range names {
+		err := s.editGroup(ctx, name, version, change)
+		if err == nil {
+			changed++
+		} else if !errors.Is(err, ErrUnknown) || len(names) == 1 {
+			return err
+		}
+	}
+	if changed == 0 {
+		return fmt.Errorf("version %s of %s is %w", untrusted.Quote(version), name, ErrUnknown)
+	}
+	return nil
+}
+
+// editGroup does so in one group.
+func (s *Store) editGroup(ctx context.Context, name, version string, change func(*catalog.Version)) error {
 	g, err := s.change(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer g.close()
-	if _, err := g.path(version); err != nil {
+	defer g.Close()
+	if _, err := g.Path(version); err != nil {
 		return err
 	}
-	next := g.c.Clone()
+	next := g.C.Clone()
 	i := next.Index(version)
 	if i < 0 {
 		return fmt.Errorf("version %s of %s is %w, only in its trash", version, name, ErrUnknown)
@@ -295,5 +321,5 @@ func (s *Store) edit(ctx context.Context, name, version string, change func(*cat
 	if next.Versions[i] == before {
 		return nil
 	}
-	return g.commit(ctx, next)
+	return g.Commit(ctx, next)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"puavo-image-repository/cksum"
@@ -39,7 +40,7 @@ const retries = 5
 
 // opened is a version that can be read, whatever becomes of the archive.
 type opened struct {
-	g     *group
+	g     *group.Group
 	v     catalog.Version
 	files content.Files
 	plan  content.Plan
@@ -47,7 +48,7 @@ type opened struct {
 
 func (o *opened) close() {
 	o.files.Close()
-	o.g.close()
+	o.g.Close()
 }
 
 // openVersion opens the files of a version, all of one state of the group.
@@ -55,8 +56,8 @@ func (s *Store) openVersion(ctx context.Context, group, version string) (*opened
 	for try := 0; ; try++ {
 		o, err := s.tryVersion(ctx, group, version)
 		if err == nil {
-			now, _, loadErr := catalog.Load(o.g.dir, group)
-			if loadErr == nil && now.Generation == o.g.c.Generation {
+			now, _, loadErr := catalog.Load(o.g.Dir, group)
+			if loadErr == nil && now.Generation == o.g.C.Generation {
 				return o, nil
 			}
 			o.close()
@@ -75,14 +76,14 @@ func (s *Store) tryVersion(ctx context.Context, group, version string) (*opened,
 	if err != nil {
 		return nil, err
 	}
-	steps, err := g.path(version)
+	steps, err := g.Path(version)
 	if err != nil {
-		g.close()
+		g.Close()
 		return nil, err
 	}
-	files, err := content.OpenFiles(ctx, g.dir, steps)
+	files, err := content.OpenFiles(ctx, g.Dir, steps)
 	if err != nil {
-		g.close()
+		g.Close()
 		return nil, err
 	}
 	return &opened{g, steps[len(steps)-1].Version, files, content.PlanOf(steps, s.reading())}, nil
@@ -180,6 +181,9 @@ type Version struct {
 	Modified  time.Time       `json:"modified,omitzero"` // the image, when it was added
 	Note      string          `json:"note,omitempty"`
 	Protected bool            `json:"protected"`
+	// Attached are the log of a guest's backup, and what was attached, in the archive. Only Show
+	// sets it.
+	Attached []string `json:"attached,omitempty"`
 	// Due is when GC removes a version that is in the trash.
 	Due time.Time `json:"due,omitzero"`
 }
@@ -195,12 +199,12 @@ func (s *Store) List(groups plan.Globs) (all []Version, err error) {
 		if err != nil {
 			return all, err
 		}
-		g.close()
-		for _, v := range g.c.Versions {
-			all = append(all, g.describe(v.Version))
+		g.Close()
+		for _, v := range g.C.Versions {
+			all = append(all, describe(g, v.Version))
 		}
-		for _, p := range g.c.Trash {
-			v := g.describe(p.Version.Version)
+		for _, p := range g.C.Trash {
+			v := describe(g, p.Version.Version)
 			v.Due = p.Due
 			all = append(all, v)
 		}
@@ -209,13 +213,13 @@ func (s *Store) List(groups plan.Globs) (all []Version, err error) {
 }
 
 // describe returns what the catalog says of a version.
-func (g *group) describe(version string) Version {
-	steps, _ := g.c.Path(version)
+func describe(g *group.Group, version string) Version {
+	steps, _ := g.C.Path(version)
 	s := steps[len(steps)-1]
 	v := s.Version
 	return Version{
-		Group: g.name, Version: v.Version, Name: v.Name, Size: v.Size, BLAKE3: v.BLAKE3, SHA256: v.SHA256,
-		Form: v.Stored.Form, Stored: v.Stored.Size, File: g.name + "/" + s.File, Parent: v.Stored.Parent, Deltas: len(steps) - 1,
+		Group: g.Name, Version: v.Version, Name: v.Name, Size: v.Size, BLAKE3: v.BLAKE3, SHA256: v.SHA256,
+		Form: v.Stored.Form, Stored: v.Stored.Size, File: g.Name + "/" + s.File, Parent: v.Stored.Parent, Deltas: len(steps) - 1,
 		Added: v.Added, Modified: v.Modified, Note: v.Note, Protected: v.Protected,
 	}
 }
@@ -226,20 +230,37 @@ func (s *Store) Show(group, version string) (path []Version, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer g.close()
-	steps, err := g.path(version)
+	defer g.Close()
+	steps, err := g.Path(version)
 	if err != nil {
 		return nil, err
 	}
 	for _, step := range steps {
-		path = append(path, g.describe(step.Version.Version))
+		path = append(path, describe(g, step.Version.Version))
 	}
+	path[len(path)-1].Attached = s.attachedTo(group, version)
 	return path, nil
+}
+
+// attachedTo returns the files that are attached to a version of a guest's disk.
+func (s *Store) attachedTo(group, version string) (files []string) {
+	owner, _, isDisk := strings.Cut(group, "/")
+	if !isDisk {
+		return nil
+	}
+	entries, _ := fs.ReadDir(s.dir.FS(), owner+"/"+version) // there may be none
+	for _, e := range entries {
+		files = append(files, owner+"/"+version+"/"+e.Name())
+	}
+	return files
 }
 
 // Diff compares two versions of a group, see imagediff.Compare. It needs no more room than
 // reading them does.
 func (s *Store) Diff(ctx context.Context, group, older, newer string, report func(imagediff.Change) error) (same int, err error) {
+	if err := s.check(group); err == nil && strings.Contains(group, "/") {
+		return 0, fmt.Errorf("%s is the disk of a guest, of which files are not compared; restore both versions, and mount them", group)
+	}
 	var images []imagediff.Image
 	for _, version := range []string{older, newer} {
 		o, err := s.openVersion(ctx, group, version)
@@ -247,7 +268,7 @@ func (s *Store) Diff(ctx context.Context, group, older, newer string, report fun
 			return 0, err
 		}
 		defer o.close()
-		c, err := content.Open(ctx, o.g.dir, o.files, s.reading())
+		c, err := content.Open(ctx, o.g.Dir, o.files, s.reading())
 		if err != nil {
 			return 0, err
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
@@ -59,7 +60,7 @@ func TestRestore(t *testing.T) {
 		{"cancelled", cancelled, nil, want[:100], false, 0, context.Canceled},
 	} {
 		out := filepath.Join(t.TempDir(), "out.img")
-		for path, data := range map[string][]byte{out: c.before, out + partialSuffix: c.partial} {
+		for path, data := range map[string][]byte{out: c.before, out + ".restoring": c.partial} {
 			if data != nil {
 				p.must(os.WriteFile(path, data, 0o666))
 			}
@@ -69,7 +70,7 @@ func TestRestore(t *testing.T) {
 		if !errors.Is(err, c.err) || err == nil && (!bytes.Equal(got, want) || r.Resumed != c.resumed) || err != nil && !bytes.Equal(got, c.before) {
 			t.Errorf("%s: %d bytes, %+v, %v", c.name, len(got), r, err)
 		}
-		if _, left := os.Lstat(out + partialSuffix); (left == nil) != (errors.Is(err, context.Canceled) && c.partial != nil) {
+		if _, left := os.Lstat(out + ".restoring"); (left == nil) != (errors.Is(err, context.Canceled) && c.partial != nil) {
 			t.Errorf("%s: the partial file: %v", c.name, left)
 		}
 	}
@@ -158,11 +159,11 @@ func TestRestoreTwice(t *testing.T) {
 		}
 		p.must(os.Remove(out))
 	}
-	l, err := lockfile.Acquire(dir, "out"+lockSuffix)
+	l, err := lockfile.Acquire(dir, "out.restoring.lock")
 	p.must(err)
-	p.must(os.WriteFile(out+partialSuffix, []byte("of another"), 0o666))
+	p.must(os.WriteFile(out+".restoring", []byte("of another"), 0o666))
 	_, err = p.open().Restore(t.Context(), "os-amd64", versionOf(1), out, true)
-	left, _ := os.ReadFile(out + partialSuffix)
+	left, _ := os.ReadFile(out + ".restoring")
 	if !errors.Is(err, ErrLocked) || string(left) != "of another" {
 		t.Errorf("while another restores: %v, its file is %q", err, left)
 	}
@@ -199,7 +200,7 @@ func TestRestoreDevice(t *testing.T) {
 		}
 	}
 	device := loop(t, 1<<20)
-	first, err := openDevice(device)
+	first, err := os.OpenFile(device, os.O_RDWR|unix.O_EXCL, 0)
 	p.must(err)
 	if _, err := p.open().Restore(t.Context(), "os-amd64", versionOf(1), device, true); err == nil || !strings.Contains(err.Error(), "otherwise in use") {
 		t.Errorf("a device that another restore writes to: %v", err)

@@ -10,6 +10,8 @@
 //	<group>/catalog.json       what the group holds; .bak, the same
 //	<group>/trash/             what was pruned and waits for its removal
 //	<guest>/<disk>/            the same for the disk of a guest: its group is <guest>/<disk>
+//	<guest>/<version>/         the log of a backup, and what was attached; .failed, of one that failed
+//	<guest>/.pending.json      the versions of a backup that are complete, until all disks have theirs
 //
 // A group is a series: its name is that of the series, <prefix>-<arch>, and a version that in
 // the image's name. Package catalog specifies the files.
@@ -33,6 +35,10 @@
 // what no version needs is removed. What a run that died has not completed, the next change
 // does. Reading takes no lock: it opens the files of one state of the catalog, and finds them
 // under either name.
+//
+// The disks of a guest get a version together: when the files of all of them are complete, that is
+// decided, and then each catalog names its version, one after the other. A run that dies in
+// between leaves a version that some disks have; the next change gives it to the others.
 //
 // A delta is applied by an independent decoder, and what it makes has the digest of the
 // version, before it is named. So the archive never loses a version to a fault of this program;
@@ -58,11 +64,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"puavo-image-repository/imagerepo/archive/internal/catalog"
 	"puavo-image-repository/imagerepo/archive/internal/chain"
 	"puavo-image-repository/imagerepo/archive/internal/content"
+	"puavo-image-repository/imagerepo/archive/internal/group"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/budget"
 	"puavo-image-repository/imagerepo/internal/lockfile"
@@ -77,7 +85,7 @@ var (
 	// ErrDamaged is wrapped by the error for a group of which no right catalog is left.
 	ErrDamaged = catalog.ErrDamaged
 	// ErrUnknown is wrapped by the error for a group or a version that the archive lacks.
-	ErrUnknown = errors.New("not in the archive")
+	ErrUnknown = group.ErrUnknown
 	// ErrSpace is wrapped by the error for a disk that will most likely not do.
 	ErrSpace = plan.ErrSpace
 	// ErrLocked is wrapped by the error for an archive, or a file to restore to, that another run writes.
@@ -206,20 +214,28 @@ func (s *Store) lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := s.names()
-	for _, name := range names {
-		g, openErr := s.change(ctx, name)
-		if openErr == nil {
-			g.close()
-		} else if !errors.Is(openErr, ErrDamaged) { // that is for Rebuild
-			err = cmp.Or(err, openErr)
-		}
-	}
-	if err != nil {
+	if err := s.complete(ctx); err != nil {
 		l.Release()
 		return nil, err
 	}
 	return func() { l.Release() }, nil
+}
+
+// complete completes what runs that died have begun. The archive is locked.
+func (s *Store) complete(ctx context.Context) error {
+	if err := s.finishGuests(ctx); err != nil {
+		return err
+	}
+	names, err := s.names()
+	for _, name := range names {
+		g, openErr := s.change(ctx, name)
+		if openErr == nil {
+			g.Close()
+		} else if !errors.Is(openErr, ErrDamaged) { // that is for Rebuild
+			err = cmp.Or(err, openErr)
+		}
+	}
+	return err
 }
 
 // names returns the names of all groups, sorted.
@@ -258,24 +274,13 @@ func (s *Store) directories(fits func(name string) bool) (names []string, err er
 }
 
 // isGroup reports whether a directory holds versions, or a catalog.
-func (s *Store) isGroup(name string) bool {
-	if s.dir.IsZero() {
-		return false
-	}
-	entries, _ := fs.ReadDir(s.dir.FS(), name)
-	for _, e := range entries {
-		if _, _, ok := catalog.ParseFile(e.Name()); ok || e.Name() == catalog.File || e.Name() == catalog.Backup {
-			return true
-		}
-	}
-	return false
-}
+func (s *Store) isGroup(name string) bool { return !s.dir.IsZero() && group.Is(s.dir, name) }
 
-// chosen returns the names of the groups that match.
+// chosen returns the names of the groups that match, or whose guests do.
 func (s *Store) chosen(globs plan.Globs) (names []string, err error) {
 	all, err := s.names()
 	for _, name := range all {
-		if globs.Match(name) {
+		if owner, _, isDisk := strings.Cut(name, "/"); globs.Match(name) || isDisk && globs.Match(owner) {
 			names = append(names, name)
 		}
 	}
@@ -286,74 +291,50 @@ func (s *Store) chosen(globs plan.Globs) (names []string, err error) {
 }
 
 // open opens a group to read it.
-func (s *Store) open(name string) (*group, error) {
+func (s *Store) open(name string) (*group.Group, error) {
+	if err := s.check(name); err != nil {
+		return nil, err
+	}
+	return group.Open(s.dir, name)
+}
+
+// check returns an error for what is no group.
+func (s *Store) check(name string) error {
 	if _, err := catalog.ParseGroup(name); err != nil {
-		return nil, err
+		return err
 	}
-	if !s.isGroup(name) {
-		all, _ := s.names()
-		hint := ""
-		if near := untrusted.Nearest(name, all); near != "" {
-			hint = "; did you mean " + near + "?"
-		}
-		return nil, fmt.Errorf("the group %s is %w%s", name, ErrUnknown, hint)
+	if s.isGroup(name) {
+		return nil
 	}
-	dir, err := s.dir.Sub(name)
-	if err != nil {
-		return nil, err
+	if disks := s.disksOf(name); len(disks) > 0 {
+		return fmt.Errorf("%s is a guest, whose disks are groups; give one of them: %s", name, strings.Join(disks, ", "))
 	}
-	c, wrong, err := catalog.Load(dir, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("group %s: %w: it has versions, but no catalog", name, ErrDamaged)
+	all, _ := s.names()
+	hint := ""
+	if near := untrusted.Nearest(name, all); near != "" {
+		hint = "; did you mean " + near + "?"
 	}
-	if err != nil {
-		dir.Close()
-		return nil, err
-	}
-	return &group{dir: dir, name: name, c: c, wrong: wrong}, nil
+	return fmt.Errorf("the group %s is %w%s", name, ErrUnknown, hint)
 }
 
 // change opens a group to change it, once the archive is locked, and completes what a dead run
 // has begun.
-func (s *Store) change(ctx context.Context, name string) (*group, error) {
-	g, err := s.open(name)
-	if err != nil {
+func (s *Store) change(ctx context.Context, name string) (*group.Group, error) {
+	if err := s.check(name); err != nil {
 		return nil, err
 	}
-	if len(g.wrong) > 0 {
-		err = catalog.Save(g.dir, g.c)
-	}
-	if err == nil {
-		err = g.settle(ctx)
-	}
-	if err != nil {
-		g.dir.Close()
-		return nil, err
-	}
-	return g, nil
+	return group.Change(ctx, s.dir, name)
 }
 
 // create opens a group to change it, or makes it.
-func (s *Store) create(ctx context.Context, name string) (*group, error) {
+func (s *Store) create(ctx context.Context, name string) (*group.Group, error) {
 	if s.isGroup(name) {
 		return s.change(ctx, name)
 	}
 	if s.isGuest(name) {
 		return nil, fmt.Errorf("%s is a guest in this archive, and cannot be a group of images", name)
 	}
-	if err := errors.Join(s.dir.MkdirAll(name, 0o777), s.dir.SyncDir(".")); err != nil {
-		return nil, err
-	}
-	dir, err := s.dir.Sub(name)
-	if err != nil {
-		return nil, err
-	}
-	g := &group{dir: dir, name: name, c: &catalog.Catalog{Group: name}}
-	if err := g.settle(ctx); err != nil {
-		dir.Close()
-		return nil, err
-	}
-	return g, nil
+	return group.Create(ctx, s.dir, name)
 }
 
 // usualReading is how much memory the commands of deltas take that are read, in bytes.
@@ -383,12 +364,12 @@ func (s *Store) index(size int64) int64 {
 const compactMemory = 768 << 20
 
 // contentOf opens a version of a group, with temporary files in scratch.
-func (s *Store) contentOf(ctx context.Context, g *group, version string, scratch atomicfile.Dir) (*content.Content, error) {
-	steps, err := g.path(version)
+func (s *Store) contentOf(ctx context.Context, g *group.Group, version string, scratch atomicfile.Dir) (*content.Content, error) {
+	steps, err := g.Path(version)
 	if err != nil {
 		return nil, err
 	}
-	files, err := content.OpenFiles(ctx, g.dir, steps)
+	files, err := content.OpenFiles(ctx, g.Dir, steps)
 	if err != nil {
 		return nil, err
 	}

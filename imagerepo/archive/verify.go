@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/archive/internal/catalog"
 	"puavo-image-repository/imagerepo/archive/internal/content"
+	"puavo-image-repository/imagerepo/archive/internal/group"
 	"puavo-image-repository/imagerepo/archive/internal/rebuild"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/plan"
@@ -78,12 +78,12 @@ func (s *Store) verifyGroup(ctx context.Context, name string, o VerifyOptions, r
 		part := *r
 		part.Findings = nil
 		err = s.verifyVersions(ctx, g, o, &part, m)
-		now, _, loadErr := catalog.Load(g.dir, name)
-		g.close()
+		now, _, loadErr := catalog.Load(g.Dir, name)
+		g.Close()
 		if err != nil {
 			return err
 		}
-		if len(part.Findings) == 0 || try == retries || loadErr == nil && now.Generation == g.c.Generation {
+		if len(part.Findings) == 0 || try == retries || loadErr == nil && now.Generation == g.C.Generation {
 			part.Findings = append(r.Findings, part.Findings...)
 			*r = part
 			return nil
@@ -92,14 +92,14 @@ func (s *Store) verifyGroup(ctx context.Context, name string, o VerifyOptions, r
 }
 
 // verifyVersions verifies what the catalog of a group has.
-func (s *Store) verifyVersions(ctx context.Context, g *group, o VerifyOptions, r *Report, m *meter.Meter) error {
-	for _, file := range g.wrong {
-		r.Findings = append(r.Findings, Finding{Group: g.name, Problem: file + " is damaged, missing or old; the other copy is good, and the next command that changes the archive rewrites both"})
+func (s *Store) verifyVersions(ctx context.Context, g *group.Group, o VerifyOptions, r *Report, m *meter.Meter) error {
+	for _, file := range g.Wrong {
+		r.Findings = append(r.Findings, Finding{Group: g.Name, Problem: file + " is damaged, missing or old; the other copy is good, and the next command that changes the archive rewrites both"})
 	}
-	versions := g.sample(o.Sample)
+	versions := sample(g.All(), o.Sample)
 	var work int64
 	for _, v := range versions {
-		step, _ := g.c.Find(v)
+		step, _ := g.C.Find(v)
 		if o.Deep {
 			work += step.Size * meter.Apply
 		} else {
@@ -114,25 +114,29 @@ func (s *Store) verifyVersions(ctx context.Context, g *group, o VerifyOptions, r
 			return ctx.Err()
 		}
 		if err != nil {
-			r.Findings = append(r.Findings, Finding{Group: g.name, Version: version, Problem: err.Error(), Hurt: g.hurt(version)})
+			r.Findings = append(r.Findings, Finding{Group: g.Name, Version: version, Problem: err.Error(), Hurt: g.Hurt(version)})
 		}
 	}
-	return g.strangers(r)
+	strangers, err := g.Strangers()
+	for _, file := range strangers {
+		r.Findings = append(r.Findings, Finding{Group: g.Name, Problem: file + " is not in the catalog; if a run was interrupted, the next one completes it"})
+	}
+	return err
 }
 
 // verifyVersion verifies a version.
-func (s *Store) verifyVersion(ctx context.Context, g *group, version string, deep bool, r *Report, m *meter.Meter) error {
-	defer m.Begin("archive_verify", g.name+"/"+version)()
-	step, _ := g.c.Find(version)
+func (s *Store) verifyVersion(ctx context.Context, g *group.Group, version string, deep bool, r *Report, m *meter.Meter) error {
+	defer m.Begin("archive_verify", g.Name+"/"+version)()
+	step, _ := g.C.Find(version)
 	if !deep {
-		name, err := content.Locate(ctx, g.dir, step)
+		name, err := content.Locate(ctx, g.Dir, step)
 		if err != nil {
 			return err
 		}
 		r.Bytes += step.Stored.Size
-		return content.Check(ctx, g.dir, name, step.Stored, m.At(meter.Compare).Add)
+		return content.Check(ctx, g.Dir, name, step.Stored, m.At(meter.Compare).Add)
 	}
-	c, err := s.contentOf(ctx, g, version, g.dir)
+	c, err := s.contentOf(ctx, g, version, g.Dir)
 	if err != nil {
 		return err
 	}
@@ -146,55 +150,13 @@ func (s *Store) verifyVersion(ctx context.Context, g *group, version string, dee
 	return err
 }
 
-// sample returns a share of the versions, of the trash too, but at least one.
-func (g *group) sample(percent float64) (versions []string) {
-	for _, v := range g.c.Versions {
-		versions = append(versions, v.Version)
-	}
-	for _, p := range g.c.Trash {
-		versions = append(versions, p.Version.Version)
-	}
+// sample returns a share of versions, but at least one.
+func sample(versions []string, percent float64) []string {
 	if percent <= 0 || percent >= 100 {
 		return versions
 	}
 	rand.Shuffle(len(versions), func(i, j int) { versions[i], versions[j] = versions[j], versions[i] })
 	return versions[:int(math.Ceil(float64(len(versions))*percent/100))]
-}
-
-// hurt returns the versions that are made through another, and that itself.
-func (g *group) hurt(version string) (hurt []string) {
-	for _, v := range g.sample(0) {
-		steps, _ := g.c.Path(v)
-		for _, step := range steps {
-			if step.Version.Version == version {
-				hurt = append(hurt, v)
-			}
-		}
-	}
-	return hurt
-}
-
-// strangers reports files that no version has.
-func (g *group) strangers(r *Report) error {
-	files := g.c.Files()
-	for _, dir := range []string{".", catalog.Trash} {
-		entries, err := fs.ReadDir(g.dir.FS(), dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			file := e.Name()
-			if dir != "." {
-				file = dir + "/" + file
-			}
-			if _, _, ok := catalog.ParseFile(file); ok && !files[file] {
-				r.Findings = append(r.Findings, Finding{Group: g.name, Problem: file + " is not in the catalog; if a run was interrupted, the next one completes it"})
-			}
-		}
-	}
-	return nil
 }
 
 // rebuiltGrace is how long stays in the trash what was found there without a catalog.
@@ -220,7 +182,7 @@ func (s *Store) Rebuild(ctx context.Context) (rebuilt, lost []string, err error)
 	for _, name := range names {
 		g, err := s.open(name)
 		if err == nil {
-			g.close()
+			g.Close()
 			continue
 		}
 		if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrUnknown) { // nothing there has its name yet
@@ -242,18 +204,18 @@ func (s *Store) rebuildGroup(ctx context.Context, name string) (lost []string, e
 	if err != nil {
 		return nil, err
 	}
-	g := &group{dir: dir, name: name}
-	defer g.close()
+	g := &group.Group{Dir: dir, Name: name}
+	defer g.Close()
 	defer s.meter(0).Begin("archive_rebuild", name)()
 	now := s.o.Now().UTC().Round(time.Second)
-	if g.c, lost, err = rebuild.Catalog(ctx, dir, name, now, now.Add(rebuiltGrace), s.reading()); err != nil {
+	if g.C, lost, err = rebuild.Catalog(ctx, dir, name, now, now.Add(rebuiltGrace), s.reading()); err != nil {
 		return lost, err
 	}
 	for i, file := range lost {
 		lost[i] = name + "/" + file
 	}
-	if err := catalog.Save(dir, g.c); err != nil {
+	if err := catalog.Save(dir, g.C); err != nil {
 		return lost, err
 	}
-	return lost, g.settle(ctx)
+	return lost, g.Settle(ctx)
 }

@@ -102,6 +102,9 @@ func printVersion(w io.Writer, path []archive.Version) error {
 		if !v.Due.IsZero() {
 			fmt.Fprintf(t, "trash\tuntil %s\n", v.Due.Local().Format(time.DateTime))
 		}
+		for _, file := range v.Attached {
+			fmt.Fprintf(t, "attached\t%s\n", untrusted.Show(file))
+		}
 	})
 	if err != nil {
 		return err

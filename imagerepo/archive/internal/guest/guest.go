@@ -1,6 +1,10 @@
 // Package guest makes a version of a disk of a guest in its group: from the disk, and from the
 // newest version there.
 //
+// The disks of a guest get a version together. When the files of all of them are complete, it is
+// decided that they all get it, see Decide; then the catalogs name it, one after the other. What
+// is left of that when a run dies, the next does.
+//
 // The bitmap that began at a version is named after it, see Bitmap. So it is known whether a
 // bitmap is that of the newest version: another bitmap has another name. The files that are made
 // end in ".part" until the catalog of the group is about to name them:
@@ -47,6 +51,7 @@ type Disk struct {
 	disk.Spec
 	*disk.Disk
 	dir    atomicfile.Dir
+	newest string           // version of the group, "" for none
 	parent *catalog.Version // nil without one that can be used
 	old    *increment.Parent
 	lost   string // why the version before cannot be used
@@ -72,7 +77,7 @@ func Open(ctx context.Context, dir atomicfile.Dir, newest *catalog.Version, spec
 	d := &Disk{Spec: spec, dir: dir}
 	bitmap := ""
 	if newest != nil {
-		bitmap = Bitmap(newest.Version)
+		d.newest, bitmap = newest.Version, Bitmap(newest.Version)
 		if err := d.openParent(ctx, newest); err != nil {
 			return nil, err
 		}
@@ -92,7 +97,7 @@ func (d *Disk) openParent(ctx context.Context, v *catalog.Version) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, content.ErrWrong):
-		d.lost = fmt.Sprintf("the version before, %s, is missing or damaged in the archive", v.Version)
+		d.lose(v.Version)
 		return nil
 	case err != nil:
 		return err
@@ -220,51 +225,62 @@ type Options struct {
 // Made is a version that was made.
 type Made struct {
 	increment.Result
-	Version catalog.Version // its name and times are not set
-	Parent  *catalog.Version
-	Delta   catalog.Stored // zero without one
-	Lost    bool           // the version before cannot be used
+	Waiting Waiting // without its group, and the name and times of the version
 }
 
-// Make makes a version. Its files end in Part.
+// Make makes a version. Its files end in Part. Where the version before turns out to be damaged,
+// all of the disk is read, and that stays as it is.
 func (d *Disk) Make(ctx context.Context, dir atomicfile.Dir, o Options) (m Made, err error) {
-	job := increment.Job{
-		Dir: dir, File: o.Version + ".img" + Part, Disk: d, Size: d.Size, Zero: d.Zero, Dirty: d.Dirty, Sample: sampled,
-		Parent: d.old, Read: o.Read, Progress: o.Progress,
+	m, err = d.make(ctx, dir, o)
+	if errors.Is(err, increment.ErrWrong) {
+		d.lose(d.newest)
+		m, err = d.make(ctx, dir, o)
+		m.Full = d.lost
 	}
-	m.Parent, m.Lost = d.parent, d.lost != ""
-	if d.parent != nil && !o.Stays {
-		job.Delta = d.parent.Version + ".rdiff" + Part
-	}
-	if m.Result, err = increment.Make(ctx, job); err == nil {
+	if err == nil {
 		err = d.Unchanged()
 	}
 	if err == nil {
-		_, err = dir.Replace(o.Version+piecesSuffix+Part, o.Version+piecesSuffix+Part, m.List.Encode())
+		sums := o.Version + piecesSuffix + Part
+		_, err = dir.Replace(sums+Part, sums, m.List.Encode())
+	}
+	if err == nil {
+		err = dir.SyncDir(".") // so that whoever completes the backup finds all of it
 	}
 	if err != nil {
 		return m, errors.Join(err, Clean(dir))
 	}
-	digest := m.Digest()
-	m.Version = catalog.Version{Version: o.Version, Size: d.Size, BLAKE3: digest, Stored: catalog.Stored{Form: catalog.Whole, Size: d.Size, BLAKE3: digest}}
-	if m.Delta = m.Result.Delta; m.Delta.Size > 0 {
-		m.Delta.Parent = o.Version
-	}
 	return m, nil
 }
 
-// Present gives the files of a version the names with which a catalog can name them.
-func Present(dir atomicfile.Dir, m Made) error {
-	files := [][2]string{{m.Version.Version + ".img" + Part, m.Version.Version + ".img" + catalog.New}, {m.Version.Version + piecesSuffix + Part, m.Version.Version + piecesSuffix}}
+// make makes the file of a version, and the delta.
+func (d *Disk) make(ctx context.Context, dir atomicfile.Dir, o Options) (m Made, err error) {
+	job := increment.Job{
+		Dir: dir, File: o.Version + ".img" + Part, Disk: d, Size: d.Size, Zero: d.Zero, Dirty: d.Dirty, Sample: sampled,
+		Parent: d.old, Read: o.Read, Progress: o.Progress,
+	}
+	if d.parent != nil && !o.Stays {
+		job.Delta = d.parent.Version + ".rdiff" + Part
+	}
+	if m.Result, err = increment.Make(ctx, job); err != nil {
+		return m, err
+	}
+	m.Waiting = Waiting{Parent: d.newest, Lost: d.lost != "", Delta: m.Delta}
 	if m.Delta.Size > 0 {
-		files = append(files, [2]string{m.Parent.Version + ".rdiff" + Part, m.Parent.Version + ".rdiff" + catalog.New})
+		m.Waiting.Delta.Parent = o.Version
 	}
-	for _, f := range files {
-		if err := dir.Rename(f[0], f[1]); err != nil {
-			return err
-		}
+	digest := m.Digest()
+	m.Waiting.Version = catalog.Version{Version: o.Version, Size: d.Size, BLAKE3: digest, Stored: catalog.Stored{Form: catalog.Whole, Size: d.Size, BLAKE3: digest}}
+	return m, nil
+}
+
+// lose ends the use of the version before.
+func (d *Disk) lose(version string) {
+	d.lost = fmt.Sprintf("the version before, %s, is missing or damaged in the archive", version)
+	if d.old != nil {
+		d.old.File.Close()
 	}
-	return nil
+	d.parent, d.old = nil, nil
 }
 
 // Clean removes what was made and is not named by a catalog.
