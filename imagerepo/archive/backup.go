@@ -280,10 +280,11 @@ func (b *backup) make(ctx context.Context, i int, limit *throttle.Limit, m *mete
 	}
 	if made.Full != "" {
 		p.Full, p.Bitmap = made.Full, ""
-		if made.Waiting.Lost {
-			p.Parent = ""
-		}
 		r.Logf("%s: all read: %s", p.Group, made.Full)
+	}
+	if made.Waiting.Lost {
+		p.Parent, p.Way = "", "none"
+		b.s.o.Log.Warn("the version before is missing or damaged; run archive verify", "group", p.Group, "version", made.Waiting.Parent)
 	}
 	p.Read, p.Changed = made.Read, made.ChangedBytes()
 	w := made.Waiting

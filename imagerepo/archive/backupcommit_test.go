@@ -152,14 +152,15 @@ func TestBackupEveryChange(t *testing.T) {
 			p.settles(when, day)
 			p.change(day + 1)
 			p.must(p.backup(day + 1))
-			p.settles2(when, day+1)
+			p.completes(when, day+1)
+			p.must(os.RemoveAll(p.store), os.RemoveAll(p.images))
 		}
 		t.Logf("%s, backup %d: %d changes", c.fault().name, day, at)
 	}
 }
 
-// settles2 checks that both disks have the version of a day, and all restore.
-func (p *pair) settles2(when string, day int) {
+// completes checks that both disks have the version of a day, and all restore.
+func (p *pair) completes(when string, day int) {
 	p.t.Helper()
 	for _, named := range p.versions(when + ", then a backup") {
 		if named[len(named)-1] != versionOf(day) {
@@ -317,27 +318,40 @@ func isRename(dir, name string) func(atomicfile.Change) bool {
 	}
 }
 
-// A backup that is cancelled while it waits for another run leaves no version.
+// A backup that is cancelled leaves no version, but once a disk has its version, all get theirs.
 func TestBackupCancelled(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	p.change(1)
-	p.must(p.backup(1))
-	p.settles("the first", 1)
-	p.change(2)
-	ctx, cancel := context.WithCancel(t.Context())
-	p.observe(func(c atomicfile.Change) error {
-		if c.Kind == atomicfile.Rename && c.To == ".pending.json" {
-			cancel()
+	for _, c := range []struct {
+		name string
+		at   func(atomicfile.Change) bool
+		has  bool
+	}{
+		{"while the disks are read", func(c atomicfile.Change) bool {
+			return c.Kind == atomicfile.Create && strings.HasSuffix(c.Name, ".img.part")
+		}, false},
+		{"when it is decided", func(c atomicfile.Change) bool { return c.Kind == atomicfile.Rename && c.To == ".pending.json" }, false},
+		{"when a disk has the version", isRename("web/vda", "catalog.json.new"), true},
+	} {
+		p := newPair(t)
+		p.change(1)
+		p.must(p.backup(1))
+		p.settles("the first", 1)
+		p.change(2)
+		ctx, cancel := context.WithCancel(t.Context())
+		stop := p.observe(func(change atomicfile.Change) error {
+			if c.at(change) {
+				cancel()
+			}
+			return nil
+		})
+		s := p.open()
+		_, err := s.Backup(ctx, BackupOptions{Guest: "web", Disks: p.disks[:], Version: versionOf(2)})
+		stop()
+		if (err == nil) != c.has || ctx.Err() == nil {
+			t.Errorf("cancelled %s: %v", c.name, err)
 		}
-		return nil
-	})
-	s := p.open()
-	_, err := s.Backup(ctx, BackupOptions{Guest: "web", Disks: p.disks[:], Version: versionOf(2)})
-	if err == nil || ctx.Err() == nil {
-		t.Errorf("%v", err)
-	}
-	if p.settles("cancelled", 2) {
-		t.Error("cancelled, and there is the version")
+		if has := p.settles("cancelled "+c.name, 2); has != c.has {
+			t.Errorf("cancelled %s: there is the version: %v", c.name, has)
+		}
 	}
 }

@@ -106,5 +106,5 @@ func way(d archive.BackupDisk) string {
 	case "reflink":
 		return "shares the version before"
 	}
-	return "first copy"
+	return "whole copy"
 }
