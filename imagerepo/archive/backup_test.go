@@ -168,6 +168,65 @@ func TestBackupAttached(t *testing.T) {
 	if err != nil || !strings.Contains(string(log), "it is the first version") {
 		t.Errorf("%s, %v", log, err)
 	}
+	// While a catalog is damaged it is not known what belongs to no version.
+	catalogs := filepath.Join(v.store, "web", "vda", "catalog.json")
+	v.must(os.Rename(catalogs, catalogs+"x"), os.Remove(catalogs+".bak"))
+	_, err = s.Backup(t.Context(), BackupOptions{Guest: "web", Disks: []string{v.disk}, Version: versionOf(1)})
+	if !errors.Is(err, ErrDamaged) {
+		t.Errorf("without a catalog: %v", err)
+	}
+	if path, err := s.Show("web/vda", versionOf(0)); !errors.Is(err, ErrDamaged) {
+		t.Errorf("without a catalog: %+v, %v", path, err)
+	}
+	v.must(os.Rename(catalogs+"x", catalogs))
+	path, err := s.Show("web/vda", versionOf(0))
+	if want := []string{"web/" + versionOf(0) + "/guest.conf", "web/" + versionOf(0) + "/log"}; err != nil || !slices.Equal(path[0].Attached, want) {
+		t.Errorf("attached are %+v, %v", path, err)
+	}
+}
+
+// The name of a guest stands for its disks, where that makes sense.
+func TestBackupGroups(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	for day := 1; day < 4; day++ {
+		p.change(day)
+		p.must(p.backup(day))
+		p.settles("added", day)
+	}
+	s := p.open()
+	p.must(s.Protect(t.Context(), "web", versionOf(1), true), s.Note(t.Context(), "web", versionOf(1), "x"), s.Note(t.Context(), "web/vdb", versionOf(1), "y"))
+	all, err := s.List([]string{"web"})
+	p.must(err)
+	var notes []string
+	for _, v := range all {
+		if v.Protected {
+			notes = append(notes, v.Group+v.Note)
+		}
+	}
+	if len(all) != 6 || !slices.Equal(notes, []string{"web/vdax", "web/vdby"}) {
+		t.Errorf("%d versions, protected are %q", len(all), notes)
+	}
+	if disk, err := s.List([]string{"web/vdb"}); err != nil || len(disk) != 3 {
+		t.Errorf("%d versions of a disk, %v", len(disk), err)
+	}
+	plan, err := s.PlanPrune(t.Context(), Policy{Last: 1}, []string{"web"}, 0)
+	if err != nil || plan.Remove != 2 || len(plan.Groups) != 2 {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	_, errShow := s.Show("web", versionOf(1))
+	_, errDiff := s.Diff(t.Context(), "web/vda", versionOf(1), versionOf(2), nil)
+	_, errRestore := s.Restore(t.Context(), "web", versionOf(1), filepath.Join(t.TempDir(), "out"), false)
+	_, errList := s.List([]string{"mail"})
+	for want, err := range map[string]error{
+		"give one of them: web/vda, web/vdb": errShow, "web/vda, web/vdb": errRestore, "files are not compared": errDiff, "not in the archive": errList,
+		"version \"" + versionOf(9) + "\" of web is not in the archive": s.Protect(t.Context(), "web", versionOf(9), true),
+		"the group mail is not in the archive":                          s.Note(t.Context(), "mail", versionOf(1), "x"),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
 }
 
 // After an error there is the log, and the archive is as it was.

@@ -242,10 +242,7 @@ func (d *Disk) Make(ctx context.Context, dir atomicfile.Dir, o Options) (m Made,
 	}
 	if err == nil {
 		sums := o.Version + piecesSuffix + Part
-		_, err = dir.Replace(sums+Part, sums, m.List.Encode())
-	}
-	if err == nil {
-		err = dir.SyncDir(".") // so that whoever completes the backup finds all of it
+		_, err = dir.Replace(sums+Part, sums, m.List.Encode()) // which flushes the names of the others too
 	}
 	if err != nil {
 		return m, errors.Join(err, Clean(dir))
