@@ -431,15 +431,15 @@ func (g *guestDisk) change(day int) {
 	g.copyIn(raw)
 }
 
-// A file system is written to in ten rounds, with a persistent bitmap; each version restores, is
+// A file system is written to in rounds, with a persistent bitmap; each version restores, is
 // sound, and was read only where it changed. A middle one is pruned.
 func TestBackupGuest(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("it runs QEMU's tools many times")
 	}
-	const rounds = 10
-	g := newGuest(t, "64M")
+	rounds := testdata.Scale(10, 3)
+	g := newGuest(t, "24M")
 	var increments, full int64
 	for day := range rounds {
 		if day > 0 {

@@ -144,7 +144,7 @@ func TestBackupEveryChange(t *testing.T) {
 			base.change(2)
 		}
 		at := 1
-		for met := true; met; at += testdata.Scale(1, 7) {
+		for met := true; met; at += testdata.Scale(1, 29) {
 			p := base.copy()
 			f := c.fault()
 			met = p.fail(f, int64(at), func() error { return p.backup(day) })
@@ -227,7 +227,7 @@ func TestBackupPowerCut(t *testing.T) {
 	p.change(2)
 	n, cuts := 0, 0
 	disk := powercut.Watch(t, p.store, func(_ atomicfile.Change, trees func() []powercut.Tree) error {
-		if n++; n%testdata.Scale(1, 13) == 0 {
+		if n++; n%testdata.Scale(1, 31) == 0 {
 			for _, tree := range trees() {
 				cuts++
 				p.cutPower(tree, fmt.Sprintf("a power cut before change %d", n))

@@ -17,7 +17,7 @@ import (
 )
 
 // backupKills is how often backups are killed.
-var backupKills = flag.Int("backup-kills", 4, "how often TestBackupKilled kills a backup")
+var backupKills = flag.Int("backup-kills", 2, "how often TestBackupKilled kills a backup")
 
 // TestBackupChild is the process that TestBackupKilled kills.
 func TestBackupChild(t *testing.T) {

@@ -180,23 +180,16 @@ func ranges(ends ...int64) (m extents.Map) {
 func TestRandom(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, t.TempDir())
-	p.random(pick(30, 200))
+	p.random(testdata.Scale(200, 25))
 }
 
 // The same where files share blocks.
 func TestRandomReflinks(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, testdata.NewDisk(t, "xfs").Dir)
-	if !p.random(pick(10, 60)) {
+	if !p.random(testdata.Scale(60, 10)) {
 		t.Error("no file shared blocks")
 	}
-}
-
-func pick(short, long int) int {
-	if testing.Short() {
-		return short
-	}
-	return long
 }
 
 func (p *place) random(rounds int) (reflinks bool) {
