@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -178,10 +179,7 @@ func (p *pair) copy() *pair {
 	p.t.Helper()
 	q, place := *p, *p.place
 	q.place = &place
-	q.states = make(map[string][]byte)
-	for name, content := range p.states {
-		q.states[name] = content
-	}
+	q.states = maps.Clone(p.states)
 	q.store = filepath.Join(p.t.TempDir(), "store")
 	q.images = filepath.Join(p.t.TempDir(), "images")
 	q.must(os.CopyFS(q.images, os.DirFS(p.images)))

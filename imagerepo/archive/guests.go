@@ -239,12 +239,13 @@ func (s *Store) finish(ctx context.Context, dir atomicfile.Dir, name string) err
 // nameAll names the versions of disks in their catalogs. Once a disk has its version, it goes on
 // whatever becomes of ctx, and past those that cannot get theirs any more, for the reasons gone.
 func (s *Store) nameAll(ctx context.Context, disks []guest.Waiting) (gone, err error) {
-	named := slices.ContainsFunc(disks, s.has)
+	named, always := slices.ContainsFunc(disks, s.has), context.WithoutCancel(ctx)
 	for _, w := range disks {
+		until := ctx
 		if named {
-			ctx = context.WithoutCancel(ctx)
+			until = always
 		}
-		err := s.name(ctx, w)
+		err := s.name(until, w)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", w.Group, err)
 		}

@@ -65,7 +65,7 @@ func files(t *testing.T) (dir string) {
 // serve serves a disk by qemu-nbd for the time of the test, and returns the address of its export.
 func serve(t *testing.T, args ...string) (address string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "disk")
+	dir, err := shortDir()
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "s")
@@ -86,7 +86,7 @@ func serve(t *testing.T, args ...string) (address string) {
 func TestOpen(t *testing.T) {
 	tools(t)
 	dir := files(t)
-	temporary, err := os.MkdirTemp("", "disk")
+	temporary, err := shortDir()
 	must(t, err)
 	defer os.RemoveAll(temporary)
 	t.Setenv("TMPDIR", temporary)
@@ -420,3 +420,6 @@ func TestParseSpec(t *testing.T) {
 		}
 	}
 }
+
+// shortDir makes a directory whose path is short, as that of a socket must be.
+func shortDir() (string, error) { return os.MkdirTemp("", "disk") }

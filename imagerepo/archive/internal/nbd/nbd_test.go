@@ -47,7 +47,7 @@ func TestParseURI(t *testing.T) {
 func serve(t *testing.T, file string, args ...string) Address {
 	t.Helper()
 	testdata.Tool(t, "qemu-nbd")
-	dir, err := os.MkdirTemp("", "nbd") // a socket's path is short
+	dir, err := shortDir() // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestDialErrors(t *testing.T) {
 // script serves one connection by fixed bytes.
 func script(t testing.TB, out []byte) (Address, func()) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "nbd")
+	dir, err := shortDir()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,3 +225,6 @@ func FuzzServer(f *testing.F) {
 		}
 	})
 }
+
+// shortDir makes a directory whose path is short, as that of a socket must be.
+func shortDir() (string, error) { return os.MkdirTemp("", "nbd") }
