@@ -26,7 +26,9 @@ type store struct {
 }
 
 // stores returns all stores.
-func stores(o Options) []store { return append(ours(o), restic(o), chunked("desync"), chunked("casync")) }
+func stores(o Options) []store {
+	return append(ours(o), restic(o), chunked("desync"), chunked("casync"))
+}
 
 // ours returns our archive, in both formats.
 func ours(o Options) (all []store) {
