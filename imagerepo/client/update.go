@@ -170,7 +170,7 @@ type measured struct {
 
 // measure begins to measure a step.
 func (w *search) measure(r Route, at int) *measured {
-	m := &measured{search: w, route: r, at: at, meter: cost.Start(), slow: w.watch(r, at)}
+	m := &measured{search: w, route: r, at: at, meter: cost.Start(w.mirrors.known), slow: w.watch(r, at)}
 	if begun, err := w.dir.Begun(); err == nil {
 		m.takes = w.choice(nil, begun, w.failures).Takes(r)[at]
 	}

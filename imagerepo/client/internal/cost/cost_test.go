@@ -1,6 +1,7 @@
 package cost
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -184,7 +185,7 @@ func TestMeter(t *testing.T) {
 		"no time at all":      {0, []int{8 << 20}, 0, rdiff, true, fastest, fastest, false},
 		"a large compact one": {100 * second, []int{98e6}, 50 * second, compact, true, 98e6 / 50, 98e6 / 50, true},
 	} {
-		m := Start()
+		m := Start(Known{})
 		m.began = m.began.Add(-c.ago)
 		var early float64
 		for _, n := range c.came {
@@ -225,6 +226,23 @@ func TestMeterAgain(t *testing.T) {
 	now = now.Add(100 * second)
 	if k := m.End(Known{}, Step{}, true); k.Rate != 6<<20 {
 		t.Errorf("in the end %v", k.Rate)
+	}
+}
+
+// What comes first counts only if it comes slower than what came before this step.
+func TestMeterFirst(t *testing.T) {
+	for known, want := range map[float64]float64{0: early, early + 1: early, early - 1: 0} {
+		m := Start(Known{Rate: known})
+		if got := m.Came(early, time.Second); got != want {
+			t.Errorf("after %v: %v, want %v", known, got, want)
+		}
+		m.began = m.began.Add(-time.Hour) // the work held up the rest
+		if got, want := m.End(Known{Rate: known}, Step{}, true).Rate, cmp.Or(want, known); got != want {
+			t.Errorf("after %v: %v at an end, want %v", known, got, want)
+		}
+		if got := m.Came(4*early, time.Second); got != 4*early {
+			t.Errorf("after %v: %v in the end", known, got)
+		}
 	}
 }
 

@@ -11,7 +11,8 @@ const (
 	enough = 1 << 20
 	// A rate is looked at the first time when early bytes have come; on a slow line when
 	// earlySlow have, which were waited for earlyTime. After that whenever again times as many
-	// bytes have come: a line may be faster in its first second than it is later.
+	// bytes have come: a line may be faster in its first second than it is later. For that a first
+	// rate above a known one does not count.
 	early     = 4 << 20
 	earlySlow = 256 << 10
 	earlyTime = time.Second
@@ -23,6 +24,7 @@ const (
 // Meter measures a step while it is made. Its methods are called one at a time.
 type Meter struct {
 	now   func() time.Time
+	known float64 // the rate of the downloads before, 0 if it is not known
 	began time.Time
 	cpu   time.Duration // that the process had used then
 	all   download
@@ -39,8 +41,10 @@ type download struct {
 
 func (d download) rate() float64 { return rateOf(d.bytes, d.waited) }
 
-// Start begins to measure a step.
-func Start() *Meter { return &Meter{now: time.Now, began: time.Now(), cpu: processTime()} }
+// Start begins to measure a step, given what is known before it.
+func Start(before Known) *Meter {
+	return &Meter{now: time.Now, known: before.Rate, began: time.Now(), cpu: processTime()}
+}
 
 // Came takes how many bytes came, and how long that took. A rate that is greater than 0 is that
 // of the latest megabytes. It is returned seldom.
@@ -56,6 +60,9 @@ func (m *Meter) Came(n int, waited time.Duration) (rate float64) {
 	m.seen, m.at = m.all, m.now()
 	if !first && 2*latest.waited < passed {
 		return 0 // the work held up the download, and the system has buffered some of it
+	}
+	if first && m.known > 0 && latest.rate() > m.known {
+		return 0
 	}
 	m.rate = latest.rate()
 	return m.rate
@@ -80,9 +87,9 @@ func (m *Meter) End(before Known, s Step, done bool) Known {
 	passed := m.now().Sub(m.began)
 	switch {
 	case m.all.bytes < enough:
-	case m.all.waited*2 >= passed || m.rate == 0:
+	case m.all.waited*2 >= passed || m.rate == 0 && m.known == 0:
 		before.Rate = m.all.rate()
-	default: // while the work held up the download, the system has buffered some of it
+	case m.rate > 0: // while the work held up the download, the system has buffered some of it
 		before.Rate = m.rate
 	}
 	if work, _ := s.work(); done && work >= enoughWork {
