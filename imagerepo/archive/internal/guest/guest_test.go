@@ -3,11 +3,13 @@ package guest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -389,4 +391,35 @@ func TestOpenNewest(t *testing.T) {
 	if int64(len(l)) != pieces.Count(2*mib+1) || l.Digest() != p.newest.BLAKE3 {
 		t.Errorf("%d sums", len(l))
 	}
+}
+
+// Whatever is read is written again as the same.
+func FuzzPending(f *testing.F) {
+	for _, p := range []pending{
+		{pendingFormat, []Waiting{{Group: "web/vda", Version: catalog.Version{Version: v1}}}},
+		{pendingFormat, []Waiting{{Group: "web/vda", Parent: v1, Version: catalog.Version{Version: v2}, Lost: true}, {Group: "web/vdb", Version: catalog.Version{Version: v2}}}},
+		{pendingFormat + 1, nil},
+	} {
+		data, err := json.Marshal(p)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		disks, err := parsePending(data, "web")
+		if err != nil {
+			if !errors.Is(err, errPending) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again, err := json.Marshal(pending{pendingFormat, disks})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := parsePending(again, "web"); err != nil || !reflect.DeepEqual(got, disks) {
+			t.Errorf("%+v, %v; want %+v", got, err, disks)
+		}
+	})
 }
