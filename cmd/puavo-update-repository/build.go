@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"io"
 	"math"
@@ -150,9 +149,7 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 	}
 	options.Log, options.Progress, options.Stage = screen.Log(), screen.Progress, screen.Working
 	options.ImageRead, options.DeltaMade = lines(screen, c.Bool("verbose"))
-	if store := c.String("archive"); store != "" {
-		options.Archive = func(ctx context.Context) error { return archivecmd.Add(ctx, options, store) }
-	}
+	options.Archive = archivecmd.Adder(options, c.String("archive"))
 	if options.URL == "" {
 		options.Log.Warn("the URLs in the meta are relative, but bootservers need absolute ones; give --repository")
 	}

@@ -310,9 +310,17 @@ func (c call) measured(s *archive.Store, start time.Time, err error, show func()
 	return cmp.Or(err, failure)
 }
 
-// Add puts the images of a build into an archive. Its error is none of those for unusable input,
+// Adder returns what puts the images of a build into an archive, nil without one.
+func Adder(o imagerepo.Options, store string) func(context.Context) error {
+	if store == "" {
+		return nil
+	}
+	return func(ctx context.Context) error { return add(ctx, o, store) }
+}
+
+// add puts the images of a build into an archive. Its error is none of those for unusable input,
 // which are about the images and the mirror.
-func Add(ctx context.Context, o imagerepo.Options, store string) error {
+func add(ctx context.Context, o imagerepo.Options, store string) error {
 	s, err := archive.Open(store, archive.Options{Create: true, Memory: o.Memory, NoSync: o.NoSync, IgnoreSpace: o.IgnoreSpace, Log: o.Log})
 	if err == nil {
 		defer s.Close()

@@ -203,11 +203,3 @@ func (m Model) Of(s Step) float64 {
 	}
 	return overlapped(s, m.fetch(s), m.work(s)) + float64(s.Makes)/diskShare/m.Bandwidth()
 }
-
-// Sum returns the cost of steps that follow each other.
-func (m Model) Sum(steps []Step) (sum float64) {
-	for _, s := range steps {
-		sum += m.Of(s)
-	}
-	return sum
-}

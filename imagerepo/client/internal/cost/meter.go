@@ -10,9 +10,8 @@ const (
 	// enough is how many bytes must come before a rate is believed.
 	enough = 1 << 20
 	// A rate is looked at the first time when early bytes have come; on a slow line when
-	// earlySlow have, which were waited for earlyTime. After that whenever again times as many
-	// bytes have come: a line may be faster in its first second than it is later. For that a first
-	// rate above a known one does not count.
+	// earlySlow have, which were waited for earlyTime. After that it is looked at whenever again
+	// times as many bytes have come, since a line may be faster in its first second than later.
 	early     = 4 << 20
 	earlySlow = 256 << 10
 	earlyTime = time.Second
@@ -56,15 +55,16 @@ func (m *Meter) Came(n int, waited time.Duration) (rate float64) {
 	if first && latest.bytes < early && (latest.bytes < earlySlow || latest.waited < earlyTime) || m.all.bytes < again*m.seen.bytes {
 		return 0
 	}
-	passed := m.now().Sub(m.at)
-	m.seen, m.at = m.all, m.now()
+	now := m.now()
+	passed := now.Sub(m.at)
+	m.seen, m.at = m.all, now
 	if !first && 2*latest.waited < passed {
 		return 0 // the work held up the download, and the system has buffered some of it
 	}
-	if first && m.known > 0 && latest.rate() > m.known {
-		return 0
-	}
 	m.rate = latest.rate()
+	if first && m.known > 0 && m.rate > m.known {
+		return 0 // perhaps that of its first second
+	}
 	return m.rate
 }
 
@@ -87,9 +87,9 @@ func (m *Meter) End(before Known, s Step, done bool) Known {
 	passed := m.now().Sub(m.began)
 	switch {
 	case m.all.bytes < enough:
-	case m.all.waited*2 >= passed || m.rate == 0 && m.known == 0:
+	case m.all.waited*2 >= passed || m.rate == 0:
 		before.Rate = m.all.rate()
-	case m.rate > 0: // while the work held up the download, the system has buffered some of it
+	default: // while the work held up the download, the system has buffered some of it
 		before.Rate = m.rate
 	}
 	if work, _ := s.work(); done && work >= enoughWork {
