@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -39,6 +40,23 @@ func NewDisk(t testing.TB, kind string) *Disk {
 	Run(t, "mkfs."+kind, "-q", d.device)
 	d.mount()
 	return d
+}
+
+// Loop returns a block device with the content of a file, for the time of the test. Options are
+// those of losetup. It skips the test where that is not allowed; where CI is set, it fails
+// instead.
+func Loop(t testing.TB, file string, options ...string) (device string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "losetup", append([]string{"--find", "--show", file}, options...)...).CombinedOutput()
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("losetup: %v: %s", err, out)
+		}
+		t.Skipf("losetup: %v: %s", err, out)
+	}
+	device = strings.TrimSpace(string(out))
+	t.Cleanup(func() { exec.Command("losetup", "--detach", device).Run() })
+	return device
 }
 
 func (d *Disk) mount() {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -220,24 +219,14 @@ func TestRestoreDevice(t *testing.T) {
 	t.Errorf("%s is not mounted", disk.Dir)
 }
 
-// loop returns a block device of size bytes. It skips the test where that is not allowed; where
-// CI is set, it fails instead.
+// loop returns a block device of size bytes.
 func loop(t *testing.T, size int64) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "disk")
 	if err := errors.Join(os.WriteFile(file, nil, 0o666), os.Truncate(file, size)); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), "losetup", "--find", "--show", file).CombinedOutput()
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%v: %s", err, out)
-		}
-		t.Skipf("no loop device: %v: %s", err, out)
-	}
-	device := strings.TrimSpace(string(out))
-	t.Cleanup(func() { exec.Command("losetup", "--detach", device).Run() })
-	return device
+	return testdata.Loop(t, file)
 }
 
 // What is read stays what it was when it was opened, and a group that changes meanwhile is

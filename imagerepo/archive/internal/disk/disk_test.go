@@ -109,7 +109,7 @@ func TestOpen(t *testing.T) {
 		{"raw", Spec{Format: Raw, Source: raw}, "began", 3 * mib, first, nil, "a raw disk has no bitmap"},
 		{"raw, without a bitmap", Spec{Format: Raw, Source: raw}, "", 3 * mib, first, nil, "a raw disk has no bitmap"},
 		{"raw of an odd size", Spec{Format: Raw, Source: small}, "", 1000, nil, nil, "a raw disk has no bitmap"},
-		{"raw on a loop device", Spec{Format: Raw, Source: loop(t, raw)}, "", 3 * mib, nil, nil, "a raw disk has no bitmap"},
+		{"raw on a loop device", Spec{Format: Raw, Source: testdata.Loop(t, raw, "--read-only")}, "", 3 * mib, nil, nil, "a raw disk has no bitmap"},
 		{"qcow2", Spec{Format: QCOW2, Source: qcow2}, "began", 3 * mib, first, dirty, ""},
 		{"qcow2, without a bitmap", Spec{Format: QCOW2, Source: qcow2}, "", 3 * mib, first, nil, ""},
 		{"qcow2, another bitmap", Spec{Format: QCOW2, Source: qcow2}, "other", 3 * mib, first, nil, "the disk has no bitmap other"},
@@ -139,22 +139,6 @@ func TestOpen(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(temporary, "puavo-nbd-*")); err != nil || len(left) > 0 {
 		t.Errorf("left are %q, %v", left, err)
 	}
-}
-
-// loop returns a block device of a file. It skips the test where that is not allowed; where CI is
-// set, it fails instead.
-func loop(t *testing.T, file string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "losetup", "--find", "--show", "--read-only", file).CombinedOutput()
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%v: %s", err, out)
-		}
-		t.Skipf("no loop device: %v: %s", err, out)
-	}
-	device := strings.TrimSpace(string(out))
-	t.Cleanup(func() { exec.Command("losetup", "--detach", device).Run() })
-	return device
 }
 
 // What is not read: since it may be something else, names another file, or is in use.

@@ -17,6 +17,7 @@ import (
 	"puavo-image-repository/imagerepo/archive/internal/content"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
+	"puavo-image-repository/testdata"
 )
 
 // source returns some content, and it as what is written.
@@ -186,15 +187,7 @@ func TestDevice(t *testing.T) {
 	if err := errors.Join(os.WriteFile(file, data[:1<<20], 0o666), os.Truncate(file, 2<<20)); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("losetup", "--find", "--show", file).CombinedOutput()
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%v: %s", err, out)
-		}
-		t.Skipf("no loop device: %v: %s", err, out)
-	}
-	device := strings.TrimSpace(string(out))
-	t.Cleanup(func() { exec.Command("losetup", "--detach", device).Run() })
+	device := testdata.Loop(t, file)
 	if _, err := Open(device, false, false); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("without --overwrite: %v", err)
 	}
