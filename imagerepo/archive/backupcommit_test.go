@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -148,7 +147,7 @@ func TestBackupEveryChange(t *testing.T) {
 		for met := true; met; at += testdata.Scale(1, 29) {
 			p := base.copy()
 			f := c.fault()
-			met = p.fail(f, int64(at), func() error { return p.backup(day) })
+			met, _ = p.fail(f, int64(at), func() error { return p.backup(day) })
 			when := fmt.Sprintf("%s at change %d of backup %d", f.name, at, day)
 			p.settles(when, day)
 			p.change(day + 1)
@@ -190,28 +189,6 @@ func (p *pair) copy() *pair {
 		q.disks[i] = filepath.Join(q.images, filepath.Base(file))
 	}
 	return &q
-}
-
-// fail calls do with a fault from the change at on, and reports whether it came to that.
-func (p *pair) fail(f fault, at int64, do func() error) bool {
-	var n atomic.Int64
-	var met atomic.Bool
-	stop := p.observe(func(c atomicfile.Change) error {
-		if n.Add(1) < at {
-			return nil
-		}
-		err := f.fails(c.Kind)
-		if err != nil {
-			met.Store(true)
-		}
-		return err
-	})
-	err := do()
-	stop()
-	if err != nil && !met.Load() {
-		p.t.Fatal(err)
-	}
-	return met.Load()
 }
 
 // Whenever the power is cut, what the catalogs name restores, and the disks get the same versions.

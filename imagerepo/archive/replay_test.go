@@ -37,30 +37,38 @@ var faults = []fault{
 	}},
 }
 
-// suffer calls do, with a fault from the change at on, and reports whether it came to that.
-func (p *place) suffer(f fault, at int64, do func() error) bool {
+// fail calls do, with a fault from the change at on, and reports whether it came to that. Without
+// the fault there must be no error.
+func (p *place) fail(f fault, at int64, do func() error) (met bool, err error) {
 	p.t.Helper()
 	var n atomic.Int64
-	var met atomic.Bool
+	var failed atomic.Bool
 	stop := p.observe(func(c atomicfile.Change) error {
 		if n.Add(1) < at {
 			return nil
 		}
 		err := f.fails(c.Kind)
 		if err != nil {
-			met.Store(true)
+			failed.Store(true)
 		}
 		return err
 	})
-	err := do()
+	err = do()
 	stop()
-	if err == nil && met.Load() {
-		p.t.Fatalf("%s at change %d, and no error", f.name, at)
-	}
-	if err != nil && !met.Load() {
+	if err != nil && !failed.Load() {
 		p.t.Fatal(err)
 	}
-	return met.Load()
+	return failed.Load(), err
+}
+
+// suffer is fail for what must end with an error then.
+func (p *place) suffer(f fault, at int64, do func() error) bool {
+	p.t.Helper()
+	met, err := p.fail(f, at, do)
+	if err == nil && met {
+		p.t.Fatalf("%s at change %d, and no error", f.name, at)
+	}
+	return met
 }
 
 // restoreAll restores all versions that the catalog names, and compares them.
