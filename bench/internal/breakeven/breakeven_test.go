@@ -21,10 +21,13 @@ const (
 	image2 = "puavo-os-amxa-buster-2022-01-20-173248-amd64.img"
 )
 
-// path returns the path of a test image.
+// path returns the path of a copy of a test image. Another name for the image itself would change
+// it for the tests of other packages, which run concurrently.
 func path(t *testing.T, name string) string {
-	p, err := filepath.Abs(filepath.Join("../..", build.Top, "testdata/images", name))
-	if err != nil {
+	t.Helper()
+	data, err := os.ReadFile(testdata.Glob(t, "images/"+name)[0])
+	p := filepath.Join(t.TempDir(), name)
+	if err := errors.Join(err, os.WriteFile(p, data, 0o666)); err != nil {
 		t.Fatal(err)
 	}
 	return p
