@@ -168,6 +168,37 @@ func generated(tmp, name string, size int64) pair {
 	return p
 }
 
+// wanted returns the deltas of a repository, in the predecessor's order and with
+// the names of their files: to the three newest images of each series, from all
+// others of it.
+func wanted(images []string) (pairs []pair, err error) {
+	series := make(map[string][]meta.Name)
+	paths := make(map[meta.Name]string)
+	var order []string
+	for _, path := range images {
+		name, err := meta.ParseName(filepath.Base(path))
+		if err != nil {
+			return nil, err
+		}
+		if series[name.Series()] == nil {
+			order = append(order, name.Series())
+		}
+		series[name.Series()] = append(series[name.Series()], name)
+		paths[name] = path
+	}
+	for _, s := range order {
+		names := slices.SortedFunc(slices.Values(series[s]), meta.Name.Compare)
+		for _, target := range names[max(len(names)-3, 0):] {
+			for _, base := range names {
+				if base != target {
+					pairs = append(pairs, pair{name: meta.DeltaName(base, target), base: paths[base], target: paths[target]})
+				}
+			}
+		}
+	}
+	return pairs, nil
+}
+
 // clientCorpus returns a directory of images, and the updates that are measured.
 func clientCorpus(ctx context.Context, o clientOptions, tmp string) (dir string, pairs []pair, err error) {
 	switch o.corpus {

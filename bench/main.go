@@ -154,7 +154,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -162,7 +161,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -171,7 +169,6 @@ import (
 	"puavo-image-repository/bench/internal/measure"
 	"puavo-image-repository/bench/internal/peer"
 	"puavo-image-repository/bench/internal/pictures"
-	"puavo-image-repository/bench/internal/publishing"
 )
 
 func main() {
@@ -230,79 +227,6 @@ func writeReport(name, text string) error {
 	}
 	_, err := pictures.Draw(".")
 	return err
-}
-
-// publishOptions are the flags of publish.
-type publishOptions struct {
-	corpus, dir, tmp, mirror string
-	rounds                   int
-	write                    bool
-}
-
-func parsePublish(args []string, stderr io.Writer) (o publishOptions, err error) {
-	flags := flag.NewFlagSet("bench publish", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.StringVar(&o.corpus, "corpus", "real", "real, small, or a directory of images")
-	flags.StringVar(&o.dir, "dir", realDir, "the directory that bench/corpus.sh filled, for real")
-	flags.StringVar(&o.tmp, "tmp", "/var/tmp", "work in this directory, which should be on the file system of the images")
-	flags.StringVar(&o.mirror, "mirror", "", "build the mirror in this directory, or use the one that is there, and keep it")
-	flags.IntVar(&o.rounds, "rounds", 3, "how many rounds")
-	flags.BoolVar(&o.write, "write", false, "write bench/PUBLISH.md too")
-	if err := flags.Parse(args); err != nil {
-		return o, err
-	}
-	if flags.NArg() > 0 || o.rounds < 1 {
-		return o, errors.New("want flags alone, and 1 round or more; see bench publish --help")
-	}
-	return o, nil
-}
-
-// runPublish compares publishers.
-func runPublish(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	o, err := parsePublish(args, stderr)
-	if err != nil {
-		return err
-	}
-	tmp, err := os.MkdirTemp(o.tmp, "bench-*")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(tmp)
-	options, err := o.build(ctx, tmp)
-	if err != nil {
-		return err
-	}
-	var b strings.Builder
-	out := io.MultiWriter(stdout, &b)
-	fmt.Fprintf(out, "# Publishing\n\n    go -C bench run . publish --corpus %s --rounds %d\n\n", o.corpus, o.rounds)
-	for _, line := range measure.Machine() {
-		fmt.Fprintf(out, "- %s\n", line)
-	}
-	err = publishing.Measure(ctx, options, out)
-	if err == nil && o.write {
-		err = writeReport("PUBLISH.md", b.String())
-	}
-	return err
-}
-
-// build builds our command and the mirror.
-func (o publishOptions) build(ctx context.Context, tmp string) (p publishing.Options, err error) {
-	if tmp, err = filepath.Abs(tmp); err != nil {
-		return p, err
-	}
-	if o.mirror, err = filepath.Abs(cmp.Or(o.mirror, filepath.Join(tmp, "mirror"))); err != nil {
-		return p, err
-	}
-	images, _, err := clientCorpus(ctx, clientOptions{corpus: o.corpus, dir: o.dir}, tmp)
-	if err != nil {
-		return p, err
-	}
-	ours, err := newBuilder(ctx, tmp)
-	if err != nil {
-		return p, err
-	}
-	_, _, err = ours.build(ctx, images, o.mirror)
-	return publishing.Options{Mirror: o.mirror, Publisher: string(ours), Tmp: tmp, Rounds: o.rounds}, err
 }
 
 // runPairs compares the peers.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -14,6 +16,8 @@ import (
 	"puavo-image-repository/bench/internal/files"
 	"puavo-image-repository/bench/internal/generate"
 	"puavo-image-repository/bench/internal/measure"
+	"puavo-image-repository/bench/internal/predecessor"
+	"puavo-image-repository/bench/internal/publishing"
 	"puavo-image-repository/bench/internal/report"
 )
 
@@ -66,7 +70,7 @@ func runRepo(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return err
 	}
 	var b strings.Builder
-	r := &repo{ours, tmp, o.rounds, missingTools(slices.Concat([]string{"rdiff"}, digestTools)), io.MultiWriter(stdout, &b)}
+	r := &repo{ours, tmp, o.rounds, missingTools(predecessor.Tools()), io.MultiWriter(stdout, &b)}
 	if err := r.preface(o); err != nil {
 		return err
 	}
@@ -193,6 +197,20 @@ func (r *repo) theirs(ctx context.Context, images []string, pairs []pair) (built
 	return buildPredecessor(ctx, images, pairs, dir)
 }
 
+// buildPredecessor builds a repository as the predecessor in an empty directory.
+func buildPredecessor(ctx context.Context, images []string, pairs []pair, dir string) (built, error) {
+	var deltas []predecessor.Delta
+	for _, p := range pairs {
+		deltas = append(deltas, predecessor.Delta{Name: p.name, Base: p.base, Target: p.target})
+	}
+	f, err := predecessor.Build(ctx, images, deltas, dir)
+	if err != nil {
+		return built{}, err
+	}
+	sizes, err := deltaSizes(dir)
+	return built{f, sizes}, err
+}
+
 // mirror is where ours builds.
 func (r *repo) mirror() string { return filepath.Join(r.tmp, "mirror") }
 
@@ -290,4 +308,77 @@ func total(paths []string) (bytes int64, err error) {
 		bytes += info.Size()
 	}
 	return bytes, nil
+}
+
+// publishOptions are the flags of publish.
+type publishOptions struct {
+	corpus, dir, tmp, mirror string
+	rounds                   int
+	write                    bool
+}
+
+func parsePublish(args []string, stderr io.Writer) (o publishOptions, err error) {
+	flags := flag.NewFlagSet("bench publish", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.corpus, "corpus", "real", "real, small, or a directory of images")
+	flags.StringVar(&o.dir, "dir", realDir, "the directory that bench/corpus.sh filled, for real")
+	flags.StringVar(&o.tmp, "tmp", "/var/tmp", "work in this directory, which should be on the file system of the images")
+	flags.StringVar(&o.mirror, "mirror", "", "build the mirror in this directory, or use the one that is there, and keep it")
+	flags.IntVar(&o.rounds, "rounds", 3, "how many rounds")
+	flags.BoolVar(&o.write, "write", false, "write bench/PUBLISH.md too")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 || o.rounds < 1 {
+		return o, errors.New("want flags alone, and 1 round or more; see bench publish --help")
+	}
+	return o, nil
+}
+
+// runPublish compares publishers.
+func runPublish(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o, err := parsePublish(args, stderr)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(o.tmp, "bench-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	options, err := o.build(ctx, tmp)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	out := io.MultiWriter(stdout, &b)
+	fmt.Fprintf(out, "# Publishing\n\n    go -C bench run . publish --corpus %s --rounds %d\n\n", o.corpus, o.rounds)
+	for _, line := range measure.Machine() {
+		fmt.Fprintf(out, "- %s\n", line)
+	}
+	err = publishing.Measure(ctx, options, out)
+	if err == nil && o.write {
+		err = writeReport("PUBLISH.md", b.String())
+	}
+	return err
+}
+
+// build builds our command and the mirror.
+func (o publishOptions) build(ctx context.Context, tmp string) (p publishing.Options, err error) {
+	if tmp, err = filepath.Abs(tmp); err != nil {
+		return p, err
+	}
+	if o.mirror, err = filepath.Abs(cmp.Or(o.mirror, filepath.Join(tmp, "mirror"))); err != nil {
+		return p, err
+	}
+	images, _, err := clientCorpus(ctx, clientOptions{corpus: o.corpus, dir: o.dir}, tmp)
+	if err != nil {
+		return p, err
+	}
+	ours, err := newBuilder(ctx, tmp)
+	if err != nil {
+		return p, err
+	}
+	_, _, err = ours.build(ctx, images, o.mirror)
+	return publishing.Options{Mirror: o.mirror, Publisher: string(ours), Tmp: tmp, Rounds: o.rounds}, err
 }

@@ -1,78 +1,47 @@
-package main
+// Package predecessor builds repositories with the commands of the predecessor's rake file, some of
+// them beside each other. What else that does, the meta and the mounts for the puavo-conf, is left
+// out.
+package predecessor
 
 import (
 	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync"
 
 	"puavo-image-repository/bench/internal/measure"
-	"puavo-image-repository/meta"
 )
 
-// predecessorJobs is how many commands the predecessor runs at a time: rake -j 2.
-const predecessorJobs = 2
+// jobs is how many commands the predecessor runs at a time: rake -j 2.
+const jobs = 2
 
 // digestTools are the commands that the predecessor takes digests with.
 var digestTools = []string{"cksum", "sha256sum", "sha512sum"}
 
-// wanted returns the deltas of a repository, in the predecessor's order and with
-// the names of their files: to the three newest images of each series, from all
-// others of it.
-func wanted(images []string) (pairs []pair, err error) {
-	series := make(map[string][]meta.Name)
-	paths := make(map[meta.Name]string)
-	var order []string
-	for _, path := range images {
-		name, err := meta.ParseName(filepath.Base(path))
-		if err != nil {
-			return nil, err
-		}
-		if series[name.Series()] == nil {
-			order = append(order, name.Series())
-		}
-		series[name.Series()] = append(series[name.Series()], name)
-		paths[name] = path
-	}
-	for _, s := range order {
-		names := slices.SortedFunc(slices.Values(series[s]), meta.Name.Compare)
-		for _, target := range names[max(len(names)-3, 0):] {
-			for _, base := range names {
-				if base != target {
-					pairs = append(pairs, pair{name: meta.DeltaName(base, target), base: paths[base], target: paths[target]})
-				}
-			}
-		}
-	}
-	return pairs, nil
-}
+// Tools are the commands that Build runs.
+func Tools() []string { return append([]string{"rdiff"}, digestTools...) }
 
-// predecessor builds a repository with the commands of the predecessor's rake
-// file, some of them beside each other. What else that does, the meta and the
-// mounts for the puavo-conf, is left out.
+// Delta is one that is made from an image, Base, to another, Target, by their paths.
+type Delta struct{ Name, Base, Target string }
+
+// predecessor is a build.
 type predecessor struct {
 	dir    string // where it writes
 	signed map[string]chan struct{}
 	measure.Processes
 }
 
-// buildPredecessor builds a repository in an empty directory.
-func buildPredecessor(ctx context.Context, images []string, pairs []pair, dir string) (built, error) {
+// Build builds a repository in an empty directory, and returns what that took. It runs Tools.
+func Build(ctx context.Context, images []string, deltas []Delta, dir string) (measure.Figures, error) {
 	p := &predecessor{dir: dir, signed: make(map[string]chan struct{})}
 	for _, sub := range []string{"checksums", "signatures", "rdiffs"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o777); err != nil {
-			return built{}, err
+			return measure.Figures{}, err
 		}
 	}
-	jobs := p.jobs(images, pairs)
-	f, err := p.Measure(func() error { return atMost(ctx, predecessorJobs, jobs) })
-	if err != nil {
-		return built{}, err
-	}
-	sizes, err := deltaSizes(dir)
-	return built{f, sizes}, err
+	todo := p.jobs(images, deltas)
+	return p.Measure(func() error { return atMost(ctx, jobs, todo) })
 }
 
 // job is something to be done; it ends early, with an error, when its context
@@ -81,22 +50,22 @@ type job func(context.Context) error
 
 // jobs returns the predecessor's jobs in their order: all of the images, then a
 // delta each with its digests.
-func (p *predecessor) jobs(images []string, pairs []pair) (jobs []job) {
-	for _, pair := range pairs {
-		p.signed[pair.base] = make(chan struct{})
+func (p *predecessor) jobs(images []string, deltas []Delta) (todo []job) {
+	for _, d := range deltas {
+		p.signed[d.Base] = make(chan struct{})
 	}
 	for _, image := range images {
 		for _, tool := range digestTools {
-			jobs = append(jobs, func(ctx context.Context) error { return p.digest(ctx, tool, image) })
+			todo = append(todo, func(ctx context.Context) error { return p.digest(ctx, tool, image) })
 		}
 		if _, base := p.signed[image]; base {
-			jobs = append(jobs, func(ctx context.Context) error { return p.sign(ctx, image) })
+			todo = append(todo, func(ctx context.Context) error { return p.sign(ctx, image) })
 		}
 	}
-	for _, pair := range pairs {
-		jobs = append(jobs, func(ctx context.Context) error { return p.delta(ctx, pair) })
+	for _, d := range deltas {
+		todo = append(todo, func(ctx context.Context) error { return p.delta(ctx, d) })
 	}
-	return jobs
+	return todo
 }
 
 func (p *predecessor) digest(ctx context.Context, tool, path string) error {
@@ -125,14 +94,14 @@ func (p *predecessor) sign(ctx context.Context, image string) error {
 }
 
 // delta makes a delta as soon as its base is signed, and takes its digests.
-func (p *predecessor) delta(ctx context.Context, pair pair) error {
+func (p *predecessor) delta(ctx context.Context, d Delta) error {
 	select {
-	case <-p.signed[pair.base]:
+	case <-p.signed[d.Base]:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	path := filepath.Join(p.dir, "rdiffs", pair.name)
-	if _, err := p.Run(exec.CommandContext(ctx, "rdiff", "--block-size=128", "delta", p.signature(pair.base), pair.target, path)); err != nil {
+	path := filepath.Join(p.dir, "rdiffs", d.Name)
+	if _, err := p.Run(exec.CommandContext(ctx, "rdiff", "--block-size=128", "delta", p.signature(d.Base), d.Target, path)); err != nil {
 		return err
 	}
 	for _, tool := range digestTools {
