@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"slices"
 
 	"puavo-image-repository/cksum"
@@ -22,6 +21,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/internal/state"
+	"puavo-image-repository/imagerepo/internal/work"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
@@ -40,45 +40,15 @@ type maker struct {
 	bases     bases
 	digest    digest
 	policy    plan.Policy
+	farm      work.Farm // nil if there is none
+	away      *away     // nil unless it makes deltas
+	effort    delta.Effort
 	log       *slog.Logger
 }
 
 // digest returns the digests of what it reads to its end, and writes that to others too, as
 // cksum.Read does. Calls at the same time may share work.
 type digest func(ctx context.Context, r io.Reader, also ...io.Writer) (cksum.Sums, error)
-
-// bases are what the deltas of a plan are made from, by the image or its signature.
-// They are closed when their deltas are made, or else when the run ends.
-type bases map[meta.Name]*base.Base
-
-// imageEncoder is what makes the deltas from an image: its index. It is a variable
-// since tests have one that makes wrong deltas.
-var imageEncoder func(path string, index base.Encoder) base.Encoder
-
-// bases returns the bases of the plan, not opened yet.
-func (r *run) bases(progress *meter.Meter) bases {
-	all := make(bases)
-	for _, g := range budget.Groups(r.plan) {
-		d, sweep := g[0], r.schedule.Sweep(g)
-		if d.Retired {
-			all[d.Base] = base.Signature(filepath.Join(r.mirror.Dir, mirror.SignaturePath(d.Base)), d.BaseSize, progress)
-			continue
-		}
-		path := r.source.File(d.Base)
-		all[d.Base] = base.Image(path, d.BaseSize, delta.Options{Memory: sweep.Index, Effort: r.options.Effort, Cores: sweep.Cores}, progress)
-		all[d.Base].SumsAsWritten = r.schedule.Scarce
-		if imageEncoder != nil {
-			all[d.Base].Encoder = func(x base.Encoder) base.Encoder { return imageEncoder(path, x) }
-		}
-	}
-	return all
-}
-
-func (b bases) close() {
-	for _, from := range b {
-		from.Close()
-	}
-}
 
 // makeDeltas makes or checks the deltas of the plan, grouped by base so that a
 // base is mapped and indexed once.
@@ -88,6 +58,13 @@ func (m *maker) makeDeltas(ctx context.Context, p plan.Plan) error {
 		groups[i] = slices.DeleteFunc(groups[i], func(d plan.Delta) bool { return !m.failed.wantsDelta(d) })
 	}
 	groups = slices.DeleteFunc(groups, func(g []plan.Delta) bool { return len(g) == 0 })
+	if m.farm != nil {
+		return m.makeWithFarm(ctx, groups)
+	}
+	return m.makeGroups(ctx, groups)
+}
+
+func (m *maker) makeGroups(ctx context.Context, groups [][]plan.Delta) error {
 	return pool.Within(ctx, m.schedule.Jobs, m.schedule.Memory, groups, m.schedule.Need, m.makeGroup)
 }
 
@@ -157,8 +134,8 @@ func (j *job) omit(reason error) error {
 	return nil
 }
 
-// do decides what the delta needs, and does it.
-func (j *job) do(ctx context.Context) error {
+// decide decides what the delta needs, and returns the stamp of its file.
+func (j *job) decide() (plan.Action, state.Stamp) {
 	var file state.Stamp
 	if info, err := j.maker.mirror.Root.Lstat(meta.DeltaPath(j.delta.File)); err == nil && info.Mode().IsRegular() {
 		file = state.StampOf(info)
@@ -168,6 +145,12 @@ func (j *job) do(ctx context.Context) error {
 		// The plan could not know the images, or the file changed since.
 		action = planner.Decide(j.maker.policy, j.record, file, j.maker.ledger.Of(j.delta.Base.String()).Sums, j.maker.ledger.Of(j.delta.Target.String()).Sums)
 	}
+	return action, file
+}
+
+// do decides what the delta needs, and does it.
+func (j *job) do(ctx context.Context) error {
+	action, file := j.decide()
 	j.expect(action)
 	switch action {
 	case plan.Keep:
@@ -182,6 +165,9 @@ func (j *job) do(ctx context.Context) error {
 		}
 		return j.check(ctx)
 	default:
+		if j.maker.away.has(j) {
+			return nil
+		}
 		return j.make(ctx)
 	}
 }
@@ -227,6 +213,13 @@ func (j *job) stayDropped() error {
 
 // make makes and verifies a delta, and puts it into the mirror.
 func (j *job) make(ctx context.Context) error {
+	return j.put(ctx, func(ctx context.Context, f *atomicfile.File) (base.Verified, error) {
+		return j.lane.Make(ctx, j.target, f, func(size int64) bool { return j.maker.policy.TooLarge(size, j.delta.TargetSize) })
+	})
+}
+
+// put puts a delta into the mirror that write writes and verifies.
+func (j *job) put(ctx context.Context, write func(context.Context, *atomicfile.File) (base.Verified, error)) error {
 	defer j.maker.progress.Begin("delta_make", meta.DeltaPath(j.delta.File))()
 	// Whatever happens from here on, the file is known as the tool's own.
 	if err := j.maker.ledger.Put(j.delta.File, &state.Record{Orphaned: j.fresh.Orphaned}); err != nil {
@@ -238,7 +231,7 @@ func (j *job) make(ctx context.Context) error {
 	}
 	defer f.Discard()
 	j.target.Also = j.maker.publisher.torrents.Begin(j.delta.File, j.delta.TargetSize)
-	made, err := j.lane.Make(ctx, j.target, f, func(size int64) bool { return j.maker.policy.TooLarge(size, j.delta.TargetSize) })
+	made, err := write(ctx, f)
 	if errors.Is(err, base.ErrTooLarge) {
 		j.maker.progress.Expect(-planner.SumsWork(j.delta))
 		j.maker.log.Info("the delta is dropped, as it is too large a share of its image",

@@ -26,6 +26,7 @@
 //	.repo/               private to this package, not to be uploaded:
 //	  lock               held while a run works
 //	  making.lock        held while compact deltas are made, see package compactdelta
+//	  farm.token         what workers must have, and farm.json, what they do, see package farm
 //	  run.json           how the last run went, and the options that a repair needs
 //	  signed.json        when tuf was signed, if its version does not say, see package trust
 //	  state/             what is known of each file, see package state
@@ -158,6 +159,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/page"
 	"puavo-image-repository/imagerepo/internal/source"
 	"puavo-image-repository/imagerepo/internal/torrents"
+	"puavo-image-repository/imagerepo/internal/work"
 	"puavo-image-repository/imagerepo/plan"
 	"puavo-image-repository/meta"
 )
@@ -204,6 +206,9 @@ type Options struct {
 	Memory      int64 // the most memory to take besides mapped files, in bytes; 0 is a quarter of the machine's, or of its control group's, or more if the largest base needs it
 	NoSync      bool  // do not flush what is written to the disk
 	IgnoreSpace bool  // start even if free space is probably insufficient
+	// Farm, which may be nil, makes some of the deltas on other machines, see package farm. They
+	// are the same, and verified here.
+	Farm Farm
 	// Sign, which may be nil, is called when all is published, to sign it, and
 	// reports whether it changed anything. Orphans are removed after it.
 	Sign func(ctx context.Context, mirror atomicfile.Dir) (changed bool, err error)
@@ -260,6 +265,14 @@ func (o *Options) CheckTorrents() error {
 	_, err := torrents.Complete(o.Torrents, o.URL)
 	return err
 }
+
+// Farm has work done by other machines, see package farm. The other types are those of its methods.
+type (
+	Farm  = work.Farm
+	Offer = work.Offer
+	Batch = work.Batch
+	Job   = work.Job
+)
 
 // Root is what the page says of the root that signs a mirror.
 type Root = page.Root

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,10 +19,12 @@ import (
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/apart"
+	"puavo-image-repository/imagerepo/internal/base"
 	"puavo-image-repository/imagerepo/internal/budget"
 	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/planner"
 	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/puavoconf"
 	"puavo-image-repository/imagerepo/internal/signature"
@@ -328,4 +331,65 @@ func (r *reader) indexing(ctx context.Context, f io.Reader, im plan.Image) (io.R
 		return f, nil
 	}
 	return r.bases[im.Name].Reader(ctx, f)
+}
+
+// bases are what the deltas of a plan are made from, by the image or its signature.
+// They are closed when their deltas are made, or else when the run ends.
+type bases map[meta.Name]*base.Base
+
+// imageEncoder is what makes the deltas from an image: its index. It is a variable
+// since tests have one that makes wrong deltas.
+var imageEncoder func(path string, index base.Encoder) base.Encoder
+
+// bases returns the bases of the plan, not opened yet.
+func (r *run) bases(progress *meter.Meter) bases {
+	all := make(bases)
+	for _, g := range budget.Groups(r.plan) {
+		d, sweep := g[0], r.schedule.Sweep(g)
+		if d.Retired {
+			all[d.Base] = base.Signature(filepath.Join(r.mirror.Dir, mirror.SignaturePath(d.Base)), d.BaseSize, progress)
+			continue
+		}
+		path := r.source.File(d.Base)
+		all[d.Base] = base.Image(path, d.BaseSize, delta.Options{Memory: sweep.Index, Effort: r.options.Effort, Cores: sweep.Cores}, progress)
+		all[d.Base].SumsAsWritten = r.schedule.Scarce
+		if imageEncoder != nil {
+			all[d.Base].Encoder = func(x base.Encoder) base.Encoder { return imageEncoder(path, x) }
+		}
+	}
+	return all
+}
+
+func (b bases) close() {
+	for _, from := range b {
+		from.Close()
+	}
+}
+
+// sign signs images that left, before anything of theirs is removed. It returns the plan
+// without those that could not be signed: the deltas from them are left out, and with
+// their files their records go, so that the next run plans as if they had never been there.
+func (r *run) sign(ctx context.Context, signer *signature.Signer, progress *meter.Meter) (plan.Plan, error) {
+	unsigned, err := signer.Sign(ctx, r.plan.Images)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	isUnsigned := func(n meta.Name) bool { return slices.Contains(unsigned, n) }
+	r.results.changed = slices.ContainsFunc(r.plan.Images, func(im plan.Image) bool { return im.Sign && !isUnsigned(im.Name) })
+	p := r.plan
+	p.Deltas = nil
+	for _, d := range r.plan.Deltas {
+		if !isUnsigned(d.Base) {
+			p.Deltas = append(p.Deltas, d)
+		} else if r.failed.wantsDelta(d) {
+			progress.Expect(-planner.DeltaWork(d))
+			r.results.delta(d, plan.Omit, r.ledger.Of(d.File))
+		}
+	}
+	p.Remove = slices.Clone(p.Remove)
+	for i, old := range p.Remove {
+		n, err := meta.ParseName(old.Name())
+		p.Remove[i].Forget = old.Forget || err == nil && isUnsigned(n)
+	}
+	return p, nil
 }

@@ -17,6 +17,8 @@ import (
 
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/internal/base"
+	"puavo-image-repository/imagerepo/internal/compacts"
+	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
 	"puavo-image-repository/imagerepo/internal/planner"
 	"puavo-image-repository/imagerepo/internal/state"
@@ -371,4 +373,27 @@ func (r *run) leaveOthers() error {
 	slices.SortFunc(r.series, func(a, b meta.SeriesConfig) int { return strings.Compare(a.Name, b.Name) })
 	r.failed.leave(others)
 	return nil
+}
+
+// checkCompact finds out which compact deltas are right.
+func (r *run) checkCompact(ctx context.Context, progress *meter.Meter) error {
+	r.compacts = &compacts.Keeper{Root: r.mirror.Root, Ledger: r.ledger, Holds: r.holds, Progress: progress, Log: r.options.Log}
+	if r.budget.Memory < 192<<20 {
+		r.compacts.Cores = 1 // which takes half
+	}
+	e := r.edition()
+	return r.compacts.Check(ctx, e.wantedCompact(e.documents(r.ledger)), func(path string) bool { return slices.Contains(r.options.Suspect, path) })
+}
+
+// staleCompact returns the files of compact deltas that the plan would keep and that are not
+// published: they are wrong, or their images became others.
+func (r *run) staleCompact(failed planner.Files) (files []string) {
+	published := r.edition().files(r.ledger)
+	for _, c := range r.plan.Compact {
+		own := r.holds.Owns(c.File) || r.ledger.Has(c.File)
+		if c.There() && own && !slices.Contains(published, c.File) && !failed.Has(c.File) {
+			files = append(files, c.File)
+		}
+	}
+	return files
 }

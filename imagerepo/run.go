@@ -22,6 +22,7 @@ import (
 	"puavo-image-repository/imagerepo/internal/ledger"
 	"puavo-image-repository/imagerepo/internal/meter"
 	"puavo-image-repository/imagerepo/internal/mirror"
+	"puavo-image-repository/imagerepo/internal/orphans"
 	"puavo-image-repository/imagerepo/internal/planner"
 	"puavo-image-repository/imagerepo/internal/published"
 	"puavo-image-repository/imagerepo/internal/sharing"
@@ -154,7 +155,7 @@ type stages struct {
 	linker    *linker
 	signer    *signature.Signer
 	maker     *maker
-	remover   *remover
+	remover   *orphans.Remover
 	torrents  *torrents.Maker
 	bases     bases
 }
@@ -186,9 +187,10 @@ func (r *run) stages() stages {
 		maker: &maker{
 			source: r.source, mirror: r.mirror, ledger: r.ledger, holds: r.holds, failed: r.failed, results: r.results,
 			publisher: publisher, progress: progress, schedule: r.schedule, bases: from, digest: sums, policy: o.Policy, log: o.Log,
+			farm: o.Farm, effort: o.Effort,
 		},
-		remover: &remover{
-			root: m, ledger: r.ledger, failed: r.failed, results: r.results, removeFile: linker.removeFile, grace: o.Policy.Grace,
+		remover: &orphans.Remover{
+			Root: m, Ledger: r.ledger, Wants: r.failed.wantsDelta, RemoveFile: linker.removeFile, Removed: r.results.removed, Grace: o.Policy.Grace,
 		},
 	}
 }
@@ -233,9 +235,9 @@ func (r *run) carryOut(ctx context.Context, s stages) error {
 		return err
 	}
 	kept := planner.FilesOf(r.failed.kept(), r.series, r.docs.All())
-	orphans := s.remover.orphans(p, kept)
-	s.remover.addCompact(orphans, r.staleCompact(kept), r.compacts.Wrong)
-	if err := s.publisher.publish(ctx, r.edition(), orphans); err != nil {
+	left := s.remover.Of(p, kept)
+	s.remover.AddCompact(left, r.staleCompact(kept), r.compacts.Wrong)
+	if err := s.publisher.publish(ctx, r.edition(), left); err != nil {
 		return err
 	}
 	if archive := r.options.Archive; archive != nil {
@@ -243,7 +245,7 @@ func (r *run) carryOut(ctx context.Context, s stages) error {
 			return fmt.Errorf("%w: %w", ErrArchive, err)
 		}
 	}
-	return s.remover.remove(ctx, orphans, kept)
+	return s.remover.Remove(ctx, left, kept)
 }
 
 // unbuildable returns an error where nothing can be built and nothing is published.

@@ -69,6 +69,7 @@ import (
 	"puavo-image-repository/imagerepo/atomicfile"
 	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/page"
+	"puavo-image-repository/imagerepo/internal/work"
 	"puavo-image-repository/imagerepo/plan"
 )
 
@@ -93,6 +94,7 @@ type Options struct {
 	Memory      int64         // bytes besides mapped files; 0 is a quarter of the machine's
 	NoSync      bool          // do not flush what is written to the disk
 	IgnoreSpace bool          // begin even if the free space will most likely not do
+	Farm        work.Farm     // makes some of them on other machines, see package farm; nil for none
 	Log         *slog.Logger  // takes warnings; nil discards
 	// Progress and Stage, which may be nil, are as those of the build. The stages are
 	// compact_make, compact_check and compact_publish.

@@ -46,7 +46,7 @@ var encode = compact.Encode
 type maker struct {
 	mirror *mirror.Mirror
 	effort delta.Effort
-	work   *work
+	work   *progress
 }
 
 // made is a compact delta that makes its target, in a file without a name.

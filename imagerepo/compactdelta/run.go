@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -37,7 +39,7 @@ func Run(ctx context.Context, o Options) (Plan, Summary, error) {
 		return p, Summary{}, err
 	}
 	rate := view.LastRun().CompactRate
-	r := &run{options: o, start: start, rate: rate, recorded: rate, work: newWork(p, o)}
+	r := &run{options: o, start: start, rate: rate, recorded: rate, work: newProgress(p, o)}
 	r.maker = maker{mirror: view, effort: o.Effort, work: r.work}
 	err = r.makeAll(ctx, p)
 	if ctx.Err() != nil {
@@ -59,7 +61,9 @@ type run struct {
 	options Options
 	start   time.Time
 	maker   maker
-	work    *work
+	work    *progress
+
+	mu      sync.Mutex // guards what follows, where a farm works too
 	results []Result
 	changed bool
 	begun   bool // whether any was begun
@@ -95,25 +99,54 @@ func (r *run) makeAll(ctx context.Context, p Plan) error {
 		limited, cancel = context.WithDeadlineCause(ctx, r.start.Add(r.options.Time), errTime)
 		defer cancel()
 	}
-	for _, d := range open {
-		if err := r.one(ctx, limited, d); err != nil {
-			r.leave("the run ended before", open[len(r.results):]...)
-			return err
-		}
+	if err := r.makeOpen(ctx, limited, open); err != nil {
+		r.leave("the run ended before", r.without(open)...)
+		return err
 	}
 	return r.remember(ctx)
 }
 
+// makeOpen makes those that are to be made, with a farm if there is one.
+func (r *run) makeOpen(ctx, limited context.Context, open []Delta) error {
+	if r.options.Farm != nil {
+		return r.makeWithFarm(ctx, limited, open)
+	}
+	return r.makeHere(ctx, limited, open)
+}
+
+func (r *run) makeHere(ctx, limited context.Context, open []Delta) error {
+	for _, d := range open {
+		if err := r.one(ctx, limited, d); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// without returns those that have no result.
+func (r *run) without(open []Delta) []Delta {
+	return slices.DeleteFunc(slices.Clone(open), func(d Delta) bool {
+		return slices.ContainsFunc(r.results, func(res Result) bool { return res.File == d.File })
+	})
+}
+
 // one makes one, unless there is no time or no room for it, and drops or publishes it.
 func (r *run) one(ctx, limited context.Context, d Delta) error {
-	if reason := cmp.Or(r.noTime(limited, d), r.noRoom(d)); reason != "" {
+	r.mu.Lock()
+	reason := cmp.Or(r.noTime(limited, d), r.noRoom(d))
+	if reason != "" {
 		r.leave(reason, d)
+	}
+	r.begun = r.begun || reason == ""
+	r.mu.Unlock()
+	if reason != "" {
 		return ctx.Err()
 	}
-	r.begun = true
 	begin := time.Now()
 	m, err := r.maker.make(limited, d)
 	took := time.Since(begin)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -130,6 +163,7 @@ func (r *run) one(ctx, limited context.Context, d Delta) error {
 	defer m.Close()
 	r.done, r.worked = r.done+float64(d.Need.work), r.worked+took.Seconds()
 	r.rate = r.done / r.worked
+	defer r.work.publishing(d)()
 	return r.finish(ctx, d, m, took)
 }
 
@@ -177,7 +211,6 @@ func (r *run) finish(ctx context.Context, d Delta, m *made, took time.Duration) 
 		result.Action = plan.Drop
 		do = func(l *locked) error { return l.drop(d, m.sums.Size) }
 	}
-	defer r.work.publishing(d)()
 	err := r.withLock(ctx, do)
 	if reason, ok := errors.AsType[outdated](err); ok {
 		r.leaveOut("the compact delta is not published", reason, d)
@@ -237,6 +270,11 @@ func (r *run) remember(ctx context.Context) error {
 
 // summary returns what the run did.
 func (r *run) summary(p Plan) Summary {
+	order := make(map[string]int)
+	for i, d := range p.Deltas {
+		order[d.File] = i
+	}
+	slices.SortStableFunc(r.results, func(a, b Result) int { return cmp.Compare(order[a.File], order[b.File]) })
 	s := Summary{Seconds: time.Since(r.start).Seconds(), Changed: r.changed, Deltas: r.results}
 	for _, d := range p.Deltas {
 		if d.There() {

@@ -94,7 +94,7 @@ func (m Maker) Run(ctx context.Context, b imagerepo.Options, screen *ui.Screen) 
 		return nil, nil
 	}
 	o := m.options
-	o.Sign, o.Root, o.Progress, o.Stage = b.Sign, b.Root, screen.Progress, screen.Working
+	o.Sign, o.Root, o.Farm, o.Progress, o.Stage = b.Sign, b.Root, b.Farm, screen.Progress, screen.Working
 	o.Done = func(r compactdelta.Result) {
 		if r.Action == plan.Make {
 			screen.Did("made", "compact delta", r.File, "size", ui.Bytes(r.Size), "share", percent(r))

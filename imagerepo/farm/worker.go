@@ -1,0 +1,399 @@
+package farm
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"puavo-image-repository/imagerepo/farm/internal/cache"
+	"puavo-image-repository/imagerepo/farm/internal/queue"
+	"puavo-image-repository/imagerepo/farm/internal/transfer"
+	"puavo-image-repository/imagerepo/internal/pool"
+	"puavo-image-repository/imagerepo/internal/work"
+	"puavo-image-repository/meta/untrusted"
+)
+
+// WorkerOptions say what a worker does. Queue, Token, Version and Cache must be given.
+type WorkerOptions struct {
+	Queue     string // URL of the builder or of a NATS server, see ParseQueue
+	Token     Token
+	Version   string // of the program, which must be that of the builder
+	Name      string // "" is the host's, with something that no other worker has
+	Jobs      int    // at a time; 0 is as many as there are cores
+	Memory    int64  // bytes for all jobs besides mapped files; one that takes more is left to others
+	Cache     string // directory for images
+	CacheSize int64  // bytes
+	Images    string // directory with images that builder and worker share, or ""
+	Log       *slog.Logger
+
+	tick   time.Duration // between reports; zero but in tests
+	tamper func(*made)   // with what was made, before the builder gets it; nil but in tests
+}
+
+// made is what a worker has made, before it says so.
+type made struct {
+	job    work.Job
+	file   *os.File
+	size   int64
+	report report
+	ctx    context.Context
+}
+
+// worker is a worker at work.
+type worker struct {
+	options  WorkerOptions
+	conn     *queue.Conn
+	transfer *transfer.Client
+	cache    *cache.Cache
+	cores    int // that a job gets, if there is memory for them
+
+	mu      sync.Mutex
+	url     string // of the builder's images; "" without a builder
+	barred  bool
+	heard   time.Time // from the builder
+	trouble string    // why it could not be reached at last
+	running map[work.ID]*running
+}
+
+// running is a job in work.
+type running struct {
+	memory  int64
+	stop    context.CancelCauseFunc
+	message *queue.Message
+}
+
+// errStopped is why a job is given up.
+var errStopped = errors.New("the builder does not want it any more")
+
+// silence is how long a builder may be silent before its jobs are given up.
+const silence = 30 * time.Second
+
+// ParseQueue returns the URL of a queue that users name, and whether it must have TLS, as all must
+// that are on another machine:
+//
+//	HOST[:PORT], nats://HOST[:PORT]   a builder's own, whose certificate follows from the token
+//	tls://HOST[:PORT]                 another server, whose certificate the system trusts
+func ParseQueue(s string) (queueURL string, withTLS bool, err error) {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		scheme, rest = "nats", s
+	}
+	u, err := url.Parse("nats://" + rest)
+	if err != nil || u.Hostname() == "" || u.Path != "" && u.Path != "/" {
+		return "", false, errors.New("want HOST:PORT, or a URL nats://HOST:PORT or tls://HOST:PORT")
+	}
+	if scheme != "nats" && scheme != "tls" {
+		return "", false, fmt.Errorf("the scheme %s://; want nats:// or tls://", untrusted.Show(scheme))
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), "4280")
+	}
+	u.Scheme = scheme
+	return u.String(), scheme == "tls" || !isLoopback(u.Host), nil
+}
+
+// Work does the jobs of builders, one builder after another, until ctx ends; then it ends the jobs
+// that it has begun, and returns the error of ctx. A builder that it cannot reach is tried again
+// and again. Other errors are those of the options and of the cache's directory, and one for a
+// queue that does not take the token.
+func Work(ctx context.Context, o WorkerOptions) error {
+	w, err := newWorker(o)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	hard, stop := context.WithCancel(context.WithoutCancel(ctx)) // for what was begun when ctx ends
+	defer stop()
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	var reporting sync.WaitGroup
+	reporting.Go(func() { // until all jobs have ended
+		if err := w.keepInTouch(hard); err != nil {
+			refuse(err)
+		}
+	})
+	_ = pool.Each(ctx, w.options.Jobs, make([]struct{}, w.options.Jobs), func(ctx context.Context, _ struct{}) error {
+		return w.work(ctx, hard)
+	})
+	stop()
+	reporting.Wait()
+	return context.Cause(ctx) // nothing else ends it
+}
+
+func newWorker(o WorkerOptions) (*worker, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Name == "" {
+		host, _ := os.Hostname()
+		o.Name = strings.Map(plain, host) + "-" + strings.ToLower(rand.Text()[:6])
+	}
+	if err := checkName(o.Name); err != nil {
+		return nil, err
+	}
+	o.Jobs, o.tick = cmp.Or(o.Jobs, runtime.GOMAXPROCS(0)), cmp.Or(o.tick, time.Second)
+	at, withTLS, err := ParseQueue(o.Queue)
+	if err != nil {
+		return nil, err
+	}
+	c, err := cache.Open(o.Cache, o.CacheSize, o.Images)
+	if err != nil {
+		return nil, err
+	}
+	pinned := strings.HasPrefix(at, "nats:")
+	conn, err := queue.Dial(queue.Options{URL: at, Token: o.Token, Version: o.Version, Pinned: pinned, TLS: withTLS, Patient: true})
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &worker{
+		options: o, conn: conn, transfer: transfer.NewClient(o.Token), cache: c, running: make(map[work.ID]*running),
+		cores: max(1, runtime.GOMAXPROCS(0)/o.Jobs),
+	}, nil
+}
+
+func plain(r rune) rune {
+	if r < 0x80 && checkName("x"+string(r)) == nil {
+		return r
+	}
+	return '-'
+}
+
+func (w *worker) close() {
+	w.conn.Close()
+	w.transfer.Close()
+	_ = w.cache.Close() // all that matters in it is checked
+}
+
+// keepInTouch checks in with the builder until ctx ends. It returns an error if that will never be
+// possible.
+func (w *worker) keepInTouch(ctx context.Context) error {
+	tick := time.NewTicker(w.options.tick)
+	defer tick.Stop()
+	for {
+		if err := w.checkIn(ctx); errors.Is(err, queue.ErrRefused) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// checkIn says what the worker works on, and does what the builder answers.
+func (w *worker) checkIn(ctx context.Context) error {
+	w.mu.Lock()
+	s := state{Worker: w.options.Name, Running: slices.AppendSeq([]work.ID{}, maps.Keys(w.running))}
+	w.mu.Unlock()
+	answer, err := w.conn.Ask(ctx, encode(s))
+	var r reply
+	if err == nil {
+		err = json.Unmarshal(answer, &r)
+	}
+	if err == nil {
+		r.URL, err = w.complete(r.URL)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		return w.unheard(cmp.Or(w.conn.Trouble(), err))
+	}
+	if w.url == "" {
+		w.options.Log.Info("found a builder", "images", r.URL)
+	}
+	if r.Barred && !w.barred {
+		w.options.Log.Warn("the builder gives this worker no more jobs, as it was wrong; check the memory and the disk of this machine")
+	}
+	w.url, w.barred, w.heard, w.trouble = r.URL, r.Barred, time.Now(), ""
+	for _, id := range r.Stop {
+		if j := w.running[id]; j != nil {
+			j.stop(errStopped)
+		}
+	}
+	for _, j := range w.running {
+		j.message.Working()
+	}
+	return nil
+}
+
+// unheard does what must be done without a builder, for this reason, and returns it. The caller
+// holds the mutex.
+func (w *worker) unheard(reason error) error {
+	if text := reason.Error(); text != w.trouble && w.url == "" {
+		w.options.Log.Info("waiting for a builder", "version", w.options.Version, "reason", untrusted.Show(text))
+		w.trouble = text
+	}
+	if w.url != "" && time.Since(w.heard) > silence {
+		w.options.Log.Info("the builder is gone", "reason", reason)
+		w.url, w.barred = "", false
+		for _, j := range w.running {
+			j.stop(errStopped)
+		}
+	}
+	return reason
+}
+
+// complete returns the URL of the images, with the host of the queue if it has none. It refuses one
+// on another machine without TLS.
+func (w *worker) complete(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return "", errors.New("the builder names no URL for its images")
+	}
+	if u.Hostname() == "" {
+		u.Host = net.JoinHostPort(w.conn.Host(), u.Port())
+	}
+	if u.Scheme == "http" && !isLoopback(u.Host) {
+		return "", errors.New("the builder serves images without TLS")
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// free returns how many bytes of memory no job takes. The caller holds the mutex.
+func (w *worker) free() int64 {
+	n := w.options.Memory
+	for _, j := range w.running {
+		n -= j.memory
+	}
+	return n
+}
+
+// coresFor returns on how many cores a job is done: as many as its share of the memory allows.
+func (w *worker) coresFor(j work.Job) int {
+	n := w.cores
+	for n > 1 && j.Memory(n) > w.options.Memory/int64(w.options.Jobs) {
+		n--
+	}
+	return n
+}
+
+// work does one job after another until ctx ends. What it has begun then, it ends in hard.
+func (w *worker) work(ctx, hard context.Context) error {
+	k := &maker{worker: w}
+	defer k.clear()
+	failed := 0 // jobs, one after another
+	for ctx.Err() == nil {
+		at, m, err := w.next(ctx)
+		if err != nil {
+			k.clear()
+			if !errors.Is(err, queue.ErrEmpty) && ctx.Err() == nil {
+				w.options.Log.Debug("no job can be had", "reason", err)
+			}
+			wait(ctx, w.options.tick)
+			continue
+		}
+		if w.begin(hard, at, k, m) {
+			failed = 0
+			continue
+		}
+		wait(ctx, w.options.tick<<min(failed, 6)) // so that it does not try all jobs at once
+		failed++
+	}
+	return ctx.Err()
+}
+
+// next returns a job, and where the images for it are.
+func (w *worker) next(ctx context.Context) (at string, m *queue.Message, err error) {
+	w.mu.Lock()
+	at, free := w.url, w.free()
+	barred := w.barred
+	w.mu.Unlock()
+	if at == "" || barred {
+		return "", nil, queue.ErrEmpty
+	}
+	m, err = w.conn.Next(ctx, w.options.Name, free, w.cache.Holds)
+	return at, m, err
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// begin does the job of a message, and reports whether it could.
+func (w *worker) begin(ctx context.Context, at string, k *maker, m *queue.Message) bool {
+	j, err := work.Parse(m.Data())
+	if err != nil {
+		w.options.Log.Warn("the queue has a job that this worker does not know", "reason", err)
+		m.Back(time.Minute)
+		return false
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	cores := w.coresFor(j)
+	if !w.reserve(j, cores, m, stop) {
+		m.Back(2 * w.options.tick)
+		return false
+	}
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.running, j.ID())
+	}()
+	if err := w.checkIn(ctx); err != nil { // the builder must know before there is a result
+		m.Back(2 * w.options.tick)
+		return false
+	}
+	return w.do(ctx, at, k, j, cores, m)
+}
+
+// reserve takes the memory for a job, and reports whether there was enough.
+func (w *worker) reserve(j work.Job, cores int, m *queue.Message, stop context.CancelCauseFunc) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.running[j.ID()] != nil || j.Memory(cores) > w.free() {
+		return false
+	}
+	w.running[j.ID()] = &running{memory: j.Memory(cores), stop: stop, message: m}
+	return true
+}
+
+// do does a job, reports what came of it, and returns whether it was not this worker that failed.
+func (w *worker) do(ctx context.Context, at string, k *maker, j work.Job, cores int, m *queue.Message) bool {
+	start := time.Now()
+	d := &made{job: j, report: report{Worker: w.options.Name, Job: j.ID()}, ctx: ctx}
+	err := context.Cause(ctx)
+	if err == nil {
+		err = k.do(ctx, at, d, cores)
+	}
+	if d.file != nil {
+		defer d.file.Close()
+	}
+	if w.options.tamper != nil && ctx.Err() == nil {
+		w.options.tamper(d)
+	}
+	if err == nil && d.file != nil {
+		err = w.transfer.Send(ctx, at, d.report.Job, w.options.Name, d.file, d.size)
+	}
+	log := w.options.Log.With("kind", string(j.Kind), "base", j.Base.BLAKE3.String()[:8], "target", j.Target.BLAKE3.String()[:8])
+	defer m.Done() // the builder puts it there again if it wants it
+	if ctx.Err() != nil || errors.Is(err, transfer.ErrGone) {
+		log.Info("job", "result", "stopped")
+		return true
+	}
+	d.report.Size = d.size
+	if err != nil {
+		d.report = report{Worker: w.options.Name, Job: d.report.Job, Error: untrusted.Show(err.Error())}
+	}
+	if err := w.transfer.Report(ctx, at, encode(d.report)); err != nil && ctx.Err() == nil {
+		log.Warn("the builder does not take the result", "reason", err)
+	}
+	log.Info("job", "result", d.report.outcome(), "bytes", d.size, "seconds", fmt.Sprintf("%.1f", time.Since(start).Seconds()))
+	return err == nil
+}
