@@ -103,6 +103,7 @@ var arrows = []struct {
 	{"cmd/internal/textfile", []string{"meta/untrusted", "imagerepo/through", "cmd/internal/outfile"}},
 	{"cmd/internal/ui", []string{"meta/untrusted"}},
 	{"cmd/internal/...", nil},
+	{"cmd/puavo-update-repository/internal/farmcmd", []string{"meta/untrusted", "imagerepo/atomicfile", "imagerepo/farm", "cmd/internal/command", "cmd/internal/ui", "cmd/internal/units", "cmd/internal/version"}},
 	{"cmd/rdiff", []string{"delta", "delta/compact", "delta/compact/squashfs", "delta/mmap", "cmd/internal/outfile", "cmd/internal/units", "cmd/internal/version"}},
 	{"cmd/...", []string{"cksum", "delta", "meta", "meta/untrusted", "imagerepo", "imagerepo/archive", "imagerepo/audit", "imagerepo/client", "imagerepo/compactdelta", "imagerepo/farm", "imagerepo/imagediff", "imagerepo/plan", "imagerepo/publish", "imagerepo/pull", "imagerepo/serve", "imagerepo/through", "imagerepo/trust", "cmd/internal/command", "cmd/internal/config", "cmd/internal/notify", "cmd/internal/outfile", "cmd/internal/setup", "cmd/internal/textfile", "cmd/internal/ui", "cmd/internal/units", "cmd/puavo-update-repository/internal/...", "cmd/internal/completion", "cmd/internal/manpage"}},
 	{"testdata", nil},

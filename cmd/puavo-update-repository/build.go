@@ -19,6 +19,7 @@ import (
 	"puavo-image-repository/cmd/internal/units"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/archivecmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/compactcmd"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/farmcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/publishcmd"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo"
@@ -34,7 +35,7 @@ const (
 
 // flags returns the flags of a build.
 func flags() []cli.Flag {
-	return slices.Concat(whatFlags(), limitFlags(), signFlags(), publishcmd.Flags(), command.Category(command.Output,
+	return slices.Concat(whatFlags(), limitFlags(), farmcmd.Flags(), signFlags(), publishcmd.Flags(), command.Category(command.Output,
 		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, and change nothing"},
 		&cli.BoolFlag{Name: "json", Usage: "print the plan and the summary as JSON"},
 		&cli.StringFlag{Name: "metrics-file", Usage: "write metrics to `FILE` for the Prometheus node exporter"},
@@ -173,23 +174,20 @@ func build(c *cli.Context, settings *config.Settings, stdout io.Writer, screen *
 		defer keys.Close()
 		options.Sign, options.Root, to.Sign = keys.Sign, rootOf(keys), keys
 	}
+	workers, err := farmcmd.Open(c, options.MirrorDir, options.NoSync, options.Log)
+	if err != nil {
+		return err
+	}
+	if workers != nil {
+		options.Farm = workers
+		defer workers.Close()
+	}
 	start := time.Now()
 	summary, made, err := work(c, options, compact, report, screen, func() (publishcmd.Outcomes, error) {
 		return publishcmd.ToAll(c.Context, to, destinations, screen)
 	})
-	signed := signedUntil(options, summary.Changed)
-	if file := c.String("metrics-file"); file != "" {
-		m := metrics{Summary: summary, compact: made, end: time.Now(), duration: time.Since(start), failed: err != nil, signed: signed}
-		m.exitCode = command.ExitCode(c.Context, err, badInput...)
-		failure := m.write(file, options.MirrorDir)
-		if err == nil {
-			return failure
-		}
-		if failure != nil {
-			options.Log.Error("could not write the metrics of this run", "reason", failure)
-		}
-	}
-	return err
+	m := metrics{Summary: summary, compact: made, farm: workers.State(), end: time.Now(), duration: time.Since(start), signed: signedUntil(options, summary.Changed)}
+	return m.record(c, options, err)
 }
 
 // publishTo returns where a build publishes the mirror, and how.
@@ -278,7 +276,7 @@ func parse(c *cli.Context, settings *config.Settings) (imagerepo.Options, error)
 	case !c.Bool("no-config") && len(c.StringSlice("config")) > 0 && c.String("puavo-os") != "":
 		return o, command.Usage("give --config or --puavo-os, not both")
 	}
-	if err := cmp.Or(checkRatio(o.Policy.MaxRatio), checkSigning(c)); err != nil {
+	if err := cmp.Or(checkRatio(o.Policy.MaxRatio), checkSigning(c), farmcmd.Check(c)); err != nil {
 		return o, err
 	}
 	if o.Policy.Keep, err = retention(c); err != nil {

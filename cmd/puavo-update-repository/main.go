@@ -26,6 +26,7 @@ import (
 	"puavo-image-repository/cmd/puavo-update-repository/internal/archivecmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/describe"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/diffcmd"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/farmcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/publishcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/pullcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/servecmd"
@@ -73,6 +74,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		"help":          func([]string) bool { return true },
 		completion.Name: func(names []string) bool { return len(names) == 1 && slices.Contains(completion.Shells(), names[0]) },
 		"serve":         func(names []string) bool { return len(names) <= 1 },
+		"worker":        func(names []string) bool { return len(names) == 0 },
 		"diff":          func(names []string) bool { return len(names) == 2 },
 		"publish":       func(names []string) bool { return true },
 		"pull":          func(names []string) bool { return true },
@@ -130,6 +132,7 @@ func newApp(settings *config.Settings, file func() string, stdout, stderr io.Wri
 			publishcmd.New(publishing(), stdout, stderr),
 			pullcmd.New(pulling(settings), stdout, stderr),
 			servecmd.New(mirrorDir, []cli.Flag{mirrorFlag(), settingsFlag()}, stdout, stderr),
+			farmcmd.New([]cli.Flag{settingsFlag()}, stderr),
 			diffcmd.New(stdout, stderr),
 			archivecmd.New(archiving(), stdout, stderr),
 			keysCommand(stdout, stderr),

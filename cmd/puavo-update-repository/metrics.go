@@ -9,10 +9,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
+	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/textfile"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/compactcmd"
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/audit"
+	"puavo-image-repository/imagerepo/farm"
 	"puavo-image-repository/imagerepo/trust"
 )
 
@@ -21,6 +25,7 @@ import (
 type metrics struct {
 	imagerepo.Summary
 	compact     *compactcmd.Outcome // nil if no compact deltas are wanted
+	farm        *farm.Status        // nil if no workers can come
 	mirror      string              // an absolute path
 	end         time.Time
 	lastSuccess int64 // in seconds since 1970; 0 is never
@@ -28,6 +33,24 @@ type metrics struct {
 	failed      bool
 	exitCode    int
 	signed      []trust.RoleStatus
+}
+
+// record writes the metrics of a run, if they are wanted. It returns the error of the run, or if that
+// has none that of writing.
+func (m metrics) record(c *cli.Context, o imagerepo.Options, run error) error {
+	file := c.String("metrics-file")
+	if file == "" {
+		return run
+	}
+	m.failed, m.exitCode = run != nil, command.ExitCode(c.Context, run, badInput...)
+	failure := m.write(file, o.MirrorDir)
+	if run == nil {
+		return failure
+	}
+	if failure != nil {
+		o.Log.Error("could not write the metrics of this run", "reason", failure)
+	}
+	return run
 }
 
 // write writes the metrics of a mirror to the file that a path points to. The last success
@@ -81,8 +104,30 @@ func (m metrics) format() []byte {
 		add("compact_deltas_dropped", "Compact deltas that the last run did not publish, as hardly smaller than the others.", float64(s.Dropped))
 		add("compact_deltas_left", "Compact deltas that the last run left for another.", float64(s.Left))
 	}
+	if m.farm != nil {
+		addFarm(add, *m.farm)
+	}
 	appendExpiry(&b, m.mirror, m.signed)
 	return b.Bytes()
+}
+
+// addFarm adds what workers did.
+func addFarm(add func(name, help string, value float64), s farm.Status) {
+	barred, done, failed := 0, 0, 0
+	for _, w := range s.Workers {
+		done += w.Done
+		failed += w.Failed
+		if w.Barred != "" {
+			barred++
+		}
+	}
+	add("farm_workers", "Workers that the last run had.", float64(len(s.Workers)))
+	add("farm_workers_barred", "Workers that were wrong in the last run, and got no more jobs.", float64(barred))
+	add("farm_jobs_done", "Jobs that workers did for the last run: deltas made, and compact deltas applied.", float64(done))
+	add("farm_jobs_failed", "Jobs that workers could not do for the last run, or lost.", float64(failed))
+	add("farm_deltas_rechecked", "Deltas of workers that the last run applied itself.", float64(s.Rechecked))
+	add("farm_sent_bytes", "Bytes that the last run sent to workers: images, and deltas to apply.", float64(s.Sent))
+	add("farm_received_bytes", "Bytes of deltas that the last run received from workers.", float64(s.Received))
 }
 
 // signedUntil returns the expiry of the mirror's signed metadata. It warns if the

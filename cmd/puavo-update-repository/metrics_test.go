@@ -11,6 +11,7 @@ import (
 
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/atomicfile"
+	"puavo-image-repository/imagerepo/farm"
 	"puavo-image-repository/imagerepo/trust"
 	"puavo-image-repository/meta/untrusted"
 	"puavo-image-repository/testdata"
@@ -65,6 +66,33 @@ func TestFormat(t *testing.T) {
 	}
 	if got := "\n" + samples.String(); got != formatted || len(lines)%3 != 1 {
 		t.Errorf("got %s\nwant %s", got, formatted)
+	}
+}
+
+// A run that workers could come to says what they did.
+func TestFormatFarm(t *testing.T) {
+	m := testMetrics
+	before := string(m.format())
+	m.farm = &farm.Status{
+		Workers: []farm.Worker{{Name: "a", Done: 7, Failed: 1}, {Name: "b", Done: 4, Failed: 2, Barred: "it made a wrong delta"}, {Name: "c", Gone: true}},
+		Sent:    3 << 40, Received: 5 << 30, Rechecked: 2,
+	}
+	var got strings.Builder
+	for line := range strings.Lines(strings.TrimPrefix(string(m.format()), before)) {
+		if !strings.HasPrefix(line, "#") {
+			got.WriteString(strings.ReplaceAll(line, `{mirror="/srv/mirror"}`, ""))
+		}
+	}
+	const want = `puavo_repository_farm_workers 3
+puavo_repository_farm_workers_barred 1
+puavo_repository_farm_jobs_done 11
+puavo_repository_farm_jobs_failed 3
+puavo_repository_farm_deltas_rechecked 2
+puavo_repository_farm_sent_bytes 3298534883328
+puavo_repository_farm_received_bytes 5368709120
+`
+	if got.String() != want {
+		t.Errorf("got\n%s", &got)
 	}
 }
 

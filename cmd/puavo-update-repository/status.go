@@ -12,6 +12,7 @@ import (
 
 	"puavo-image-repository/cmd/internal/command"
 	"puavo-image-repository/cmd/internal/ui"
+	"puavo-image-repository/cmd/puavo-update-repository/internal/farmcmd"
 	"puavo-image-repository/cmd/puavo-update-repository/internal/pullcmd"
 	"puavo-image-repository/imagerepo/audit"
 	"puavo-image-repository/imagerepo/pull"
@@ -33,6 +34,7 @@ func statusCommand(stdout, stderr io.Writer) *cli.Command {
    Exit codes: ` + command.ExitCodes,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "json", Category: command.Output, Usage: "print the status as JSON"},
+			&cli.BoolFlag{Name: "show-farm", Aliases: []string{"farm"}, Usage: "print what the workers of the build do, or did last, instead; show-farm is the key in settings"},
 			mirrorFlag(),
 			settingsFlag(),
 		}, statusFlags()...),
@@ -69,6 +71,9 @@ func status(c *cli.Context, w io.Writer, screen *ui.Screen) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("show-farm") {
+		return farmStatus(c, dir, w)
+	}
 	s, err := audit.StatusOf(dir)
 	if err != nil {
 		return err
@@ -93,6 +98,20 @@ func status(c *cli.Context, w io.Writer, screen *ui.Screen) error {
 		_, err = io.WriteString(w, describeRun(s.LastRun))
 	}
 	return err
+}
+
+// farmStatus prints what workers do.
+func farmStatus(c *cli.Context, dir string, w io.Writer) error {
+	s, err := farmcmd.ReadStatus(dir)
+	switch {
+	case err != nil:
+		return err
+	case c.Bool("json"):
+		return farmcmd.PrintJSON(w, s)
+	case c.Bool("quiet"):
+		return nil
+	}
+	return farmcmd.PrintStatus(w, s)
 }
 
 // printStatus prints a status, with the files if that is asked for.

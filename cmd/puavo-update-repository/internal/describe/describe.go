@@ -63,6 +63,7 @@ func values(app *cli.App, source config.Source) completion.Values {
 		"--reverify":   fixed("never", "size", "digest"),
 		"--format":     fixed("rdiff", "compact"),
 		"--timer":      fixed("hourly", "daily", "weekly"),
+		"WHERE":        fixed("embedded"),
 		"COMMAND": func(completion.Line) (names []string) {
 			for _, c := range app.Commands {
 				names = append(names, c.Name)
