@@ -144,6 +144,18 @@
 // deltas of rdiff -b 128, with ours, and with compact ones. With --write the results are
 // written to bench/YEAR.md.
 //
+// # Farms
+//
+//	go -C bench run . farm [flags]
+//
+// predicts how much faster deltas are made with 1 to 256 workers, from what each takes on a
+// core, and where that ends: at the link, at the builder or at the workers. Before that it has
+// 1 and 2 worker processes make deltas of generated images, and of those in --dir, and
+// compares how long they take with what it predicts. With --simulate it starts no workers,
+// and takes seconds.
+//
+// With --write the results are written to bench/FARM.md.
+//
 // # Pictures
 //
 //	go -C bench run . draw
@@ -204,6 +216,7 @@ var commands = map[string]func(ctx context.Context, args []string, stdout, stder
 	"client":    runClient,
 	"reads":     runReads,
 	"publish":   runPublish,
+	"farm":      runFarm,
 	"archive":   runArchive,
 	"draw":      runDraw,
 }

@@ -20,6 +20,11 @@ var lines = Lines{Title: "Growth", Panels: []Line{
 	{XAxis: "memory", YAxis: "passes", X: []float64{700, 900}, Y: []float64{10.7, 1}, Marks: []string{"700", "900"}, Level: 1, LevelText: "once"},
 }}
 
+var curves = Lines{Title: "Farm", Panels: []Line{{
+	XAxis: "workers", YAxis: "times faster", X: []float64{1, 2, 4}, Y: []float64{1.5, 2.5, 4.25}, Marks: []string{"1", "2", "4"},
+	Name: "25 Gbit/s", Others: []Curve{{"1 Gbit/s", []float64{1, 1.1, 6.5}}},
+}}}
+
 // texts returns the texts of an SVG in their order, and what anchors them.
 func texts(t *testing.T, svg []byte) (all []string) {
 	t.Helper()
@@ -57,6 +62,7 @@ func TestSVG(t *testing.T) {
 		want []string
 	}{
 		{"bars", bars.SVG, []string{"Speed & size", "end: theirs <1>", "end: ours", "46.9", "2.68", "middle: time, seconds", "–", "1234", "middle: 0", "middle: 500"}},
+		{"curves", curves.SVG, []string{"middle: workers", "25 Gbit/s: 4.25", "1 Gbit/s: 6.5", "middle: 4", "end: 6"}},
 		{"lines", lines.SVG, []string{"Growth", "middle: size, GB", "middle: time, seconds", "middle: one", "middle: sixteen", "end: 51.3", "end: 2", "10.7", "once", "end: 20", "end: 0"}},
 	} {
 		var seen [][]byte
@@ -97,6 +103,7 @@ func TestSVGErrors(t *testing.T) {
 		{"no panels", Bars{Rows: bars.Rows}.SVG},
 		{"no lines", Lines{}.SVG},
 		{"no points", Lines{Panels: []Line{{}}}.SVG},
+		{"a curve that is too short", Lines{Panels: []Line{{X: []float64{1}, Y: []float64{1}, Marks: []string{"1"}, Others: []Curve{{}}}}}.SVG},
 		{"no marks", Lines{Panels: []Line{{X: []float64{1}, Y: []float64{1}}}}.SVG},
 	} {
 		if svg, err := c.svg(Themes[0]); err == nil {

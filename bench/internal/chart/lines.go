@@ -3,6 +3,7 @@ package chart
 import (
 	"errors"
 	"math"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -25,6 +26,16 @@ type Line struct {
 	Marks        []string  // of each X, on the axis
 	Level        float64   // where a dashed line is drawn, none if it is 0
 	LevelText    string    // what that is
+	// Name says at the end of the line which it is, and Others are more lines, over the same
+	// points. Where there are any, points have no figures, but for the last of each.
+	Name   string
+	Others []Curve
+}
+
+// Curve is another line of a panel.
+type Curve struct {
+	Name string
+	Y    []float64 // for each X of the panel
 }
 
 const linesHeight = vg.Length(360)
@@ -65,6 +76,12 @@ func (l Line) plot(t Theme) (*plot.Plot, error) {
 	if highest == 0 {
 		highest = 1
 	}
+	for _, c := range l.Others {
+		if len(c.Y) != len(l.X) {
+			return nil, errors.New("a line without a figure for each point")
+		}
+		highest = max(highest, slices.Max(c.Y))
+	}
 	p.X.Tick.Marker = marks
 	p.X.Min, p.X.Max = points[0].X-0.3, points[len(points)-1].X+0.3
 	p.Y.Min, p.Y.Max = 0, highest*1.15
@@ -72,7 +89,37 @@ func (l Line) plot(t Theme) (*plot.Plot, error) {
 	grid := plotter.NewGrid()
 	grid.Horizontal, grid.Vertical = t.gridLine(), draw.LineStyle{}
 	p.Add(grid)
+	if len(l.Others) > 0 {
+		p.X.Max += float64(len(points)) * 0.2 // for the names
+		return p, errors.Join(l.addLevel(p, t), l.addCurves(p, t, points))
+	}
 	return p, errors.Join(l.addLevel(p, t), addPoints(p, t, points))
+}
+
+// addCurves adds several lines, each with its name and its last figure at its end.
+func (l Line) addCurves(p *plot.Plot, t Theme, points plotter.XYs) error {
+	for i, c := range append([]Curve{{l.Name, l.Y}}, l.Others...) {
+		at := slices.Clone(points)
+		for j := range at {
+			at[j].Y = c.Y[j]
+		}
+		line, dots, err := plotter.NewLinePoints(at)
+		if err != nil {
+			return err
+		}
+		colour := t.others
+		if i == 0 {
+			colour = t.accent
+		}
+		line.LineStyle = draw.LineStyle{Color: colour, Width: 2}
+		dots.GlyphStyle = draw.GlyphStyle{Color: colour, Radius: 3, Shape: draw.CircleGlyph{}}
+		p.Add(line, dots)
+		last := at[len(at)-1]
+		if err := addText(p, style(t.ink, textSize, text.XLeft), last, vg.Point{X: gap, Y: textSize / 2}, c.Name+": "+figure(last.Y)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addLevel adds the dashed line.

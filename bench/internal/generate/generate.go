@@ -57,9 +57,10 @@ func Pair(base, target string, size int64) error {
 type Images struct {
 	Series, Versions int
 	Size             int64 // about that of each image, in bytes
+	Packs            bool  // whether the bytes can be compressed, to half their number
 }
 
-// Write makes a directory of images of incompressible bytes. When ctx ends, it
+// Write makes a directory of images of incompressible bytes, unless they shall pack. When ctx ends, it
 // returns an error, and leaves what there is.
 func (s Images) Write(ctx context.Context, dir string) error {
 	if err := os.Mkdir(dir, 0o777); err != nil {
@@ -85,7 +86,11 @@ func (s Images) Write(ctx context.Context, dir string) error {
 
 // create writes an image, as a change of the one before it if there is one.
 func (s Images) create(path, before string, noise *rand.ChaCha8) error {
-	r := io.LimitReader(noise, s.Size)
+	var fresh io.Reader = noise
+	if s.Packs {
+		fresh = digits{noise}
+	}
+	r := io.LimitReader(fresh, s.Size)
 	if before != "" {
 		f, err := os.Open(before)
 		if err != nil {
@@ -100,15 +105,26 @@ func (s Images) create(path, before string, noise *rand.ChaCha8) error {
 	}
 	defer f.Close()
 	w := bufio.NewWriterSize(f, 1<<20)
-	if err := change(w, bufio.NewReaderSize(r, 1<<20), noise); err != nil {
+	if err := change(w, bufio.NewReaderSize(r, 1<<20), fresh, noise); err != nil {
 		return err
 	}
 	return w.Flush()
 }
 
-// change copies, and replaces about a tenth: stretches of up to 32 KiB with new
+// digits has a hexadecimal digit for each byte of a reader.
+type digits struct{ io.Reader }
+
+func (d digits) Read(p []byte) (int, error) {
+	n, err := d.Reader.Read(p)
+	for i, b := range p[:n] {
+		p[i] = "0123456789abcdef"[b&15]
+	}
+	return n, err
+}
+
+// change copies, and replaces about a tenth: stretches of up to 32 KiB with fresh
 // ones of another length.
-func change(w io.Writer, r *bufio.Reader, noise *rand.ChaCha8) error {
+func change(w io.Writer, r *bufio.Reader, fresh io.Reader, noise *rand.ChaCha8) error {
 	const stretch = 32 << 10
 	random := rand.New(noise)
 	for {
@@ -117,7 +133,7 @@ func change(w io.Writer, r *bufio.Reader, noise *rand.ChaCha8) error {
 		} else if err != nil {
 			return err
 		}
-		if _, err := io.CopyN(w, noise, random.Int64N(stretch)); err != nil {
+		if _, err := io.CopyN(w, fresh, random.Int64N(stretch)); err != nil {
 			return err
 		}
 		if _, err := r.Discard(random.IntN(stretch)); err != nil && err != io.EOF {

@@ -1,6 +1,8 @@
 package generate
 
 import (
+	"bytes"
+	"compress/flate"
 	"context"
 	"errors"
 	"os"
@@ -69,6 +71,33 @@ func TestImages(t *testing.T) {
 	cancel()
 	if err := s.Write(cancelled, filepath.Join(t.TempDir(), "images")); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// Images that pack have the same share that is new, and pack to half.
+func TestPacks(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "images")
+	if err := (Images{Series: 1, Versions: 2, Size: 2 << 20, Packs: true}).Write(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, day := range []string{"01", "02"} {
+		data, err := os.ReadFile(filepath.Join(dir, "puavo-os-series00-2024-01-"+day+"-120000-amd64.img"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, string(data))
+		var packed bytes.Buffer
+		w, _ := flate.NewWriter(&packed, flate.BestCompression) // of a level that there is
+		if _, err := w.Write(data); err != nil || w.Close() != nil {
+			t.Fatal(err)
+		}
+		if share := float64(packed.Len()) / float64(len(data)); share < 0.5 || share > 0.6 {
+			t.Errorf("%s: packed to %.2f", day, share)
+		}
+	}
+	if share := kept(all[0], all[1]); share < 0.8 || share > 0.98 {
+		t.Errorf("%.2f of an image is kept", share)
 	}
 }
 

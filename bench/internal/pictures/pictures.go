@@ -11,6 +11,7 @@
 //	REPOSITORY.md  repository-SECTION  builders: time, memory and deltas
 //	READS.md       reads-SECTION       passes over the images by memory
 //	CLIENT.md      client-SECTION      clients: time, memory and bytes written
+//	FARM.md        farm-KIND           how much faster a farm is by its workers, at each rate of the link
 //
 // SECTION is the heading above the table, up to its first colon or comma, in small
 // letters; -2 follows if there was such a one before. Columns that a report has not, as those of older ones, are left out.
@@ -46,6 +47,7 @@ var reports = []struct {
 	{"REPOSITORY.md", builders},
 	{"READS.md", reads},
 	{"CLIENT.md", clients},
+	{"FARM.md", farms},
 }
 
 // picture is a picture of a report.

@@ -118,6 +118,33 @@ More.
  | installed |   4.19 |     1471.6 |
  |      ours |   2.79 |     1467.0 |
 `
+	farmReport = `## Two workers
+
+ | what | workers | measured s |
+ | ---  |    ---: |       ---: |
+ | rdiff |      1 |         20 |
+
+## rdiff, 5 series
+
+ | workers | faster at 1 Gbit/s | limit at 1 Gbit/s | faster at 25 Gbit/s |
+ |     --- |               ---: |              ---: |                ---: |
+ |       0 |               1.00 |               end |                1.00 |
+ |       1 |               1.20 |         link 97 % |                1.90 |
+ |     256 |               1.25 |         link 97 % |               12.50 |
+
+## rdiff, 50 series
+
+ | workers | faster at 25 Gbit/s |
+ |     --- |                ---: |
+ |       1 |                1.95 |
+ |     256 |               13.50 |
+
+## compact, 5 series
+
+ | workers | faster at 25 Gbit/s |
+ |     --- |                ---: |
+ |       1 |                2.00 |
+`
 	readsReport = `## real
 
  | limit MiB | passes |
@@ -140,6 +167,7 @@ func TestDraw(t *testing.T) {
 		{"REPOSITORY.md", repositoryReport, []string{"repository-real"}, []string{">134<", ">260<", ">1983<", ">predecessor<"}, nil},
 		{"CLIENT.md", clientReport, []string{"client-small-change"}, []string{">installed<", ">1472<"}, []string{">CPU"}},
 		{"READS.md", readsReport, []string{"reads-real"}, []string{">10.7<", ">900 MiB<", ">1.5 GiB<", ">each image is read once<"}, []string{">700 MiB<"}},
+		{"FARM.md", farmReport, []string{"farm-rdiff", "farm-compact"}, []string{">workers, 5 series<", ">workers, 50 series<", ">25 Gbit/s: 12.5<", ">1 Gbit/s: 1.25<", ">13.5<", ">256<"}, nil},
 		{"READS.md", "# No table\n", nil, nil, nil},
 		{"RAW.md", clientReport + strings.ReplaceAll(pairsReport, "## small, a", "## large change, again"), []string{"raw-large-change", "raw-large-change-2"}, nil, nil},
 		{"OTHER.md", pairsReport, nil, nil, nil},
