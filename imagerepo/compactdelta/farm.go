@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 
+	"golang.org/x/sync/semaphore"
+
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/compact"
@@ -23,6 +25,9 @@ type farmed struct {
 	handed map[work.ID]string // the files that were handed over
 	open   map[work.ID]Delta  // those that have no result
 	left   []Delta            // to be made here, after all
+	// memory has the bytes for what is made and applied here at the same time, most in all.
+	memory *semaphore.Weighted
+	most   int64
 	// believed are those that were published and not applied here.
 	believed []believed
 }
@@ -34,7 +39,8 @@ type believed struct {
 
 // makeWithFarm makes compact deltas here and on a farm. What a farm cannot do is done here.
 func (r *run) makeWithFarm(ctx, limited context.Context, open []Delta) error {
-	f := &farmed{run: r, handed: make(map[work.ID]string), open: make(map[work.ID]Delta)}
+	most := limitsOf(r.options, 0).memory
+	f := &farmed{run: r, handed: make(map[work.ID]string), open: make(map[work.ID]Delta), memory: semaphore.NewWeighted(most), most: most}
 	offer := work.Offer{Files: make(map[work.File]string), Mirror: r.options.MirrorDir, Scratch: r.maker.mirror.Scratch}
 	for _, d := range open {
 		j := r.job(d)
@@ -63,7 +69,7 @@ func (r *run) makeWithFarm(ctx, limited context.Context, open []Delta) error {
 			if j := r.job(d); f.handed[j.ID()] == d.File && !f.batch.Take(j) {
 				continue
 			}
-			if err := r.one(ctx, limited, d); err != nil {
+			if err := f.within(ctx, d.Need.Memory, func() error { return r.one(ctx, limited, d) }); err != nil {
 				return err
 			}
 		}
@@ -78,6 +84,16 @@ func (r *run) makeWithFarm(ctx, limited context.Context, open []Delta) error {
 		return err
 	}
 	return r.makeHere(ctx, limited, f.left)
+}
+
+// within does something that takes so much memory, when there is as much.
+func (f *farmed) within(ctx context.Context, memory int64, do func() error) error {
+	memory = min(memory, f.most)
+	if err := f.memory.Acquire(ctx, memory); err != nil {
+		return err
+	}
+	defer f.memory.Release(memory)
+	return do()
 }
 
 // job returns the job that makes a compact delta.
@@ -135,7 +151,7 @@ func (f *farmed) accept(ctx context.Context, res work.Result, d Delta) error {
 		f.left = append(f.left, d)
 		return nil
 	}
-	m, err := r.received(ctx, res, d)
+	m, err := f.received(ctx, res, d)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -165,7 +181,7 @@ func (f *farmed) accept(ctx context.Context, res work.Result, d Delta) error {
 }
 
 // received returns a compact delta that has arrived, which it applies if that was not done.
-func (r *run) received(ctx context.Context, res work.Result, d Delta) (*made, error) {
+func (f *farmed) received(ctx context.Context, res work.Result, d Delta) (*made, error) {
 	head, err := compact.Open(res.Reader())
 	if _, disk := errors.AsType[*fs.PathError](err); disk {
 		return nil, err
@@ -179,7 +195,7 @@ func (r *run) received(ctx context.Context, res work.Result, d Delta) (*made, er
 	if m.sums, err = cksum.Read(ctx, res.Reader()); err != nil || !res.Check {
 		return m, err
 	}
-	return m, r.applyAgain(ctx, m, d)
+	return m, f.within(ctx, work.ApplyMemory, func() error { return f.run.applyAgain(ctx, m, d) })
 }
 
 // applyAgain applies a compact delta that was not made here.

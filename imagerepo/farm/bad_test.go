@@ -90,10 +90,10 @@ func TestBadWorkers(t *testing.T) {
 
 		"fails":           {kind: work.RDiff, bad: fail, who: first, logged: "no luck"},
 		"all fail":        {long: true, kind: work.Compact, bad: fail, who: all, logged: "no luck; w"},
-		"hangs":           {kind: work.RDiff, bad: hang, who: first, limits: impatient, logged: "result=stopped"},
+		"hangs":           {kind: work.RDiff, bad: hang, who: first, limits: impatient, logged: "not done after"},
 		"all hang":        {kind: work.RDiff, bad: hang, who: all, limits: impatient, logged: "not done after"},
-		"hangs verifying": {long: true, kind: work.Verify, bad: hang, who: first, limits: impatient, logged: "result=stopped"},
-		"is slow":         {kind: work.RDiff, bad: delay, who: first, limits: impatient, logged: "result=stopped"},
+		"hangs verifying": {long: true, kind: work.Verify, bad: hang, who: first, limits: impatient, logged: "not done after"},
+		"is slow":         {kind: work.RDiff, bad: delay, who: first, limits: impatient, logged: "not done after"},
 	} {
 		if c.long && some() == rdiffs {
 			continue

@@ -288,20 +288,19 @@ func (w *worker) work(ctx, hard context.Context) error {
 	failed := 0 // jobs, one after another
 	for ctx.Err() == nil {
 		at, m, err := w.next(ctx)
-		if err != nil {
-			k.clear()
-			if !errors.Is(err, queue.ErrEmpty) && ctx.Err() == nil {
-				w.options.Log.Debug("no job can be had", "reason", err)
-			}
-			wait(ctx, w.options.tick)
-			continue
-		}
-		if w.begin(hard, at, k, m) {
+		if err == nil && w.begin(hard, at, k, m) {
 			failed = 0
 			continue
 		}
-		wait(ctx, w.options.tick<<min(failed, 6)) // so that it does not try all jobs at once
-		failed++
+		k.clear() // its memory is for others meanwhile
+		pause := w.options.tick
+		if err == nil {
+			pause <<= min(failed, 6) // so that it does not try all jobs at once
+			failed++
+		} else if !errors.Is(err, queue.ErrEmpty) && ctx.Err() == nil {
+			w.options.Log.Debug("no job can be had", "reason", err)
+		}
+		wait(ctx, pause)
 	}
 	return ctx.Err()
 }

@@ -134,13 +134,15 @@ func (j Job) check() error {
 	return nil
 }
 
-// SearchMemory is what the search takes on each core besides the index, in bytes.
-const SearchMemory = 32 << 20
+// What takes memory besides mapped files, in bytes.
+const (
+	SearchMemory = 32 << 20  // the search on each core, besides the index
+	ApplyMemory  = 128 << 20 // applying a compact delta, on however many cores
+)
 
 const (
 	processMemory = 64 << 20  // bytes of a worker for each job
 	packMemory    = 192 << 20 // on each core, of the compression of a compact delta, when the index is gone
-	applyMemory   = 128 << 20 // of applying one, on however many cores
 )
 
 // Memory returns how much memory a job takes on so many cores besides mapped files, in bytes.
@@ -150,7 +152,7 @@ func (j Job) Memory(cores int) int64 {
 	case Compact:
 		return processMemory + max(j.Index+n*SearchMemory, n*packMemory)
 	case Verify:
-		return processMemory + applyMemory
+		return processMemory + ApplyMemory
 	default:
 		return processMemory + j.Index + n*SearchMemory
 	}
