@@ -128,18 +128,19 @@ type takingOver struct{ *place }
 
 func (f takingOver) Offer(ctx context.Context, o imagerepo.Offer) (imagerepo.Batch, error) {
 	inner, err := f.farm.Offer(ctx, o)
-	return takingOverBatch{inner, f.place}, err
+	return &takingOverBatch{Batch: inner, place: f.place}, err
 }
 
 type takingOverBatch struct {
 	imagerepo.Batch
 	*place
+	begun sync.Once
 }
 
-func (takingOverBatch) Take(imagerepo.Job) bool { return false }
+func (*takingOverBatch) Take(imagerepo.Job) bool { return false }
 
-func (b takingOverBatch) TakeOver(n int) []imagerepo.Job {
-	b.await("a job that is begun", func() bool { return b.farm.State().Workers[0].Running > 0 })
+func (b *takingOverBatch) TakeOver(n int) []imagerepo.Job {
+	b.begun.Do(func() { b.await("a job that is begun", func() bool { return b.farm.State().Workers[0].Running > 0 }) })
 	return b.Batch.TakeOver(n)
 }
 
