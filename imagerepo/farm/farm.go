@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,12 +32,6 @@ func NewToken() Token { return secret.New() }
 
 // MaxToken bounds a file with a token, in bytes.
 const MaxToken = secret.MaxToken
-
-// Embedded is what Options.Queue begins with where the builder is the server of the queue.
-const Embedded = "embedded"
-
-// DefaultAddress is where such a builder listens if nothing else is said.
-const DefaultAddress = "127.0.0.1:4280"
 
 // Options say where a farm is.
 type Options struct {
@@ -144,50 +137,6 @@ func (f *Farm) openQueue() (err error) {
 	return err
 }
 
-// CheckQueue returns an error for what is no Options.Queue.
-func CheckQueue(q string) error {
-	if address, ok := embedded(q); ok {
-		_, _, err := net.SplitHostPort(address)
-		return err
-	}
-	u, err := url.Parse(q)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls":
-		return errors.New("want embedded, embedded:HOST:PORT, or the URL of a NATS server, tls://HOST:PORT")
-	case u.Scheme == "nats" && !isLoopback(u.Host):
-		return errors.New("a NATS server on another machine must have TLS: want tls://HOST:PORT")
-	}
-	return nil
-}
-
-func embedded(q string) (address string, ok bool) {
-	rest, ok := strings.CutPrefix(q, Embedded)
-	if !ok || rest == "" {
-		return DefaultAddress, ok
-	}
-	address, ok = strings.CutPrefix(rest, ":")
-	return address, ok
-}
-
-// isLoopback reports whether only this machine reaches an address, with a port or without.
-func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = strings.Trim(address, "[]")
-	}
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
-}
-
-// next returns the address with the port after that of another one.
-func next(address string) string {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return ""
-	}
-	return netip.AddrPortFrom(a.Addr(), a.Port()+1).String()
-}
-
 // serve serves images to workers, and takes what they send.
 func (f *Farm) serve(ctx context.Context) error {
 	l, err := f.listen(ctx)
@@ -243,11 +192,6 @@ func (f *Farm) listen(ctx context.Context) (net.Listener, error) {
 		l, err = c.Listen(ctx, "tcp", net.JoinHostPort(hostOf(f.server.Address()), "0")) // workers learn the port
 	}
 	return l, err
-}
-
-func hostOf(address string) string {
-	host, _, _ := net.SplitHostPort(address)
-	return host
 }
 
 // Address returns where workers find the queue, as a URL.

@@ -60,6 +60,9 @@ type worker struct {
 	cache    *cache.Cache
 	cores    int // that a job gets, if there is memory for them
 
+	looking sync.Mutex // held while a job is looked for
+	empty   time.Time  // when none was found last; guarded by looking
+
 	mu      sync.Mutex
 	url     string // of the builder's images; "" without a builder
 	barred  bool
@@ -80,30 +83,6 @@ var errStopped = errors.New("the builder does not want it any more")
 
 // silence is how long a builder may be silent before its jobs are given up.
 const silence = 30 * time.Second
-
-// ParseQueue returns the URL of a queue that users name, and whether it must have TLS, as all must
-// that are on another machine:
-//
-//	HOST[:PORT], nats://HOST[:PORT]   a builder's own, whose certificate follows from the token
-//	tls://HOST[:PORT]                 another server, whose certificate the system trusts
-func ParseQueue(s string) (queueURL string, withTLS bool, err error) {
-	scheme, rest, ok := strings.Cut(s, "://")
-	if !ok {
-		scheme, rest = "nats", s
-	}
-	u, err := url.Parse("nats://" + rest)
-	if err != nil || u.Hostname() == "" || u.Path != "" && u.Path != "/" {
-		return "", false, errors.New("want HOST:PORT, or a URL nats://HOST:PORT or tls://HOST:PORT")
-	}
-	if scheme != "nats" && scheme != "tls" {
-		return "", false, fmt.Errorf("the scheme %s://; want nats:// or tls://", untrusted.Show(scheme))
-	}
-	if u.Port() == "" {
-		u.Host = net.JoinHostPort(u.Hostname(), "4280")
-	}
-	u.Scheme = scheme
-	return u.String(), scheme == "tls" || !isLoopback(u.Host), nil
-}
 
 // Work does the jobs of builders, one builder after another, until ctx ends; then it ends the jobs
 // that it has begun, and returns the error of ctx. A builder that it cannot reach is tried again
@@ -314,7 +293,15 @@ func (w *worker) next(ctx context.Context) (at string, m *queue.Message, err err
 	if at == "" || barred {
 		return "", nil, queue.ErrEmpty
 	}
+	w.looking.Lock()
+	defer w.looking.Unlock()
+	if time.Since(w.empty) < w.options.tick { // with many workers, looking takes the server long
+		return "", nil, queue.ErrEmpty
+	}
 	m, err = w.conn.Next(ctx, w.options.Name, free, w.cache.Holds)
+	if errors.Is(err, queue.ErrEmpty) {
+		w.empty = time.Now()
+	}
 	return at, m, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,14 +81,12 @@ var ErrEmpty = errors.New("no job waits")
 // Next returns a job that a worker may do and that takes at most that memory, in bytes. holds
 // reports whether the worker holds the base of which the digest begins so.
 func (c *Conn) Next(ctx context.Context, worker string, memory int64, holds func(base string) bool) (*Message, error) {
-	all, err := c.waiting(ctx, worker, memory)
+	all, left, err := c.waiting(ctx, worker, memory)
 	if err != nil {
 		return nil, err
 	}
 	rank := func(w waiting) int {
 		switch held := holds(w.base); {
-		case w.jobs == 0: // unless somebody gives one back
-			return 4
 		case held && w.class == urgent:
 			return 0
 		case held:
@@ -100,7 +99,9 @@ func (c *Conn) Next(ctx context.Context, worker string, memory int64, holds func
 	slices.SortFunc(all, func(a, b waiting) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.jobs, a.jobs), cmp.Compare(a.consumer(), b.consumer()))
 	})
-	for _, w := range all {
+	// Each time a few are enough, as all workers look.
+	rand.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
+	for _, w := range append(all, left[:min(2, len(left))]...) {
 		m, err := c.take(ctx, w.consumer())
 		if !errors.Is(err, ErrEmpty) {
 			return m, err
@@ -109,23 +110,27 @@ func (c *Conn) Next(ctx context.Context, worker string, memory int64, holds func
 	return nil, cmp.Or(ctx.Err(), ErrEmpty)
 }
 
-// waiting returns where jobs wait that the worker may do, and where it may find one that another
-// has left.
-func (c *Conn) waiting(ctx context.Context, worker string, memory int64) (all []waiting, err error) {
+// waiting returns where jobs wait that the worker may do, and where it may find one that another has
+// left, which only taking it shows.
+func (c *Conn) waiting(ctx context.Context, worker string, memory int64) (all, left []waiting, err error) {
 	s, err := c.js.Stream(ctx, c.stream())
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil, ErrEmpty
+		return nil, nil, ErrEmpty
 	} else if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	list := s.ListConsumers(ctx)
 	for info := range list.Info() {
 		k, ok := parseKind(info.Name)
-		if ok && k.isFor(worker, memory) && (info.NumPending > 0 || info.NumAckPending > 0) {
+		switch {
+		case !ok || !k.isFor(worker, memory):
+		case info.NumPending > 0:
 			all = append(all, waiting{k, info.NumPending})
+		case info.NumAckPending > 0:
+			left = append(left, waiting{k, 0})
 		}
 	}
-	return all, cmp.Or(ctx.Err(), list.Err())
+	return all, left, cmp.Or(ctx.Err(), list.Err())
 }
 
 func (c *Conn) take(ctx context.Context, consumer string) (*Message, error) {
