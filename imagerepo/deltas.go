@@ -150,6 +150,9 @@ func (j *job) decide() (plan.Action, state.Stamp) {
 
 // do decides what the delta needs, and does it.
 func (j *job) do(ctx context.Context) error {
+	if j.maker.away.has(j) {
+		return nil
+	}
 	action, file := j.decide()
 	j.expect(action)
 	switch action {
@@ -165,9 +168,6 @@ func (j *job) do(ctx context.Context) error {
 		}
 		return j.check(ctx)
 	default:
-		if j.maker.away.has(j) {
-			return nil
-		}
 		return j.make(ctx)
 	}
 }

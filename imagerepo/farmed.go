@@ -27,21 +27,21 @@ type away struct {
 	maker *maker
 	batch work.Batch
 
-	mu   sync.Mutex
-	open map[work.ID]plan.Delta // those that were handed over and have no result
-	left []plan.Delta           // those that must be made here, after all
+	mu     sync.Mutex
+	handed map[string]bool        // the files of those that were handed over, and not taken over since
+	open   map[work.ID]plan.Delta // those of them that have no result
+	left   []plan.Delta           // those that must be made here, after all
 }
 
-// has reports whether a worker makes a delta, so that there is nothing to do here.
+// has reports whether a worker makes a delta, or has made it, so that there is nothing to do here.
 func (a *away) has(j *job) bool {
-	if a == nil || j.delta.Retired {
+	if a == nil {
 		return false
 	}
-	w := j.work()
 	a.mu.Lock()
-	handed := a.open[w.ID()].File == j.delta.File // and not another one of images with the same content
+	handed := a.handed[j.delta.File]
 	a.mu.Unlock()
-	return handed && !a.batch.Take(w)
+	return handed && !a.batch.Take(j.work())
 }
 
 // take returns the delta of a result, once.
@@ -53,7 +53,14 @@ func (a *away) take(id work.ID) (d plan.Delta, ok bool) {
 	return d, ok
 }
 
-// makeHere has a delta made here, after all.
+// makes says that a delta is made here, after all.
+func (a *away) makes(d plan.Delta) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.handed, d.File)
+}
+
+// makeHere has a delta made here when the workers are done.
 func (a *away) makeHere(d plan.Delta) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -114,6 +121,7 @@ func (a *away) takeOver(ctx context.Context) error {
 		for _, j := range jobs {
 			if d, ok := a.take(j.ID()); ok {
 				deltas = append(deltas, d)
+				a.makes(d)
 			}
 		}
 		if len(jobs) == 0 {
@@ -139,7 +147,7 @@ func byBase(all []plan.Delta) (groups [][]plan.Delta) {
 
 // offer returns what can be handed over: the deltas that are made from images.
 func (m *maker) offer(groups [][]plan.Delta) (*away, work.Offer) {
-	a := &away{maker: m, open: make(map[work.ID]plan.Delta)}
+	a := &away{maker: m, handed: make(map[string]bool), open: make(map[work.ID]plan.Delta)}
 	o := work.Offer{Files: make(map[work.File]string), Mirror: m.mirror.Dir, Scratch: m.mirror.Scratch}
 	for _, d := range slices.Concat(groups...) {
 		j := m.job(nil, d)
@@ -152,7 +160,7 @@ func (m *maker) offer(groups [][]plan.Delta) (*away, work.Offer) {
 		}
 		o.Jobs = append(o.Jobs, work.Item{Job: w, Seconds: float64(w.Size()) / farmRate})
 		o.Files[w.Base], o.Files[w.Target] = d.Base.String(), d.Target.String()
-		a.open[w.ID()] = d
+		a.open[w.ID()], a.handed[d.File] = d, true
 	}
 	return a, o
 }
