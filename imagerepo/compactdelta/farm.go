@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"sync"
 
 	"golang.org/x/sync/semaphore"
 
@@ -23,13 +25,15 @@ type farmed struct {
 	run    *run
 	batch  work.Batch
 	handed map[work.ID]string // the files that were handed over
-	open   map[work.ID]Delta  // those that have no result
-	left   []Delta            // to be made here, after all
+	back   chan Delta         // those to be made here, after all; closed when no more come
 	// memory has the bytes for what is made and applied here at the same time, most in all.
 	memory *semaphore.Weighted
 	most   int64
 	// believed are those that were published and not applied here.
 	believed []believed
+
+	mu   sync.Mutex
+	open map[work.ID]Delta // those that workers may have: neither taken back, nor with a result
 }
 
 type believed struct {
@@ -39,8 +43,39 @@ type believed struct {
 
 // makeWithFarm makes compact deltas here and on a farm. What a farm cannot do is done here.
 func (r *run) makeWithFarm(ctx, limited context.Context, open []Delta) error {
+	f, offer := r.offer(open)
+	var err error
+	if f.batch, err = r.options.Farm.Offer(limited, offer); err != nil {
+		r.options.Log.Warn("the farm cannot be used; all compact deltas are made here", "reason", err)
+		return r.makeHere(ctx, limited, open)
+	}
+	defer func() {
+		if err := f.batch.Close(); err != nil {
+			r.options.Log.Warn("the farm did not end well", "reason", err)
+		}
+	}()
+	here := func(ctx context.Context) error { return f.here(ctx, limited, open) }
+	there := func(ctx context.Context) error {
+		defer close(f.back)
+		limited, cancel := context.WithCancel(limited)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return f.collect(ctx, limited)
+	}
+	err = work.Share(ctx, f.batch, here, there)
+	if judged := f.judge(ctx, limited); err == nil {
+		err = judged
+	}
+	return err
+}
+
+// offer returns what can be handed over.
+func (r *run) offer(open []Delta) (*farmed, work.Offer) {
 	most := limitsOf(r.options, 0).memory
-	f := &farmed{run: r, handed: make(map[work.ID]string), open: make(map[work.ID]Delta), memory: semaphore.NewWeighted(most), most: most}
+	f := &farmed{
+		run: r, handed: make(map[work.ID]string), open: make(map[work.ID]Delta), back: make(chan Delta, len(open)),
+		memory: semaphore.NewWeighted(most), most: most,
+	}
 	offer := work.Offer{Files: make(map[work.File]string), Mirror: r.options.MirrorDir, Scratch: r.maker.mirror.Scratch}
 	for _, d := range open {
 		j := r.job(d)
@@ -54,36 +89,64 @@ func (r *run) makeWithFarm(ctx, limited context.Context, open []Delta) error {
 		}
 		f.handed[j.ID()], f.open[j.ID()] = d.File, d
 	}
-	var err error
-	if f.batch, err = r.options.Farm.Offer(limited, offer); err != nil {
-		r.options.Log.Warn("the farm cannot be used; all compact deltas are made here", "reason", err)
-		return r.makeHere(ctx, limited, open)
-	}
-	defer func() {
-		if err := f.batch.Close(); err != nil {
-			r.options.Log.Warn("the farm did not end well", "reason", err)
+	return f, offer
+}
+
+// here makes what no worker has begun, and after that what comes back from them.
+func (f *farmed) here(ctx, limited context.Context, open []Delta) error {
+	for _, d := range open {
+		if !f.take(limited, d) {
+			continue
 		}
-	}()
-	here := func(ctx context.Context) error {
-		for _, d := range open {
-			if j := r.job(d); f.handed[j.ID()] == d.File && !f.batch.Take(j) {
-				continue
+		if err := f.make(ctx, limited, d); err != nil {
+			return err
+		}
+	}
+	f.batch.Idle()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case d, more := <-f.back:
+			if !more {
+				return ctx.Err()
 			}
-			if err := f.within(ctx, d.Need.Memory, func() error { return r.one(ctx, limited, d) }); err != nil {
+			if err := f.make(ctx, limited, d); err != nil {
 				return err
 			}
 		}
-		return nil
 	}
-	there := func(ctx context.Context) error { return f.collect(ctx, limited) }
-	err = work.Share(ctx, f.batch, here, there)
-	if judged := f.judge(ctx, limited); err == nil {
-		err = judged
+}
+
+// make makes one here.
+func (f *farmed) make(ctx, limited context.Context, d Delta) error {
+	return f.within(ctx, d.Need.Memory, func() error { return f.run.one(ctx, limited, d) })
+}
+
+// take reports whether one is made here now. One for which there is no time or no room here is left
+// to workers as long as they may begin it.
+func (f *farmed) take(limited context.Context, d Delta) bool {
+	r, j := f.run, f.run.job(d)
+	if f.handed[j.ID()] != d.File {
+		return true
 	}
-	if err != nil {
-		return err
+	r.mu.Lock()
+	possible := r.noTime(limited, d) == "" && r.noRoom(d) == ""
+	r.mu.Unlock()
+	if !possible || !f.batch.Take(j) {
+		return false
 	}
-	return r.makeHere(ctx, limited, f.left)
+	f.ended(j.ID())
+	return true
+}
+
+// ended notes that workers do not have a job any more, and returns its delta, once.
+func (f *farmed) ended(id work.ID) (d Delta, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, ok = f.open[id]
+	delete(f.open, id)
+	return d, ok
 }
 
 // within does something that takes so much memory, when there is as much.
@@ -110,45 +173,59 @@ func (r *run) job(d Delta) work.Job {
 
 // collect publishes what the farm makes, until all that was handed over has a result.
 func (f *farmed) collect(ctx, limited context.Context) error {
-	r := f.run
 	for {
 		res, err := f.batch.Next(limited)
 		switch {
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF) || err != nil && ctx.Err() != nil:
 			return ctx.Err()
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil: // the time is over
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			for _, d := range f.open {
-				if f.batch.Take(r.job(d)) {
-					r.leave("the time for compact deltas was over", d)
-				} else if len(r.without([]Delta{d})) > 0 && d.File != r.work.current() {
-					r.leave("the time for compact deltas was over while a worker made it", d)
-				}
-			}
+		case err != nil:
+			f.leave()
 			return nil
 		}
-		d, ok := f.open[res.ID()]
-		delete(f.open, res.ID())
+		d, ok := f.ended(res.ID())
 		if !ok {
 			res.Close()
 			continue
 		}
-		if err := f.accept(ctx, res, d); err != nil {
+		if err := f.accept(ctx, limited, res, d); err != nil {
 			return fmt.Errorf("compact delta %s: %w", d.File, err)
 		}
 	}
 }
 
+// leave leaves what workers have when the time is over.
+func (f *farmed) leave() {
+	r := f.run
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, d := range f.open {
+		reason := "the time for compact deltas was over while a worker made it"
+		if f.batch.Take(r.job(d)) {
+			reason = "the time for compact deltas is over"
+		}
+		r.leave(reason, d)
+		delete(f.open, id)
+	}
+}
+
 // accept publishes one that a worker has made, if it is right.
-func (f *farmed) accept(ctx context.Context, res work.Result, d Delta) error {
+func (f *farmed) accept(ctx, limited context.Context, res work.Result, d Delta) error {
 	r := f.run
 	defer res.Close()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if res.Err != nil {
 		r.options.Log.Info("no worker has made the compact delta; making it here", "delta", d.File, "reason", res.Err)
-		f.left = append(f.left, d)
+		f.back <- d
+		return nil
+	}
+	if res.Check && limited.Err() != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.leave("the time for compact deltas was over before it was applied", d)
 		return nil
 	}
 	m, err := f.received(ctx, res, d)
@@ -158,7 +235,7 @@ func (f *farmed) accept(ctx context.Context, res work.Result, d Delta) error {
 	case errors.Is(err, compacts.ErrWrong) || errors.Is(err, compacts.ErrOther):
 		f.batch.Checked(res, err)
 		r.options.Log.Warn("a worker has made a wrong compact delta; making it here", "delta", d.File, "worker", res.Maker, "reason", err)
-		f.left = append(f.left, d)
+		f.back <- d
 		return nil
 	case isFault(err):
 		r.mu.Lock()
@@ -171,6 +248,7 @@ func (f *farmed) accept(ctx context.Context, res work.Result, d Delta) error {
 	if res.Check {
 		f.batch.Checked(res, nil)
 	} else {
+		m.believed = true
 		f.believed = append(f.believed, believed{d, res})
 	}
 	r.mu.Lock()
@@ -213,31 +291,56 @@ func (r *run) applyAgain(ctx context.Context, m *made, d Delta) error {
 }
 
 // judge applies what was published and not applied here, where a worker that made or applied it
-// turned out wrong since. What is wrong is withdrawn, and made here.
+// turned out wrong since. What is wrong is withdrawn, and made here. What remains is right.
 func (f *farmed) judge(ctx, limited context.Context) error {
-	r := f.run
-	for _, b := range f.believed {
-		if !f.batch.Distrusted(b.result.Maker) && !f.batch.Distrusted(b.result.Verifier) {
-			continue
-		}
-		err := r.published(ctx, b.Delta)
-		if !errors.Is(err, compacts.ErrWrong) && !errors.Is(err, compacts.ErrOther) {
-			if err != nil && !isFault(err) {
+	var right []string
+	for len(f.believed) > 0 {
+		// Each that is wrong may show that another worker was.
+		i := max(0, slices.IndexFunc(f.believed, f.isDoubtful))
+		b := f.believed[i]
+		f.believed = slices.Delete(f.believed, i, i+1)
+		if f.isDoubtful(b) {
+			ok, err := f.check(ctx, limited, b)
+			if err != nil {
 				return err
+			} else if !ok {
+				continue
 			}
-			continue
 		}
-		f.batch.Checked(b.result, err)
-		r.options.Log.Warn("a published compact delta is wrong; withdrawing it, and making it here", "delta", b.File, "maker", b.result.Maker, "verifier", b.result.Verifier)
-		if err := r.withLock(ctx, func(l *locked) error { return l.withdraw(ctx, b.File) }); err != nil {
-			return err
-		}
-		r.forget(b.File)
-		if err := r.one(ctx, limited, b.Delta); err != nil {
-			return err
-		}
+		right = append(right, b.File)
 	}
-	return ctx.Err()
+	if len(right) == 0 {
+		return ctx.Err()
+	}
+	return f.run.withLock(ctx, func(l *locked) error { return l.trust(right) })
+}
+
+func (f *farmed) isDoubtful(b believed) bool {
+	return f.batch.Distrusted(b.result.Maker) || f.batch.Distrusted(b.result.Verifier)
+}
+
+// check applies one that is published, and reports whether it is right. One that is wrong it
+// withdraws, and makes here.
+func (f *farmed) check(ctx, limited context.Context, b believed) (right bool, err error) {
+	r := f.run
+	err = r.published(ctx, b.Delta)
+	switch wrong := errors.Is(err, compacts.ErrWrong) || errors.Is(err, compacts.ErrOther); {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case !wrong && isFault(err):
+		return false, nil // the next build applies it
+	case !wrong:
+		return false, err
+	}
+	f.batch.Checked(b.result, err)
+	r.options.Log.Warn("a published compact delta is wrong; withdrawing it, and making it here", "delta", b.File, "maker", b.result.Maker, "verifier", b.result.Verifier)
+	if err := r.withLock(ctx, func(l *locked) error { return l.withdraw(ctx, b.File) }); err != nil {
+		return false, err
+	}
+	r.forget(b.File)
+	return false, r.one(ctx, limited, b.Delta)
 }
 
 // published applies a compact delta of the mirror.

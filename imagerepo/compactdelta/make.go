@@ -51,9 +51,10 @@ type maker struct {
 
 // made is a compact delta that makes its target, in a file without a name.
 type made struct {
-	file *os.File
-	info compact.Info
-	sums cksum.Sums
+	file     *os.File
+	info     compact.Info
+	sums     cksum.Sums
+	believed bool // it was applied by workers alone
 }
 
 func (m *made) Close() error { return m.file.Close() }

@@ -113,6 +113,19 @@ func (l *locked) publish(ctx context.Context, d Delta, m *made) error {
 	return l.write(ctx)
 }
 
+// trust notes that compact deltas which workers alone have applied are right.
+func (l *locked) trust(files []string) error {
+	for _, file := range files {
+		if record := l.known.Of(file); record.Believed {
+			record.Believed = false
+			if err := l.known.Put(file, record); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // wanting returns the series that want the compact delta of these images, and do not have it.
 func (l *locked) wanting(d Delta) (series []string) {
 	wanted, images := decided(l.docs.All(), nil, l.options.Policy.Compact, l.options.Series)
@@ -160,7 +173,7 @@ func (l *locked) place(ctx context.Context, d Delta, m *made, maker *torrents.Ma
 		return err
 	}
 	return l.known.Put(d.File, &state.Record{
-		Stamp: state.StampOf(info), Sums: m.sums, Base: d.base.BLAKE3, Target: d.target.BLAKE3,
+		Stamp: state.StampOf(info), Sums: m.sums, Base: d.base.BLAKE3, Target: d.target.BLAKE3, Believed: m.believed,
 		Compact: state.Compact{Memory: m.info.Memory, Coded: m.info.Coded, Unpacked: m.info.Unpacked},
 	})
 }

@@ -133,7 +133,11 @@ func (r *run) without(open []Delta) []Delta {
 // one makes one, unless there is no time or no room for it, and drops or publishes it.
 func (r *run) one(ctx, limited context.Context, d Delta) error {
 	r.mu.Lock()
-	reason := cmp.Or(r.noTime(limited, d), r.noRoom(d))
+	reason := r.noTime(limited, d)
+	if room := r.noRoom(d); reason == "" && room != "" {
+		r.options.Log.Warn("the compact delta is left out", "delta", d.File, "reason", room)
+		reason = room
+	}
 	if reason != "" {
 		r.leave(reason, d)
 	}
@@ -190,10 +194,8 @@ func (r *run) noRoom(d Delta) string {
 	if d.Need.Scratch <= room || r.options.IgnoreSpace {
 		return ""
 	}
-	reason := fmt.Sprintf("its scratch files need about %d MiB in %s, and %d MiB are free; make room, or try it with --ignore-space",
+	return fmt.Sprintf("its scratch files need about %d MiB in %s, and %d MiB are free; make room, or try it with --ignore-space",
 		d.Need.Scratch>>20, r.options.MirrorDir, room>>20)
-	r.options.Log.Warn("the compact delta is left out", "delta", d.File, "reason", reason)
-	return reason
 }
 
 // slow notes the rate of one that was given up, which is less than this.

@@ -232,7 +232,7 @@ func (b *batch) note() {
 
 // Next returns the next result.
 func (b *batch) Next(ctx context.Context) (work.Result, error) {
-	for ctx.Err() == nil {
+	for {
 		b.mu.Lock()
 		left, changed := b.left, b.changed
 		if len(b.results) > 0 {
@@ -247,10 +247,10 @@ func (b *batch) Next(ctx context.Context) (work.Result, error) {
 		}
 		select {
 		case <-ctx.Done():
+			return work.Result{}, ctx.Err()
 		case <-changed:
 		}
 	}
-	return work.Result{}, ctx.Err()
 }
 
 // trusted returns the result, or where its maker turned out wrong since, that it must be made

@@ -52,6 +52,8 @@ func Decide(record *state.Record, file state.Stamp, base, target cksum.Digest256
 	switch {
 	case of && record.Dropped:
 		return plan.Drop
+	case of && known && record.Believed:
+		return plan.Check
 	case of && known:
 		return plan.Keep
 	case known: // it is of other images
@@ -138,7 +140,7 @@ func (k *Keeper) check(ctx context.Context, c plan.CompactDelta, stamp state.Sta
 	}
 	record := k.Ledger.Of(c.File)
 	of := record.Base == k.content(c.Base) && record.Target == k.content(c.Target)
-	if of && record.Summed() && record.Sums.SHA512 == sums.SHA512 { // only its stamp changed
+	if of && record.Summed() && !record.Believed && record.Sums.SHA512 == sums.SHA512 { // only its stamp changed
 		record.Stamp = stamp
 		return k.Ledger.Put(c.File, record)
 	}

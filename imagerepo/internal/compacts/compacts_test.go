@@ -28,6 +28,7 @@ func TestDecide(t *testing.T) {
 	}{
 		{"right", record(nil), stamp, base, target, plan.Keep},
 		{"without a base", record(func(r *state.Record) { r.Base = none }), stamp, none, target, plan.Keep},
+		{"applied by workers alone", record(func(r *state.Record) { r.Believed = true }), stamp, base, target, plan.Check},
 		{"nothing is there", nil, state.Stamp{}, base, target, plan.Make},
 		{"no record", nil, stamp, base, target, plan.Check},
 		{"no file", record(nil), state.Stamp{}, base, target, plan.Make},

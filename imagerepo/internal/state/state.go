@@ -63,6 +63,9 @@ type Record struct {
 	// Compact is what applying a compact delta takes. Base is zero in the record of one that
 	// needs no base.
 	Compact Compact `json:"compact,omitzero"`
+	// Believed says that workers alone have applied a compact delta, in a run that has not ended
+	// well: it is published, and the next build applies it.
+	Believed bool `json:"believed,omitempty"`
 	// Orphaned is since when the file is an orphan, in seconds since 1970: no document
 	// names it. 0 says that it is none.
 	Orphaned int64 `json:"unnamed,omitempty"`

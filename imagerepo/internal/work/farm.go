@@ -45,7 +45,8 @@ type Batch interface {
 	// no worker begins within some seconds comes back.
 	Idle()
 	// Next returns the next result, or io.EOF when each job was taken or has had a result.
-	// The error is otherwise that of ctx. The caller closes the result.
+	// The error is otherwise that of ctx, when no result is there. The caller closes the
+	// result.
 	Next(ctx context.Context) (Result, error)
 	// Checked says that whoever offered the job has applied its result, and that it was right
 	// if wrong is nil. Whoever is to blame gets no more jobs.
