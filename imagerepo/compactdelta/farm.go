@@ -309,7 +309,7 @@ func (f *farmed) judge(ctx, limited context.Context) error {
 		}
 		right = append(right, b.File)
 	}
-	if len(right) == 0 {
+	if ctx.Err() != nil || len(right) == 0 {
 		return ctx.Err()
 	}
 	return f.run.withLock(ctx, func(l *locked) error { return l.trust(right) })
