@@ -71,7 +71,7 @@ var arrows = []struct {
 	{"imagerepo/archive/internal/increment", []string{"cksum", "delta", "imagerepo/atomicfile", "imagerepo/archive/internal/catalog", "imagerepo/archive/internal/extents", "imagerepo/archive/internal/pieces"}},
 	{"imagerepo/archive/internal/...", []string{"cksum", "delta", "delta/compact", "delta/mmap", "imagerepo/atomicfile", "imagerepo/archive/internal/..."}},
 	{"imagerepo/serve", []string{"imagerepo/atomicfile", "imagerepo/internal/mediatype", "imagerepo/internal/mirror", "imagerepo/internal/state"}},
-	{"imagerepo/farm", []string{"cksum", "delta", "delta/mmap", "delta/compact", "delta/compact/squashfs", "meta", "meta/untrusted", "imagerepo/serve", "imagerepo/farm/internal/...", "imagerepo/internal/compacts", "imagerepo/internal/pool", "imagerepo/internal/work"}},
+	{"imagerepo/farm", []string{"cksum", "delta", "delta/mmap", "delta/compact", "delta/compact/squashfs", "meta", "meta/untrusted", "imagerepo/serve", "imagerepo/farm/internal/...", "imagerepo/internal/compacts", "imagerepo/internal/lockfile", "imagerepo/internal/pool", "imagerepo/internal/work"}},
 	{"imagerepo/farm/internal/queue", []string{"cksum", "imagerepo/farm/internal/secret", "imagerepo/internal/scratch"}},
 	{"imagerepo/farm/internal/secret", nil},
 	{"imagerepo/farm/internal/board", []string{"imagerepo/internal/work"}},

@@ -17,6 +17,7 @@ import (
 	"puavo-image-repository/imagerepo/farm/internal/queue"
 	"puavo-image-repository/imagerepo/farm/internal/secret"
 	"puavo-image-repository/imagerepo/farm/internal/transfer"
+	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/work"
 	"puavo-image-repository/imagerepo/serve"
 )
@@ -39,8 +40,10 @@ type Options struct {
 	Queue string
 	// Listen is where images are served, as host:port; "" is the port after that of an embedded
 	// queue, or port 4281 of all addresses.
-	Listen  string
-	Token   Token
+	Listen string
+	Token  Token
+	// Dir is a directory in which one builder at a time has workers, by a lock; "" is none.
+	Dir     string
 	Version string  // of the program
 	Recheck float64 // the share of compact deltas that the builder applies too, from 0 to 1
 	Log     *slog.Logger
@@ -75,7 +78,8 @@ type Status struct {
 // Farm is the builder's end of a farm.
 type Farm struct {
 	options Options
-	server  *queue.Server // nil unless it is embedded
+	lock    *lockfile.Lock // nil without Options.Dir
+	server  *queue.Server  // nil unless it is embedded
 	conn    *queue.Conn
 	jobs    *queue.Jobs
 	board   *board.Board
@@ -98,7 +102,11 @@ func Open(ctx context.Context, o Options) (_ *Farm, err error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.limits, o.tick = cmp.Or(o.limits, board.Usual), cmp.Or(o.tick, 500*time.Millisecond)
-	f := &Farm{options: o, board: board.New(o.limits), wake: make(chan struct{}, 1)}
+	lock, err := lockIn(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	f := &Farm{options: o, lock: lock, board: board.New(o.limits), wake: make(chan struct{}, 1)}
 	f.store = transfer.NewStore(f.allow, f.report)
 	ctx, f.stop = context.WithCancel(context.WithoutCancel(ctx)) // it ends by Close
 	defer func() {
@@ -122,6 +130,18 @@ func Open(ctx context.Context, o Options) (_ *Farm, err error) {
 	return f, nil
 }
 
+// lockIn locks a directory for the workers of one builder.
+func lockIn(dir string) (*lockfile.Lock, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	lock, err := lockfile.Acquire(dir, "farm.lock")
+	if errors.Is(err, lockfile.ErrHeld) {
+		err = fmt.Errorf("another build has the workers: %w", err)
+	}
+	return lock, err
+}
+
 // openQueue begins the server of the queue, if that is embedded, and connects to it.
 func (f *Farm) openQueue() (err error) {
 	o := f.options
@@ -132,7 +152,7 @@ func (f *Farm) openQueue() (err error) {
 		}
 		dial.URL, dial.Server, dial.Pinned = "nats://"+f.server.Address(), f.server, true
 	}
-	f.address = dial.URL
+	f.address = redacted(dial.URL)
 	f.conn, err = queue.Dial(dial)
 	return err
 }
@@ -187,11 +207,17 @@ func (f *Farm) listen(ctx context.Context) (net.Listener, error) {
 	if f.options.Listen != "" || f.server == nil {
 		return c.Listen(ctx, "tcp", cmp.Or(f.options.Listen, ":4281"))
 	}
-	l, err := c.Listen(ctx, "tcp", next(f.server.Address()))
-	if err != nil {
-		l, err = c.Listen(ctx, "tcp", net.JoinHostPort(hostOf(f.server.Address()), "0")) // workers learn the port
+	usual := next(f.server.Address())
+	l, err := c.Listen(ctx, "tcp", usual)
+	if err == nil {
+		return l, nil
 	}
-	return l, err
+	l, failed := c.Listen(ctx, "tcp", net.JoinHostPort(hostOf(f.server.Address()), "0"))
+	if failed == nil {
+		f.options.Log.Warn("images are served to workers at another port than usual; open it in the firewall, or choose one with --farm-listen",
+			"usual", usual, "port", l.Addr().String(), "reason", err)
+	}
+	return l, failed
 }
 
 // Address returns where workers find the queue, as a URL.
@@ -213,6 +239,9 @@ func (f *Farm) Close() error {
 	}
 	if f.server != nil {
 		err = errors.Join(err, f.server.Close())
+	}
+	if f.lock != nil {
+		err = errors.Join(err, f.lock.Release())
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 
 	"puavo-image-repository/imagerepo"
 	"puavo-image-repository/imagerepo/farm/internal/queue"
+	"puavo-image-repository/imagerepo/internal/lockfile"
 	"puavo-image-repository/imagerepo/internal/work"
 	"puavo-image-repository/testdata"
 )
@@ -218,6 +219,36 @@ func TestQueueLost(t *testing.T) {
 	p.found(1)
 	if p.same(p.busy(), rdiffs); p.done() < want(t, rdiffs).made || !strings.Contains(p.logged(), "the queue was lost") {
 		t.Errorf("%d jobs\n%s", p.done(), p.logged())
+	}
+}
+
+// One builder at a time has the workers of a mirror, and no password gets into what it says.
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := Options{Queue: "embedded:127.0.0.1:0", Token: NewToken(), Version: "test", Dir: dir}
+	f, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), o); !errors.Is(err, lockfile.ErrHeld) {
+		t.Errorf("a second builder: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if f, err = Open(t.Context(), o); err != nil {
+		t.Fatalf("after the first: %v", err)
+	}
+	defer f.Close()
+	o.Queue, o.Dir = strings.Replace(f.Address(), "://", "://user:secret@", 1), ""
+	other, err := Open(t.Context(), o)
+	if err == nil {
+		defer other.Close()
+		err = errors.New(other.Address())
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Error(err)
 	}
 }
 

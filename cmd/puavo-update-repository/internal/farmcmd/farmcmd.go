@@ -90,7 +90,7 @@ func Open(c *cli.Context, mirrorDir string, noSync bool, log *slog.Logger) (*Bui
 	}
 	dir.NoSync = noSync
 	b := &Builder{dir: dir, log: log}
-	o := farm.Options{Queue: c.String("farm"), Listen: c.String("farm-listen"), Version: version.String(), Log: log, Status: b.note}
+	o := farm.Options{Queue: c.String("farm"), Listen: c.String("farm-listen"), Dir: filepath.Join(mirrorDir, ".repo"), Version: version.String(), Log: log, Status: b.note}
 	o.Recheck, _ = share(c.String("recheck")) // was checked
 	if o.Token, err = b.token(c.Context, c.String("farm-token-file")); err != nil {
 		return nil, errors.Join(err, dir.Close())

@@ -38,7 +38,7 @@ func New(more []cli.Flag, stderr io.Writer) *cli.Command {
 		Flags: append(command.Category(category,
 			&cli.StringFlag{Name: "farm", Usage: "work for the builder at `ADDRESS`, HOST:PORT; or for that at a NATS server, tls://HOST:PORT, or nats://HOST:PORT on this machine"},
 			tokenFlag("none"),
-			&cli.StringFlag{Name: "name", Usage: "`NAME` of this worker in logs and status", DefaultText: "the host's"},
+			&cli.StringFlag{Name: "name", Usage: "`NAME` of this worker in logs and status", DefaultText: "the host's, and something random"},
 			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: runtime.GOMAXPROCS(0), Usage: "make `N` deltas at a time", DefaultText: "number of cores"},
 			&cli.StringFlag{Name: "memory", Value: "2g", Usage: "use at most `SIZE` of memory for all of them; a delta that needs more is left to others"},
 			&cli.StringFlag{Name: "cache", Usage: "keep fetched images in `DIR`"},

@@ -4,7 +4,7 @@
 //	builder                        NATS                              worker
 //	   |-- Put(job) -------> stream FARM-<name>, in memory             |
 //	   |                     one consumer for each subject ----------->|-- Next
-//	   |-- Remove (taken back) ->                                      |-- Working, every few seconds
+//	   |-- Remove (taken back) ->                                      |-- Working, every second
 //	   |                                                     <---------|-- Done, or Back
 //	   |<-------------------- <name>.state, request and reply ---------|-- Ask
 //
