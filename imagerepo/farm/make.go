@@ -5,17 +5,64 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/compact"
 	"puavo-image-repository/delta/compact/squashfs"
 	"puavo-image-repository/delta/mmap"
+	"puavo-image-repository/imagerepo/farm/internal/transfer"
 	"puavo-image-repository/imagerepo/internal/compacts"
 	"puavo-image-repository/imagerepo/internal/work"
+	"puavo-image-repository/meta/untrusted"
 )
+
+// made is what a worker has made, before it says so.
+type made struct {
+	job    work.Job
+	file   *os.File
+	size   int64
+	report report
+	ctx    context.Context
+}
+
+// do does a job, reports what came of it, and returns whether it was not this worker that failed.
+func (w *worker) do(k *maker, t *task) bool {
+	start, ctx, j := time.Now(), t.ctx, t.job
+	d := &made{job: j, report: report{Worker: w.options.Name, Job: j.ID()}, ctx: ctx}
+	err := context.Cause(ctx)
+	if err == nil {
+		err = k.do(ctx, t.at, d, t.cores)
+	}
+	if d.file != nil {
+		defer d.file.Close()
+	}
+	if w.options.tamper != nil && ctx.Err() == nil {
+		w.options.tamper(d)
+	}
+	if err == nil && d.file != nil {
+		err = w.transfer.Send(ctx, t.at, d.report.Job, w.options.Name, d.file, d.size)
+	}
+	log := w.options.Log.With("kind", string(j.Kind), "base", j.Base.BLAKE3.String()[:8], "target", j.Target.BLAKE3.String()[:8])
+	defer t.message.Done() // the builder puts it there again if it wants it
+	if ctx.Err() != nil || errors.Is(err, transfer.ErrGone) {
+		log.Info("job", "result", "stopped")
+		return true
+	}
+	d.report.Size = d.size
+	if err != nil {
+		d.report = report{Worker: w.options.Name, Job: d.report.Job, Error: untrusted.Show(err.Error())}
+	}
+	if err := w.transfer.Report(ctx, t.at, encode(d.report)); err != nil && ctx.Err() == nil {
+		log.Warn("the builder does not take the result", "reason", err)
+	}
+	log.Info("job", "result", d.report.outcome(), "bytes", d.size, "seconds", fmt.Sprintf("%.1f", time.Since(start).Seconds()))
+	return err == nil
+}
 
 // maker does one job of a worker at a time. It keeps the index of the last base.
 type maker struct {

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -43,15 +42,6 @@ type WorkerOptions struct {
 	tamper func(*made)   // with what was made, before the builder gets it; nil but in tests
 }
 
-// made is what a worker has made, before it says so.
-type made struct {
-	job    work.Job
-	file   *os.File
-	size   int64
-	report report
-	ctx    context.Context
-}
-
 // worker is a worker at work.
 type worker struct {
 	options  WorkerOptions
@@ -75,6 +65,15 @@ type worker struct {
 type running struct {
 	memory  int64
 	stop    context.CancelCauseFunc
+	message *queue.Message
+}
+
+// task is a job that a worker is about to do.
+type task struct {
+	ctx     context.Context // ends when the job is stopped
+	at      string          // URL of the images
+	job     work.Job
+	cores   int
 	message *queue.Message
 }
 
@@ -251,11 +250,15 @@ func (w *worker) free() int64 {
 	return n
 }
 
-// coresFor returns on how many cores a job is done: as many as its share of the memory allows.
-func (w *worker) coresFor(j work.Job) int {
+// coresFor returns on how many cores a job is done with that many free bytes of memory: as many as
+// its share of the memory allows, and what is free; 0 if it does not fit at all.
+func (w *worker) coresFor(j work.Job, free int64) int {
 	n := w.cores
-	for n > 1 && j.Memory(n) > w.options.Memory/int64(w.options.Jobs) {
+	for n > 1 && j.Memory(n) > min(w.options.Memory/int64(w.options.Jobs), free) {
 		n--
+	}
+	if j.Memory(n) > free {
+		return 0
 	}
 	return n
 }
@@ -266,8 +269,8 @@ func (w *worker) work(ctx, hard context.Context) error {
 	defer k.clear()
 	failed := 0 // jobs, one after another
 	for ctx.Err() == nil {
-		at, m, err := w.next(ctx)
-		if err == nil && w.begin(hard, at, k, m) {
+		t, err := w.next(ctx, hard)
+		if err == nil && w.begin(k, t) {
 			failed = 0
 			continue
 		}
@@ -284,25 +287,47 @@ func (w *worker) work(ctx, hard context.Context) error {
 	return ctx.Err()
 }
 
-// next returns a job, and where the images for it are.
-func (w *worker) next(ctx context.Context) (at string, m *queue.Message, err error) {
-	w.mu.Lock()
-	at, free := w.url, w.free()
-	barred := w.barred
-	w.mu.Unlock()
-	if at == "" || barred {
-		return "", nil, queue.ErrEmpty
-	}
-	w.looking.Lock()
+// next returns a job for which it has reserved the memory, in a context of hard. The caller calls
+// begin. Where no job waits that fits into the free memory, the error is queue.ErrEmpty.
+func (w *worker) next(ctx, hard context.Context) (*task, error) {
+	w.looking.Lock() // so that nobody else takes the memory meanwhile
 	defer w.looking.Unlock()
-	if time.Since(w.empty) < w.options.tick { // with many workers, looking takes the server long
-		return "", nil, queue.ErrEmpty
+	w.mu.Lock()
+	at, barred, free := w.url, w.barred, w.free()
+	w.mu.Unlock()
+	// With many workers, looking takes the server long.
+	if at == "" || barred || time.Since(w.empty) < w.options.tick {
+		return nil, queue.ErrEmpty
 	}
-	m, err = w.conn.Next(ctx, w.options.Name, free, w.cache.Holds)
+	m, err := w.conn.Next(ctx, w.options.Name, free, w.cache.Holds)
 	if errors.Is(err, queue.ErrEmpty) {
 		w.empty = time.Now()
 	}
-	return at, m, err
+	if err != nil {
+		return nil, err
+	}
+	j, err := work.Parse(m.Data())
+	if err != nil {
+		w.options.Log.Warn("the queue has a job that this worker does not know", "reason", err)
+		m.Back(time.Minute)
+		return nil, err
+	}
+	return w.reserve(hard, at, j, m)
+}
+
+// reserve takes the memory for a job. One that does not fit, or that is in work here, goes back to
+// the queue. The caller holds looking.
+func (w *worker) reserve(hard context.Context, at string, j work.Job, m *queue.Message) (*task, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	cores := w.coresFor(j, w.free())
+	if cores == 0 || w.running[j.ID()] != nil {
+		m.Back(2 * w.options.tick)
+		return nil, queue.ErrEmpty
+	}
+	ctx, stop := context.WithCancelCause(hard)
+	w.running[j.ID()] = &running{memory: j.Memory(cores), stop: stop, message: m}
+	return &task{ctx: ctx, at: at, job: j, cores: cores, message: m}, nil
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -312,74 +337,17 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// begin does the job of a message, and reports whether it could.
-func (w *worker) begin(ctx context.Context, at string, k *maker, m *queue.Message) bool {
-	j, err := work.Parse(m.Data())
-	if err != nil {
-		w.options.Log.Warn("the queue has a job that this worker does not know", "reason", err)
-		m.Back(time.Minute)
-		return false
-	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	cores := w.coresFor(j)
-	if !w.reserve(j, cores, m, stop) {
-		m.Back(2 * w.options.tick)
-		return false
-	}
+// begin does a job, reports whether it could, and frees the memory of the job.
+func (w *worker) begin(k *maker, t *task) bool {
 	defer func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		delete(w.running, j.ID())
+		w.running[t.job.ID()].stop(nil)
+		delete(w.running, t.job.ID())
 	}()
-	if err := w.checkIn(ctx); err != nil { // the builder must know before there is a result
-		m.Back(2 * w.options.tick)
+	if err := w.checkIn(t.ctx); err != nil { // the builder must know before there is a result
+		t.message.Back(2 * w.options.tick)
 		return false
 	}
-	return w.do(ctx, at, k, j, cores, m)
-}
-
-// reserve takes the memory for a job, and reports whether there was enough.
-func (w *worker) reserve(j work.Job, cores int, m *queue.Message, stop context.CancelCauseFunc) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.running[j.ID()] != nil || j.Memory(cores) > w.free() {
-		return false
-	}
-	w.running[j.ID()] = &running{memory: j.Memory(cores), stop: stop, message: m}
-	return true
-}
-
-// do does a job, reports what came of it, and returns whether it was not this worker that failed.
-func (w *worker) do(ctx context.Context, at string, k *maker, j work.Job, cores int, m *queue.Message) bool {
-	start := time.Now()
-	d := &made{job: j, report: report{Worker: w.options.Name, Job: j.ID()}, ctx: ctx}
-	err := context.Cause(ctx)
-	if err == nil {
-		err = k.do(ctx, at, d, cores)
-	}
-	if d.file != nil {
-		defer d.file.Close()
-	}
-	if w.options.tamper != nil && ctx.Err() == nil {
-		w.options.tamper(d)
-	}
-	if err == nil && d.file != nil {
-		err = w.transfer.Send(ctx, at, d.report.Job, w.options.Name, d.file, d.size)
-	}
-	log := w.options.Log.With("kind", string(j.Kind), "base", j.Base.BLAKE3.String()[:8], "target", j.Target.BLAKE3.String()[:8])
-	defer m.Done() // the builder puts it there again if it wants it
-	if ctx.Err() != nil || errors.Is(err, transfer.ErrGone) {
-		log.Info("job", "result", "stopped")
-		return true
-	}
-	d.report.Size = d.size
-	if err != nil {
-		d.report = report{Worker: w.options.Name, Job: d.report.Job, Error: untrusted.Show(err.Error())}
-	}
-	if err := w.transfer.Report(ctx, at, encode(d.report)); err != nil && ctx.Err() == nil {
-		log.Warn("the builder does not take the result", "reason", err)
-	}
-	log.Info("job", "result", d.report.outcome(), "bytes", d.size, "seconds", fmt.Sprintf("%.1f", time.Since(start).Seconds()))
-	return err == nil
+	return w.do(k, t)
 }

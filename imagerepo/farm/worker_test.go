@@ -1,0 +1,108 @@
+package farm
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"puavo-image-repository/delta"
+	"puavo-image-repository/imagerepo/farm/internal/queue"
+	"puavo-image-repository/imagerepo/internal/work"
+)
+
+// begun returns a worker that has found the builder and does nothing by itself.
+func (p *place) begun(name string, change ...func(*WorkerOptions)) *worker {
+	p.t.Helper()
+	w, err := newWorker(p.options(name, change...))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.ends = append(p.ends, w.close)
+	p.await("the builder", func() bool { return w.checkIn(p.t.Context()) == nil })
+	return w
+}
+
+// sample returns one of several jobs.
+func sample(kind work.Kind, n byte, index int64) work.Job {
+	j := work.Job{Format: work.Format, Kind: kind, Base: work.File{Size: 10}, Target: work.File{Size: 20}, Effort: delta.Fast, Index: index, Limit: 9}
+	j.Base.BLAKE3[0], j.Target.BLAKE3[0] = n, n
+	return j
+}
+
+// putJobs puts jobs into the queue.
+func (p *place) putJobs(jobs ...work.Job) {
+	p.t.Helper()
+	for _, j := range jobs {
+		it := queue.Item{ID: j.ID().String(), Base: j.Base.BLAKE3.String(), Memory: j.Memory(1), Data: j.JSON()}
+		if _, err := p.farm.jobs.Put(p.t.Context(), it); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+// However many look for a job at a time, a worker takes no more than fit into its memory; the others
+// find none, and leave what they cannot do to other workers.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	const slots, fit = 16, 3
+	p := newPlace(t)
+	var jobs []work.Job
+	for n := range byte(slots) {
+		jobs = append(jobs, sample(work.Compact, n, 512<<20))
+	}
+	p.putJobs(jobs...)
+	w := p.begun("w0", func(o *WorkerOptions) { o.Jobs, o.Memory = slots, fit*jobs[0].Memory(1) })
+	var mu sync.Mutex
+	var looking sync.WaitGroup
+	var tasks []*task
+	for range slots {
+		looking.Go(func() {
+			task, err := w.next(t.Context(), t.Context())
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				tasks = append(tasks, task)
+			} else if !errors.Is(err, queue.ErrEmpty) {
+				t.Error(err)
+			}
+		})
+	}
+	looking.Wait()
+	if len(tasks) != fit {
+		t.Errorf("%d jobs are taken, want %d", len(tasks), fit)
+	}
+	other := p.begun("w1", func(o *WorkerOptions) { o.Jobs, o.Memory = slots, 1<<40 })
+	for n := range slots - fit {
+		if _, err := other.next(t.Context(), t.Context()); err != nil {
+			t.Fatalf("job %d that the first worker has left: %v", n, err)
+		}
+	}
+}
+
+// A job gets as many cores as its share of the memory allows, and what is free.
+func TestCores(t *testing.T) {
+	j := sample(work.RDiff, 0, 100<<20)
+	share := j.Memory(4)
+	for _, c := range []struct {
+		jobs, want int
+		memory     int64 // of all jobs
+		free       int64
+	}{
+		{jobs: 2, memory: 2 * share, free: 2 * share, want: 4},
+		{jobs: 2, memory: 2 * share, free: share, want: 4},
+		{jobs: 2, memory: 2 * share, free: share - 1, want: 3},
+		{jobs: 2, memory: 2*share - 2, free: 2*share - 2, want: 3},
+		{jobs: 16, memory: 2 * share, free: 2 * share, want: 1},
+		{jobs: 2, memory: 2 * share, free: j.Memory(1), want: 1},
+		{jobs: 2, memory: 2 * share, free: j.Memory(1) - 1, want: 0},
+		{jobs: 2, memory: 2 * share, free: 0, want: 0},
+	} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			w := &worker{cores: 4, options: WorkerOptions{Jobs: c.jobs, Memory: c.memory}}
+			if got := w.coresFor(j, c.free); got != c.want {
+				t.Errorf("got %d", got)
+			}
+		})
+	}
+}
