@@ -68,7 +68,7 @@ func (f *Farm) Offer(ctx context.Context, o work.Offer) (work.Batch, error) {
 		}
 		b.jobs[id] = it
 		b.left++
-		f.board.Add(now, id, it.Kind, it.Seconds)
+		f.board.Add(now, id, it)
 		b.open = append(b.open, id)
 	}
 	f.batch = b

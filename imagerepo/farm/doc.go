@@ -18,10 +18,11 @@
 // The queue has jobs, as package work writes them. Every second, and before a job is begun, a
 // worker says through the queue what it works on,
 //
-//	{"worker":"w1","running":["<job>"]}
+//	{"worker":"w1","running":["<job>"],"fetching":["<job>"]}
 //
 //	worker    its name: 1 to 100 of letters, digits and -._, and no dot first
 //	running   the IDs of the jobs that it has begun and not reported, 4096 at most
+//	fetching  those of them that wait for their images, or for the delta to verify; missing if none
 //
 // and the builder replies
 //
@@ -61,7 +62,9 @@
 //
 //	a worker dies, hangs, is cut off    its job goes to another after 15 s in which the worker did
 //	                                    not list it, or after four times what it is expected to
-//	                                    take, a minute at least
+//	                                    take, a minute at least; fetching does not count
+//	a link is slow                      likewise if it takes a worker longer to fetch the images
+//	                                    than at 256 KiB/s and a minute
 //	a worker cannot do a job            likewise at once; it takes the next one after a pause
 //	a connection breaks                 images and deltas go on where they stopped
 //	the queue dies, is full, or loses   what it held is put there again; the builder goes on

@@ -267,7 +267,7 @@ func (f *Farm) current() *batch {
 func (f *Farm) answer(data []byte) []byte {
 	r := reply{URL: f.url}
 	if s, err := parseState(data); err == nil {
-		r.Stop, r.Barred = f.board.Heard(time.Now(), s.Worker, s.Running)
+		r.Stop, r.Barred = f.board.Heard(time.Now(), s.Worker, s.Running, s.Fetching)
 	}
 	return encode(r)
 }

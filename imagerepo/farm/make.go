@@ -24,6 +24,7 @@ import (
 // made is what a worker has made, before it says so.
 type made struct {
 	job    work.Job
+	at     string // URL of the images
 	file   *os.File
 	size   int64
 	report report
@@ -33,10 +34,10 @@ type made struct {
 // do does a job, reports what came of it, and returns whether it was not this worker that failed.
 func (w *worker) do(k *maker, t *task) bool {
 	start, ctx, j := time.Now(), t.ctx, t.job
-	d := &made{job: j, report: report{Worker: w.options.Name, Job: j.ID()}, ctx: ctx}
+	d := &made{job: j, at: t.at, report: report{Worker: w.options.Name, Job: j.ID()}, ctx: ctx}
 	err := context.Cause(ctx)
 	if err == nil {
-		err = k.do(ctx, t.at, d, t.cores)
+		err = k.do(ctx, d, t.cores)
 	}
 	if d.file != nil {
 		defer d.file.Close()
@@ -88,14 +89,16 @@ type image struct {
 	close func()
 }
 
-// open opens an image, which it fetches if it must. The empty one needs nothing.
-func (k *maker) open(ctx context.Context, at string, f work.File) (*image, error) {
+// open opens an image of a job, which it fetches if it must. The empty one needs nothing.
+func (k *maker) open(ctx context.Context, d *made, f work.File) (*image, error) {
 	if f == (work.File{}) {
 		return &image{close: func() {}}, nil
 	}
+	fetched := k.worker.fetching(d.report.Job)
 	path, release, err := k.worker.cache.Get(ctx, f, func(ctx context.Context, from int64) (io.ReadCloser, error) {
-		return k.worker.transfer.Image(ctx, at, f, from)
+		return k.worker.transfer.Image(ctx, d.at, f, from)
 	})
+	fetched()
 	if err != nil {
 		return nil, err
 	}
@@ -116,20 +119,20 @@ func (k *maker) open(ctx context.Context, at string, f work.File) (*image, error
 }
 
 // do does a job, on so many cores.
-func (k *maker) do(ctx context.Context, at string, d *made, cores int) error {
+func (k *maker) do(ctx context.Context, d *made, cores int) error {
 	if d.job.Kind == work.RDiff {
-		return k.rdiff(ctx, at, d, cores)
+		return k.rdiff(ctx, d, cores)
 	}
 	k.clear()
-	base, err := k.open(ctx, at, d.job.Base)
+	base, err := k.open(ctx, d, d.job.Base)
 	if err != nil {
 		return err
 	}
 	defer base.close()
 	if d.job.Kind == work.Verify {
-		return k.verify(ctx, at, d, base, cores)
+		return k.verify(ctx, d, base, cores)
 	}
-	target, err := k.open(ctx, at, d.job.Target)
+	target, err := k.open(ctx, d, d.job.Target)
 	if err != nil {
 		return err
 	}
@@ -138,11 +141,11 @@ func (k *maker) do(ctx context.Context, at string, d *made, cores int) error {
 }
 
 // rdiff makes an rdiff delta.
-func (k *maker) rdiff(ctx context.Context, at string, d *made, cores int) error {
-	if err := k.prepare(ctx, at, d.job, cores); err != nil {
+func (k *maker) rdiff(ctx context.Context, d *made, cores int) error {
+	if err := k.prepare(ctx, d, cores); err != nil {
 		return err
 	}
-	target, err := k.open(ctx, at, d.job.Target)
+	target, err := k.open(ctx, d, d.job.Target)
 	if err != nil {
 		return err
 	}
@@ -153,13 +156,14 @@ func (k *maker) rdiff(ctx context.Context, at string, d *made, cores int) error 
 	})
 }
 
-// prepare makes the index of a base, unless it is the last one.
-func (k *maker) prepare(ctx context.Context, at string, j work.Job, cores int) (err error) {
+// prepare makes the index of a job's base, unless it is the last one.
+func (k *maker) prepare(ctx context.Context, d *made, cores int) (err error) {
+	j := d.job
 	if k.index != nil && k.of.Base == j.Base && k.of.Index == j.Index && k.of.Effort == j.Effort {
 		return nil
 	}
 	k.clear()
-	if k.base, err = k.open(ctx, at, j.Base); err != nil {
+	if k.base, err = k.open(ctx, d, j.Base); err != nil {
 		return err
 	}
 	k.index, err = delta.NewIndex(ctx, k.base.data, delta.Options{Memory: j.Index, Effort: j.Effort, Cores: cores})
@@ -229,13 +233,16 @@ func (l *limited) Write(p []byte) (int, error) {
 }
 
 // verify fetches a compact delta, applies it, and compares what that makes.
-func (k *maker) verify(ctx context.Context, at string, d *made, base *image, cores int) error {
+func (k *maker) verify(ctx context.Context, d *made, base *image, cores int) error {
 	file, err := k.worker.cache.Scratch()
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if err := k.worker.transfer.Fetch(ctx, at, d.job.Delta, file); err != nil {
+	fetched := k.worker.fetching(d.report.Job)
+	err = k.worker.transfer.Fetch(ctx, d.at, d.job.Delta, file)
+	fetched()
+	if err != nil {
 		return err
 	}
 	images := compacts.Images{Base: sums(d.job.Base), Target: sums(d.job.Target), Cores: cores}

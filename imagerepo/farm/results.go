@@ -111,15 +111,15 @@ func (b *batch) askAnother(it work.Item, r work.Result) bool {
 	}
 	delta := work.File{Size: r.Size, BLAKE3: digest}
 	j := work.Job{Format: work.Format, Kind: work.Verify, Base: it.Base, Target: it.Target, Delta: delta}
-	id, seconds := j.ID(), it.Seconds/applying
+	id, check := j.ID(), work.Item{Job: j, Seconds: it.Seconds / applying}
 	b.mu.Lock()
 	if b.closed || b.checks[id] != nil { // two workers have made it
 		b.mu.Unlock()
 		return false
 	}
-	b.jobs[id] = work.Item{Job: j, Seconds: seconds}
+	b.jobs[id] = check
 	b.checks[id] = &verifying{r, b.farm.store.Lend(delta, r.File)}
-	b.farm.board.Add(time.Now(), id, work.Verify, seconds, r.Maker)
+	b.farm.board.Add(time.Now(), id, check, r.Maker)
 	b.mu.Unlock()
 	b.put(id)
 	return true

@@ -18,13 +18,14 @@ import (
 
 // state is what a worker says of itself.
 type state struct {
-	Worker  string    `json:"worker"`
-	Running []work.ID `json:"running"`
+	Worker   string    `json:"worker"`
+	Running  []work.ID `json:"running"`
+	Fetching []work.ID `json:"fetching,omitempty"`
 }
 
 const (
-	maxName    = 100 // bytes of the name of a worker
-	maxRunning = 4096
+	maxName    = 100  // bytes of the name of a worker
+	maxRunning = 4096 // jobs in each list
 )
 
 func checkName(name string) error {
@@ -46,7 +47,7 @@ func parseState(data []byte) (w state, err error) {
 	if err := json.Unmarshal(data, &w); err != nil {
 		return w, meta.PlainJSON(err)
 	}
-	if len(w.Running) > maxRunning {
+	if max(len(w.Running), len(w.Fetching)) > maxRunning {
 		return w, errors.New("too many jobs")
 	}
 	return w, checkName(w.Worker)

@@ -7,12 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"maps"
 	"net"
 	"net/url"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,9 +61,10 @@ type worker struct {
 
 // running is a job in work.
 type running struct {
-	memory  int64
-	stop    context.CancelCauseFunc
-	message *queue.Message
+	memory   int64
+	stop     context.CancelCauseFunc
+	message  *queue.Message
+	fetching bool // images, or a delta to verify
 }
 
 // task is a job that a worker is about to do.
@@ -172,12 +171,23 @@ func (w *worker) keepInTouch(ctx context.Context) error {
 	}
 }
 
+// state returns what the worker says of itself.
+func (w *worker) state() state {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := state{Worker: w.options.Name, Running: []work.ID{}}
+	for id, j := range w.running {
+		s.Running = append(s.Running, id)
+		if j.fetching {
+			s.Fetching = append(s.Fetching, id)
+		}
+	}
+	return s
+}
+
 // checkIn says what the worker works on, and does what the builder answers.
 func (w *worker) checkIn(ctx context.Context) error {
-	w.mu.Lock()
-	s := state{Worker: w.options.Name, Running: slices.AppendSeq([]work.ID{}, maps.Keys(w.running))}
-	w.mu.Unlock()
-	answer, err := w.conn.Ask(ctx, encode(s))
+	answer, err := w.conn.Ask(ctx, encode(w.state()))
 	var r reply
 	if err == nil {
 		err = json.Unmarshal(answer, &r)
@@ -335,6 +345,17 @@ func wait(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-time.After(d):
 	}
+}
+
+// fetching notes that a job waits for what it fetches, until done is called.
+func (w *worker) fetching(id work.ID) (done func()) {
+	note := func(is bool) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.running[id].fetching = is
+	}
+	note(true)
+	return func() { note(false) }
 }
 
 // begin does a job, reports whether it could, and frees the memory of the job.

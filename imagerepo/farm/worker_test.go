@@ -3,8 +3,12 @@ package farm
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
 	"puavo-image-repository/delta"
 	"puavo-image-repository/imagerepo/farm/internal/queue"
@@ -104,5 +108,89 @@ func TestCores(t *testing.T) {
 				t.Errorf("got %d", got)
 			}
 		})
+	}
+}
+
+// Who waits for images, or for a delta to verify, says so as long as it waits.
+func TestFetching(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	w := p.begun("w0")
+	verify := work.Job{Format: work.Format, Kind: work.Verify, Target: work.File{Size: 20}, Delta: work.File{Size: 5}}
+	verify.Target.BLAKE3[0] = 1
+	for name, j := range map[string]work.Job{"rdiff": sample(work.RDiff, 1, 1<<20), "compact": sample(work.Compact, 1, 1<<20), "verify": verify} {
+		p.putJobs(j)
+		task, err := w.next(t.Context(), t.Context())
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		said := func() string { return string(encode(w.state())) }
+		during := ""
+		images := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, r *http.Request) {
+			during = said()
+			http.NotFound(answer, r)
+		}))
+		d := &made{job: j, at: images.URL, report: report{Job: j.ID()}, ctx: t.Context()}
+		if err := (&maker{worker: w}).do(t.Context(), d, 1); err == nil {
+			t.Errorf("%s: an image that nobody has was fetched", name)
+		}
+		images.Close()
+		if want := fmt.Sprintf(`{"worker":"w0","running":["%s"],"fetching":["%[1]s"]}`, j.ID()); during != want {
+			t.Errorf("%s: got %s, want %s", name, during, want)
+		}
+		if got, want := said(), fmt.Sprintf(`{"worker":"w0","running":["%s"]}`, j.ID()); got != want {
+			t.Errorf("%s, when that has ended: got %s, want %s", name, got, want)
+		}
+		task.message.Done()
+		delete(w.running, j.ID())
+	}
+}
+
+// Jobs behind a slow link are done there, though fetching alone takes longer than a job may.
+func TestSlowLink(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, func(o *Options) {
+		o.limits.Least, o.limits.Factor = 2*time.Second, 0.1
+		o.wrap = func(l net.Listener) net.Listener { return slow{l} }
+	})
+	p.worker("w0")
+	p.found(1)
+	if p.same(p.busy(), rdiffs); p.done() < want(t, rdiffs).made {
+		t.Errorf("%d jobs\n%s", p.done(), p.logged())
+	}
+}
+
+// slow are connections on which 400 KiB take 1.8 s.
+type slow struct{ net.Listener }
+
+func (s slow) Accept() (net.Conn, error) {
+	conn, err := s.Listener.Accept()
+	return slowConn{conn}, err
+}
+
+type slowConn struct{ net.Conn }
+
+func (c slowConn) Write(p []byte) (int, error) {
+	if len(p) > 1<<10 {
+		time.Sleep(time.Duration(len(p)) * 1800 * time.Millisecond / (400 << 10))
+	}
+	return c.Conn.Write(p)
+}
+
+// Lists of jobs are bounded.
+func TestParseState(t *testing.T) {
+	for name, c := range map[string]struct {
+		running, fetching int
+		ok                bool
+	}{
+		"none":                         {0, 0, true},
+		"all there are":                {maxRunning, maxRunning, true},
+		"one too much":                 {maxRunning + 1, 0, false},
+		"one too much that is fetched": {0, maxRunning + 1, false},
+	} {
+		s := state{Worker: "w", Running: make([]work.ID, c.running), Fetching: make([]work.ID, c.fetching)}
+		if got, err := parseState(encode(s)); (err == nil) != c.ok || c.ok && len(got.Fetching) != c.fetching {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

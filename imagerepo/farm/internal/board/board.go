@@ -9,6 +9,9 @@
 //	 +--|-------+
 //	    +--nobody begins it, and the builder is idle--> back
 //
+// The time of a job stands still while its worker fetches images: a link may be slow, and the worker
+// not. Fetching has a limit of its own, by the bytes of the images.
+//
 // A job that comes back has ended here: whoever offered it does it. A job to verify also comes
 // back when no worker is left that may do it.
 package board
@@ -16,7 +19,6 @@ package board
 import (
 	"bytes"
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -24,18 +26,6 @@ import (
 
 	"puavo-image-repository/imagerepo/internal/work"
 )
-
-// Limits are those of the time that is given.
-type Limits struct {
-	Silence time.Duration // after which a worker counts as gone
-	Grace   time.Duration // after which a job that nobody begins comes back, see Idle
-	Least   time.Duration // that a job may take, however small it is
-	Factor  float64       // of what a job is expected to take, after which its worker is too slow
-	Workers int           // that may try a job
-}
-
-// Usual are the limits of a farm.
-var Usual = Limits{Silence: 15 * time.Second, Grace: 5 * time.Second, Least: time.Minute, Factor: 4, Workers: 3}
 
 type state int
 
@@ -47,10 +37,11 @@ const (
 
 type entry struct {
 	state   state
-	kind    work.Kind
-	seconds float64   // that it is expected to take
-	since   time.Time // it waits, or its worker has it
-	heard   time.Time // its worker has listed it
+	item    work.Item
+	since   time.Time     // it waits, or its worker has it
+	heard   time.Time     // its worker has listed it
+	waits   bool          // for images, as its worker said then
+	fetched time.Duration // of the time in which it waited for images
 	worker  string
 	not     []string // workers that may not do it
 	reasons []string // of those that tried it
@@ -62,7 +53,7 @@ type Worker struct {
 	Done    int       `json:"done"`
 	Failed  int       `json:"failed"`
 	Running int       `json:"running"`
-	Seconds float64   `json:"seconds"` // that its jobs took in all
+	Seconds float64   `json:"seconds"` // that its jobs took in all, with fetching
 	Barred  string    `json:"barred,omitempty"`
 	Gone    bool      `json:"gone,omitempty"`
 	Heard   time.Time `json:"heard"`
@@ -92,12 +83,11 @@ func (b *Board) Clear() {
 	b.idle = false
 }
 
-// Add adds a job that is expected to take one core that many seconds, and that some workers may
-// not do.
-func (b *Board) Add(now time.Time, id work.ID, kind work.Kind, seconds float64, not ...string) {
+// Add adds a job, which some workers may not do.
+func (b *Board) Add(now time.Time, id work.ID, it work.Item, not ...string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.jobs[id] = &entry{kind: kind, seconds: seconds, since: now, not: not}
+	b.jobs[id] = &entry{item: it, since: now, not: not}
 }
 
 // Idle says that the builder has nothing else to do: jobs that nobody begins come back.
@@ -133,7 +123,7 @@ func (b *Board) TakeOver(n int) (ids []work.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, e := range b.jobs {
-		if e.kind == work.RDiff && e.state != ended {
+		if e.item.Kind == work.RDiff && e.state != ended {
 			ids = append(ids, id)
 		}
 	}
@@ -169,19 +159,24 @@ func (b *Board) worker(now time.Time, name string) *Worker {
 	return w
 }
 
-// Heard notes what a worker works on, and returns the jobs of these that it must stop, and whether
-// it gets no more.
-func (b *Board) Heard(now time.Time, worker string, running []work.ID) (stop []work.ID, barred bool) {
+// Heard notes what a worker works on, and for which of these jobs it still fetches images. It returns
+// the jobs that the worker must stop, and whether it gets no more.
+func (b *Board) Heard(now time.Time, worker string, running, fetching []work.ID) (stop []work.ID, barred bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	w := b.worker(now, worker)
 	w.Running = 0
+	waits := make(map[work.ID]bool)
+	for _, id := range fetching {
+		waits[id] = true
+	}
 	for _, id := range running {
-		if b.may(now, w, id) {
-			w.Running++
-		} else {
+		if !b.may(now, w, id) {
 			stop = append(stop, id)
+			continue
 		}
+		w.Running++
+		b.jobs[id].listed(now, waits[id])
 	}
 	return stop, w.Barred != ""
 }
@@ -197,9 +192,8 @@ func (b *Board) may(now time.Time, w *Worker, id work.ID) bool {
 	case e.state == waiting && slices.Contains(e.not, w.Name):
 		return false
 	case e.state == waiting:
-		e.state, e.worker, e.since = working, w.Name, now
+		e.state, e.worker, e.since, e.heard, e.waits, e.fetched = working, w.Name, now, now, false, 0
 	}
-	e.heard = now
 	return true
 }
 
@@ -221,11 +215,11 @@ func (b *Board) End(now time.Time, id work.ID, worker string) bool {
 	}
 	e.state = ended
 	w := b.worker(now, worker)
-	took := now.Sub(e.since).Seconds()
+	took := now.Sub(e.since)
 	w.Done++
-	w.Seconds += took
-	if e.seconds > 0 {
-		b.ratio = 0.8*b.ratio + 0.2*min(took/e.seconds, 100)
+	w.Seconds += took.Seconds()
+	if e.item.Seconds > 0 { // since it was listed last it was worked on, whatever it waited for then
+		b.ratio = 0.8*b.ratio + 0.2*min((took-e.fetched).Seconds()/e.item.Seconds, 100)
 	}
 	return true
 }
@@ -301,35 +295,6 @@ func (b *Board) Barred(worker string) bool {
 	return w != nil && w.Barred != ""
 }
 
-// Tick looks at what is overdue.
-func (b *Board) Tick(now time.Time) (a Actions) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, w := range b.workers {
-		if now.Sub(w.Heard) > b.limits.Silence {
-			w.Gone, w.Running = true, 0
-		}
-	}
-	for id, e := range b.jobs {
-		took := now.Sub(e.since)
-		switch {
-		case e.state == waiting && took > b.limits.Grace && (b.idle || e.kind == work.Verify && !b.others(e.not...)):
-			e.state = ended
-			a.Back = append(a.Back, Back{id, append(e.reasons, "no worker has begun it")})
-		case e.state != working:
-		case now.Sub(e.heard) > b.limits.Silence:
-			b.fail(now, id, e, "the worker is gone, or has lost it", &a)
-		case took > b.allowed(e):
-			b.fail(now, id, e, fmt.Sprintf("not done after %v", took.Round(time.Second)), &a)
-		}
-	}
-	return a
-}
-
-func (b *Board) allowed(e *entry) time.Duration {
-	return max(b.limits.Least, time.Duration(b.limits.Factor*e.seconds*max(b.ratio, 0.25)*float64(time.Second)))
-}
-
 // Open returns the jobs that wait for a worker.
 func (b *Board) Open() (ids []work.ID) {
 	b.mu.Lock()
@@ -376,7 +341,7 @@ func (b *Board) Left() (jobs int, seconds float64) {
 	for _, e := range b.jobs {
 		if e.state != ended {
 			jobs++
-			seconds += e.seconds * b.ratio
+			seconds += e.item.Seconds * b.ratio
 		}
 	}
 	return jobs, seconds

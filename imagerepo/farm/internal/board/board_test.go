@@ -16,13 +16,17 @@ var (
 
 func at(seconds int) time.Time { return time.Unix(1000+int64(seconds), 0) }
 
+func item(kind work.Kind, seconds float64) work.Item {
+	return work.Item{Job: work.Job{Kind: kind}, Seconds: seconds}
+}
+
 // show shows what must be done.
 func show(a Actions) string { return fmt.Sprintf("%d again, %d back", len(a.Again), len(a.Back)) }
 
 // What happens to a job decides who may have it.
 func TestJob(t *testing.T) {
 	heard := func(b *Board, second int, worker string) bool {
-		stop, _ := b.Heard(at(second), worker, []work.ID{jobA})
+		stop, _ := b.Heard(at(second), worker, []work.ID{jobA}, nil)
 		return len(stop) == 0
 	}
 	for name, do := range map[string]func(b *Board) (got, want string){
@@ -62,7 +66,7 @@ func TestJob(t *testing.T) {
 		},
 		"lost, as by a worker that began again under its name": func(b *Board) (string, string) {
 			heard(b, 1, "x")
-			b.Heard(at(8), "x", nil)
+			b.Heard(at(8), "x", nil, nil)
 			return show(b.Tick(at(11))) + ", " + show(b.Tick(at(12))), "0 again, 0 back, 1 again, 0 back"
 		},
 		"slow": func(b *Board) (string, string) {
@@ -86,7 +90,7 @@ func TestJob(t *testing.T) {
 		"barred": func(b *Board) (string, string) {
 			heard(b, 1, "x")
 			a := b.Bar(at(2), "x", "wrong")
-			_, barred := b.Heard(at(3), "x", nil)
+			_, barred := b.Heard(at(3), "x", nil, nil)
 			return fmt.Sprint(show(a), " ", barred, heard(b, 3, "x"), b.Barred("x"), b.Barred("y"), b.Others("x"), b.Others("y")), "1 again, 0 back true false true false false false"
 		},
 		"cleared": func(b *Board) (string, string) {
@@ -98,14 +102,14 @@ func TestJob(t *testing.T) {
 			heard(b, 1, "x")
 			b.End(at(41), jobA, "x") // twice as long as expected
 			none, _ := b.Left()
-			b.Add(at(42), jobA, work.RDiff, 10)
+			b.Add(at(42), jobA, item(work.RDiff, 10))
 			_, longer := b.Left()
 			return fmt.Sprintf("%d %.0f %d %.0f", jobs, seconds, none, longer), "1 20 0 12"
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := New(limits)
-			b.Add(at(0), jobA, work.RDiff, 20)
+			b.Add(at(0), jobA, item(work.RDiff, 20))
 			if got, want := do(b); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
@@ -120,20 +124,20 @@ func TestVerify(t *testing.T) {
 		do   func(b *Board)
 		want string // at second 6
 	}{
-		"another worker is there": {func(b *Board) { b.Heard(at(1), "other", nil) }, "0 again, 0 back"},
+		"another worker is there": {func(b *Board) { b.Heard(at(1), "other", nil, nil) }, "0 again, 0 back"},
 		"nobody else is there":    {func(*Board) {}, "0 again, 1 back"},
-		"the other is barred":     {func(b *Board) { b.Heard(at(1), "other", nil); b.Bar(at(2), "other", "wrong") }, "0 again, 1 back"},
-		"the builder is idle":     {func(b *Board) { b.Heard(at(1), "other", nil); b.Idle(at(0)) }, "0 again, 1 back"},
-		"the other does it":       {func(b *Board) { b.Heard(at(1), "other", []work.ID{jobA}); b.Idle(at(2)) }, "0 again, 0 back"},
+		"the other is barred":     {func(b *Board) { b.Heard(at(1), "other", nil, nil); b.Bar(at(2), "other", "wrong") }, "0 again, 1 back"},
+		"the builder is idle":     {func(b *Board) { b.Heard(at(1), "other", nil, nil); b.Idle(at(0)) }, "0 again, 1 back"},
+		"the other does it":       {func(b *Board) { b.Heard(at(1), "other", []work.ID{jobA}, nil); b.Idle(at(2)) }, "0 again, 0 back"},
 		"the other cannot do it": {func(b *Board) {
-			b.Heard(at(0), "other", []work.ID{jobA})
+			b.Heard(at(0), "other", []work.ID{jobA}, nil)
 			b.Fail(at(0), jobA, "other", "no luck")
 		}, "0 again, 1 back"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := New(limits)
-			b.Add(at(0), jobA, work.Verify, 1, "maker")
-			if stop, _ := b.Heard(at(0), "maker", []work.ID{jobA}); len(stop) != 1 {
+			b.Add(at(0), jobA, item(work.Verify, 1), "maker")
+			if stop, _ := b.Heard(at(0), "maker", []work.ID{jobA}, nil); len(stop) != 1 {
 				t.Error("its maker may verify it")
 			}
 			c.do(b)
@@ -150,17 +154,17 @@ func TestVerify(t *testing.T) {
 func TestTakeOver(t *testing.T) {
 	b := New(limits)
 	for n, kind := range []work.Kind{work.RDiff, work.RDiff, work.Compact, work.RDiff, work.RDiff} {
-		b.Add(at(0), work.ID{byte(n)}, kind, 1)
+		b.Add(at(0), work.ID{byte(n)}, item(kind, 1))
 	}
-	b.Heard(at(1), "x", []work.ID{{0}, {4}})
+	b.Heard(at(1), "x", []work.ID{{0}, {4}}, nil)
 	b.End(at(2), work.ID{4}, "x")
-	b.Heard(at(2), "y", []work.ID{{1}, {2}})
+	b.Heard(at(2), "y", []work.ID{{1}, {2}}, nil)
 	for _, want := range [][]work.ID{{{3}, {1}}, {{0}}, nil} {
 		if got := b.TakeOver(2); !slices.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	}
-	if stop, _ := b.Heard(at(3), "y", []work.ID{{1}, {2}}); !slices.Equal(stop, []work.ID{{1}}) {
+	if stop, _ := b.Heard(at(3), "y", []work.ID{{1}, {2}}, nil); !slices.Equal(stop, []work.ID{{1}}) {
 		t.Errorf("y must stop %v", stop)
 	}
 }
@@ -168,13 +172,80 @@ func TestTakeOver(t *testing.T) {
 // Workers are listed by name, with what they did.
 func TestWorkers(t *testing.T) {
 	b := New(limits)
-	b.Add(at(0), jobA, work.RDiff, 1)
-	b.Heard(at(1), "y", nil)
-	b.Heard(at(1), "x", []work.ID{jobA})
+	b.Add(at(0), jobA, item(work.RDiff, 1))
+	b.Heard(at(1), "y", nil, nil)
+	b.Heard(at(1), "x", []work.ID{jobA}, nil)
 	b.End(at(5), jobA, "x")
-	b.Heard(at(12), "x", nil)
+	b.Heard(at(12), "x", nil, nil)
 	b.Tick(at(12))
 	if got, want := fmt.Sprint(b.Workers()), fmt.Sprint([]Worker{{Name: "x", Done: 1, Seconds: 4, Heard: at(12)}, {Name: "y", Heard: at(1), Gone: true}}); got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// The time in which a worker fetches images is no time of the job, and is bounded by their bytes.
+func TestFetching(t *testing.T) {
+	jobs := []work.ID{jobA}
+	big := item(work.RDiff, 20) // which has 80 s, and 60 s + 100 s for its images
+	big.Base.Size, big.Target.Size = 60*slowest, 40*slowest
+	for name, c := range map[string]struct {
+		fetches func(second int) bool
+		heard   func(second int) bool // nil for always
+		want    string                // when it is given to others, and why
+	}{
+		"never":            {fetches: func(int) bool { return false }, want: "82 not done after 1m21s"},
+		"at first":         {fetches: func(s int) bool { return s <= 101 }, want: "182 not done after 1m21s"},
+		"base, and target": {fetches: func(s int) bool { return s <= 31 || s > 51 && s <= 81 }, want: "142 not done after 1m21s"},
+		"for too long":     {fetches: func(int) bool { return true }, want: "162 it has not fetched the images after 2m41s"},
+		"for too long, but not at a stretch": {
+			fetches: func(s int) bool { return s <= 81 || s > 91 }, want: "172 it has not fetched the images after 2m41s",
+		},
+		"unheard of meanwhile": {
+			fetches: func(s int) bool { return s <= 101 }, heard: func(s int) bool { return s%10 == 1 }, want: "182 not done after 1m21s",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := New(limits)
+			b.Add(at(0), jobA, big)
+			got := ""
+			for second := 1; second <= 300 && got == ""; second++ {
+				var fetching []work.ID
+				if c.fetches(second) {
+					fetching = jobs
+				}
+				if c.heard == nil || c.heard(second) {
+					b.Heard(at(second), "x", jobs, append(fetching, work.ID{9})) // one that it has not is none
+				}
+				for _, again := range b.Tick(at(second)).Again {
+					got = fmt.Sprint(second, " ", again.Reason)
+				}
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// The time that jobs are expected to take follows from that without fetching, what a worker does in
+// an hour from all of it; and the next worker has all the time again.
+func TestFetchingEnds(t *testing.T) {
+	b := New(limits)
+	b.Add(at(0), jobA, item(work.RDiff, 10))
+	for second := 0; second <= 50; second += 5 {
+		b.Heard(at(second), "x", []work.ID{jobA}, []work.ID{jobA})
+	}
+	b.Heard(at(55), "x", []work.ID{jobA}, nil)
+	b.End(at(60), jobA, "x")
+	b.Add(at(60), jobA, item(work.RDiff, 100))
+	if _, left := b.Left(); left != 100 || b.Workers()[0].Seconds != 60 {
+		t.Errorf("%v s are left, want 100; %+v", left, b.Workers())
+	}
+	b.Heard(at(60), "x", []work.ID{jobA}, nil)
+	b.Heard(at(70), "x", []work.ID{jobA}, []work.ID{jobA})
+	b.Fail(at(71), jobA, "x", "no")
+	b.Heard(at(72), "y", []work.ID{jobA}, []work.ID{jobA})
+	if e := b.jobs[jobA]; e.fetched != 0 || !e.since.Equal(at(72)) {
+		t.Errorf("%+v", e)
 	}
 }
