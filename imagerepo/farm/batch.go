@@ -123,6 +123,9 @@ func (b *batch) settle(ctx context.Context) {
 		b.mu.Lock()
 		var err error
 		switch {
+		case b.closed: // by now the queue is empty, or will be
+			b.mu.Unlock()
+			return
 		case len(b.surplus) > 0:
 			number := b.surplus[0]
 			b.mu.Unlock()
@@ -171,14 +174,34 @@ func (b *batch) send(ctx context.Context, key string, it work.Item) error {
 	if err != nil {
 		return err
 	}
+	closed := false
 	b.settled(func() {
+		closed = b.closed
 		b.numbers[id] = number
 		if !slices.Contains(b.open, id) { // it was taken meanwhile
 			b.drop(id)
 		}
-		b.open = slices.DeleteFunc(b.open, func(other work.ID) bool { return other == id })
+		b.unopen(id)
 	})
+	if closed { // Close may have emptied the queue before
+		return b.farm.jobs.Remove(ctx, number)
+	}
 	return nil
+}
+
+// unopen has a job not put into the queue. The caller holds the mutex.
+func (b *batch) unopen(id work.ID) {
+	b.open = slices.DeleteFunc(b.open, func(other work.ID) bool { return other == id })
+}
+
+// ended has a job taken out of the queue that has ended. Its worker may not have done that yet, or
+// another one may have it.
+func (b *batch) ended(id work.ID) {
+	b.settled(func() {
+		b.unopen(id)
+		b.drop(id)
+	})
+	b.farm.wakeUp()
 }
 
 // lost says that the queue was lost, so that all must be put there that waits.
@@ -213,7 +236,7 @@ func (b *batch) TakeOver(n int) (jobs []work.Job) {
 func (b *batch) taken(id work.ID) work.Job {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.open = slices.DeleteFunc(b.open, func(other work.ID) bool { return other == id })
+	b.unopen(id)
 	b.drop(id) // a worker that gets it nevertheless is stopped
 	b.left--
 	b.note()

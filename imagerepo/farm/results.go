@@ -21,6 +21,7 @@ func (b *batch) act(a board.Actions) {
 		b.put(again.ID)
 	}
 	for _, back := range a.Back {
+		b.ended(back.ID)
 		b.farm.store.Forget(back.ID)
 		b.mu.Lock()
 		v, it := b.checks[back.ID], b.jobs[back.ID]
@@ -56,6 +57,7 @@ func (b *batch) report(r report) {
 		}
 	case r.TooLarge:
 		if f.board.End(now, r.Job, r.Worker) {
+			b.ended(r.Job)
 			f.store.Forget(r.Job)
 			b.deliver(work.Result{Job: it.Job, Maker: r.Worker, Err: fmt.Errorf("%s says that it is not worth having", r.Worker)})
 		}
@@ -66,6 +68,7 @@ func (b *batch) report(r report) {
 
 // verified takes what a worker says that has applied a compact delta.
 func (b *batch) verified(r report) {
+	b.ended(r.Job)
 	b.mu.Lock()
 	v := b.checks[r.Job]
 	delete(b.checks, r.Job)
@@ -97,6 +100,7 @@ func (b *batch) made(now time.Time, it work.Item, r report) {
 		file.Close()
 		return
 	}
+	b.ended(r.Job)
 	result := work.Result{Job: it.Job, File: file, Size: size, Maker: r.Worker, Check: true}
 	if it.Kind != work.Compact || !f.board.Others(r.Worker) || !b.askAnother(it, result) {
 		b.deliver(result)

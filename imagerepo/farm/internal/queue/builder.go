@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,7 +19,13 @@ type Jobs struct {
 
 	mu        sync.Mutex
 	stream    jetstream.Stream
-	consumers map[string]bool
+	consumers map[string]*consumer // by name
+}
+
+// consumer is what a consumer of the queue hands out.
+type consumer struct {
+	jobs    map[uint64]bool // by their numbers
+	putting int             // jobs of which the number is not known yet
 }
 
 // Fresh returns an empty queue, in the place of what an earlier builder has left.
@@ -40,7 +48,7 @@ func (j *Jobs) reset(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the queue: %w", err)
 	}
-	j.stream, j.consumers = s, make(map[string]bool)
+	j.stream, j.consumers = s, make(map[string]*consumer)
 	return nil
 }
 
@@ -72,11 +80,20 @@ func (it Item) kind() kind {
 
 // Put puts a job into the queue, and returns its number there.
 func (j *Jobs) Put(ctx context.Context, it Item) (number uint64, err error) {
-	consumer := it.kind().consumer()
-	subject := j.conn.name + ".job." + strings.ReplaceAll(consumer, "-", ".")
-	if err := j.consumer(ctx, consumer, subject); err != nil {
+	name := it.kind().consumer()
+	subject := j.conn.name + ".job." + strings.ReplaceAll(name, "-", ".")
+	c, err := j.consumer(ctx, name, subject)
+	if err != nil {
 		return 0, fmt.Errorf("the queue: %w", err)
 	}
+	defer func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		c.putting--
+		if err == nil {
+			c.jobs[number] = true
+		}
+	}()
 	m := nats.NewMsg(subject)
 	m.Data = it.Data
 	ack, err := j.conn.js.PublishMsg(ctx, m, jetstream.WithMsgID(it.ID), jetstream.WithExpectStream(j.conn.stream()))
@@ -86,23 +103,28 @@ func (j *Jobs) Put(ctx context.Context, it Item) (number uint64, err error) {
 	return ack.Sequence, nil
 }
 
-func (j *Jobs) consumer(ctx context.Context, name, subject string) error {
+// consumer returns a consumer, which it makes unless it is there, and keeps it for a job that is put.
+func (j *Jobs) consumer(ctx context.Context, name, subject string) (*consumer, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.consumers[name] {
-		return nil
+	if c := j.consumers[name]; c != nil {
+		c.putting++
+		return c, nil
 	}
 	_, err := j.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable: name, FilterSubject: subject, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxAckPending: -1,
 		MemoryStorage: true,
 	})
-	if err == nil {
-		j.consumers[name] = true
+	if err != nil {
+		return nil, err
 	}
-	return err
+	c := &consumer{jobs: make(map[uint64]bool), putting: 1}
+	j.consumers[name] = c
+	return c, nil
 }
 
-// Remove takes a job out of the queue by its number. One that has left it is no error.
+// Remove takes a job out of the queue by its number, and its consumer if that has no other job. One
+// that has left it, by Message.Done, is no error.
 func (j *Jobs) Remove(ctx context.Context, number uint64) error {
 	j.mu.Lock()
 	s := j.stream
@@ -111,16 +133,46 @@ func (j *Jobs) Remove(ctx context.Context, number uint64) error {
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) && !errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
 		return fmt.Errorf("the queue: %w", err)
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for name, c := range j.consumers {
+		if !c.jobs[number] {
+			continue
+		}
+		if err := j.leave(ctx, name, c, number); err != nil {
+			return fmt.Errorf("the queue: %w", err)
+		}
+	}
 	return nil
 }
 
-// Clear removes all jobs.
+// leave notes that jobs of a consumer have left the queue, and removes it if it has no other. The
+// caller holds the mutex.
+func (j *Jobs) leave(ctx context.Context, name string, c *consumer, numbers ...uint64) error {
+	if c.putting == 0 && len(c.jobs) <= len(numbers) {
+		err := j.stream.DeleteConsumer(ctx, name)
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return err
+		}
+		delete(j.consumers, name)
+	}
+	for _, number := range numbers {
+		delete(c.jobs, number)
+	}
+	return nil
+}
+
+// Clear removes all jobs, and their consumers.
 func (j *Jobs) Clear(ctx context.Context) error {
 	j.mu.Lock()
-	s := j.stream
-	j.mu.Unlock()
-	if err := s.Purge(ctx); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+	defer j.mu.Unlock()
+	if err := j.stream.Purge(ctx); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("the queue: %w", err)
+	}
+	for name, c := range j.consumers {
+		if err := j.leave(ctx, name, c, slices.Collect(maps.Keys(c.jobs))...); err != nil {
+			return fmt.Errorf("the queue: %w", err)
+		}
 	}
 	return nil
 }

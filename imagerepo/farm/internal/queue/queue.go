@@ -4,7 +4,7 @@
 //	builder                        NATS                              worker
 //	   |-- Put(job) -------> stream FARM-<name>, in memory             |
 //	   |                     one consumer for each subject ----------->|-- Next
-//	   |-- Remove (taken back) ->                                      |-- Working, every second
+//	   |-- Remove (taken back, or ended) ->                            |-- Working, every second
 //	   |                                                     <---------|-- Done, or Back
 //	   |<-------------------- <name>.state, request and reply ---------|-- Ask
 //
@@ -21,7 +21,8 @@
 //	MiB    that the job takes on one core
 //	not    who must not do it: 8 digits of the BLAKE3 of each name, joined by _, or 0
 //
-// and its consumer the same after job, joined by -. So a worker sees what waits without taking it:
+// and its consumer the same after job, joined by -. A consumer is made with its first job, and removed
+// with its last one, as each worker that looks for a job lists them all. So a worker sees what waits without taking it:
 // it takes jobs of a base that it holds first, then others, each time the urgent ones first, and of
 // equals one of the base of which most wait. Images are what takes long to move.
 //

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"puavo-image-repository/cksum"
@@ -140,6 +141,11 @@ func (c *Conn) take(ctx context.Context, consumer string) (*Message, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	return fetch(k)
+}
+
+// fetch takes a job of a consumer, which may have been removed meanwhile.
+func fetch(k jetstream.Consumer) (*Message, error) {
 	batch, err := k.FetchNoWait(1)
 	if err != nil {
 		return nil, err
@@ -147,5 +153,9 @@ func (c *Conn) take(ctx context.Context, consumer string) (*Message, error) {
 	for m := range batch.Messages() {
 		return &Message{m}, nil
 	}
-	return nil, cmp.Or(batch.Error(), ErrEmpty)
+	err = batch.Error()
+	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, nats.ErrNoResponders) {
+		err = nil
+	}
+	return nil, cmp.Or(err, ErrEmpty)
 }
