@@ -128,7 +128,9 @@ func TestClosed(t *testing.T) {
 	for name, do := range map[string]func() error{
 		"to be put": func() error {
 			b.settled(func() { b.open = []work.ID{j.ID()} })
-			b.settle(t.Context())
+			if b.settle(t.Context()); b.attempts[j.ID()] != 1 {
+				t.Errorf("the job was put %d times", b.attempts[j.ID()])
+			}
 			return nil
 		},
 		"on its way": func() error { return b.send(t.Context(), "late", work.Item{Job: j}) },

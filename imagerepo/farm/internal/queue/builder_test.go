@@ -44,6 +44,13 @@ func TestConsumers(t *testing.T) {
 		"put again":            {func(p *place) { remove(p, p.put(baseA, 1, "a")); p.put(baseA, 1, "b") }, 1},
 		"cleared":              {func(p *place) { p.put(baseA, 1, "a"); p.put(baseB, 1, "b"); _ = p.jobs.Clear(p.t.Context()) }, 0},
 		"cleared, and another": {func(p *place) { p.put(baseA, 1, "a"); _ = p.jobs.Clear(p.t.Context()); p.put(baseA, 1, "b") }, 1},
+		"one is on its way": {func(p *place) {
+			n := p.put(baseA, 1, "a")
+			if _, err := p.jobs.consumer(p.t.Context(), Item{Base: baseA, Memory: 1}.kind().consumer(), "unused"); err != nil {
+				p.t.Error(err)
+			}
+			remove(p, n)
+		}, 1},
 		"done by a worker": {func(p *place) {
 			n := p.put(baseA, 1, "a")
 			m, _ := p.get(p.dial(p.options), 1<<20, "")
