@@ -5,7 +5,8 @@
 //	DIR/lock                held by the worker that uses DIR
 //
 // An image is read once in each process before it is used, so that no result is made of a damaged
-// one. All of them together take at most Limit bytes: the one that was not used for longest goes
+// one, and again when its file has another size or time of change than it had then. One that is gone
+// is fetched again. All of them together take at most Limit bytes: the one that was not used for longest goes
 // first, and those in use stay. Images in a directory that is shared with the builder are used
 // where they lie, and fetched where that cannot be read.
 package cache
@@ -47,13 +48,32 @@ type Cache struct {
 // slot is an image that is wanted, or was.
 type slot struct {
 	checking sync.Mutex // held while it is fetched or checked
-	path     string     // guarded by that; "" unless it is there and right
+	found    found      // guarded by that; zero unless it was there and right
 
 	// These are guarded by the mutex of the cache.
 	inUse  int
 	used   time.Time
 	there  bool // it is in DIR or shared, though perhaps not checked
 	placed bool // it takes room in DIR, or will
+}
+
+// found is a file that was read and is right, as long as it is the same. The zero one is none.
+type found struct {
+	path        string
+	size, mtime int64 // bytes, nanoseconds
+}
+
+func foundAt(path string, info fs.FileInfo) found {
+	return found{path, info.Size(), info.ModTime().UnixNano()}
+}
+
+// isThere reports whether the file is still the one that was read.
+func (f found) isThere() bool {
+	if f.path == "" {
+		return false
+	}
+	info, err := os.Stat(f.path)
+	return err == nil && info.Mode().IsRegular() && foundAt(f.path, info) == f
 }
 
 // Open opens the cache in a directory, which it makes, with at most limit bytes. images is a
@@ -122,8 +142,8 @@ func (c *Cache) Get(ctx context.Context, f work.File, fetch Fetch) (path string,
 	c.mu.Unlock()
 	s.checking.Lock()
 	defer s.checking.Unlock()
-	if s.path == "" {
-		s.path, err = c.find(ctx, f, s, fetch)
+	if !s.found.isThere() {
+		s.found, err = c.find(ctx, f, s, fetch)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,7 +152,7 @@ func (c *Cache) Get(ctx context.Context, f work.File, fetch Fetch) (path string,
 		s.inUse--
 		return "", nil, err
 	}
-	return s.path, func() {
+	return s.found.path, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		s.inUse--
@@ -152,27 +172,31 @@ func (c *Cache) Holds(digest string) bool {
 	return false
 }
 
-// find returns the path of an image that was checked.
-func (c *Cache) find(ctx context.Context, f work.File, s *slot, fetch Fetch) (string, error) {
-	if path := c.shared.find(ctx, f); path != "" || ctx.Err() != nil {
-		return path, ctx.Err()
+// find finds an image, or fetches it, and reads it.
+func (c *Cache) find(ctx context.Context, f work.File, s *slot, fetch Fetch) (found, error) {
+	if at := c.shared.find(ctx, f); at.path != "" || ctx.Err() != nil {
+		return at, ctx.Err()
 	}
 	name := f.BLAKE3.String() + ext
 	path := filepath.Join(c.dir.Name(), name)
 	if info, err := c.dir.Lstat(name); err == nil && info.Size() == f.Size {
 		if digest, err := digestOf(ctx, path); err != nil {
-			return "", err
+			return found{}, err
 		} else if digest == f.BLAKE3 {
-			return path, nil
+			return foundAt(path, info), nil
 		}
 	}
 	if err := c.makeRoom(f, s); err != nil {
-		return "", err
+		return found{}, err
 	}
 	if err := c.download(ctx, f, fetch); err != nil {
-		return "", err
+		return found{}, err
 	}
-	return path, nil
+	info, err := c.dir.Lstat(name)
+	if err != nil {
+		return found{}, err
+	}
+	return foundAt(path, info), nil
 }
 
 // shared is the directory that is shared with the builder. A nil one is empty.
@@ -188,14 +212,14 @@ type sharedFile struct {
 	digest      cksum.Digest256
 }
 
-// find returns the path of an image there, "" if it is not there or cannot be read.
-func (s *shared) find(ctx context.Context, f work.File) string {
+// find returns an image there, none if it is not there or cannot be read.
+func (s *shared) find(ctx context.Context, f work.File) found {
 	if s == nil {
-		return ""
+		return found{}
 	}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return ""
+		return found{}
 	}
 	for _, e := range entries {
 		path := filepath.Join(s.dir, e.Name())
@@ -204,10 +228,10 @@ func (s *shared) find(ctx context.Context, f work.File) string {
 			continue
 		}
 		if digest, err := s.digest(ctx, path, info); err == nil && digest == f.BLAKE3 {
-			return path
+			return foundAt(path, info)
 		}
 	}
-	return ""
+	return found{}
 }
 
 // digest returns the digest of an image, which it reads unless it is known.

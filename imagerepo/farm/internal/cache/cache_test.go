@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/imagerepo/internal/lockfile"
@@ -244,6 +246,58 @@ func TestShared(t *testing.T) {
 	p.open(size, images)
 	p.use("a")
 	p.want("a", "b from its start", "a from its start")
+}
+
+// An image that is removed or changed while the worker runs is not taken for the one that was read,
+// wherever it lies and whether it is in use; where the same bytes are found, it is not fetched.
+func TestChanged(t *testing.T) {
+	f, a := image("a")
+	wrong := bytes.Clone(a)
+	wrong[3]++
+	for name, c := range map[string]struct {
+		change  func(path string) error
+		fetches bool
+	}{
+		"nothing":      {func(string) error { return nil }, false},
+		"removed":      {os.Remove, true},
+		"replaced":     {func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, wrong, 0o666)) }, true},
+		"written":      {func(path string) error { return os.WriteFile(path, wrong, 0o666) }, true},
+		"cut short":    {func(path string) error { return os.Truncate(path, size/2) }, true},
+		"another time": {func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1, 0)) }, false},
+	} {
+		for _, shared := range []bool{false, true} {
+			for _, inUse := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, shared %t, in use %t", name, shared, inUse), func(t *testing.T) {
+					p := newPlace(t)
+					images := filepath.Dir(p.dir)
+					at := filepath.Join(p.dir, f.BLAKE3.String()+ext)
+					if shared {
+						at = filepath.Join(images, "a.img")
+					}
+					if err := errors.Join(os.WriteFile(at, a, 0o666), os.Chtimes(at, time.Time{}, time.Unix(1000, 0))); err != nil {
+						t.Fatal(err)
+					}
+					p.open(size, images) // there is room for one
+					path, release, err := p.get(t.Context(), "a")
+					if err != nil || path != at {
+						t.Fatal(path, err)
+					}
+					if inUse {
+						defer release()
+					} else {
+						release()
+					}
+					if err := c.change(path); err != nil {
+						t.Fatal(err)
+					}
+					p.use("a", "a")
+					if got := len(p.fetched) == 1; got != c.fetches || len(p.fetched) > 1 {
+						t.Errorf("fetched %q", p.fetched)
+					}
+				})
+			}
+		}
+	}
 }
 
 // One worker at a time has a cache, and its directory must be one.
