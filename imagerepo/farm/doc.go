@@ -20,7 +20,8 @@
 //
 //	{"worker":"w1","running":["<job>"],"fetching":["<job>"]}
 //
-//	worker    its name: 1 to 100 of letters, digits and -._, and no dot first
+//	worker    its name: 1 to 100 of letters, digits and -._, and no dot first; it stays the same
+//	          when the worker begins again
 //	running   the IDs of the jobs that it has begun and not reported, 4096 at most
 //	fetching  those of them that wait for their images, or for the delta to verify; missing if none
 //

@@ -28,7 +28,7 @@ type WorkerOptions struct {
 	Queue     string // URL of the builder or of a NATS server, see ParseQueue
 	Token     Token
 	Version   string // of the program, which must be that of the builder
-	Name      string // "" is the host's, with something that no other worker has
+	Name      string // "" is the host's, with something that no other worker has; Cache keeps it
 	Jobs      int    // at a time; 0 is as many as there are cores
 	Memory    int64  // bytes for all jobs besides mapped files; one that takes more is left to others
 	Cache     string // directory for images
@@ -114,13 +114,6 @@ func newWorker(o WorkerOptions) (*worker, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Name == "" {
-		host, _ := os.Hostname()
-		o.Name = strings.Map(plain, host) + "-" + strings.ToLower(rand.Text()[:6])
-	}
-	if err := checkName(o.Name); err != nil {
-		return nil, err
-	}
 	o.Jobs, o.tick = cmp.Or(o.Jobs, runtime.GOMAXPROCS(0)), cmp.Or(o.tick, time.Second)
 	at, withTLS, err := ParseQueue(o.Queue)
 	if err != nil {
@@ -129,6 +122,9 @@ func newWorker(o WorkerOptions) (*worker, error) {
 	c, err := cache.Open(o.Cache, o.CacheSize, o.Images)
 	if err != nil {
 		return nil, err
+	}
+	if o.Name, err = named(o.Name, c); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	pinned := strings.HasPrefix(at, "nats:")
 	conn, err := queue.Dial(queue.Options{URL: at, Token: o.Token, Version: o.Version, Pinned: pinned, TLS: withTLS, Patient: true})
@@ -139,6 +135,18 @@ func newWorker(o WorkerOptions) (*worker, error) {
 		options: o, conn: conn, transfer: transfer.NewClient(o.Token), cache: c, running: make(map[work.ID]*running),
 		cores: max(1, runtime.GOMAXPROCS(0)/o.Jobs),
 	}, nil
+}
+
+// named returns the name of a worker. One without a given name keeps the one that it makes in its
+// cache: a builder knows by it whom it has barred, and who has made what.
+func named(name string, c *cache.Cache) (string, error) {
+	if name == "" {
+		return c.Name(checkName, func() string {
+			host, _ := os.Hostname()
+			return strings.Map(plain, host) + "-" + strings.ToLower(rand.Text()[:6])
+		})
+	}
+	return name, checkName(name)
 }
 
 func plain(r rune) rune {

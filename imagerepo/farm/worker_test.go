@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -175,6 +176,41 @@ func (c slowConn) Write(p []byte) (int, error) {
 		time.Sleep(time.Duration(len(p)) * 1800 * time.Millisecond / (400 << 10))
 	}
 	return c.Conn.Write(p)
+}
+
+// A worker without a name makes one, which it has again when it begins again: the builder that has
+// barred it knows it.
+func TestName(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	dir := filepath.Join(t.TempDir(), "cache")
+	var names []string
+	for _, given := range []string{"", "", "given", ""} {
+		w, err := newWorker(p.options(given, func(o *WorkerOptions) { o.Cache = dir }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.await("the builder", func() bool { return w.checkIn(t.Context()) == nil })
+		name := w.options.Name
+		if names = append(names, name); given == "" {
+			p.farm.board.Bar(time.Now(), name, "wrong")
+		}
+		if err := w.checkIn(t.Context()); err != nil || w.barred != (given == "") {
+			t.Errorf("%s: barred %t, %v", name, w.barred, err)
+		}
+		w.close()
+	}
+	other, err := newWorker(p.options(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.close()
+	if names[0] != names[1] || names[0] != names[3] || names[2] != "given" || other.options.Name == names[0] || checkName(names[0]) != nil {
+		t.Errorf("%q, and with another cache %s", names, other.options.Name)
+	}
+	if _, err := newWorker(p.options("a name")); err == nil {
+		t.Error("a name with a space")
+	}
 }
 
 // Lists of jobs are bounded.

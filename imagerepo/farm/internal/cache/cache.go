@@ -2,6 +2,8 @@
 //
 //	DIR/<blake3>.img        an image
 //	DIR/<blake3>.img.part   what has arrived of one
+//	DIR/name                the name that a worker without a given one has made for itself, and a
+//	                        line break; one that is damaged is replaced
 //	DIR/lock                held by the worker that uses DIR
 //
 // An image is read once in each process before it is used, so that no result is made of a damaged
@@ -122,6 +124,25 @@ func (c *Cache) look() error {
 
 // Close frees the directory. The images stay.
 func (c *Cache) Close() error { return errors.Join(c.dir.Close(), c.lock.Release()) }
+
+// maxName bounds the file with a name, in bytes.
+const maxName = 1 << 10
+
+// Name returns the name that is kept here. Where there is none that check takes, it keeps the one
+// that fresh returns.
+func (c *Cache) Name(check func(string) error, fresh func() string) (string, error) {
+	if data, err := c.dir.ReadFile("name", maxName); err == nil {
+		if name, ok := strings.CutSuffix(string(data), "\n"); ok && check(name) == nil {
+			return name, nil
+		}
+	}
+	name, d := fresh(), c.dir
+	d.NoSync = false // nothing else restores it
+	if _, err := d.Replace("name.part", "name", []byte(name+"\n")); err != nil {
+		return "", fmt.Errorf("the cache: %w", err)
+	}
+	return name, nil
+}
 
 // Scratch makes a file without a name.
 func (c *Cache) Scratch() (*os.File, error) { return c.dir.Scratch() }

@@ -300,6 +300,64 @@ func TestChanged(t *testing.T) {
 	}
 }
 
+// A name is made once, and again only where it is damaged.
+func TestName(t *testing.T) {
+	check := func(name string) error {
+		if name != "first" && name != "second" {
+			return errors.New("a bad name")
+		}
+		return nil
+	}
+	write := func(text string) func(string) error {
+		return func(path string) error { return os.WriteFile(path, []byte(text), 0o666) }
+	}
+	for name, c := range map[string]struct {
+		change func(path string) error
+		want   string
+	}{
+		"kept":        {func(string) error { return nil }, "first"},
+		"removed":     {os.Remove, "second"},
+		"empty":       {write(""), "second"},
+		"cut short":   {write("first"), "second"},
+		"a bad one":   {write("fir st\n"), "second"},
+		"a large one": {write(strings.Repeat("first\n", maxName)), "second"},
+		"a link":      {func(path string) error { return errors.Join(os.Remove(path), os.Symlink("lock", path)) }, "second"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			named := func(fresh string) string {
+				got, err := p.cache.Name(check, func() string { return fresh })
+				if err != nil {
+					t.Error(err)
+				}
+				return got
+			}
+			if got := named("first"); got != "first" {
+				t.Errorf("got %q", got)
+			}
+			if err := c.change(filepath.Join(p.dir, "name")); err != nil {
+				t.Fatal(err)
+			}
+			p.open(3*size, "")
+			p.use("a", "b", "c", "d") // which makes room
+			if got := named("second"); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			p.open(3*size, "")
+			if got := named("third"); got != c.want {
+				t.Errorf("got %q after that, want %q", got, c.want)
+			}
+		})
+	}
+	p := newPlace(t)
+	if err := os.Mkdir(filepath.Join(p.dir, "name"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.cache.Name(check, func() string { return "first" }); err == nil {
+		t.Error("a directory is a name")
+	}
+}
+
 // One worker at a time has a cache, and its directory must be one.
 func TestOpen(t *testing.T) {
 	p := newPlace(t)
