@@ -10,12 +10,11 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/semaphore"
-
 	"puavo-image-repository/cksum"
 	"puavo-image-repository/delta"
 	"puavo-image-repository/delta/compact"
 	"puavo-image-repository/imagerepo/internal/compacts"
+	"puavo-image-repository/imagerepo/internal/pool"
 	"puavo-image-repository/imagerepo/internal/work"
 	"puavo-image-repository/meta"
 )
@@ -26,9 +25,7 @@ type farmed struct {
 	batch  work.Batch
 	handed map[work.ID]string // the files that were handed over
 	back   chan Delta         // those to be made here, after all; closed when no more come
-	// memory has the bytes for what is made and applied here at the same time, most in all.
-	memory *semaphore.Weighted
-	most   int64
+	memory *pool.Shared       // for what is made and applied here at the same time
 	// believed are those that were published and not applied here.
 	believed []believed
 
@@ -71,10 +68,9 @@ func (r *run) makeWithFarm(ctx, limited context.Context, open []Delta) error {
 
 // offer returns what can be handed over.
 func (r *run) offer(open []Delta) (*farmed, work.Offer) {
-	most := limitsOf(r.options, 0).memory
 	f := &farmed{
 		run: r, handed: make(map[work.ID]string), open: make(map[work.ID]Delta), back: make(chan Delta, len(open)),
-		memory: semaphore.NewWeighted(most), most: most,
+		memory: pool.NewShared(limitsOf(r.options, 0).memory),
 	}
 	offer := work.Offer{Files: make(map[work.File]string), Mirror: r.options.MirrorDir, Scratch: r.maker.mirror.Scratch}
 	for _, d := range open {
@@ -120,7 +116,7 @@ func (f *farmed) here(ctx, limited context.Context, open []Delta) error {
 
 // make makes one here.
 func (f *farmed) make(ctx, limited context.Context, d Delta) error {
-	return f.within(ctx, d.Need.Memory, func() error { return f.run.one(ctx, limited, d) })
+	return f.memory.With(ctx, d.Need.Memory, func() error { return f.run.one(ctx, limited, d) })
 }
 
 // take reports whether one is made here now. One for which there is no time or no room here is left
@@ -147,16 +143,6 @@ func (f *farmed) ended(id work.ID) (d Delta, ok bool) {
 	d, ok = f.open[id]
 	delete(f.open, id)
 	return d, ok
-}
-
-// within does something that takes so much memory, when there is as much.
-func (f *farmed) within(ctx context.Context, memory int64, do func() error) error {
-	memory = min(memory, f.most)
-	if err := f.memory.Acquire(ctx, memory); err != nil {
-		return err
-	}
-	defer f.memory.Release(memory)
-	return do()
 }
 
 // job returns the job that makes a compact delta.
@@ -273,7 +259,7 @@ func (f *farmed) received(ctx context.Context, res work.Result, d Delta) (*made,
 	if m.sums, err = cksum.Read(ctx, res.Reader()); err != nil || !res.Check {
 		return m, err
 	}
-	return m, f.within(ctx, work.ApplyMemory, func() error { return f.run.applyAgain(ctx, m, d) })
+	return m, f.memory.With(ctx, work.ApplyMemory, func() error { return f.run.applyAgain(ctx, m, d) })
 }
 
 // applyAgain applies a compact delta that was not made here.

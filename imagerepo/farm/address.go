@@ -42,15 +42,6 @@ func embedded(q string) (address string, ok bool) {
 	return address, ok
 }
 
-// redacted returns a URL without its password.
-func redacted(s string) string {
-	u, err := url.Parse(s)
-	if err != nil {
-		return "its URL"
-	}
-	return u.Redacted()
-}
-
 // isLoopback reports whether only this machine reaches an address, with a port or without.
 func isLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)

@@ -152,7 +152,7 @@ func (f *Farm) openQueue() (err error) {
 		}
 		dial.URL, dial.Server, dial.Pinned = "nats://"+f.server.Address(), f.server, true
 	}
-	f.address = redacted(dial.URL)
+	f.address = queue.Redacted(dial.URL)
 	f.conn, err = queue.Dial(dial)
 	return err
 }

@@ -84,3 +84,44 @@ func TestWithin(t *testing.T) {
 		}
 	})
 }
+
+// Calls that share an amount wait for it.
+func TestShared(t *testing.T) {
+	for name, c := range map[string]struct {
+		first, second int64 // of 100
+		cancelled     bool
+		want          time.Duration
+	}{
+		"both fit":            {60, 40, false, time.Minute},
+		"one after the other": {60, 41, false, 2 * time.Minute},
+		"more than there is":  {300, 1, false, 2 * time.Minute},
+		"cancelled":           {60, 41, true, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := NewShared(100)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				begun := time.Now()
+				for i, n := range []int64{c.first, c.second} {
+					go func() {
+						err := s.With(ctx, n, func() error { time.Sleep(time.Minute); return nil })
+						if waits := i == 1 && c.cancelled; waits != errors.Is(err, context.Canceled) || !waits && err != nil {
+							t.Errorf("%d: %v", n, err)
+						}
+					}()
+					synctest.Wait()
+				}
+				if c.cancelled {
+					cancel()
+				}
+				if err := s.With(context.Background(), 100, func() error { return nil }); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(begun); took != c.want {
+					t.Errorf("%v, want %v", took, c.want)
+				}
+			})
+		})
+	}
+}

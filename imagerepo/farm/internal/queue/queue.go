@@ -101,7 +101,7 @@ func Dial(o Options) (*Conn, error) {
 	}
 	nc, err := nats.Connect(o.URL, options...)
 	if err != nil {
-		return nil, fmt.Errorf("the queue at %s: %w", shown(o.URL), err)
+		return nil, fmt.Errorf("the queue at %s: %w", Redacted(o.URL), err)
 	}
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(patience))
 	if err != nil {
@@ -111,8 +111,8 @@ func Dial(o Options) (*Conn, error) {
 	return &Conn{nc, js, name}, nil
 }
 
-// shown returns a URL without its password.
-func shown(s string) string {
+// Redacted returns a URL without its password.
+func Redacted(s string) string {
 	u, err := url.Parse(s)
 	if err != nil {
 		return "its URL"
