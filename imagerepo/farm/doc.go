@@ -10,8 +10,9 @@
 // The builder works too: whatever it begins itself leaves the queue. When nothing is left to begin,
 // it takes rdiff deltas over from workers, one after another and those begun last first: where the
 // images take longer to move than the deltas to make, a farm is no slower than the builder alone.
-// Without workers it does all, and no run needs a farm. Package work describes jobs, queue how they are handed out, board who
-// has which job, transfer how bytes move, cache what workers keep, secret what all have in common.
+// Without workers it does all, and no run needs a farm. Package work describes jobs, queue how they
+// are handed out, board who has which job, transfer how bytes move, cache what workers keep, secret
+// what all have in common.
 //
 // # Messages
 //
@@ -54,7 +55,8 @@
 // too large is not believed: the builder makes that itself.
 //
 // Whoever was wrong once gets no more jobs until the builder's run ends, what it has in work is
-// given to others, and what it made and the builder did not check is checked by the builder.
+// given to others, and what it made or applied and the builder did not check is checked by the
+// builder: in this run, or by the next build if this one is stopped.
 //
 // Who listens on the network gets nothing: off loopback, queue and images have TLS. The builder's
 // certificate follows from the token, see package secret.
@@ -62,8 +64,8 @@
 // # What goes wrong
 //
 //	a worker dies, hangs, is cut off    its job goes to another after 15 s in which the worker did
-//	                                    not list it, or after four times what it is expected to
-//	                                    take, a minute at least; fetching does not count
+//	                                    not list it, or after four times what such jobs have
+//	                                    taken so far, a minute at least; fetching does not count
 //	a link is slow                      likewise if it takes a worker longer to fetch the images
 //	                                    than at 256 KiB/s and a minute
 //	a worker cannot do a job            likewise at once; it takes the next one after a pause

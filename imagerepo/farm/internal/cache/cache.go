@@ -7,10 +7,10 @@
 //	DIR/lock                held by the worker that uses DIR
 //
 // An image is read once in each process before it is used, so that no result is made of a damaged
-// one, and again when its file has another size or time of change than it had then. One that is gone
-// is fetched again. All of them together take at most Limit bytes: the one that was not used for longest goes
-// first, and those in use stay. Images in a directory that is shared with the builder are used
-// where they lie, and fetched where that cannot be read.
+// one, and again when its file has another size or time of change than it had then. One that is
+// gone is fetched again. All of them together take at most Limit bytes: the one that was not used
+// for longest goes first, and those in use stay. Images in a directory that is shared with the
+// builder are used where they lie, and fetched where that cannot be read.
 package cache
 
 import (

@@ -21,10 +21,11 @@
 //	MiB    that the job takes on one core
 //	not    who must not do it: 8 digits of the BLAKE3 of each name, joined by _, or 0
 //
-// and its consumer the same after job, joined by -. A consumer is made with its first job, and removed
-// with its last one, as each worker that looks for a job lists them all. So a worker sees what waits without taking it:
-// it takes jobs of a base that it holds first, then others, each time the urgent ones first, and of
-// equals one of the base of which most wait. Images are what takes long to move.
+// and its consumer the same after job, joined by -. A consumer is made with its first job, and
+// removed with its last one, as each worker that looks for a job lists them all. So a worker sees
+// what waits without taking it: it takes jobs of a base that it holds first, then others, each time
+// the urgent ones first, and of equals one of the base of which most wait. Images are what takes
+// long to move.
 //
 // # What is kept
 //
