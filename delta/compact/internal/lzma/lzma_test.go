@@ -37,11 +37,15 @@ func contents(t testing.TB) map[string][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string][]byte{
+	all := map[string][]byte{
 		"nothing": nil, "a byte": {1}, "two": {1, 1}, "three": {1, 2, 1}, "short": []byte("abcabcabc"), "noise": noise, "few values": few, "table": table,
 		"source": source, "zeros": make([]byte, 300_000), "period": bytes.Repeat([]byte("abcde"), 50_000), "twice": append(bytes.Clone(noise), noise...),
 		"runs": bytes.Repeat(append(make([]byte, 500), noise[:300]...), 20),
 	}
+	for name, content := range all {
+		all[name] = content[:min(len(content), testdata.Scale(1<<20, 40_000))]
+	}
+	return all
 }
 
 // unpack returns what a kept library makes of a stream.
