@@ -125,6 +125,7 @@ func (e *endless) Read(p []byte) (n int, err error) {
 func TestEndlessDelta(t *testing.T) {
 	const magic = "rs\x02\x36"
 	copies := strings.Repeat("\x45\x00\x01", 1000)
+	some := int64(testdata.Scale(10<<20, 1<<20)) // bytes of it
 	for _, c := range []struct{ name, first, again string }{
 		{"copies", magic, copies},
 		{"literals", magic, strings.Repeat("\x01x", 1000)},
@@ -145,14 +146,14 @@ func TestEndlessDelta(t *testing.T) {
 		}
 		for reader, read := range readers {
 			ctx, cancel := context.WithCancel(t.Context())
-			d := &endless{first: c.first, again: c.again, after: 10 << 20, then: cancel}
-			if err := read(ctx, d); !errors.Is(err, context.Canceled) || d.read > 12<<20 {
+			d := &endless{first: c.first, again: c.again, after: some, then: cancel}
+			if err := read(ctx, d); !errors.Is(err, context.Canceled) || d.read > some+2<<20 {
 				t.Errorf("%s of %s: %v after %d bytes", reader, c.name, err, d.read)
 			}
 			cancel()
 		}
 	}
-	if err := Patch(t.Context(), &full{room: 10 << 20}, bytes.NewReader(nil), &endless{first: magic, again: "\x01x"}, -1); !errors.Is(err, errDisk) {
+	if err := Patch(t.Context(), &full{room: int(some)}, bytes.NewReader(nil), &endless{first: magic, again: "\x01x"}, -1); !errors.Is(err, errDisk) {
 		t.Errorf("without an end and a size: %v", err)
 	}
 }
