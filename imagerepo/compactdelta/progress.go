@@ -103,10 +103,3 @@ func (w *progress) skip(d Delta) {
 	}
 	w.meter.Expect(-d.Need.work)
 }
-
-// current returns the file that is made here.
-func (w *progress) current() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.file
-}
