@@ -169,3 +169,11 @@ func TestContrast(t *testing.T) {
 		}
 	}
 }
+
+// Names of curves that end at the same height are above each other.
+func TestApart(t *testing.T) {
+	all := []Curve{{"a", []float64{9, 1}}, {"b", []float64{9, 1}}, {"c", []float64{9, 1.5}}, {"d", []float64{9, 4}}}
+	if got, want := apart(all, 1), []float64{1, 2, 3, 4}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

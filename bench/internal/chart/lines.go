@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"slices"
@@ -38,7 +39,10 @@ type Curve struct {
 	Y    []float64 // for each X of the panel
 }
 
-const linesHeight = vg.Length(360)
+const (
+	linesHeight = vg.Length(360)
+	panelHeight = vg.Length(240) // of its axis, about
+)
 
 // SVG draws the chart.
 func (l Lines) SVG(t Theme) ([]byte, error) {
@@ -98,7 +102,8 @@ func (l Line) plot(t Theme) (*plot.Plot, error) {
 
 // addCurves adds several lines, each with its name and its last figure at its end.
 func (l Line) addCurves(p *plot.Plot, t Theme, points plotter.XYs) error {
-	for i, c := range append([]Curve{{l.Name, l.Y}}, l.Others...) {
+	all := append([]Curve{{l.Name, l.Y}}, l.Others...)
+	for i, c := range all {
 		at := slices.Clone(points)
 		for j := range at {
 			at[j].Y = c.Y[j]
@@ -114,12 +119,32 @@ func (l Line) addCurves(p *plot.Plot, t Theme, points plotter.XYs) error {
 		line.LineStyle = draw.LineStyle{Color: colour, Width: 2}
 		dots.GlyphStyle = draw.GlyphStyle{Color: colour, Radius: 3, Shape: draw.CircleGlyph{}}
 		p.Add(line, dots)
-		last := at[len(at)-1]
-		if err := addText(p, style(t.ink, textSize, text.XLeft), last, vg.Point{X: gap, Y: textSize / 2}, c.Name+": "+figure(last.Y)); err != nil {
+	}
+	end := points[len(points)-1].X
+	slices.SortStableFunc(all, func(a, b Curve) int { return cmp.Compare(a.last(), b.last()) })
+	heights := apart(all, p.Y.Max*float64(1.2*textSize/panelHeight))
+	for i, c := range all {
+		name := c.Name + ": " + figure(c.last())
+		if err := addText(p, style(t.ink, textSize, text.XLeft), plotter.XY{X: end, Y: heights[i]}, vg.Point{X: gap, Y: textSize / 2}, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (c Curve) last() float64 { return c.Y[len(c.Y)-1] }
+
+// apart returns where the names of curves are, which are in the order of their ends: there, or as far
+// above as those below need.
+func apart(all []Curve, least float64) (heights []float64) {
+	for i, c := range all {
+		y := c.last()
+		if i > 0 {
+			y = max(y, heights[i-1]+least)
+		}
+		heights = append(heights, y)
+	}
+	return heights
 }
 
 // addLevel adds the dashed line.

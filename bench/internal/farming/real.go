@@ -245,8 +245,8 @@ Whether the simulation is right: workers are processes with a core each, by task
 deltas. "predicted" is what the simulation says from what each delta takes alone, which is measured before. "measured" is the time from when the
 queue is filled until the last delta is verified, and "waited" is how long a worker's process waited in it for its core, as other processes of the
 machine used that. "off" is by how much "predicted" is longer than what was measured without that waiting; "faster" is that of one worker by that of so
-many. All are medians of %d rounds; "load" is the highest of the machine before one. The disk is not in the model, so workers that write
-images to one disk at the same time take longer than predicted.
+many. All are medians of %d rounds; "load" is the highest of the machine before one. The disk, and the kernel's
+work for memory, are not in the model: workers that write gigabytes of images on one machine at the same time take longer than predicted.
 
 `, rounds)
 	t := report.NewWriter(w, "what", "deltas", "workers", "predicted s", "measured s", "waited s", "off", "faster", "load")
