@@ -34,7 +34,7 @@ func parseFarm(args []string, stderr io.Writer) (o farmOptions, err error) {
 	flags.BoolVar(&o.simulate, "simulate", false, "only simulate, and start no workers")
 	flags.BoolVar(&o.measure, "measure", false, "measure what rdiff deltas of the images in --dir take, in the place of known figures")
 	flags.StringVar(&o.dir, "dir", "", "the directory that bench/corpus.sh filled, such as "+realDir+"; without it, workers make deltas of generated images alone")
-	flags.Int64Var(&o.mb, "generated", 16, "generate images of about this size, in `MB`")
+	flags.Int64Var(&o.mb, "generated", 16, "generate images of about this size for compact deltas, and of 8 times that for rdiff ones, in `MB`")
 	flags.Float64Var(&o.gb, "size", 10, "simulate images of this size, in `GB`")
 	flags.IntVar(&o.Images, "images", o.Images, "simulate so many images of each series")
 	flags.IntVar(&o.Cores, "cores", o.Cores, "simulate builder and workers with so many cores each")
@@ -89,18 +89,23 @@ func runFarm(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	return err
 }
 
-// compare has real workers make deltas: compact ones of generated images, and rdiff ones of real
-// images, if there are any.
+// compare has real workers make deltas: compact ones of generated images, and rdiff ones of larger
+// ones and of real images, if there are any.
 func (o farmOptions) compare(ctx context.Context, tmp string, w, log io.Writer) error {
-	dir := filepath.Join(tmp, "images")
-	if err := (generate.Images{Series: 2, Versions: 3, Size: o.mb * 1e6, Packs: true}).Write(ctx, dir); err != nil {
-		return err
-	}
 	worker, err := newBuilder(ctx, tmp)
 	if err != nil {
 		return err
 	}
-	checks := []farming.Check{{Name: fmt.Sprintf("compact, generated, %d MB", o.mb), Compact: true, Real: farming.Real{Images: dir}}}
+	const larger = 8 // times, as rdiff deltas take less
+	checks := []farming.Check{
+		{Name: fmt.Sprintf("compact, generated, %d MB", o.mb), Compact: true, Real: farming.Real{Images: filepath.Join(tmp, "small")}},
+		{Name: fmt.Sprintf("rdiff, generated, %d MB", larger*o.mb), Real: farming.Real{Images: filepath.Join(tmp, "large")}},
+	}
+	for i, mb := range []int64{o.mb, larger * o.mb} {
+		if err := (generate.Images{Series: 2, Versions: 3, Size: mb * 1e6, Packs: true}).Write(ctx, checks[i].Images); err != nil {
+			return err
+		}
+	}
 	if o.dir != "" {
 		checks = append(checks, farming.Check{Name: "rdiff, real", Real: farming.Real{Images: o.dir}})
 	}

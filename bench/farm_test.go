@@ -22,6 +22,7 @@ func TestFarm(t *testing.T) {
 		`(?m)^    go -C bench run \. farm --generated 1 --rounds 1 --size 0\.1 `,
 		`\| +compact, generated, 1 MB \| +12 \| +1 \| +\d+\.\d \| +\d+\.\d \| +\d+\.\d \| +[+-]\d+\.\d % \| +1\.00 \|`,
 		`\| +compact, generated, 1 MB \| +12 \| +2 \| +\d+\.\d \| +\d+\.\d \| +\d+\.\d \| +[+-]\d+\.\d % \| +\d+\.\d\d \|`,
+		`\| +rdiff, generated, 8 MB \| +12 \| +2 \| +\d+\.\d \| +\d+\.\d \| +\d+\.\d \| +[+-]\d+\.\d % \| +\d+\.\d\d \|`,
 		`(?m)^## Costs$`, `(?m)^## compact, 50 series$`, `\| +256 \|`,
 	)
 	if left, _ := os.ReadDir(tmp); len(left) > 0 {
