@@ -134,15 +134,9 @@ func (a *away) takeOver(ctx context.Context) error {
 }
 
 // byBase groups deltas by their bases, each of which one group at a time may use.
-func byBase(all []plan.Delta) (groups [][]plan.Delta) {
+func byBase(all []plan.Delta) [][]plan.Delta {
 	slices.SortStableFunc(all, func(a, b plan.Delta) int { return cmp.Compare(a.Base.String(), b.Base.String()) })
-	for i, d := range all {
-		if i == 0 || d.Base != all[i-1].Base {
-			groups = append(groups, nil)
-		}
-		groups[len(groups)-1] = append(groups[len(groups)-1], d)
-	}
-	return groups
+	return plan.Plan{Deltas: all}.Bases()
 }
 
 // offer returns what can be handed over: the deltas that are made from images.

@@ -26,7 +26,8 @@
 //	.repo/               private to this package, not to be uploaded:
 //	  lock               held while a run works
 //	  making.lock        held while compact deltas are made, see package compactdelta
-//	  farm.token         what workers must have, and farm.json, what they do, see package farm
+//	  farm.lock          held while a run has workers, see package farm
+//	  farm.token         what workers must have, and farm.json, what they do
 //	  run.json           how the last run went, and the options that a repair needs
 //	  signed.json        when tuf was signed, if its version does not say, see package trust
 //	  state/             what is known of each file, see package state

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"puavo-image-repository/imagerepo/internal/work"
 	"puavo-image-repository/meta"
@@ -19,10 +20,12 @@ import (
 // and applied them. The builder makes none before they come back.
 type scripted struct {
 	mirror string
-	bad    map[string]bool // the files of those with a wrong byte
-	fails  map[string]bool // the files of those that no worker can make
-	next   func(n int)     // called before the n-th result
-	barred bool            // whether all workers are, from the first that is found to be bad
+	bad    map[string]bool                  // the files of those with a wrong byte
+	fails  map[string]bool                  // the files of those that no worker can make
+	next   func(ctx context.Context, n int) // called before the n-th result
+	gives  bool                             // whether the builder may take jobs back
+	taken  int                              // that it has taken back
+	barred bool                             // whether all workers are, from the first that is found to be bad
 
 	mu      sync.Mutex
 	results []work.Result
@@ -57,12 +60,18 @@ func (s *scripted) Offer(_ context.Context, o work.Offer) (work.Batch, error) {
 	return s, nil
 }
 
-func (s *scripted) Take(work.Job) bool             { return false }
 func (s *scripted) TakeOver(int) []work.Job        { return nil }
 func (s *scripted) Idle()                          {}
 func (s *scripted) Close() error                   { return nil }
 func (s *scripted) Checked(_ work.Result, _ error) {}
 func (s *scripted) Distrusted(string) bool         { return s.barred }
+
+func (s *scripted) Take(work.Job) bool {
+	if s.gives {
+		s.taken++
+	}
+	return s.gives
+}
 
 func (s *scripted) Next(ctx context.Context) (work.Result, error) {
 	s.mu.Lock()
@@ -71,7 +80,7 @@ func (s *scripted) Next(ctx context.Context) (work.Result, error) {
 		return work.Result{}, io.EOF
 	}
 	if s.next != nil {
-		s.next(s.n)
+		s.next(ctx, s.n)
 	}
 	if s.n++; ctx.Err() != nil {
 		return work.Result{}, ctx.Err()
@@ -107,7 +116,7 @@ func TestBelieved(t *testing.T) {
 			farm := c.farm
 			farm.mirror, p.Farm = other.MirrorDir, farm
 			if c.cancel {
-				farm.next = func(n int) {
+				farm.next = func(_ context.Context, n int) {
 					if n == 1 {
 						cancel()
 					}
@@ -128,6 +137,44 @@ func TestBelieved(t *testing.T) {
 			p.run()
 			if got, want := p.tree(), other.tree(); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// One for which the builder has no time is left to workers, and each that they have when the time is
+// over is left for another run, once.
+func TestTimeOfWorkers(t *testing.T) {
+	other := newPlace(t, image1, image2, image3, image4)
+	other.run()
+	for name, c := range map[string]struct {
+		time time.Duration
+		rate float64
+		next func(ctx context.Context, n int)
+		want string
+	}{
+		"too slow a builder": {time.Hour, 1, nil, "make make make"},
+		"over at the second": {time.Second, 0, func(ctx context.Context, n int) {
+			if n == 1 {
+				<-ctx.Done()
+			}
+		}, "make omit omit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for limit := c.time; ; limit *= 4 { // a slow machine has not published one in a second
+				p := newPlace(t, image1, image2, image3, image4)
+				p.Time = limit
+				if c.rate > 0 {
+					p.setRate(c.rate)
+				}
+				farm := &scripted{mirror: other.MirrorDir, next: c.next, gives: c.rate > 0}
+				p.Farm = farm
+				s := p.run()
+				if actions(s) == c.want && farm.taken == 0 {
+					return
+				} else if limit > 10*time.Second {
+					t.Fatalf("%s, %d taken; %+v", actions(s), farm.taken, s)
+				}
 			}
 		})
 	}

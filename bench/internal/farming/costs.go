@@ -69,17 +69,11 @@ func spent(before, after unix.Rusage) float64 {
 
 // MeasureRDiff measures the rdiff delta of two files, in a directory for what it writes.
 func MeasureRDiff(ctx context.Context, base, target, tmp string) (c Cost, err error) {
-	from, to, closing, err := open(base, target)
+	from, to, f, closing, err := open(base, target, tmp)
 	if err != nil {
 		return c, err
 	}
 	defer closing()
-	f, err := os.Create(filepath.Join(tmp, "delta"))
-	if err != nil {
-		return c, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
 	var x *delta.Index
 	if c.Index, err = cpu(func() error {
 		x, err = delta.NewIndex(ctx, from, delta.Options{Memory: int64(max(64<<20, len(from)/16)), Cores: 1})
@@ -103,17 +97,11 @@ func MeasureRDiff(ctx context.Context, base, target, tmp string) (c Cost, err er
 
 // MeasureCompact measures the compact delta of two files, likewise.
 func MeasureCompact(ctx context.Context, base, target, tmp string) (c Cost, err error) {
-	from, to, closing, err := open(base, target)
+	from, to, f, closing, err := open(base, target, tmp)
 	if err != nil {
 		return c, err
 	}
 	defer closing()
-	f, err := os.Create(filepath.Join(tmp, "delta"))
-	if err != nil {
-		return c, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
 	scratch := func() (*os.File, error) {
 		s, err := os.CreateTemp(tmp, "scratch")
 		if err == nil {
@@ -159,15 +147,19 @@ func (c Cost) applied(f *os.File, apply func(io.Reader) error) (Cost, error) {
 	return c, err
 }
 
-// open maps two files, until closing is called.
-func open(base, target string) (from, to []byte, closing func(), err error) {
+// open maps two files, and makes one for their delta in a directory, until closing is called.
+func open(base, target, tmp string) (from, to []byte, f *os.File, closing func(), err error) {
 	from, unmapBase, err := mmap.Open(base)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, nil, err
 	}
 	to, unmapTarget, err := mmap.Open(target)
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, unmapBase())
+		return nil, nil, nil, nil, errors.Join(err, unmapBase())
 	}
-	return from, to, func() { _ = cmp.Or(unmapBase(), unmapTarget()) }, nil // they were only read
+	unmap := func() error { return cmp.Or(unmapBase(), unmapTarget()) }
+	if f, err = os.Create(filepath.Join(tmp, "delta")); err != nil {
+		return nil, nil, nil, nil, errors.Join(err, unmap())
+	}
+	return from, to, f, func() { _ = cmp.Or(unmap(), f.Close(), os.Remove(f.Name())) }, nil // what follows fails too
 }
